@@ -1,0 +1,31 @@
+# Few targets, each one line to remember: make demo, make test.
+CARGO ?= cargo
+
+.PHONY: build demo test check bench fuzz clean
+
+build:            ## the release binary: target/release/nodepass
+	$(CARGO) build --release
+
+demo: build       ## a target, a server, a client, and a request through them
+	scripts/demo.sh
+
+test:             ## all tests, on real sockets and processes
+	$(CARGO) test --all-targets
+	$(CARGO) test --doc
+
+check:            ## format, lints, docs, layers, no async: warnings are errors
+	$(CARGO) fmt --check
+	$(CARGO) clippy --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --document-private-items
+	scripts/layers.sh
+	scripts/no-async.sh
+
+bench:            ## side by side with other programs; results into docs/benchmarks.md
+	scripts/bench.sh
+
+fuzz:             ## each fuzz target for a minute (needs cargo-fuzz and a nightly toolchain)
+	for target in url request answer signals frames sniff; do \
+	    (cd tests/fuzz && $(CARGO) fuzz run $$target -- -max_total_time=60) || exit 1; done
+
+clean:
+	$(CARGO) clean

@@ -1,0 +1,31 @@
+#!/bin/sh
+# The layers of src/ and what they may use: arrows only point down (docs/architecture.md).
+set -eu
+cd "$(dirname "$0")/.."
+bad=0
+
+# forbid FOLDER PATTERN WHY: code lines only, comments and tests apart.
+forbid() {
+    found=$(find "$1" -name '*.rs' ! -name tests.rs | while read -r file; do
+        awk -v file="$file" '/^#\[cfg\(test\)\]/ { exit } !/^[[:space:]]*\/\// { print file ":" FNR ": " $0 }' "$file"
+    done | grep -E "$2" || true)
+    if [ -n "$found" ]; then
+        printf '%s: %s\n%s\n' "$1" "$3" "$found"
+        bad=1
+    fi
+}
+
+forbid src/logic 'mio::|std::io|std::thread|std::sync::mpsc|SystemTime|Instant::now|SystemRandom|rand::|TcpStream|UdpSocket' \
+    'logic is pure: no sockets, clock, threads or randomness'
+forbid src/logic 'crate::(net|run|config|master)' 'logic uses nothing above it'
+forbid src/net 'crate::(run|master|config)|thread::sleep|Instant::now' 'net uses logic only, and never waits'
+forbid src/run 'crate::master|thread::sleep' 'run knows nothing of the master, and never sleeps'
+forbid src 'Rc<RefCell|Arc<Mutex' 'one owner for everything'
+
+# The clock is read in one place: the turn.
+clocks=$(grep -rnE 'Instant::now\(\)' src/run | grep -v 'src/run/turn.rs' || true)
+if [ -n "$clocks" ]; then
+    printf 'the clock is read outside the turn:\n%s\n' "$clocks"
+    bad=1
+fi
+exit $bad

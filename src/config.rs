@@ -1,0 +1,562 @@
+//! The command line and the environment to a [`Config`]: everything an instance is asked to do, checked once, here.
+//!
+//! ```text
+//!  URL   --url-->   Parts --settle--> Config          table.rs   the parameters, one row each
+//!  flags --flags--> Parts ----^          ^            limits.rs  the environment, one row each
+//!  environment --------------------------+            help.rs    both tables as text
+//! ```
+//!
+//! Pure: text in, values or one clear line out. After this nothing about the configuration can be wrong in form.
+
+mod address;
+mod flags;
+mod help;
+mod limits;
+mod table;
+mod url;
+mod value;
+
+use std::fmt;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::log::{printable, Level};
+pub use address::{Endpoint, Host};
+pub use help::{short_usage, usage, version};
+pub use limits::Limits;
+use table::{Draft, PARAMETERS};
+
+/// What the command line asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Run an instance.
+    Run(Box<Config>),
+    /// Print [`usage`].
+    Help,
+    /// Print [`version`].
+    Version,
+}
+
+/// A command, and what the user should know about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parsed {
+    /// What to do.
+    pub command: Command,
+    /// Lines to log as warnings: things ignored, raised or unwise.
+    pub warnings: Vec<String>,
+}
+
+/// A command line that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UsageError {
+    /// One line: the part at fault, its value, what is accepted. Printable ASCII, without the key.
+    pub text: String,
+    /// The exit status: 1 for a URL that cannot be used, an unknown role or no argument, 2 for flags.
+    pub status: u8,
+}
+
+/// What the process is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// Owns the tunnel port.
+    Server,
+    /// Forwards alone, or is the other half of a tunnel.
+    Client,
+    /// Runs servers and clients as children, and an API.
+    Master,
+}
+
+/// Everything an instance is asked to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// What the process is.
+    pub role: Role,
+    /// The tunnel key: as given, or made from the port.
+    pub key: Secret,
+    /// Whether the user gave the key.
+    pub key_given: bool,
+    /// The tunnel address; for the master the API's.
+    pub tunnel: Endpoint,
+    /// The targets, at least one and at most 256; none for the master.
+    pub targets: Vec<Endpoint>,
+    /// The master's path before `/v1`: begins with a slash and does not end with one.
+    pub prefix: String,
+    /// The least level shown.
+    pub log: Level,
+    /// The certificate in use, if any.
+    pub tls: Tls,
+    /// How long a resolved name is kept; zero: not at all.
+    pub dns: Duration,
+    /// The TLS server name and HTTP Host of the handshake, if the user gave one.
+    pub sni: Option<String>,
+    /// Which of several targets.
+    pub balance: Balance,
+    /// The pool's size kept warm, 1 to 65535. May be above `max`: who knows both swaps them.
+    pub min: usize,
+    /// The pool's largest size, 1 to 65535.
+    pub max: usize,
+    /// Who listens for users.
+    pub mode: Mode,
+    /// What pool connections are made of.
+    pub transport: Transport,
+    /// The source address for dialling targets; `None` leaves it to the system.
+    pub dial: Option<IpAddr>,
+    /// The idle timeout of a TCP relay.
+    pub read: Option<Duration>,
+    /// The limit of each direction in bytes per second, up to 125 000 000 000.
+    pub rate: Option<u64>,
+    /// User connections and UDP sessions at once.
+    pub slot: Option<usize>,
+    /// Whether TCP targets get a PROXY protocol header.
+    pub proxy: bool,
+    /// What users may not open with.
+    pub block: Block,
+    /// Whether TCP is carried.
+    pub tcp: bool,
+    /// Whether UDP is carried.
+    pub udp: bool,
+    /// Sizes and times from the environment.
+    pub limits: Limits,
+    /// Whether `tls` was raised from 0 to 1 because `transport` needs it.
+    pub raised: bool,
+}
+
+/// A key. Printed as dots wherever it may end up by accident.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Vec<u8>);
+
+/// TLS of the pool (server), of the single-end listener (client), of the API (master).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Tls {
+    /// `tls=0`.
+    Off,
+    /// `tls=1`: a certificate made in memory.
+    SelfSigned,
+    /// `tls=2`: PEM files.
+    Files {
+        /// The certificate chain, leaf first.
+        crt: PathBuf,
+        /// The leaf's private key.
+        key: PathBuf,
+    },
+}
+
+/// Which of several targets gets a user (`lbs`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Balance {
+    /// `lbs=0`: one after the other.
+    RoundRobin,
+    /// `lbs=1`: the one that answers fastest.
+    Fastest,
+    /// `lbs=2`: the first; the others while it is down.
+    Primary,
+}
+
+/// Who listens for users (`mode`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// `mode=0`: decided by trying to listen.
+    Auto,
+    /// `mode=1`: this process.
+    One,
+    /// `mode=2`: at a server, the client; at a client, as the server says.
+    Two,
+}
+
+/// What pool connections are made of (`type`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// `type=0`.
+    Tcp,
+    /// `type=1`.
+    Quic,
+    /// `type=2`.
+    WebSocket,
+    /// `type=3`.
+    Http2,
+}
+
+/// What a user's connection may not open with (`block`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Block {
+    /// `1`: SOCKS4 and SOCKS5.
+    pub socks: bool,
+    /// `2`: HTTP.
+    pub http: bool,
+    /// `3`: TLS.
+    pub tls: bool,
+}
+
+/// Reads a command line (without the program's name) and the environment.
+pub fn parse(args: &[String], env: &dyn Fn(&str) -> Option<String>) -> Result<Parsed, UsageError> {
+    let quiet = |command| Ok(Parsed { command, warnings: Vec::new() });
+    let (first, more) = match args.split_first() {
+        Some((first, more)) if !first.is_empty() => (first.as_str(), more),
+        _ => return Err(UsageError::url("no argument: expected a URL, as in server://host:port/target:port")),
+    };
+    let parts = match (first, Role::from_name(first)) {
+        ("help" | "--help" | "-h", _) => return quiet(Command::Help),
+        ("version" | "--version" | "-v", _) => return quiet(Command::Version),
+        (_, Some(role)) => match flags::parts(role, more).map_err(UsageError::flags)? {
+            Some(parts) => return parts.settle(env).map_err(UsageError::flags),
+            None => return quiet(Command::Help),
+        },
+        _ if first.starts_with('-') => return Err(UsageError::flags(bad("argument", first, "a URL or a role first"))),
+        _ => url::parts(first).map_err(UsageError::url)?,
+    };
+    if let Some(stray) = more.first() {
+        return Err(UsageError::flags(bad("argument", stray, "nothing after the URL")));
+    }
+    parts.settle(env).map_err(UsageError::url)
+}
+
+impl UsageError {
+    fn url(text: impl Into<String>) -> UsageError {
+        UsageError { text: text.into(), status: 1 }
+    }
+
+    fn flags(text: impl Into<String>) -> UsageError {
+        UsageError { text: text.into(), status: 2 }
+    }
+}
+
+impl fmt::Display for UsageError {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::error::Error for UsageError {}
+
+/// What the user wrote, before any of it is understood; the same from a URL and from flags.
+#[derive(Debug)]
+struct Parts {
+    role: Role,
+    /// Never empty.
+    key: Option<Secret>,
+    tunnel: String,
+    /// Targets, or the master's prefix; without the slash that a URL has before it.
+    path: String,
+    /// Parameters in their order, decoded.
+    given: Vec<(String, String)>,
+    warnings: Vec<String>,
+}
+
+impl Parts {
+    /// Understands the parts, and checks what only makes sense together.
+    fn settle(self, env: &dyn Fn(&str) -> Option<String>) -> Result<Parsed, String> {
+        let Parts { role, key, tunnel, path, given, mut warnings } = self;
+        let mut draft = Draft::new(role);
+        draft.config.tunnel = Endpoint::parse(&tunnel).map_err(|expected| bad(role.address(), &tunnel, expected))?;
+        match role {
+            Role::Master => draft.config.prefix = prefix(&path)?,
+            Role::Server | Role::Client => draft.config.targets = targets(&path)?,
+        }
+        draft.adopt_key(key, &mut warnings);
+        draft.adopt(given, &mut warnings)?;
+        draft.config.limits = Limits::from_env(env, &mut warnings);
+        let config = Box::new(draft.finished(&mut warnings)?);
+        Ok(Parsed { command: Command::Run(config), warnings })
+    }
+}
+
+impl Draft {
+    fn adopt_key(&mut self, key: Option<Secret>, warnings: &mut Vec<String>) {
+        let config = &mut self.config;
+        config.key_given = key.is_some();
+        config.key = key.unwrap_or_else(|| default_key(config.tunnel.port));
+        match (config.role, config.key_given) {
+            (Role::Server, false) => warnings.push("no key given: anyone who knows the port can connect".into()),
+            (Role::Master, true) => warnings.push("a key does not apply to a master: ignored".into()),
+            _ => {}
+        }
+    }
+
+    /// Sets the parameters that were given. An empty value is none.
+    fn adopt(&mut self, given: Vec<(String, String)>, warnings: &mut Vec<String>) -> Result<(), String> {
+        let role = self.config.role;
+        let mut values: [Option<String>; PARAMETERS.len()] = Default::default();
+        for (name, value) in given {
+            match PARAMETERS.iter().position(|row| row.name == name) {
+                None => warnings.push(format!("unknown parameter {}: ignored", printable(&name))),
+                Some(_) if value.is_empty() => {}
+                Some(at) if !PARAMETERS[at].roles.contains(&role) => {
+                    warnings.push(format!("parameter {name} does not apply to a {role}: ignored"));
+                }
+                Some(at) => {
+                    if values[at].replace(value).is_some() {
+                        warnings.push(format!("parameter {name} is given more than once: the last one counts"));
+                    }
+                }
+            }
+        }
+        for (row, value) in PARAMETERS.iter().zip(&values) {
+            let Some(value) = value else { continue };
+            (row.set)(self, value).ok_or_else(|| bad(&format!("parameter {}", row.name), value, row.values))?;
+        }
+        Ok(())
+    }
+
+    /// Puts together what belongs together.
+    fn finished(self, warnings: &mut Vec<String>) -> Result<Config, String> {
+        let Draft { mut config, tls, crt, key } = self;
+        config.tls = match (tls, crt, key) {
+            (2, Some(crt), Some(key)) => Tls::Files { crt, key },
+            (2, None, Some(_)) => return Err("tls=2 needs certificate files: expected the parameter crt".into()),
+            (2, Some(_), None) => return Err("tls=2 needs certificate files: expected the parameter key".into()),
+            (2, None, None) => return Err("tls=2 needs certificate files: expected the parameters crt and key".into()),
+            (code, crt, key) => {
+                if crt.is_some() || key.is_some() {
+                    warnings.push("parameters crt and key are used with tls=2 only: ignored".into());
+                }
+                if code == 1 {
+                    Tls::SelfSigned
+                } else {
+                    Tls::Off
+                }
+            }
+        };
+        if config.transport != Transport::Tcp && config.tls == Tls::Off {
+            (config.tls, config.raised) = (Tls::SelfSigned, true);
+            let (code, name) = (config.transport.code(), config.transport.name());
+            warnings.push(format!("type={code} ({name}) needs TLS: tls is raised from 0 to 1"));
+        }
+        if !config.tcp && !config.udp {
+            warnings.push("notcp=1 and noudp=1 together leave nothing to carry".into());
+        }
+        match config.looping() {
+            Some(at) => Err(format!(
+                "{}, as the tunnel address is {}",
+                bad("target address", &at.to_string(), NO_LOOP),
+                config.tunnel
+            )),
+            None => Ok(config),
+        }
+    }
+}
+
+impl Config {
+    /// A configuration with every parameter off, to be filled from the table.
+    fn blank(role: Role) -> Config {
+        Config {
+            role,
+            key: Secret(Vec::new()),
+            key_given: false,
+            tunnel: Endpoint { host: Host::Any, port: 1 },
+            targets: Vec::new(),
+            prefix: String::new(),
+            log: Level::None,
+            tls: Tls::Off,
+            dns: Duration::ZERO,
+            sni: None,
+            balance: Balance::RoundRobin,
+            min: 1,
+            max: 1,
+            mode: Mode::Auto,
+            transport: Transport::Tcp,
+            dial: None,
+            read: None,
+            rate: None,
+            slot: None,
+            proxy: false,
+            block: Block::default(),
+            tcp: true,
+            udp: true,
+            limits: Limits::default(),
+            raised: false,
+        }
+    }
+
+    /// A target that leads back to the tunnel's own port: the same address, a loopback address, or any address if the
+    /// tunnel listens on all of them.
+    fn looping(&self) -> Option<&Endpoint> {
+        let loops =
+            |at: &Endpoint| at.host == self.tunnel.host || at.host.is_loopback() || self.tunnel.host.is_unspecified();
+        self.targets.iter().find(|at| at.port == self.tunnel.port && loops(at))
+    }
+
+    /// The URL with every parameter that applies, at the value in force; the key is not shown.
+    pub fn effective_url(&self) -> String {
+        let Config { role, tunnel, .. } = self;
+        let (user, path) = match role {
+            Role::Master => ("", self.prefix.clone()),
+            Role::Server | Role::Client => ("***@", format!("/{}", self.targets_text())),
+        };
+        let mut url = format!("{role}://{user}{tunnel}{path}");
+        let mut mark = '?';
+        for row in PARAMETERS.iter().filter(|row| row.roles.contains(role)) {
+            let Some(value) = (row.show)(self) else { continue };
+            url.push(mark);
+            url.push_str(&format!("{}={}", row.name, value::percent_encoded(&value)));
+            mark = '&';
+        }
+        url
+    }
+
+    fn targets_text(&self) -> String {
+        self.targets.iter().map(Endpoint::to_string).collect::<Vec<_>>().join(",")
+    }
+}
+
+impl Role {
+    const ALL: [Role; 3] = [Role::Server, Role::Client, Role::Master];
+
+    /// The word in the URL.
+    pub fn name(self) -> &'static str {
+        match self {
+            Role::Server => "server",
+            Role::Client => "client",
+            Role::Master => "master",
+        }
+    }
+
+    fn from_name(name: &str) -> Option<Role> {
+        Role::ALL.into_iter().find(|role| role.name() == name)
+    }
+
+    /// What the URL's host and port are to this role.
+    fn address(self) -> &'static str {
+        match self {
+            Role::Master => "API address",
+            Role::Server | Role::Client => "tunnel address",
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl Tls {
+    /// The digit in the URL and on the wire.
+    pub fn code(&self) -> u8 {
+        match self {
+            Tls::Off => 0,
+            Tls::SelfSigned => 1,
+            Tls::Files { .. } => 2,
+        }
+    }
+}
+
+impl Balance {
+    const ALL: [Balance; 3] = [Balance::RoundRobin, Balance::Fastest, Balance::Primary];
+
+    /// The digit in the URL.
+    pub fn code(self) -> u8 {
+        self as u8
+    }
+}
+
+impl Mode {
+    const ALL: [Mode; 3] = [Mode::Auto, Mode::One, Mode::Two];
+
+    /// The digit in the URL.
+    pub fn code(self) -> u8 {
+        self as u8
+    }
+}
+
+impl Transport {
+    const ALL: [Transport; 4] = [Transport::Tcp, Transport::Quic, Transport::WebSocket, Transport::Http2];
+
+    /// The digit in the URL and on the wire.
+    pub fn code(self) -> u8 {
+        self as u8
+    }
+
+    /// What people call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Transport::Tcp => "TCP",
+            Transport::Quic => "QUIC",
+            Transport::WebSocket => "WebSocket",
+            Transport::Http2 => "HTTP/2",
+        }
+    }
+}
+
+impl Block {
+    /// Whether there is anything to look for.
+    pub fn any(&self) -> bool {
+        self.socks || self.http || self.tls
+    }
+}
+
+impl Secret {
+    /// A key from its bytes.
+    pub fn new(key: impl Into<Vec<u8>>) -> Secret {
+        Secret(key.into())
+    }
+
+    /// The key itself.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("...")
+    }
+}
+
+impl fmt::Display for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("...")
+    }
+}
+
+/// A fault in one line: the part, its value made harmless, what is expected.
+fn bad(part: &str, value: &str, expected: &str) -> String {
+    format!("bad {part} \"{}\": expected {expected}", printable(value))
+}
+
+/// The key of those who give none: the 32-bit FNV-1a hash of the port's digits, as 8 hex digits.
+fn default_key(port: u16) -> Secret {
+    let mix = |hash: u32, byte: u8| (hash ^ u32::from(byte)).wrapping_mul(FNV_PRIME);
+    Secret::new(format!("{:08x}", port.to_string().bytes().fold(FNV_START, mix)))
+}
+
+/// The targets, separated by commas; spaces around them and empty ones are forgiven.
+fn targets(path: &str) -> Result<Vec<Endpoint>, String> {
+    let read = |at: &str| Endpoint::parse(at).map_err(|expected| bad("target address", at, expected));
+    let targets: Vec<_> =
+        path.split(',').map(str::trim).filter(|at| !at.is_empty()).map(read).collect::<Result<_, _>>()?;
+    match targets.len() {
+        0 => Err("no target: expected one or more after the tunnel address, as in /host:port".into()),
+        1..=MOST_TARGETS => Ok(targets),
+        many => Err(format!("{many} targets: expected at most {MOST_TARGETS}")),
+    }
+}
+
+/// The master's path: `/api` if there is none.
+fn prefix(path: &str) -> Result<String, String> {
+    let inner = path.trim_matches('/');
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte);
+    match inner {
+        "" => Ok(PREFIX.into()),
+        _ if inner.bytes().all(allowed) => Ok(format!("/{inner}")),
+        _ => Err(bad("prefix", path, "a path of letters, digits and - . _ ~ /")),
+    }
+}
+
+/// The expectation that a looping target misses.
+const NO_LOOP: &str = "another port or machine than the tunnel's own";
+
+/// The master's path when none is given.
+const PREFIX: &str = "/api";
+
+/// Targets of one instance.
+const MOST_TARGETS: usize = 256;
+
+/// FNV-1a, 32 bits: where the hash starts.
+const FNV_START: u32 = 0x811c_9dc5;
+
+/// FNV-1a, 32 bits: what it is multiplied with for each byte.
+const FNV_PRIME: u32 = 0x0100_0193;
+
+#[cfg(test)]
+mod tests;

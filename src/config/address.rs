@@ -1,0 +1,145 @@
+//! Addresses as the user writes them: a host, which may be a name or missing, and a port.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr};
+
+use super::value::{host_name, number};
+
+/// The host of an [`Endpoint`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Host {
+    /// Not given: all interfaces where one listens, this machine where one dials.
+    Any,
+    /// An IPv4 or IPv6 address.
+    Ip(IpAddr),
+    /// A name, to be resolved.
+    Name(String),
+}
+
+impl Host {
+    /// Whether listening here means listening on every interface.
+    pub fn is_unspecified(&self) -> bool {
+        match self {
+            Host::Any => true,
+            Host::Ip(ip) => ip.is_unspecified(),
+            Host::Name(_) => false,
+        }
+    }
+
+    /// Whether this is the machine itself, as far as one can tell without resolving names.
+    pub fn is_loopback(&self) -> bool {
+        match self {
+            Host::Any => false,
+            Host::Ip(ip) => ip.to_canonical().is_loopback(),
+            Host::Name(name) => name.trim_end_matches('.').eq_ignore_ascii_case("localhost"),
+        }
+    }
+}
+
+/// Shown without brackets: see [`Endpoint`] for those.
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Host::Any => Ok(()),
+            Host::Ip(ip) => ip.fmt(f),
+            Host::Name(name) => name.fmt(f),
+        }
+    }
+}
+
+/// A host and a port (1 to 65535), shown as in a URL: `name:80`, `[::1]:80`, `:80`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Endpoint {
+    /// Where.
+    pub host: Host,
+    /// Never 0.
+    pub port: u16,
+}
+
+impl Endpoint {
+    /// Reads `host:port`, `[IPv6]:port` or `:port`. The error says what is expected.
+    pub(super) fn parse(text: &str) -> Result<Endpoint, &'static str> {
+        let (host, port) = text.rsplit_once(':').filter(|(_, port)| !port.contains(']')).ok_or(NO_PORT)?;
+        // Digits only and no zero in front: the default key is made from the port's digits.
+        let digits = !port.starts_with('0');
+        let port = number(port, 1..=u16::MAX.into()).filter(|_| digits).ok_or(BAD_PORT)?;
+        let port = u16::try_from(port).map_err(|_| BAD_PORT)?;
+        Ok(Endpoint { host: host_of(host)?, port })
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match &self.host {
+            Host::Ip(ip @ IpAddr::V6(_)) => write!(f, "[{ip}]:{}", self.port),
+            host => write!(f, "{host}:{}", self.port),
+        }
+    }
+}
+
+fn host_of(text: &str) -> Result<Host, &'static str> {
+    if text.is_empty() {
+        return Ok(Host::Any);
+    }
+    if let Some(inner) = text.strip_prefix('[') {
+        let ip = inner.strip_suffix(']').and_then(|ip| ip.parse::<Ipv6Addr>().ok()).ok_or(BAD_IPV6)?;
+        return Ok(Host::Ip(ip.into()));
+    }
+    if text.contains(':') {
+        return Err(BAD_IPV6);
+    }
+    match text.parse() {
+        Ok(ip) => Ok(Host::Ip(ip)),
+        Err(_) => host_name(text).map(Host::Name).ok_or(BAD_HOST),
+    }
+}
+
+const NO_PORT: &str = "host:port (the port is missing)";
+const BAD_PORT: &str = "host:port with a port from 1 to 65535";
+const BAD_IPV6: &str = "an IPv6 address in brackets, as in [2001:db8::1]:443";
+const BAD_HOST: &str = "a host name, an IPv4 address, an [IPv6] address or nothing before the port";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_of_host_is_read_and_shown_as_it_was_written() {
+        for text in ["a.example:1", "10.0.0.1:65535", "[2001:db8::1]:443", ":80", "0.0.0.0:1", "[::]:9", "localhost:22"]
+        {
+            assert_eq!(Endpoint::parse(text).map(|at| at.to_string()).as_deref(), Ok(text));
+        }
+        assert_eq!(Endpoint::parse(":80"), Ok(Endpoint { host: Host::Any, port: 80 }));
+        assert_eq!(Endpoint::parse("x:80"), Ok(Endpoint { host: Host::Name("x".into()), port: 80 }));
+    }
+
+    #[test]
+    fn each_fault_is_told_by_what_is_expected() {
+        let fault = |text| Endpoint::parse(text).unwrap_err();
+        for text in ["", "host", "[::1]", "10.0.0.1"] {
+            assert_eq!(fault(text), NO_PORT, "{text}");
+        }
+        for text in ["h:", ":0", "h:65536", "h:-1", "h:+80", "h:080", "h:http", "h:8 ", "h:99999999999999999999999"] {
+            assert_eq!(fault(text), BAD_PORT, "{text}");
+        }
+        for text in ["::1:80", "a:b:80", "[::1:80", "[1.2.3.4]:80", "[]:80", "[fe80::1%eth0]:80", "[::1]x:80"] {
+            assert_eq!(fault(text), BAD_IPV6, "{text}");
+        }
+        for text in ["a b:80", "a/b:80", "256.0.0.1:80", "@:80", "ü:80", "::80"] {
+            let told = fault(text);
+            assert!(told == BAD_HOST || told == BAD_IPV6, "{text}: {told}");
+        }
+    }
+
+    #[test]
+    fn loopback_and_unspecified_hosts_are_known() {
+        let host = |text: &str| Endpoint::parse(text).unwrap().host;
+        for text in ["127.0.0.1:1", "127.9.9.9:1", "[::1]:1", "LocalHost:1", "localhost.:1", "[::ffff:127.0.0.1]:1"] {
+            assert!(host(text).is_loopback() && !host(text).is_unspecified(), "{text}");
+        }
+        for text in [":1", "0.0.0.0:1", "[::]:1"] {
+            assert!(host(text).is_unspecified() && !host(text).is_loopback(), "{text}");
+        }
+        assert!(!host("10.0.0.1:1").is_loopback() && !host("local.example:1").is_unspecified());
+    }
+}

@@ -1,0 +1,319 @@
+//! The environment: one table of variables, from which come the defaults, the readers, the help text and the documentation.
+
+use std::time::Duration;
+
+use super::value::{count, duration_words, period, period_or_zero, put};
+use crate::log::printable;
+
+/// Sizes and times that are set by environment variables, since they concern the machine rather than one tunnel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// `NP_SEMAPHORE_LIMIT`: signals waiting in a queue.
+    pub semaphore: usize,
+    /// `NP_TCP_DATA_BUF_SIZE`: bytes per relay buffer where data is copied.
+    pub tcp_buffer: usize,
+    /// `NP_UDP_DATA_BUF_SIZE`: bytes of the largest datagram carried.
+    pub udp_buffer: usize,
+    /// `NP_HANDSHAKE_TIMEOUT`: the handshake, and the wait for the first pool connection.
+    pub handshake: Duration,
+    /// `NP_TCP_DIAL_TIMEOUT`: dialling a TCP target or the tunnel.
+    pub tcp_dial: Duration,
+    /// `NP_UDP_DIAL_TIMEOUT`: setting up a UDP target.
+    pub udp_dial: Duration,
+    /// `NP_UDP_READ_TIMEOUT`: a UDP session idle for this long is closed.
+    pub udp_read: Duration,
+    /// `NP_POOL_GET_TIMEOUT`: how long a user waits for a pool connection.
+    pub pool_get: Duration,
+    /// `NP_MIN_POOL_INTERVAL`: the shortest pause between refills of the pool.
+    pub min_pool_interval: Duration,
+    /// `NP_MAX_POOL_INTERVAL`: the longest pause; never below the shortest.
+    pub max_pool_interval: Duration,
+    /// `NP_REPORT_INTERVAL`: the period of pings, keep-alives and health checks.
+    pub report: Duration,
+    /// `NP_FALLBACK_INTERVAL`: with `lbs=2`, how often the primary target is tried again.
+    pub fallback: Duration,
+    /// `NP_SERVICE_COOLDOWN`: the pause before a failed service starts again.
+    pub cooldown: Duration,
+    /// `NP_SHUTDOWN_TIMEOUT`: the longest graceful stop; zero stops at once.
+    pub shutdown: Duration,
+    /// `NP_RELOAD_INTERVAL`: how often certificate files are looked at.
+    pub reload: Duration,
+    /// `NP_WORKERS`: threads that move bytes, 1 to 64; `None` is one per processor core.
+    pub workers: Option<usize>,
+}
+
+impl Default for Limits {
+    /// What the table says.
+    fn default() -> Limits {
+        let zero = Duration::ZERO;
+        let mut limits = Limits {
+            semaphore: 0,
+            tcp_buffer: 0,
+            udp_buffer: 0,
+            handshake: zero,
+            tcp_dial: zero,
+            udp_dial: zero,
+            udp_read: zero,
+            pool_get: zero,
+            min_pool_interval: zero,
+            max_pool_interval: zero,
+            report: zero,
+            fallback: zero,
+            cooldown: zero,
+            shutdown: zero,
+            reload: zero,
+            workers: None,
+        };
+        for variable in &VARIABLES {
+            let set = variable.default.map(|value| (variable.set)(&mut limits, value));
+            debug_assert_ne!(set, Some(None), "the default of {} is not acceptable", variable.name);
+        }
+        limits
+    }
+}
+
+impl Limits {
+    /// The limits that the environment asks for. A bad value is a warning, and the default is used; an empty one is none.
+    pub(super) fn from_env(env: &dyn Fn(&str) -> Option<String>, warnings: &mut Vec<String>) -> Limits {
+        let mut limits = Limits::default();
+        for variable in &VARIABLES {
+            let Some(value) = env(variable.name).filter(|value| !value.is_empty()) else { continue };
+            if (variable.set)(&mut limits, &value).is_none() {
+                let (name, values, value) = (variable.name, variable.values, printable(&value));
+                warnings.push(format!("bad {name} \"{value}\": expected {values}; going on with the default"));
+            }
+        }
+        if limits.max_pool_interval < limits.min_pool_interval {
+            let least = duration_words(limits.min_pool_interval);
+            warnings.push(format!("NP_MAX_POOL_INTERVAL is below NP_MIN_POOL_INTERVAL: raised to {least}"));
+            limits.max_pool_interval = limits.min_pool_interval;
+        }
+        limits
+    }
+}
+
+/// An environment variable.
+pub(super) struct Variable {
+    /// As in the environment.
+    pub name: &'static str,
+    /// What it does.
+    pub meaning: &'static str,
+    /// In the words of the environment.
+    pub default: Option<&'static str>,
+    /// What is accepted, in words that follow "expected".
+    pub values: &'static str,
+    /// Reads a value; `None` if it is not acceptable.
+    set: fn(&mut Limits, &str) -> Option<()>,
+}
+
+/// Every variable, in the order of the documentation.
+pub(super) const VARIABLES: [Variable; 16] = [
+    Variable {
+        name: "NP_SEMAPHORE_LIMIT",
+        meaning: "most signals waiting in a queue",
+        default: Some("65536"),
+        values: "a number from 1 to 1048576",
+        set: |limits, value| put(&mut limits.semaphore, count(value, 1..=1 << 20)),
+    },
+    Variable {
+        name: "NP_TCP_DATA_BUF_SIZE",
+        meaning: "bytes per relay buffer where data is copied",
+        default: Some("16384"),
+        values: "a number from 1024 to 1048576",
+        set: |limits, value| put(&mut limits.tcp_buffer, count(value, 1 << 10..=1 << 20)),
+    },
+    Variable {
+        name: "NP_UDP_DATA_BUF_SIZE",
+        meaning: "bytes of the largest datagram; larger ones are dropped and counted, never cut",
+        default: Some("65535"),
+        values: "a number from 512 to 65535",
+        set: |limits, value| put(&mut limits.udp_buffer, count(value, 512..=65535)),
+    },
+    Variable {
+        name: "NP_HANDSHAKE_TIMEOUT",
+        meaning: "the handshake, and the wait for the first pool connection",
+        default: Some("5s"),
+        values: PERIOD,
+        set: |limits, value| put(&mut limits.handshake, period(value)),
+    },
+    Variable {
+        name: "NP_TCP_DIAL_TIMEOUT",
+        meaning: "dialling a TCP target or the tunnel",
+        default: Some("5s"),
+        values: PERIOD,
+        set: |limits, value| put(&mut limits.tcp_dial, period(value)),
+    },
+    Variable {
+        name: "NP_UDP_DIAL_TIMEOUT",
+        meaning: "setting up a UDP target",
+        default: Some("5s"),
+        values: PERIOD,
+        set: |limits, value| put(&mut limits.udp_dial, period(value)),
+    },
+    Variable {
+        name: "NP_UDP_READ_TIMEOUT",
+        meaning: "a UDP session idle for this long is closed",
+        default: Some("30s"),
+        values: PERIOD,
+        set: |limits, value| put(&mut limits.udp_read, period(value)),
+    },
+    Variable {
+        name: "NP_POOL_GET_TIMEOUT",
+        meaning: "a user waits this long for a pool connection, then is closed",
+        default: Some("5s"),
+        values: PERIOD,
+        set: |limits, value| put(&mut limits.pool_get, period(value)),
+    },
+    Variable {
+        name: "NP_MIN_POOL_INTERVAL",
+        meaning: "shortest pause between refills of the pool",
+        default: Some("100ms"),
+        values: PERIOD,
+        set: |limits, value| put(&mut limits.min_pool_interval, period(value)),
+    },
+    Variable {
+        name: "NP_MAX_POOL_INTERVAL",
+        meaning: "longest pause between refills; raised to the shortest if it is below",
+        default: Some("1s"),
+        values: PERIOD,
+        set: |limits, value| put(&mut limits.max_pool_interval, period(value)),
+    },
+    Variable {
+        name: "NP_REPORT_INTERVAL",
+        meaning: "period of pings, keep-alives and health checks",
+        default: Some("5s"),
+        values: PERIOD,
+        set: |limits, value| put(&mut limits.report, period(value)),
+    },
+    Variable {
+        name: "NP_FALLBACK_INTERVAL",
+        meaning: "with lbs=2, how often the primary target is tried again",
+        default: Some("5m"),
+        values: PERIOD,
+        set: |limits, value| put(&mut limits.fallback, period(value)),
+    },
+    Variable {
+        name: "NP_SERVICE_COOLDOWN",
+        meaning: "pause before a failed service starts again",
+        default: Some("3s"),
+        values: PERIOD,
+        set: |limits, value| put(&mut limits.cooldown, period(value)),
+    },
+    Variable {
+        name: "NP_SHUTDOWN_TIMEOUT",
+        meaning: "longest graceful stop; 0 stops at once",
+        default: Some("5s"),
+        values: "a duration from 1ms to 8760h, or 0",
+        set: |limits, value| put(&mut limits.shutdown, period_or_zero(value)),
+    },
+    Variable {
+        name: "NP_RELOAD_INTERVAL",
+        meaning: "how often certificate files are looked at",
+        default: Some("1h"),
+        values: PERIOD,
+        set: |limits, value| put(&mut limits.reload, period(value)),
+    },
+    Variable {
+        name: "NP_WORKERS",
+        meaning: "threads that move bytes; without it one per processor core",
+        default: None,
+        values: "a number from 1 to 64",
+        set: |limits, value| put(&mut limits.workers, count(value, 1..=64).map(Some)),
+    },
+];
+
+const PERIOD: &str = "a duration from 1ms to 8760h";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn from(pairs: &[(&str, &str)]) -> (Limits, Vec<String>) {
+        let mut warnings = Vec::new();
+        let env = |name: &str| pairs.iter().find(|pair| pair.0 == name).map(|pair| pair.1.to_string());
+        (Limits::from_env(&env, &mut warnings), warnings)
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_table() {
+        let limits = Limits::default();
+        assert_eq!((limits.semaphore, limits.tcp_buffer, limits.udp_buffer), (65536, 16384, 65535));
+        let secs = Duration::from_secs;
+        assert_eq!((limits.handshake, limits.tcp_dial, limits.udp_dial), (secs(5), secs(5), secs(5)));
+        assert_eq!((limits.udp_read, limits.pool_get, limits.report), (secs(30), secs(5), secs(5)));
+        assert_eq!((limits.min_pool_interval, limits.max_pool_interval), (Duration::from_millis(100), secs(1)));
+        assert_eq!((limits.fallback, limits.cooldown), (secs(300), secs(3)));
+        assert_eq!((limits.shutdown, limits.reload, limits.workers), (secs(5), secs(3600), None));
+        assert_eq!(from(&[]), (limits, vec![]));
+    }
+
+    #[test]
+    fn every_default_is_acceptable_and_every_variable_sets_a_field_of_its_own() {
+        let mut seen = vec![Limits::default()];
+        for variable in &VARIABLES {
+            let acceptable = |value| (variable.set)(&mut Limits::default(), value).is_some();
+            assert!(variable.default.is_none_or(acceptable), "{}", variable.name);
+            // One of these is not the default.
+            for value in ["7777", "777ms", "7"] {
+                let (limits, warnings) = from(&[(variable.name, value)]);
+                if warnings.is_empty() && limits != Limits::default() {
+                    assert!(!seen.contains(&limits), "{} sets another's field", variable.name);
+                    seen.push(limits);
+                    break;
+                }
+            }
+        }
+        assert_eq!(seen.len(), VARIABLES.len() + 1);
+    }
+
+    #[test]
+    fn a_bad_value_is_a_warning_that_says_what_is_accepted_and_the_default_stays() {
+        for variable in &VARIABLES {
+            for bad in ["x", "-1", "-5s", "5", "0ms", "1e3", "99999999999999999999", "99999999999h"] {
+                let (limits, warnings) = from(&[(variable.name, bad)]);
+                let fine = (variable.set)(&mut Limits::default(), bad).is_some();
+                assert_eq!(warnings.is_empty(), fine, "{} {bad}", variable.name);
+                assert!(fine || limits == Limits::default());
+            }
+        }
+        let (_, warnings) = from(&[("NP_REPORT_INTERVAL", "5\n")]);
+        let told =
+            "bad NP_REPORT_INTERVAL \"5\\x0a\": expected a duration from 1ms to 8760h; going on with the default";
+        assert_eq!(warnings, [told]);
+    }
+
+    #[test]
+    fn zero_is_refused_where_it_makes_no_sense() {
+        for variable in &VARIABLES {
+            let (limits, warnings) = from(&[(variable.name, "0")]);
+            let sensible = variable.name == "NP_SHUTDOWN_TIMEOUT";
+            assert_eq!(warnings.is_empty(), sensible, "{}", variable.name);
+            assert_eq!(limits.shutdown.is_zero(), sensible, "{}", variable.name);
+        }
+    }
+
+    #[test]
+    fn an_empty_variable_is_no_variable() {
+        assert_eq!(from(&[("NP_WORKERS", ""), ("NP_REPORT_INTERVAL", "")]), (Limits::default(), vec![]));
+    }
+
+    #[test]
+    fn the_edges_of_sizes_are_accepted_and_what_is_beyond_is_not() {
+        for (name, good, bad) in [
+            ("NP_TCP_DATA_BUF_SIZE", ["1024", "1048576"], ["1023", "1048577"]),
+            ("NP_UDP_DATA_BUF_SIZE", ["512", "65535"], ["511", "65536"]),
+            ("NP_WORKERS", ["1", "64"], ["0", "65"]),
+            ("NP_SEMAPHORE_LIMIT", ["1", "1048576"], ["0", "1048577"]),
+        ] {
+            assert!(good.iter().all(|value| from(&[(name, value)]).1.is_empty()), "{name}");
+            assert!(bad.iter().all(|value| from(&[(name, value)]).1.len() == 1), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_longest_pause_between_refills_is_never_below_the_shortest() {
+        let (limits, warnings) = from(&[("NP_MIN_POOL_INTERVAL", "2s")]);
+        assert_eq!(limits.max_pool_interval, Duration::from_secs(2));
+        assert_eq!(warnings, ["NP_MAX_POOL_INTERVAL is below NP_MIN_POOL_INTERVAL: raised to 2s"]);
+    }
+}

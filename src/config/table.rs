@@ -1,0 +1,358 @@
+//! The parameters: one table, from which come the URL reader, the flags, the defaults, the help text, the shown URL and
+//! the documentation. A new parameter is one more row, and a field in [`Config`].
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::value::{coded, count, duration_words, host_name, ip, number, period_or_zero, put, switch};
+use super::{Balance, Block, Config, Mode, Role, Tls, Transport};
+use crate::log::Level;
+
+/// A parameter of the URL, and a flag of the same name.
+pub(super) struct Parameter {
+    /// As in the URL.
+    pub name: &'static str,
+    /// What it does.
+    pub meaning: &'static str,
+    /// In the words of the URL; `None` leaves the thing out.
+    pub default: Option<&'static str>,
+    /// What is accepted, in words that follow "expected".
+    pub values: &'static str,
+    /// Who takes it.
+    pub roles: &'static [Role],
+    /// Reads a value; `None` if it is not acceptable.
+    pub set: fn(&mut Draft, &str) -> Option<()>,
+    /// The value in force, in words that `set` reads; `None` if there is none.
+    pub show: fn(&Config) -> Option<String>,
+}
+
+/// A configuration in the making: what rows set apart and only make sense together.
+pub(super) struct Draft {
+    /// All the rest.
+    pub config: Config,
+    /// 0, 1 or 2.
+    pub tls: u8,
+    /// For `tls` 2.
+    pub crt: Option<PathBuf>,
+    /// For `tls` 2.
+    pub key: Option<PathBuf>,
+}
+
+impl Draft {
+    /// A configuration in which every parameter has its default; addresses and key are still to come.
+    pub fn new(role: Role) -> Draft {
+        let mut draft = Draft { config: Config::blank(role), tls: 0, crt: None, key: None };
+        for row in &PARAMETERS {
+            let set = row.default.map(|value| (row.set)(&mut draft, value));
+            debug_assert_ne!(set, Some(None), "the default of {} is not acceptable", row.name);
+        }
+        draft
+    }
+}
+
+/// The row of a name.
+pub(super) fn parameter(name: &str) -> Option<&'static Parameter> {
+    PARAMETERS.iter().find(|parameter| parameter.name == name)
+}
+
+/// Every parameter, in the order of the documentation.
+pub(super) static PARAMETERS: [Parameter; 20] = [
+    Parameter {
+        name: "log",
+        meaning: "least level of the lines shown",
+        default: Some("info"),
+        values: "none, debug, info, warn, error or event",
+        roles: ALL,
+        set: |draft, value| put(&mut draft.config.log, Level::from_name(value)),
+        show: |config| Some(config.log.name().into()),
+    },
+    Parameter {
+        name: "tls",
+        meaning: "0 plain, 1 self-signed certificate made in memory, 2 certificate files; at a client for its single-end listener",
+        default: Some("0"),
+        values: "0, 1 or 2",
+        roles: ALL,
+        set: |draft, value| put(&mut draft.tls, coded(value, &[0, 1, 2])),
+        show: |config| Some(config.tls.code().to_string()),
+    },
+    Parameter {
+        name: "crt",
+        meaning: "PEM certificate chain for tls=2",
+        default: None,
+        values: "a path",
+        roles: ALL,
+        set: |draft, value| put(&mut draft.crt, path(value).map(Some)),
+        show: |config| match &config.tls {
+            Tls::Files { crt, .. } => Some(crt.display().to_string()),
+            _ => None,
+        },
+    },
+    Parameter {
+        name: "key",
+        meaning: "PEM private key for tls=2",
+        default: None,
+        values: "a path",
+        roles: ALL,
+        set: |draft, value| put(&mut draft.key, path(value).map(Some)),
+        show: |config| match &config.tls {
+            Tls::Files { key, .. } => Some(key.display().to_string()),
+            _ => None,
+        },
+    },
+    Parameter {
+        name: "dns",
+        meaning: "how long a resolved name is kept; 0 asks each time",
+        default: Some("5m"),
+        values: DURATION,
+        roles: BOTH,
+        set: |draft, value| put(&mut draft.config.dns, period_or_zero(value)),
+        show: |config| Some(duration_words(config.dns)),
+    },
+    Parameter {
+        name: "sni",
+        meaning: "TLS server name and HTTP Host of the handshake; without it the tunnel host if that is a name, else none",
+        default: None,
+        values: "a host name",
+        roles: CLIENT,
+        set: |draft, value| put(&mut draft.config.sni, host_name(value).map(Some)),
+        show: |config| config.sni.clone(),
+    },
+    Parameter {
+        name: "lbs",
+        meaning: "which of several targets: 0 round robin, 1 lowest latency, 2 primary and backups",
+        default: Some("0"),
+        values: "0, 1 or 2",
+        roles: BOTH,
+        set: |draft, value| put(&mut draft.config.balance, coded(value, &Balance::ALL)),
+        show: |config| Some(config.balance.code().to_string()),
+    },
+    Parameter {
+        name: "min",
+        meaning: "pool size kept warm",
+        default: Some("64"),
+        values: POOL,
+        roles: CLIENT,
+        set: |draft, value| put(&mut draft.config.min, count(value, 1..=LARGEST_POOL)),
+        show: |config| Some(config.min.to_string()),
+    },
+    Parameter {
+        name: "max",
+        meaning: "pool size limit, told to the client",
+        default: Some("1024"),
+        values: POOL,
+        roles: SERVER,
+        set: |draft, value| put(&mut draft.config.max, count(value, 1..=LARGEST_POOL)),
+        show: |config| Some(config.max.to_string()),
+    },
+    Parameter {
+        name: "mode",
+        meaning: "server: 1 users come in here, 2 users come in at the client; client: 1 no server (single-end), 2 tunnel; 0 decides by trying to listen",
+        default: Some("0"),
+        values: "0, 1 or 2",
+        roles: BOTH,
+        set: |draft, value| put(&mut draft.config.mode, coded(value, &Mode::ALL)),
+        show: |config| Some(config.mode.code().to_string()),
+    },
+    // Before `type`, which wins if both are given.
+    Parameter {
+        name: "quic",
+        meaning: "older spelling: 1 is type=1",
+        default: None,
+        values: "0 or 1",
+        roles: SERVER,
+        set: |draft, value| {
+            let all = [Transport::Tcp, Transport::Quic];
+            put(&mut draft.config.transport, coded(value, &all))
+        },
+        show: |_| None,
+    },
+    Parameter {
+        name: "type",
+        meaning: "pool transport, told to the client: 0 TCP, 1 QUIC, 2 WebSocket, 3 HTTP/2; all but 0 raise tls=0 to 1",
+        default: Some("0"),
+        values: "0, 1, 2 or 3",
+        roles: SERVER,
+        set: |draft, value| put(&mut draft.config.transport, coded(value, &Transport::ALL)),
+        show: |config| Some(config.transport.code().to_string()),
+    },
+    Parameter {
+        name: "dial",
+        meaning: "local source address for dialling targets",
+        default: Some("auto"),
+        values: "auto or an IP address",
+        roles: BOTH,
+        set: |draft, value| {
+            let source = if value == "auto" { Some(None) } else { ip(value).map(Some) };
+            put(&mut draft.config.dial, source)
+        },
+        show: |config| Some(config.dial.map_or("auto".into(), |ip| ip.to_string())),
+    },
+    Parameter {
+        name: "read",
+        meaning: "a TCP connection idle for this long in both directions is closed; 0 never",
+        default: Some("0"),
+        values: DURATION,
+        roles: BOTH,
+        set: |draft, value| {
+            let idle = period_or_zero(value).map(|idle| Some(idle).filter(|idle| !idle.is_zero()));
+            put(&mut draft.config.read, idle)
+        },
+        show: |config| Some(duration_words(config.read.unwrap_or(Duration::ZERO))),
+    },
+    Parameter {
+        name: "rate",
+        meaning: "limit in Mbit/s for each direction, shared by all connections; 0 none",
+        default: Some("0"),
+        values: "a number from 0 to 1000000",
+        roles: BOTH,
+        set: |draft, value| {
+            let rate = number(value, 0..=FASTEST).map(|rate| Some(rate * MEGABIT).filter(|&rate| rate > 0));
+            put(&mut draft.config.rate, rate)
+        },
+        show: |config| Some((config.rate.unwrap_or(0) / MEGABIT).to_string()),
+    },
+    Parameter {
+        name: "slot",
+        meaning: "user connections and UDP sessions at once; 0 no limit",
+        default: Some("65536"),
+        values: "a number from 0 to 1000000000",
+        roles: BOTH,
+        set: |draft, value| {
+            let slot = count(value, 0..=MOST_SLOTS).map(|slot| Some(slot).filter(|&slot| slot > 0));
+            put(&mut draft.config.slot, slot)
+        },
+        show: |config| Some(config.slot.unwrap_or(0).to_string()),
+    },
+    Parameter {
+        name: "proxy",
+        meaning: "1 sends a PROXY protocol v1 header to TCP targets first",
+        default: Some("0"),
+        values: "0 or 1",
+        roles: BOTH,
+        set: |draft, value| put(&mut draft.config.proxy, switch(value)),
+        show: |config| Some(u8::from(config.proxy).to_string()),
+    },
+    Parameter {
+        name: "block",
+        meaning: "refuse user connections that open with 1 SOCKS4/5, 2 HTTP, 3 TLS; digits combine, 0 none",
+        default: Some("0"),
+        values: "digits from 0 to 3, as in 13",
+        roles: BOTH,
+        set: |draft, value| put(&mut draft.config.block, block(value)),
+        show: |config| Some(block_digits(config.block)),
+    },
+    Parameter {
+        name: "notcp",
+        meaning: "1 does not carry TCP",
+        default: Some("0"),
+        values: "0 or 1",
+        roles: BOTH,
+        set: |draft, value| put(&mut draft.config.tcp, switch(value).map(|no| !no)),
+        show: |config| Some(u8::from(!config.tcp).to_string()),
+    },
+    Parameter {
+        name: "noudp",
+        meaning: "1 does not carry UDP",
+        default: Some("0"),
+        values: "0 or 1",
+        roles: BOTH,
+        set: |draft, value| put(&mut draft.config.udp, switch(value).map(|no| !no)),
+        show: |config| Some(u8::from(!config.udp).to_string()),
+    },
+];
+
+/// A path of a file. A zero byte ends a path early in the system's eyes, so there can be none.
+fn path(text: &str) -> Option<PathBuf> {
+    (!text.contains('\0')).then(|| PathBuf::from(text))
+}
+
+/// `13` is SOCKS and TLS.
+fn block(text: &str) -> Option<Block> {
+    let digits =
+        !text.is_empty() && text.len() <= MOST_DIGITS && text.bytes().all(|digit| (b'0'..=b'3').contains(&digit));
+    let block = Block { socks: text.contains('1'), http: text.contains('2'), tls: text.contains('3') };
+    digits.then_some(block)
+}
+
+fn block_digits(block: Block) -> String {
+    let kinds = [(block.socks, '1'), (block.http, '2'), (block.tls, '3')];
+    let digits: String = kinds.iter().filter(|(blocked, _)| *blocked).map(|(_, digit)| digit).collect();
+    if digits.is_empty() {
+        "0".into()
+    } else {
+        digits
+    }
+}
+
+const ALL: &[Role] = &[Role::Server, Role::Client, Role::Master];
+const BOTH: &[Role] = &[Role::Server, Role::Client];
+const SERVER: &[Role] = &[Role::Server];
+const CLIENT: &[Role] = &[Role::Client];
+
+const DURATION: &str = "a duration from 1ms to 8760h such as 30s, 5m or 1h30m, or 0";
+const POOL: &str = "a number from 1 to 65535";
+
+/// Connections in a pool: there are no more ports at one address.
+const LARGEST_POOL: u64 = 65535;
+
+/// Mbit/s of the fastest `rate`: so much that sums of bytes stay far from overflow.
+const FASTEST: u64 = 1_000_000;
+
+/// Bytes per second in a Mbit/s.
+const MEGABIT: u64 = 125_000;
+
+/// Users at once: a number that fits every machine's `usize`.
+const MOST_SLOTS: u64 = 1_000_000_000;
+
+/// Digits of `block`.
+const MOST_DIGITS: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_every_row_belongs_to_a_role() {
+        for (at, row) in PARAMETERS.iter().enumerate() {
+            assert!(PARAMETERS[..at].iter().all(|other| other.name != row.name), "{}", row.name);
+            assert!(!row.roles.is_empty() && !row.values.is_empty() && !row.meaning.contains('|'), "{}", row.name);
+            assert_eq!(parameter(row.name).map(|found| found.meaning), Some(row.meaning));
+        }
+        assert!(parameter("").is_none() && parameter("TLS").is_none());
+    }
+
+    #[test]
+    fn every_default_is_acceptable_and_shown_as_it_is_written() {
+        for row in &PARAMETERS {
+            for &role in row.roles {
+                let mut draft = Draft::new(role);
+                let Some(default) = row.default else { continue };
+                assert_eq!((row.set)(&mut draft, default), Some(()), "{}", row.name);
+                assert_eq!((row.show)(&draft.config).as_deref(), Some(default), "{}", row.name);
+            }
+        }
+    }
+
+    #[test]
+    fn block_takes_digits_that_combine() {
+        let kinds = |text| block(text).map(|block| (block.socks, block.http, block.tls));
+        assert_eq!(kinds("0"), Some((false, false, false)));
+        assert_eq!(kinds("13"), Some((true, false, true)));
+        assert_eq!(kinds("3210"), Some((true, true, true)));
+        assert_eq!(kinds("22"), Some((false, true, false)));
+        for bad in ["", "4", "1,2", "-1", "1 2", "all", "11111111111111111"] {
+            assert_eq!(kinds(bad), None, "{bad}");
+        }
+        assert_eq!(block("321").map(block_digits).as_deref(), Some("123"));
+    }
+
+    #[test]
+    fn no_row_accepts_nonsense() {
+        for row in &PARAMETERS {
+            for bad in ["", "\0", "a b", "-1", "4!", "99999999999999999999999", "\r\n", "2.5"] {
+                let taken = (row.set)(&mut Draft::new(row.roles[0]), bad).is_some();
+                assert!(!taken || (matches!(row.name, "crt" | "key") && bad != "\0"), "{} {bad:?}", row.name);
+            }
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! A URL to its parts: `role://[key@]host:port/path?name=value&...`. What the parts mean is not decided here.
+
+use super::address::Endpoint;
+use super::value::percent_decoded;
+use super::{bad, Parts, Role, Secret};
+use crate::log::printable;
+
+/// Takes a URL apart and decodes what is encoded. The error names the part at fault; it never shows the key.
+pub(super) fn parts(url: &str) -> Result<Parts, String> {
+    let (scheme, rest) = url.split_once("://").unwrap_or((url, ""));
+    let role = Role::from_name(&scheme.to_ascii_lowercase()).ok_or_else(|| unknown_role(scheme))?;
+    let (rest, fragment) = rest.split_once('#').unwrap_or((rest, ""));
+    let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let (user, tunnel) = match authority.rsplit_once('@') {
+        Some((user, tunnel)) => (Some(user), tunnel),
+        None => (None, authority),
+    };
+    // An @ that comes late means a key with one of the characters that end the authority.
+    let late =
+        path.contains('@') || (query.contains('@') || fragment.contains('@')) && Endpoint::parse(tunnel).is_err();
+    if user.is_none() && late {
+        return Err("bad key: expected / ? # in it to be written as %2F %3F %23".into());
+    }
+    let mut warnings = Vec::new();
+    if !fragment.is_empty() {
+        warnings.push("what follows # in the URL is ignored; a # that is meant is written %23".into());
+    }
+    let key = user.map(|user| key(user, &mut warnings)).transpose()?.filter(|key| !key.as_bytes().is_empty());
+    let path = text("path", path, false)?;
+    let given = query.split('&').filter(|pair| !pair.is_empty()).map(pair).collect::<Result<_, _>>()?;
+    Ok(Parts { role, key, tunnel: tunnel.into(), path, given, warnings })
+}
+
+/// The key is the user name: what comes before the first `:`.
+fn key(user: &str, warnings: &mut Vec<String>) -> Result<Secret, String> {
+    let (name, password) = user.split_once(':').unwrap_or((user, ""));
+    if !password.is_empty() {
+        warnings.push("what follows : in the key is ignored; a : that is meant is written %3A".into());
+    }
+    percent_decoded(name, false).map(Secret::new).map_err(|_| "bad key: expected two hex digits after each %".into())
+}
+
+/// A parameter: its name and its value, which may be empty.
+fn pair(pair: &str) -> Result<(String, String), String> {
+    let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+    let name = text("parameter name", name, true)?;
+    let value = text(&format!("parameter {}", printable(&name)), value, true)?;
+    Ok((name, value))
+}
+
+/// Decodes a part that must be text.
+fn text(part: &str, encoded: &str, plus: bool) -> Result<String, String> {
+    let decoded = percent_decoded(encoded, plus).map_err(|broken| bad(part, &broken, "two hex digits after each %"))?;
+    String::from_utf8(decoded).map_err(|_| bad(part, encoded, "UTF-8 text"))
+}
+
+fn unknown_role(scheme: &str) -> String {
+    // Somebody may have forgotten the role and begun with the key.
+    let shown = if scheme.contains('@') { "..." } else { scheme };
+    bad("role", shown, "server, client or master, as in server://host:port/target:port")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn split(url: &str) -> Parts {
+        parts(url).unwrap()
+    }
+
+    fn key(parts: &Parts) -> Option<&[u8]> {
+        parts.key.as_ref().map(Secret::as_bytes)
+    }
+
+    #[test]
+    fn a_url_falls_into_its_parts() {
+        let parts = split("Client://k%40y@[::1]:443/a:1,b:2?tls=1&sni=x+y%2Bz&flag");
+        assert_eq!((parts.role, key(&parts)), (Role::Client, Some(&b"k@y"[..])));
+        assert_eq!((parts.tunnel.as_str(), parts.path.as_str()), ("[::1]:443", "a:1,b:2"));
+        let given: Vec<_> = parts.given.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        assert_eq!(given, [("tls", "1"), ("sni", "x y+z"), ("flag", "")]);
+        assert!(parts.warnings.is_empty());
+    }
+
+    #[test]
+    fn parts_may_be_missing_and_the_query_may_follow_at_once() {
+        let parts = split("master://:8080?log=debug&&");
+        assert_eq!((key(&parts), parts.tunnel.as_str(), parts.path.as_str()), (None, ":8080", ""));
+        assert_eq!(parts.given, [("log".to_string(), "debug".to_string())]);
+        assert_eq!(key(&split("server://@h:1")), None);
+        assert_eq!(split("server://").tunnel, "");
+    }
+
+    #[test]
+    fn the_key_is_decoded_bytes_up_to_the_first_colon() {
+        assert_eq!(key(&split("server://%ff%00+@h:1")), Some(&b"\xff\0+"[..]));
+        assert_eq!(key(&split("server://a%3Ab@h:1")), Some(&b"a:b"[..]));
+        let parts = split("server://name:word@h:1");
+        assert_eq!(key(&parts), Some(&b"name"[..]));
+        assert_eq!(parts.warnings.len(), 1);
+        assert!(!parts.warnings[0].contains("word"));
+        assert_eq!(key(&split("server://a@b@h:1")), Some(&b"a@b"[..]));
+    }
+
+    #[test]
+    fn a_key_with_bare_separators_is_told_how_to_be_written_and_not_shown() {
+        for url in
+            ["server://sec/ret@h:1/t:1", "server://sec?ret@h:1/t:1", "server://sec#ret@h:1/t:1", "client://sec:1/r@h:1"]
+        {
+            let told = parts(url).unwrap_err();
+            assert!(told.contains("%2F %3F %23") && !told.contains("sec"), "{told}");
+        }
+        assert!(parts("server://h:1/t:1?crt=/a@b").is_ok());
+        assert_eq!(parts("server://%zz@h:1").unwrap_err(), "bad key: expected two hex digits after each %");
+    }
+
+    #[test]
+    fn a_fragment_is_ignored_with_a_warning() {
+        let parts = split("server://h:1/t:1?tls=1#home");
+        assert_eq!((parts.given.len(), parts.warnings.len()), (1, 1));
+    }
+
+    #[test]
+    fn an_unknown_role_is_told_with_those_that_exist_and_a_key_is_not_shown() {
+        let told = parts("srv://h:1/t:1").unwrap_err();
+        assert_eq!(told, "bad role \"srv\": expected server, client or master, as in server://host:port/target:port");
+        assert!(!parts("secret@host:1/t:1").unwrap_err().contains("secret"));
+        for url in ["", "://", "http", "server:/h:1", "server:h:1", "sérver://h:1"] {
+            assert!(parts(url).unwrap_err().starts_with("bad role "), "{url}");
+        }
+    }
+
+    #[test]
+    fn broken_escapes_are_told_with_their_part() {
+        assert_eq!(parts("server://h:1/%x1").unwrap_err(), "bad path \"%x1\": expected two hex digits after each %");
+        assert_eq!(
+            parts("server://h:1/t:1?tls=%").unwrap_err(),
+            "bad parameter tls \"%\": expected two hex digits after each %"
+        );
+        assert_eq!(parts("server://h:1/t:1?crt=%ff").unwrap_err(), "bad parameter crt \"%ff\": expected UTF-8 text");
+    }
+}

@@ -1,0 +1,63 @@
+//! NodePass: a small, fast TCP/UDP tunnel.
+//!
+//! This file is the map. A directory is a layer, and arrows only point down:
+//!
+//! ```text
+//!    main -> run -> net -> logic          config, log: leaves, read by main and run
+//! ```
+//!
+//! `logic` decides, `net` moves bytes, `run` owns threads. Start with [`run::turn`] (how an instance starts and what a
+//! thread repeats), [`run::hub`] (who gets what), [`run::joined`] and [`net::relay`] (how bytes move).
+
+#![warn(missing_docs)]
+#![forbid(unsafe_op_in_unsafe_fn)]
+
+pub mod config;
+pub mod log;
+
+/// Pure decisions: no sockets, clock, threads or randomness. Time and chance are arguments.
+pub mod logic {
+    pub mod control;
+    pub mod handshake;
+    pub mod names;
+    pub mod pool;
+    pub mod slab;
+    pub mod sniff;
+    pub mod target;
+    pub mod timers;
+    pub mod wire;
+}
+
+/// Bytes in motion: nothing here waits, and nothing decides.
+pub mod net {
+    pub mod certs;
+    pub mod connect;
+    pub mod leg;
+    pub mod pipe;
+    pub mod relay;
+    pub mod resolve;
+    pub mod stream;
+    pub mod sys;
+    pub mod tcp;
+    pub mod tls;
+    pub mod udp;
+}
+
+/// Threads: one hub, workers, and how they talk.
+pub mod run {
+    mod caller;
+    mod client;
+    mod dialer;
+    mod door;
+    pub mod handoff;
+    pub mod hub;
+    pub mod joined;
+    mod plan;
+    mod probe;
+    mod server;
+    pub mod task;
+    mod tunnel;
+    pub mod turn;
+    mod visitor;
+    mod worker;
+}

@@ -1,0 +1,333 @@
+//! What the program says while it runs: levels, the form of a line, and text from strangers made harmless.
+//!
+//! ```text
+//! 2026-01-31 18:05:09.123  INFO  Tunnel is up
+//! ```
+//!
+//! The rest of the program uses the `log` crate's macros, and [`event!`](crate::event) for events.
+
+use std::fmt;
+use std::io::{IsTerminal, Write};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use env_logger::{Builder, Target};
+use log::{LevelFilter, Record};
+
+/// The least level shown (the parameter `log`), and the level of a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// As a threshold: nothing is shown. No line has this level.
+    None,
+    /// What happens to single connections.
+    Debug,
+    /// What an operator wants to know in quiet times.
+    Info,
+    /// Something is not as it should be, and the program goes on.
+    Warn,
+    /// Something asked for cannot be done.
+    Error,
+    /// Figures for programs that read the log; shown at every threshold but `none`.
+    Event,
+}
+
+impl Level {
+    /// All levels, from the most talkative threshold after `none` to the quietest.
+    pub const ALL: [Level; 6] = [Level::None, Level::Debug, Level::Info, Level::Warn, Level::Error, Level::Event];
+
+    /// The word used in the parameter `log`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Level::None => "none",
+            Level::Debug => "debug",
+            Level::Info => "info",
+            Level::Warn => "warn",
+            Level::Error => "error",
+            Level::Event => "event",
+        }
+    }
+
+    /// The level that a word in the parameter `log` names.
+    pub fn from_name(name: &str) -> Option<Level> {
+        Level::ALL.into_iter().find(|level| level.name() == name)
+    }
+
+    /// Whether a line of level `line` is shown when this is the threshold.
+    pub fn shows(self, line: Level) -> bool {
+        self != Level::None && line != Level::None && line >= self
+    }
+
+    /// The colour of the level's word, as an SGR code.
+    fn colour(self) -> u8 {
+        match self {
+            Level::None | Level::Debug => 34,
+            Level::Info => 32,
+            Level::Warn => 33,
+            Level::Error => 31,
+            Level::Event => 36,
+        }
+    }
+
+    /// The level of a record. Events are errors to the `log` crate, told apart by their target.
+    fn of(record: &Record) -> Level {
+        match record.level() {
+            _ if record.target() == EVENTS => Level::Event,
+            log::Level::Error => Level::Error,
+            log::Level::Warn => Level::Warn,
+            log::Level::Info => Level::Info,
+            log::Level::Debug | log::Level::Trace => Level::Debug,
+        }
+    }
+
+    /// The threshold for ordinary lines, in the `log` crate's words.
+    fn filter(self) -> LevelFilter {
+        match self {
+            Level::None | Level::Event => LevelFilter::Off,
+            Level::Debug => LevelFilter::Debug,
+            Level::Info => LevelFilter::Info,
+            Level::Warn => LevelFilter::Warn,
+            Level::Error => LevelFilter::Error,
+        }
+    }
+}
+
+/// Logs an event: a line shown at every level but `none`. Takes what `format!` takes.
+#[macro_export]
+macro_rules! event {
+    ($($text:tt)+) => {
+        ::log::error!(target: $crate::log::EVENTS, $($text)+)
+    };
+}
+
+/// Starts logging to stdout; a second call changes nothing.
+///
+/// The level's word is coloured when stdout is a terminal, and always when `colour` is set (a child of the master). Only
+/// this program's own lines are shown, not those of the libraries in it. A closed stdout loses lines and does no harm.
+pub fn init(level: Level, colour: bool) {
+    let colour = colour || std::io::stdout().is_terminal();
+    let events = if level.shows(Level::Event) { LevelFilter::Error } else { LevelFilter::Off };
+    let started = Builder::new()
+        .filter_module(env!("CARGO_PKG_NAME"), level.filter())
+        .filter_module(EVENTS, events)
+        .target(Target::Stdout)
+        .format(move |out, record| {
+            let text = record.args().to_string();
+            out.write_all(line(&Stamp::local(SystemTime::now()), Level::of(record), &text, colour).as_bytes())
+        })
+        .try_init();
+    // An error means that a logger is there already, and it stays.
+    drop(started);
+}
+
+/// A moment in local time, to the millisecond.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp {
+    year: i64,
+    month: u8,
+    day: u8,
+    hour: u8,
+    minute: u8,
+    second: u8,
+    milli: u16,
+}
+
+impl Stamp {
+    /// `time` as clocks on the wall show it. A time that cannot be told becomes the start of 1970.
+    fn local(time: SystemTime) -> Stamp {
+        let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let Some(tm) = broken_down(since.as_secs()) else {
+            return Stamp { year: 1970, month: 1, day: 1, hour: 0, minute: 0, second: 0, milli: 0 };
+        };
+        let small = |number: libc::c_int| u8::try_from(number).unwrap_or_default();
+        Stamp {
+            year: i64::from(tm.tm_year) + 1900,
+            month: small(tm.tm_mon + 1),
+            day: small(tm.tm_mday),
+            hour: small(tm.tm_hour),
+            minute: small(tm.tm_min),
+            second: small(tm.tm_sec),
+            milli: since.subsec_millis() as u16,
+        }
+    }
+}
+
+/// Seconds since 1970 as local date and time.
+fn broken_down(seconds: u64) -> Option<libc::tm> {
+    let clock = seconds.try_into().ok()?;
+    // SAFETY: `tm` is plain numbers and a pointer that may be null, so all zeroes is a value of it; localtime_r reads
+    // `clock`, writes `tm`, keeps neither, and uses no memory shared between threads. It is called because the standard
+    // library does not know time zones.
+    unsafe {
+        let mut tm = std::mem::zeroed();
+        (!libc::localtime_r(&clock, &mut tm).is_null()).then_some(tm)
+    }
+}
+
+/// A whole line, its end included. Control characters in `text` are written as escapes, so that one record is one line.
+fn line(stamp: &Stamp, level: Level, text: &str, colour: bool) -> String {
+    use fmt::Write;
+    let Stamp { year, month, day, hour, minute, second, milli } = stamp;
+    let mut line = String::with_capacity(text.len() + HEAD);
+    let word = level.name().to_uppercase();
+    let written = write!(line, "{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}.{milli:03}  ")
+        .and_then(|()| match colour {
+            true => write!(line, "\x1b[{}m{word}\x1b[0m", level.colour()),
+            false => write!(line, "{word}"),
+        });
+    debug_assert!(written.is_ok(), "writing to a string cannot fail");
+    line.push_str("  ");
+    for c in text.chars() {
+        match c.is_control() {
+            true => line.extend(c.escape_default()),
+            false => line.push(c),
+        }
+    }
+    line.push('\n');
+    line
+}
+
+/// Shows text that came from outside: printable ASCII as it is, all other bytes as `\xNN`, cut after
+/// [`PRINTABLE`] bytes (then `...` follows).
+pub fn printable<T: AsRef<[u8]> + ?Sized>(text: &T) -> impl fmt::Display + '_ {
+    Printable(text.as_ref())
+}
+
+struct Printable<'a>(&'a [u8]);
+
+impl fmt::Display for Printable<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        use fmt::Write;
+        let shown = &self.0[..self.0.len().min(PRINTABLE)];
+        for &byte in shown {
+            match byte {
+                b'\\' => f.write_str("\\\\")?,
+                b' '..=b'~' => f.write_char(byte.into())?,
+                _ => write!(f, "\\x{byte:02x}")?,
+            }
+        }
+        f.write_str(if shown.len() < self.0.len() { "..." } else { "" })
+    }
+}
+
+/// The target that marks a record as an event; it begins with this package's name, as every target shown does.
+#[doc(hidden)]
+pub const EVENTS: &str = "nodepass::event";
+
+/// Bytes of foreign text shown in one place.
+pub const PRINTABLE: usize = 200;
+
+/// Bytes of a line that are not its text: time, level, colour, spaces.
+const HEAD: usize = 48;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STAMP: Stamp = Stamp { year: 2026, month: 1, day: 31, hour: 18, minute: 5, second: 9, milli: 123 };
+
+    #[test]
+    fn a_line_has_time_level_and_text_two_spaces_apart() {
+        assert_eq!(line(&STAMP, Level::Info, "text", false), "2026-01-31 18:05:09.123  INFO  text\n");
+        let early = Stamp { year: 987, month: 2, day: 3, hour: 4, minute: 5, second: 6, milli: 7 };
+        assert_eq!(line(&early, Level::Event, "", false), "0987-02-03 04:05:06.007  EVENT  \n");
+    }
+
+    #[test]
+    fn colour_is_around_the_level_word_alone() {
+        let shown = |level| line(&STAMP, level, "x", true);
+        assert_eq!(shown(Level::Debug), "2026-01-31 18:05:09.123  \x1b[34mDEBUG\x1b[0m  x\n");
+        assert_eq!(shown(Level::Info), "2026-01-31 18:05:09.123  \x1b[32mINFO\x1b[0m  x\n");
+        assert_eq!(shown(Level::Warn), "2026-01-31 18:05:09.123  \x1b[33mWARN\x1b[0m  x\n");
+        assert_eq!(shown(Level::Error), "2026-01-31 18:05:09.123  \x1b[31mERROR\x1b[0m  x\n");
+        assert_eq!(shown(Level::Event), "2026-01-31 18:05:09.123  \x1b[36mEVENT\x1b[0m  x\n");
+    }
+
+    #[test]
+    fn a_record_cannot_forge_a_second_line_or_colour_the_terminal() {
+        let forged = line(&STAMP, Level::Info, "a\n2026 ERROR b\r\x1b[31m\u{7f}\u{85}ü", false);
+        assert_eq!(forged, "2026-01-31 18:05:09.123  INFO  a\\n2026 ERROR b\\r\\u{1b}[31m\\u{7f}\\u{85}ü\n");
+    }
+
+    #[test]
+    fn levels_are_ordered_none_debug_info_warn_error_event() {
+        assert!(Level::ALL.windows(2).all(|pair| pair[0] < pair[1]));
+        let names = Level::ALL.map(Level::name);
+        assert_eq!(names, ["none", "debug", "info", "warn", "error", "event"]);
+    }
+
+    #[test]
+    fn a_threshold_shows_its_own_level_and_those_after_it() {
+        assert!(Level::Info.shows(Level::Info) && Level::Info.shows(Level::Warn) && Level::Info.shows(Level::Error));
+        assert!(!Level::Info.shows(Level::Debug) && !Level::Error.shows(Level::Warn));
+        assert!(!Level::Event.shows(Level::Error));
+    }
+
+    #[test]
+    fn events_are_shown_at_every_level_but_none_which_shows_nothing() {
+        for threshold in Level::ALL {
+            assert_eq!(threshold.shows(Level::Event), threshold != Level::None, "{threshold:?}");
+            assert!(!Level::None.shows(threshold));
+        }
+    }
+
+    #[test]
+    fn the_log_crates_thresholds_agree_with_ours() {
+        let lines = [
+            (log::Level::Debug, Level::Debug),
+            (log::Level::Info, Level::Info),
+            (log::Level::Warn, Level::Warn),
+            (log::Level::Error, Level::Error),
+        ];
+        for threshold in Level::ALL {
+            for (theirs, ours) in lines {
+                assert_eq!(theirs <= threshold.filter(), threshold.shows(ours), "{threshold:?} {ours:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn records_are_known_by_level_and_events_by_target() {
+        let record = |level, target| Level::of(&Record::builder().level(level).target(target).build());
+        assert_eq!(record(log::Level::Error, EVENTS), Level::Event);
+        assert_eq!(record(log::Level::Error, "nodepass::run"), Level::Error);
+        assert_eq!(record(log::Level::Trace, "nodepass"), Level::Debug);
+        assert!(EVENTS.starts_with(env!("CARGO_PKG_NAME")));
+    }
+
+    #[test]
+    fn every_level_is_found_by_its_name_and_by_no_other() {
+        for level in Level::ALL {
+            assert_eq!(Level::from_name(level.name()), Some(level));
+        }
+        for wrong in ["", "INFO", "warning", "info ", "trace", "0"] {
+            assert_eq!(Level::from_name(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn local_time_is_the_systems_within_a_day_of_utc() {
+        // 2026-01-31 12:00:00.123 UTC: at most fourteen hours away anywhere on earth.
+        let noon = UNIX_EPOCH + std::time::Duration::from_millis(1_769_860_800_123);
+        let stamp = Stamp::local(noon);
+        assert!(
+            (2026, 1, 30) <= (stamp.year, stamp.month, stamp.day) || (stamp.month, stamp.day) == (2, 1),
+            "{stamp:?}"
+        );
+        assert_eq!(stamp.milli, 123);
+        assert_eq!(stamp.second, 0);
+    }
+
+    #[test]
+    fn a_clock_before_1970_or_beyond_reckoning_is_not_fatal() {
+        assert_eq!(Stamp::local(UNIX_EPOCH - std::time::Duration::from_secs(9)).milli, 0);
+        assert!(broken_down(u64::MAX).is_none());
+    }
+
+    #[test]
+    fn foreign_text_is_escaped_and_bounded() {
+        assert_eq!(printable("GET /x~ \"y\"").to_string(), "GET /x~ \"y\"");
+        assert_eq!(printable(b"\x00\x1b[31m\r\n\x7f\xff\\").to_string(), "\\x00\\x1b[31m\\x0d\\x0a\\x7f\\xff\\\\");
+        assert_eq!(printable("ü").to_string(), "\\xc3\\xbc");
+        assert_eq!(printable(&vec![b'a'; PRINTABLE]).to_string(), "a".repeat(PRINTABLE));
+        assert_eq!(printable(&vec![b'a'; PRINTABLE + 1]).to_string(), "a".repeat(PRINTABLE) + "...");
+    }
+}

@@ -1,0 +1,345 @@
+//! The talk with the peer on the control connection: signals, pings, silence, the certificate check.
+//!
+//! ```text
+//!  Proving --its fingerprint is right--> Ready        either --silence, noise, mismatch--> Over
+//! ```
+//!
+//! In: [`heard`](Control::heard), [`tick`](Control::tick), the commands. Out: [`poll`](Control::poll) until `None`.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use super::wire::{encode, BadLine, Fingerprint, Id, Lines, Signal};
+
+/// One side of a control connection. Both roles use the same.
+pub struct Control {
+    key: Vec<u8>,
+    report: Duration,
+    state: State,
+    lines: Lines,
+    bad: u32,
+    heard: Instant,
+    next_ping: Instant,
+    asked: Option<Instant>,
+    out: VecDeque<Do>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Proving,
+    Ready,
+    Over,
+}
+
+/// What the owner of a [`Control`] has to do.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Do {
+    /// Send these bytes on the control connection.
+    Send(Vec<u8>),
+    /// The peer gave a user to pool connection `id`: dial the target.
+    Launch {
+        /// A UDP session, not a TCP connection.
+        udp: bool,
+        /// The user's address as the peer wrote it.
+        remote: String,
+        /// The pool connection.
+        id: Id,
+    },
+    /// Compare this fingerprint with ours for that connection, close it, and say [`Control::verified`].
+    Verify {
+        /// The pool connection that the peer took for it.
+        id: Id,
+        /// What the peer believes.
+        fp: String,
+    },
+    /// Drop all idle pool connections.
+    Flush,
+    /// A check point: the peer answered, after this round trip.
+    Pong(Duration),
+    /// The peer's certificate is right; users may come in.
+    Ready,
+    /// The tunnel has ended.
+    Over(Why),
+}
+
+/// Why a tunnel ended, in the user's words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// Nothing was heard for three report intervals.
+    Silence(Duration),
+    /// Too many lines in a row could not be read.
+    Noise,
+    /// The fingerprints differ: somebody sits in the middle.
+    Mismatch {
+        /// The peer's view.
+        theirs: String,
+        /// Ours.
+        ours: String,
+    },
+}
+
+impl std::fmt::Display for Why {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Why::Silence(time) => write!(f, "nothing heard from the peer for {time:?}"),
+            Why::Noise => f.write_str("the peer sends lines that cannot be read: is the key the same on both sides?"),
+            Why::Mismatch { theirs, ours } => write!(
+                f,
+                "certificate fingerprint mismatch: the peer has {theirs}, here it is {ours}; somebody may sit in the middle"
+            ),
+        }
+    }
+}
+
+impl Control {
+    /// A control connection that has just opened. `gated` says that users wait until the peer's fingerprint was right.
+    pub fn new(key: &[u8], report: Duration, gated: bool, now: Instant) -> Control {
+        let state = if gated { State::Proving } else { State::Ready };
+        let mut control = Control {
+            key: key.to_vec(),
+            report,
+            state,
+            lines: Lines::default(),
+            bad: 0,
+            heard: now,
+            next_ping: now,
+            asked: None,
+            out: VecDeque::new(),
+        };
+        control.tick(now);
+        control
+    }
+
+    /// Whether users may come in.
+    pub fn is_ready(&self) -> bool {
+        self.state == State::Ready
+    }
+
+    /// Bytes came from the peer.
+    pub fn heard(&mut self, bytes: &[u8], now: Instant) {
+        if bytes.is_empty() || self.state == State::Over {
+            return;
+        }
+        self.heard = now;
+        self.lines.feed(bytes);
+        while let Some(line) = self.lines.next(&self.key) {
+            match line {
+                Ok(signal) => {
+                    self.bad = 0;
+                    self.obey(signal, now);
+                }
+                Err(BadLine::Unknown) => self.bad = 0,
+                Err(_) => {
+                    self.bad += 1;
+                    if self.bad >= MOST_BAD_LINES {
+                        return self.end(Why::Noise);
+                    }
+                }
+            }
+        }
+    }
+
+    fn obey(&mut self, signal: Signal, now: Instant) {
+        match signal {
+            Signal::Tcp { remote, id } => self.out.push_back(Do::Launch { udp: false, remote, id }),
+            Signal::Udp { remote, id } => self.out.push_back(Do::Launch { udp: true, remote, id }),
+            Signal::Ping => self.say(&Signal::Pong),
+            Signal::Pong => {
+                if let Some(asked) = self.asked.take() {
+                    self.out.push_back(Do::Pong(now.saturating_duration_since(asked)));
+                }
+            }
+            Signal::Flush => self.out.push_back(Do::Flush),
+            Signal::Verify { id, fp } => self.out.push_back(Do::Verify { id, fp }),
+        }
+    }
+
+    /// Tells the peer that a user took pool connection `id`.
+    pub fn launch(&mut self, udp: bool, remote: String, id: Id) {
+        self.say(&if udp { Signal::Udp { remote, id } } else { Signal::Tcp { remote, id } });
+    }
+
+    /// Tells the peer to drop all idle pool connections.
+    pub fn flush(&mut self) {
+        self.say(&Signal::Flush);
+    }
+
+    /// Tells the peer which certificate we know for connection `id`.
+    pub fn prove(&mut self, id: Id, fp: Fingerprint) {
+        self.say(&Signal::Verify { id, fp: fp.to_string() });
+    }
+
+    /// The answer to [`Do::Verify`]: what we know of that connection.
+    ///
+    /// `ours` is `None` where we have nothing to compare with, or the connection is long gone: that is not fatal, but
+    /// does not open the gate either. An empty fingerprint is what an original sends with `tls=2`.
+    pub fn verified(&mut self, theirs: &str, ours: Option<Fingerprint>) {
+        let Some(ours) = ours else { return };
+        match theirs.parse() {
+            Ok(theirs) if ours == theirs => {
+                if self.state == State::Proving {
+                    self.state = State::Ready;
+                    self.out.push_back(Do::Ready);
+                }
+            }
+            _ if theirs.is_empty() => {}
+            _ => self.end(Why::Mismatch { theirs: theirs.chars().take(120).collect(), ours: ours.to_string() }),
+        }
+    }
+
+    /// Time has passed: pings go out, silence ends the tunnel.
+    pub fn tick(&mut self, now: Instant) {
+        if self.state == State::Over {
+            return;
+        }
+        if now >= self.heard + 3 * self.report {
+            return self.end(Why::Silence(3 * self.report));
+        }
+        if now >= self.next_ping {
+            self.next_ping = now + self.report;
+            self.asked.get_or_insert(now);
+            self.say(&Signal::Ping);
+        }
+    }
+
+    /// When to [`tick`](Control::tick) next.
+    pub fn deadline(&self) -> Option<Instant> {
+        (self.state != State::Over).then(|| self.next_ping.min(self.heard + 3 * self.report))
+    }
+
+    /// What is to be done, until `None`. Signals in a row come as one `Send`.
+    pub fn poll(&mut self) -> Option<Do> {
+        self.out.pop_front()
+    }
+
+    fn say(&mut self, signal: &Signal) {
+        if self.state == State::Over {
+            return;
+        }
+        if let Some(Do::Send(bytes)) = self.out.back_mut() {
+            return encode(signal, &self.key, bytes);
+        }
+        let mut bytes = Vec::new();
+        encode(signal, &self.key, &mut bytes);
+        self.out.push_back(Do::Send(bytes));
+    }
+
+    fn end(&mut self, why: Why) {
+        self.state = State::Over;
+        self.out.push_back(Do::Over(why));
+    }
+}
+
+/// So many lines in a row that cannot be read end the tunnel.
+const MOST_BAD_LINES: u32 = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const REPORT: Duration = Duration::from_secs(5);
+
+    fn pair(gated: bool) -> (Control, Control, Instant) {
+        let now = Instant::now();
+        (Control::new(b"key", REPORT, gated, now), Control::new(b"key", REPORT, gated, now), now)
+    }
+
+    fn drain(control: &mut Control) -> (Vec<u8>, Vec<Do>) {
+        let (mut sent, mut rest) = (Vec::new(), Vec::new());
+        while let Some(thing) = control.poll() {
+            match thing {
+                Do::Send(bytes) => sent.extend(bytes),
+                other => rest.push(other),
+            }
+        }
+        (sent, rest)
+    }
+
+    /// Carries what both say until both are silent; what each has to do.
+    fn talk(a: &mut Control, b: &mut Control, now: Instant) -> (Vec<Do>, Vec<Do>) {
+        let (mut for_a, mut for_b) = (Vec::new(), Vec::new());
+        loop {
+            let ((from_a, mut do_a), (from_b, mut do_b)) = (drain(a), drain(b));
+            for_a.append(&mut do_a);
+            for_b.append(&mut do_b);
+            if from_a.is_empty() && from_b.is_empty() {
+                return (for_a, for_b);
+            }
+            b.heard(&from_a, now);
+            a.heard(&from_b, now);
+        }
+    }
+
+    #[test]
+    fn both_sides_ping_at_once_and_then_every_report_interval() {
+        let (mut a, mut b, now) = pair(false);
+        let (for_a, for_b) = talk(&mut a, &mut b, now + Duration::from_millis(7));
+        assert_eq!(for_a, [Do::Pong(Duration::from_millis(7))]);
+        assert_eq!(for_b, for_a);
+        assert_eq!(a.deadline(), Some(now + REPORT));
+        a.tick(now + REPORT / 2);
+        assert_eq!(a.poll(), None);
+        a.tick(now + REPORT);
+        assert!(matches!(a.poll(), Some(Do::Send(_))));
+    }
+
+    #[test]
+    fn three_report_intervals_of_silence_end_the_tunnel_and_pings_alone_do_not_prevent_it() {
+        let (mut a, _, now) = pair(false);
+        for n in 1..3 {
+            a.tick(now + n * REPORT);
+        }
+        a.tick(now + 3 * REPORT);
+        assert_eq!(drain(&mut a).1, [Do::Over(Why::Silence(3 * REPORT))]);
+        assert_eq!(a.deadline(), None);
+        a.heard(b"x\n", now + 4 * REPORT);
+        assert_eq!(a.poll(), None);
+    }
+
+    #[test]
+    fn a_launch_reaches_the_other_side() {
+        let (mut a, mut b, now) = pair(false);
+        a.launch(true, "[::1]:9".into(), Id([1, 2, 3, 4]));
+        let (_, for_b) = talk(&mut a, &mut b, now);
+        assert!(for_b.contains(&Do::Launch { udp: true, remote: "[::1]:9".into(), id: Id([1, 2, 3, 4]) }));
+    }
+
+    #[test]
+    fn a_wrong_key_is_noise_and_ends_the_tunnel_only_after_many_lines() {
+        let now = Instant::now();
+        let mut a = Control::new(b"key", REPORT, false, now);
+        drain(&mut a);
+        for _ in 1..MOST_BAD_LINES {
+            a.heard(b"!!!\n", now);
+        }
+        assert_eq!(a.poll(), None);
+        a.heard(b"!!!\n", now);
+        assert_eq!(a.poll(), Some(Do::Over(Why::Noise)));
+    }
+
+    #[test]
+    fn the_gate_opens_for_the_right_fingerprint_only() {
+        let (mut a, _, _) = pair(true);
+        drain(&mut a);
+        let (right, wrong) = (Fingerprint::of(b"right"), Fingerprint::of(b"wrong"));
+        a.verified(&right.to_string(), None);
+        a.verified("", Some(right));
+        assert!(!a.is_ready());
+        a.verified(&right.to_string(), Some(right));
+        assert_eq!(a.poll(), Some(Do::Ready));
+        a.verified(&right.to_string(), Some(wrong));
+        assert!(matches!(a.poll(), Some(Do::Over(Why::Mismatch { .. }))));
+    }
+
+    #[test]
+    fn a_flood_of_pongs_makes_one_check_point_a_ping() {
+        let (mut a, _, now) = pair(false);
+        drain(&mut a);
+        let mut flood = Vec::new();
+        for _ in 0..1000 {
+            encode(&Signal::Pong, b"key", &mut flood);
+        }
+        a.heard(&flood, now);
+        assert_eq!(drain(&mut a).1.len(), 1);
+    }
+}

@@ -1,0 +1,464 @@
+//! The cache of resolved names: who asks the resolver, when, and what is answered meanwhile.
+//!
+//! ```text
+//!  look  --> never asked          Ask       one question, by the one who looked first
+//!            asked, no answer     Wait      everybody else shares it
+//!            answered             Known     also when past its time: then asked again in the background (poll)
+//!            no answer to be had  Failed    for a moment, then Ask
+//! ```
+//!
+//! Once a name has been resolved its users never wait for the resolver again, and a resolver that fails takes no
+//! answer away: the last good one stays. With a time to live of zero nothing is kept: each user asks afresh, and only
+//! those who wait for the same answer share it.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+/// What is known about the names of one instance.
+#[derive(Debug)]
+pub struct Names {
+    ttl: Duration,
+    /// At most `MAX_NAMES`.
+    names: BTreeMap<String, Name>,
+    /// The names in `Question::Wanted`, the oldest wish first.
+    wanted: VecDeque<String>,
+}
+
+/// What is known about a name right now. The addresses are in the resolver's order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Look<'a> {
+    /// Its addresses: one to `MAX_ADDRESSES`.
+    Known(&'a [IpAddr]),
+    /// It cannot be resolved at the moment, and why.
+    Failed(&'a str),
+    /// The caller sends one question to the resolver now and waits; everybody else is told to [`Look::Wait`].
+    Ask,
+    /// The question has been sent: wait until the answer comes.
+    Wait,
+}
+
+#[derive(Debug)]
+struct Name {
+    answer: Answer,
+    question: Question,
+    /// When somebody looked last.
+    used: Instant,
+}
+
+#[derive(Debug)]
+enum Answer {
+    Nothing,
+    /// Good beyond `until` too, but then to be asked again.
+    Good {
+        addresses: Vec<IpAddr>,
+        until: Instant,
+    },
+    /// Not asked again before `until` has passed.
+    Bad {
+        why: String,
+        until: Instant,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Question {
+    /// Nobody is asking.
+    Resting,
+    /// To be asked in the background, when `poll` is called.
+    Wanted,
+    /// With the resolver.
+    Asked,
+}
+
+impl Names {
+    /// Knows nothing yet; an answer is fresh for `ttl` (`dns`), zero keeps none.
+    pub fn new(ttl: Duration) -> Self {
+        Names { ttl, names: BTreeMap::new(), wanted: VecDeque::new() }
+    }
+
+    /// What is known about `host`. Whoever is told to ask owes an [`answered`](Self::answered), a failure if the
+    /// question cannot even be sent.
+    pub fn look(&mut self, host: &str, now: Instant) -> Look<'_> {
+        if !self.names.contains_key(host) {
+            if !self.make_room() {
+                return Look::Failed(TOO_MANY);
+            }
+            let new = Name { answer: Answer::Nothing, question: Question::Resting, used: now };
+            self.names.insert(host.to_owned(), new);
+        }
+        let keeps = !self.ttl.is_zero();
+        let Some(name) = self.names.get_mut(host) else {
+            return Look::Failed(TOO_MANY);
+        };
+        name.used = now;
+        match &name.answer {
+            Answer::Good { addresses, until } if keeps || now <= *until => {
+                if now > *until && name.question == Question::Resting {
+                    name.question = Question::Wanted;
+                    self.wanted.push_back(host.to_owned());
+                }
+                Look::Known(addresses)
+            }
+            Answer::Bad { why, until } if now <= *until => Look::Failed(why),
+            _ if name.question == Question::Asked => Look::Wait,
+            _ => {
+                name.question = Question::Asked;
+                Look::Ask
+            }
+        }
+    }
+
+    /// A name whose answer is past its time: to be asked in the background, once. To be called until it is `None`.
+    pub fn poll(&mut self) -> Option<String> {
+        while let Some(host) = self.wanted.pop_front() {
+            if let Some(name) = self.names.get_mut(&host) {
+                name.question = Question::Asked;
+                return Some(host);
+            }
+        }
+        None
+    }
+
+    /// The resolver's answer for `host`, and what to hand to everyone who waits for it: never `Ask` or `Wait`. Those
+    /// who look themselves at the same `now` find the same, whatever the time to live.
+    pub fn answered(&mut self, host: &str, result: Result<Vec<IpAddr>, String>, now: Instant) -> Look<'_> {
+        let Some(name) = self.names.get_mut(host).filter(|name| name.question == Question::Asked) else {
+            return Look::Failed(NOT_ASKED);
+        };
+        name.question = Question::Resting;
+        match (result.and_then(usable), &mut name.answer) {
+            (Ok(addresses), answer) => {
+                let until = later(now, self.ttl);
+                *answer = Answer::Good { addresses, until };
+            }
+            (Err(_), Answer::Good { until, .. }) if !self.ttl.is_zero() => {
+                *until = later(now, RETRY_PAUSE);
+            }
+            (Err(why), answer) => {
+                // A failure is not kept longer than an address would be.
+                let until = later(now, FAILURE_PAUSE.min(self.ttl));
+                *answer = Answer::Bad { why, until };
+            }
+        }
+        match &name.answer {
+            Answer::Good { addresses, .. } => Look::Known(addresses),
+            Answer::Bad { why, .. } => Look::Failed(why),
+            Answer::Nothing => Look::Failed(NOT_ASKED),
+        }
+    }
+
+    /// An address of `host` did not answer: it may have moved, so its answer is not believed for its whole time.
+    pub fn doubt(&mut self, host: &str, now: Instant) {
+        if let Some(Name { answer: Answer::Good { until, .. }, .. }) = self.names.get_mut(host) {
+            *until = (*until).min(later(now, RETRY_PAUSE));
+        }
+    }
+
+    /// Whether one more name may be kept, after forgetting the one nobody has looked at for longest, if it must be. A
+    /// name with the resolver, or about to be, stays: somebody may wait for it.
+    fn make_room(&mut self) -> bool {
+        if self.names.len() < MAX_NAMES {
+            return true;
+        }
+        let resting = self.names.iter().filter(|(_, name)| name.question == Question::Resting);
+        let Some(oldest) = resting.min_by_key(|(_, name)| name.used) else {
+            return false;
+        };
+        let oldest = oldest.0.clone();
+        self.names.remove(&oldest).is_some()
+    }
+}
+
+/// The addresses worth keeping: each once, not too many, and at least one.
+fn usable(addresses: Vec<IpAddr>) -> Result<Vec<IpAddr>, String> {
+    let mut kept = Vec::with_capacity(addresses.len().min(MAX_ADDRESSES));
+    for address in addresses {
+        if kept.len() < MAX_ADDRESSES && !kept.contains(&address) {
+            kept.push(address);
+        }
+    }
+    if kept.is_empty() {
+        return Err(NO_ADDRESS.to_owned());
+    }
+    Ok(kept)
+}
+
+/// `pause` after `now`, or some decades after it, whatever `pause` is.
+fn later(now: Instant, pause: Duration) -> Instant {
+    now + pause.min(FOR_EVER)
+}
+
+/// Most names of one instance; one that nobody used for longest makes room for a new one.
+pub const MAX_NAMES: usize = 256;
+/// Most addresses kept for a name; the resolver's first ones.
+pub const MAX_ADDRESSES: usize = 8;
+/// After a failure the last good answer is used for so long before the next question.
+const RETRY_PAUSE: Duration = Duration::from_secs(5);
+/// Without a good answer a failure is believed for so long.
+const FAILURE_PAUSE: Duration = Duration::from_secs(1);
+/// Longer than any run, short enough for every system's clock.
+const FOR_EVER: Duration = Duration::from_secs(30 * 365 * 86_400);
+const TOO_MANY: &str = "too many names are being resolved at once";
+const NO_ADDRESS: &str = "the name has no address";
+const NOT_ASKED: &str = "nobody asked for this name";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    /// Numbers that look random and come again with the seed.
+    struct Dice(u64);
+
+    impl Dice {
+        fn below(&mut self, n: u64) -> u64 {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            self.0 % n
+        }
+    }
+
+    /// Where virtual time starts; the tests only ever add to it.
+    #[allow(clippy::disallowed_methods)]
+    fn epoch() -> Instant {
+        Instant::now()
+    }
+
+    const TTL: Duration = Duration::from_secs(300);
+    const SECOND: Duration = Duration::from_secs(1);
+    const TICK: Duration = Duration::from_nanos(1);
+
+    fn ip(n: u8) -> IpAddr {
+        IpAddr::V4(Ipv4Addr::new(192, 0, 2, n))
+    }
+
+    fn broken() -> Result<Vec<IpAddr>, String> {
+        Err("resolver is down".to_owned())
+    }
+
+    /// A cache that has just learnt that `a.example` is 192.0.2.1.
+    fn knowing(ttl: Duration, now: Instant) -> Names {
+        let mut names = Names::new(ttl);
+        assert_eq!(names.look("a.example", now), Look::Ask);
+        names.answered("a.example", Ok(vec![ip(1)]), now);
+        names
+    }
+
+    #[test]
+    fn the_first_to_look_asks_and_all_others_wait_for_the_same_answer() {
+        let now = epoch();
+        let mut names = Names::new(TTL);
+        assert_eq!(names.look("a.example", now), Look::Ask);
+        assert_eq!(names.look("a.example", now), Look::Wait);
+        assert_eq!(names.look("b.example", now), Look::Ask);
+        assert_eq!(names.look("a.example", now + SECOND), Look::Wait);
+        let told = [ip(2), ip(1), ip(3)];
+        assert_eq!(names.answered("a.example", Ok(told.to_vec()), now + SECOND), Look::Known(&told));
+        assert_eq!(names.look("a.example", now + SECOND), Look::Known(&told));
+        assert_eq!(names.look("b.example", now + SECOND), Look::Wait);
+        assert_eq!(names.poll(), None);
+    }
+
+    #[test]
+    fn a_fresh_answer_asks_nobody_and_an_old_one_is_asked_again_once_in_the_background() {
+        let start = epoch();
+        let mut names = knowing(TTL, start);
+        assert_eq!(names.look("a.example", start + TTL), Look::Known(&[ip(1)]));
+        assert_eq!(names.poll(), None);
+        let now = start + TTL + TICK;
+        for _ in 0..3 {
+            assert_eq!(names.look("a.example", now), Look::Known(&[ip(1)]));
+        }
+        assert_eq!(names.poll().as_deref(), Some("a.example"));
+        assert_eq!(names.poll(), None);
+        assert_eq!(names.look("a.example", now), Look::Known(&[ip(1)]));
+        assert_eq!(names.poll(), None, "it is being asked already");
+        names.answered("a.example", Ok(vec![ip(9)]), now);
+        assert_eq!(names.look("a.example", now + TTL), Look::Known(&[ip(9)]));
+        assert_eq!(names.poll(), None);
+    }
+
+    #[test]
+    fn a_resolver_that_fails_takes_no_good_answer_away_and_is_asked_again_after_a_pause() {
+        let start = epoch();
+        let mut names = knowing(TTL, start);
+        let mut now = start + TTL + TICK;
+        for _ in 0..5 {
+            names.look("a.example", now);
+            assert!(names.poll().is_some());
+            assert_eq!(names.answered("a.example", broken(), now), Look::Known(&[ip(1)]));
+            assert_eq!(names.look("a.example", now + RETRY_PAUSE), Look::Known(&[ip(1)]));
+            assert_eq!(names.poll(), None);
+            now += RETRY_PAUSE + TICK;
+        }
+        names.look("a.example", now);
+        assert!(names.poll().is_some());
+        assert_eq!(names.answered("a.example", Ok(vec![]), now), Look::Known(&[ip(1)]));
+    }
+
+    #[test]
+    fn a_failure_without_an_earlier_answer_is_told_for_a_moment_and_then_asked_again() {
+        let now = epoch();
+        let mut names = Names::new(TTL);
+        names.look("a.example", now);
+        let failed = Look::Failed("resolver is down");
+        assert_eq!(names.answered("a.example", broken(), now), failed);
+        assert_eq!(names.look("a.example", now + FAILURE_PAUSE), failed);
+        assert_eq!(names.poll(), None);
+        let now = now + FAILURE_PAUSE + TICK;
+        assert_eq!(names.look("a.example", now), Look::Ask);
+        assert_eq!(names.look("a.example", now), Look::Wait);
+        assert_eq!(names.answered("a.example", Ok(vec![ip(4)]), now), Look::Known(&[ip(4)]));
+    }
+
+    #[test]
+    fn with_a_ttl_of_zero_each_user_asks_afresh_and_those_who_wait_share_the_question() {
+        let mut now = epoch();
+        let mut names = Names::new(Duration::ZERO);
+        for n in 1..5 {
+            assert_eq!(names.look("a.example", now), Look::Ask);
+            assert_eq!(names.look("a.example", now + TICK), Look::Wait);
+            now += SECOND;
+            let told = [ip(n)];
+            assert_eq!(names.answered("a.example", Ok(told.to_vec()), now), Look::Known(&told));
+            assert_eq!(names.look("a.example", now), Look::Known(&told), "woken in the same turn");
+            assert_eq!(names.poll(), None);
+            now += TICK;
+        }
+    }
+
+    #[test]
+    fn with_a_ttl_of_zero_a_failure_is_not_hidden_by_an_old_answer_nor_kept() {
+        let now = epoch();
+        let mut names = knowing(Duration::ZERO, now);
+        let now = now + SECOND;
+        assert_eq!(names.look("a.example", now), Look::Ask);
+        assert_eq!(names.answered("a.example", broken(), now), Look::Failed("resolver is down"));
+        assert_eq!(names.look("a.example", now + TICK), Look::Ask);
+    }
+
+    #[test]
+    fn an_answer_without_an_address_is_a_failure() {
+        let now = epoch();
+        let mut names = Names::new(TTL);
+        names.look("a.example", now);
+        assert_eq!(names.answered("a.example", Ok(vec![]), now), Look::Failed(NO_ADDRESS));
+    }
+
+    #[test]
+    fn addresses_are_kept_in_the_resolvers_order_each_once_and_not_too_many() {
+        let now = epoch();
+        let mut names = Names::new(TTL);
+        names.look("a.example", now);
+        let six = IpAddr::V6(Ipv6Addr::LOCALHOST);
+        let mut told = vec![six, ip(200), six, ip(200)];
+        told.extend((1..=20).map(ip));
+        let kept = [six, ip(200), ip(1), ip(2), ip(3), ip(4), ip(5), ip(6)];
+        assert_eq!(kept.len(), MAX_ADDRESSES);
+        assert_eq!(names.answered("a.example", Ok(told), now), Look::Known(&kept));
+    }
+
+    #[test]
+    fn an_answer_nobody_asked_for_changes_nothing() {
+        let now = epoch();
+        let mut names = knowing(TTL, now);
+        assert_eq!(names.answered("a.example", Ok(vec![ip(66)]), now), Look::Failed(NOT_ASKED));
+        assert_eq!(names.answered("b.example", Ok(vec![ip(66)]), now), Look::Failed(NOT_ASKED));
+        assert_eq!(names.look("a.example", now), Look::Known(&[ip(1)]));
+        assert_eq!(names.look("b.example", now), Look::Ask);
+    }
+
+    #[test]
+    fn the_longest_ttl_lasts_and_does_not_overflow() {
+        let now = epoch();
+        let mut names = knowing(Duration::MAX, now);
+        assert_eq!(names.look("a.example", now + 1000 * TTL), Look::Known(&[ip(1)]));
+        assert_eq!(names.poll(), None);
+    }
+
+    #[test]
+    fn when_full_the_name_nobody_used_for_longest_makes_room() {
+        let start = epoch();
+        let mut names = knowing(TTL, start);
+        for n in 1..MAX_NAMES as u32 {
+            let host = format!("{n}.example");
+            names.look(&host, start + n * TICK);
+            names.answered(&host, Ok(vec![ip(7)]), start + n * TICK);
+        }
+        let now = start + SECOND;
+        assert_eq!(names.look("a.example", now), Look::Known(&[ip(1)]));
+        assert_eq!(names.look("new.example", now), Look::Ask);
+        assert_eq!(names.names.len(), MAX_NAMES);
+        assert_eq!(names.look("a.example", now), Look::Known(&[ip(1)]));
+        assert_eq!(names.look("1.example", now), Look::Ask, "that one was forgotten");
+    }
+
+    #[test]
+    fn when_all_are_being_asked_a_further_name_is_refused_and_nobody_is_forgotten() {
+        let now = epoch();
+        let mut names = Names::new(TTL);
+        for n in 0..MAX_NAMES {
+            assert_eq!(names.look(&n.to_string(), now), Look::Ask);
+        }
+        assert_eq!(names.look("one more", now), Look::Failed(TOO_MANY));
+        assert_eq!(names.answered("0", Ok(vec![ip(1)]), now), Look::Known(&[ip(1)]));
+        assert_eq!(names.look("one more", now), Look::Ask);
+    }
+
+    #[test]
+    fn whatever_the_resolver_does_there_is_one_question_a_name_and_no_good_answer_is_lost() {
+        for seed in 1..=30 {
+            let mut dice = Dice(seed);
+            let mut now = epoch();
+            let mut names = Names::new(if seed % 3 == 0 { Duration::ZERO } else { 10 * SECOND });
+            let hosts: Vec<_> = (0..2 * MAX_NAMES).map(|n| format!("{n}.example")).collect();
+            let mut asked: Vec<String> = Vec::new();
+            for _ in 0..5000 {
+                now += Duration::from_millis(dice.below(300));
+                // A few hosts are popular, so that answers grow old and are asked again.
+                let crowd = if dice.below(3) == 0 { hosts.len() as u64 } else { 5 };
+                let host = &hosts[dice.below(crowd) as usize];
+                let waiting = asked.contains(host);
+                match names.look(host, now) {
+                    Look::Ask => {
+                        assert!(!waiting, "seed {seed}: {host} is asked twice");
+                        asked.push(host.clone());
+                    }
+                    Look::Wait => assert!(waiting, "seed {seed}: {host} waits for nothing"),
+                    Look::Known(addresses) => assert_eq!(addresses.len(), 2),
+                    Look::Failed(why) => assert!(["resolver is down", TOO_MANY].contains(&why)),
+                }
+                while let Some(host) = names.poll() {
+                    assert!(!asked.contains(&host), "seed {seed}: {host} is asked twice");
+                    asked.push(host);
+                }
+                if !asked.is_empty() && dice.below(4) > 0 {
+                    let host = asked.swap_remove(dice.below(asked.len() as u64) as usize);
+                    let good = matches!(names.names[&host].answer, Answer::Good { .. });
+                    let fails = dice.below(2) == 0;
+                    let result = if fails { broken() } else { Ok(vec![ip(1), ip(2)]) };
+                    let known = matches!(names.answered(&host, result, now), Look::Known(_));
+                    assert_eq!(known, !fails || (good && seed % 3 != 0));
+                }
+                assert!(names.names.len() <= MAX_NAMES);
+                assert!(names.wanted.is_empty());
+            }
+        }
+    }
+
+    #[test]
+    fn a_doubted_answer_is_asked_for_again_before_its_time_and_used_meanwhile() {
+        let (mut names, now) = (Names::new(Duration::from_secs(300)), Instant::now());
+        let address: IpAddr = [192, 0, 2, 1].into();
+        assert_eq!(names.look("a.example", now), Look::Ask);
+        names.answered("a.example", Ok(vec![address]), now);
+        names.doubt("a.example", now);
+        names.doubt("b.example", now);
+        assert_eq!(names.look("a.example", now), Look::Known(&[address]));
+        assert_eq!(names.poll(), None);
+        assert_eq!(names.look("a.example", now + 2 * RETRY_PAUSE), Look::Known(&[address]));
+        assert_eq!(names.poll().as_deref(), Some("a.example"));
+    }
+}

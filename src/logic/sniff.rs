@@ -1,0 +1,210 @@
+//! What the first bytes of a connection give away: who comes to the tunnel's port, and what a user is about to speak.
+//!
+//! Both answer as early as the bytes allow, and keep no state: ask again with all bytes so far.
+
+/// Who comes to the tunnel's port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Visitor {
+    /// Too little was said.
+    NeedMore,
+    /// He speaks HTTP, with whatever method: a handshake, right or wrong.
+    Handshake,
+    /// He opens a TLS session.
+    Tls,
+    /// He opens a pool connection as this project's clients do: with the bytes of the feature `open`, the first of
+    /// which is 00.
+    Pool,
+    /// He has no business here.
+    Stray,
+}
+
+/// Tells who opens with `first`. A silent visitor cannot be told this way: see the tunnel's rules for silence.
+pub fn visitor(first: &[u8]) -> Visitor {
+    match first.first() {
+        None => Visitor::NeedMore,
+        Some(&TLS_RECORD) => Visitor::Tls,
+        Some(&OPENING) => Visitor::Pool,
+        Some(_) if METHODS.iter().any(|method| first.starts_with(method)) => Visitor::Handshake,
+        Some(_) if METHODS.iter().any(|method| method.starts_with(first)) => Visitor::NeedMore,
+        Some(_) => Visitor::Stray,
+    }
+}
+
+/// Which protocols `block` refuses to carry.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Blocked {
+    /// SOCKS4 and SOCKS5.
+    pub socks: bool,
+    /// HTTP.
+    pub http: bool,
+    /// TLS.
+    pub tls: bool,
+}
+
+impl Blocked {
+    /// Whether anything is refused, that is, whether users' first bytes need a look at all.
+    pub fn any(self) -> bool {
+        self.socks || self.http || self.tls
+    }
+}
+
+/// What `block` says of a user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nothing that is refused begins like this.
+    Pass,
+    /// He speaks this protocol, which is refused.
+    Refuse(&'static str),
+    /// Too little was said. Who says no more for a moment waits for the target to speak first: let him through.
+    NeedMore,
+}
+
+/// Judges a user who opens with `first`.
+pub fn user(first: &[u8], block: Blocked) -> Verdict {
+    let chosen = [(block.socks, socks as fn(&[u8]) -> Verdict), (block.http, http), (block.tls, tls)];
+    let mut verdict = Verdict::Pass;
+    for (_, judge) in chosen.iter().filter(|(chosen, _)| *chosen) {
+        match judge(first) {
+            Verdict::Pass => {}
+            Verdict::NeedMore => verdict = Verdict::NeedMore,
+            refuse => return refuse,
+        }
+    }
+    verdict
+}
+
+/// SOCKS4 is 04 and then 01 or 02, SOCKS5 is 05 and then 01 to 03.
+fn socks(first: &[u8]) -> Verdict {
+    match first {
+        [] | [4 | 5] => Verdict::NeedMore,
+        [4, 1..=2, ..] => Verdict::Refuse("SOCKS4"),
+        [5, 1..=3, ..] => Verdict::Refuse("SOCKS5"),
+        _ => Verdict::Pass,
+    }
+}
+
+/// HTTP is capital letters, and then a space within the first eight bytes.
+fn http(first: &[u8]) -> Verdict {
+    let first = &first[..first.len().min(LONGEST_METHOD)];
+    match first.iter().position(|byte| !byte.is_ascii_uppercase()) {
+        None if first.len() < LONGEST_METHOD => Verdict::NeedMore,
+        Some(letters) if letters > 0 && first[letters] == b' ' => Verdict::Refuse("HTTP"),
+        _ => Verdict::Pass,
+    }
+}
+
+/// TLS is a handshake record.
+fn tls(first: &[u8]) -> Verdict {
+    match first.first() {
+        None => Verdict::NeedMore,
+        Some(&TLS_RECORD) => Verdict::Refuse("TLS"),
+        Some(_) => Verdict::Pass,
+    }
+}
+
+/// The first byte of a TLS session: a handshake record.
+const TLS_RECORD: u8 = 0x16;
+/// The first byte of a pool connection that a client opens with the feature `open`.
+const OPENING: u8 = 0x00;
+/// What an HTTP request begins with.
+const METHODS: [&[u8]; 9] =
+    [b"GET ", b"POST ", b"HEAD ", b"PUT ", b"DELETE ", b"OPTIONS ", b"PATCH ", b"CONNECT ", b"TRACE "];
+/// Bytes of a user's words in which `block` looks for an HTTP method and its space.
+const LONGEST_METHOD: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: Blocked = Blocked { socks: true, http: true, tls: true };
+
+    /// The verdict on the shortest beginning that is enough for one, and how long that is.
+    fn earliest(bytes: &[u8], block: Blocked) -> (Verdict, usize) {
+        (0..=bytes.len())
+            .map(|length| (user(&bytes[..length], block), length))
+            .find(|(verdict, _)| *verdict != Verdict::NeedMore)
+            .unwrap_or((Verdict::NeedMore, bytes.len()))
+    }
+
+    #[test]
+    fn every_kind_of_visitor_is_told_by_his_first_bytes() {
+        assert_eq!(visitor(b""), Visitor::NeedMore);
+        assert_eq!(visitor(b"\x16"), Visitor::Tls);
+        assert_eq!(visitor(b"\x00"), Visitor::Pool);
+        for stray in [&b"\x01"[..], b"SSH-2.0", b"get /", b"GETS", b" GET ", b"PRI * HTTP/2.0", b"\x80\x16", b"GET\t"] {
+            assert_eq!(visitor(stray), Visitor::Stray, "{stray:?}");
+        }
+    }
+
+    #[test]
+    fn every_http_method_is_a_handshake_once_its_space_is_there() {
+        for method in METHODS {
+            for length in 1..method.len() {
+                assert_eq!(visitor(&method[..length]), Visitor::NeedMore);
+            }
+            assert_eq!(visitor(method), Visitor::Handshake);
+            assert_eq!(visitor(&[method, b"/ HTTP/1.1\r\n"].concat()), Visitor::Handshake);
+        }
+    }
+
+    #[test]
+    fn socks_http_and_tls_are_refused_as_early_as_possible() {
+        for (bytes, name, length) in [
+            (&b"\x04\x01\x00\x50"[..], "SOCKS4", 2),
+            (b"\x04\x02", "SOCKS4", 2),
+            (b"\x05\x01\x00", "SOCKS5", 2),
+            (b"\x05\x02\x00\x02", "SOCKS5", 2),
+            (b"\x05\x03\x00\x01\x02", "SOCKS5", 2),
+            (b"GET / HTTP/1.1\r\n", "HTTP", 4),
+            (b"CONNECT a:1 HTTP/1.1\r\n", "HTTP", 8),
+            (b"OPTIONS * HTTP/1.1\r\n", "HTTP", 8),
+            (b"\x16\x03\x01", "TLS", 1),
+        ] {
+            assert_eq!(earliest(bytes, ALL), (Verdict::Refuse(name), length), "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn everything_else_passes_as_soon_as_it_can_be_told() {
+        for (bytes, length) in [
+            (&b"hi"[..], 1),
+            (b"get / HTTP/1.1", 1),
+            (b" GET", 1),
+            (b"\xff", 1),
+            (b"\x00\x05\x01", 1),
+            (b"\x04\x03\x00", 2),
+            (b"\x05\x00", 2),
+            (b"\x05\x04", 2),
+            (b"SSH-2.0-x\r\n", 4),
+            (b"LONGERTHAN8 x", 8),
+            (b"OPTIONSX ", 8),
+        ] {
+            assert_eq!(earliest(bytes, ALL), (Verdict::Pass, length), "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn who_says_too_little_to_be_told_is_not_judged() {
+        for bytes in [&b""[..], b"\x04", b"\x05", b"G", b"GET", b"OPTIONS"] {
+            assert_eq!(user(bytes, ALL), Verdict::NeedMore, "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn only_what_is_chosen_is_refused_and_nothing_is_waited_for_otherwise() {
+        let none = Blocked::default();
+        let (socks, http, tls) =
+            (Blocked { socks: true, ..none }, Blocked { http: true, ..none }, Blocked { tls: true, ..none });
+        assert!(!none.any() && socks.any() && http.any() && tls.any());
+        assert_eq!(user(b"", none), Verdict::Pass);
+        for (block, refused) in [(socks, &b"\x05\x01"[..]), (http, b"GET "), (tls, b"\x16")] {
+            for bytes in [&b"\x05\x01"[..], b"GET ", b"\x16"] {
+                let verdict = user(bytes, block);
+                assert_eq!(matches!(verdict, Verdict::Refuse(_)), bytes == refused, "{bytes:?} {block:?}");
+                assert!(bytes == refused || verdict == Verdict::Pass);
+            }
+        }
+        assert_eq!(user(b"GET", socks), Verdict::Pass);
+        assert_eq!(user(b"\x05", http), Verdict::Pass);
+    }
+}

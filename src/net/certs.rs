@@ -1,0 +1,277 @@
+//! Certificates: made in memory, or loaded from files and looked after; and what each kind of TLS accepts.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{ring, verify_tls12_signature, verify_tls13_signature, CryptoProvider};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::ServerSessionMemoryCache;
+use rustls::version::{TLS12, TLS13};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
+
+use crate::logic::wire::Fingerprint;
+
+/// The cryptography in use: chosen here and nowhere else.
+pub fn provider() -> Arc<CryptoProvider> {
+    Arc::new(ring::default_provider())
+}
+
+/// What a TLS server shows: its configuration and the fingerprint of its own leaf.
+#[derive(Clone)]
+pub struct Identity {
+    /// For new sessions.
+    pub config: Arc<ServerConfig>,
+    /// SHA-256 of the leaf.
+    pub leaf: Fingerprint,
+}
+
+/// Who may connect to a TLS server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Audience {
+    /// Pool connections: TLS 1.3 only.
+    Pool,
+    /// Users of a single-end listener: any browser may come, so 1.3 and 1.2.
+    Users,
+}
+
+/// Where an identity comes from.
+#[derive(Clone, Debug)]
+pub enum Origin {
+    /// `tls=1`: ECDSA P-256, made in memory, valid for a year.
+    Memory,
+    /// `tls=2`: PEM files.
+    Files {
+        /// The certificate chain, leaf first.
+        crt: PathBuf,
+        /// The leaf's private key.
+        key: PathBuf,
+    },
+}
+
+/// An identity and the files it came from, looked at again from time to time.
+pub struct Certs {
+    origin: Origin,
+    audience: Audience,
+    seen: Option<[SystemTime; 2]>,
+    current: Identity,
+}
+
+impl Certs {
+    /// Makes or loads an identity. The error names the file and the reason.
+    pub fn new(origin: Origin, audience: Audience) -> Result<Certs, String> {
+        let (seen, current) = (modified(&origin), load(&origin, audience)?);
+        Ok(Certs { origin, audience, seen, current })
+    }
+
+    /// The identity for new sessions.
+    pub fn current(&self) -> Identity {
+        self.current.clone()
+    }
+
+    /// Loads changed files: `Ok(true)` if a new identity is in use. A bad file keeps the old one; the error says why.
+    pub fn reload(&mut self) -> Result<bool, String> {
+        let seen = modified(&self.origin);
+        if seen == self.seen {
+            return Ok(false);
+        }
+        let fresh = load(&self.origin, self.audience)?;
+        let changed = fresh.leaf != self.current.leaf;
+        (self.seen, self.current) = (seen, fresh);
+        Ok(changed)
+    }
+}
+
+fn modified(origin: &Origin) -> Option<[SystemTime; 2]> {
+    let Origin::Files { crt, key } = origin else { return None };
+    let time = |path: &PathBuf| path.metadata().and_then(|data| data.modified()).ok();
+    Some([time(crt)?, time(key)?])
+}
+
+fn load(origin: &Origin, audience: Audience) -> Result<Identity, String> {
+    let (chain, key) = match origin {
+        Origin::Memory => self_signed()?,
+        Origin::Files { crt, key } => {
+            let named = |path: &PathBuf, error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+            let chain: Vec<CertificateDer<'static>> =
+                CertificateDer::pem_file_iter(crt).and_then(Iterator::collect).map_err(|error| named(crt, &error))?;
+            if chain.is_empty() {
+                return Err(named(crt, &"no PEM certificate in it"));
+            }
+            (chain, PrivateKeyDer::from_pem_file(key).map_err(|error| named(key, &error))?)
+        }
+    };
+    let leaf = Fingerprint::of(chain.first().ok_or("no certificate")?);
+    let versions: &[_] = match audience {
+        Audience::Pool => &[&TLS13],
+        Audience::Users => &[&TLS13, &TLS12],
+    };
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(versions)
+        .map_err(|error| error.to_string())?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .map_err(|error| match origin {
+            Origin::Files { crt, key } => format!("{} and {}: {error}", crt.display(), key.display()),
+            Origin::Memory => error.to_string(),
+        })?;
+    config.session_storage = ServerSessionMemoryCache::new(RESUMABLE);
+    config.send_tls13_tickets = 1;
+    Ok(Identity { config: Arc::new(config), leaf })
+}
+
+fn self_signed() -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), String> {
+    let make = || {
+        let key = rcgen::KeyPair::generate()?;
+        let mut params = rcgen::CertificateParams::new(Vec::new())?;
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        let today = SystemTime::now();
+        params.not_before = (today - Duration::from_secs(3600)).into();
+        params.not_after = (today + YEAR).into();
+        let cert = params.self_signed(&key)?;
+        Ok::<_, rcgen::Error>((cert, key))
+    };
+    let (cert, key) = make().map_err(|error| format!("cannot make a certificate: {error}"))?;
+    let key = PrivateKeyDer::try_from(key.serialize_der()).map_err(|error| error.to_string())?;
+    Ok((vec![cert.der().clone()], key))
+}
+
+/// What a client accepts of a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// `tls=1`: any certificate; the fingerprint check on the control connection follows.
+    Anyone,
+    /// `tls=2`: a chain that ends at one of the system's roots, and the right name.
+    Roots,
+}
+
+/// A client's side of TLS.
+pub fn client(trust: Trust) -> Result<Arc<ClientConfig>, String> {
+    let builder = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&TLS13])
+        .map_err(|error| error.to_string())?;
+    let mut config = match trust {
+        Trust::Anyone => {
+            let verifier = Arc::new(Unverified(provider()));
+            builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth()
+        }
+        Trust::Roots => builder.with_root_certificates(roots()?).with_no_client_auth(),
+    };
+    config.enable_sni = trust == Trust::Roots;
+    config.resumption = rustls::client::Resumption::in_memory_sessions(RESUMABLE);
+    Ok(Arc::new(config))
+}
+
+/// The system's roots, and those of `SSL_CERT_FILE`.
+fn roots() -> Result<RootCertStore, String> {
+    let found = rustls_native_certs::load_native_certs();
+    let mut store = RootCertStore::empty();
+    let (added, _) = store.add_parsable_certificates(found.certs);
+    match (added, found.errors.first()) {
+        (0, Some(error)) => Err(format!("no root certificates: {error}")),
+        (0, None) => Err("no root certificates in the system; SSL_CERT_FILE can name a file of them".into()),
+        _ => Ok(store),
+    }
+}
+
+/// Accepts any certificate, but not a handshake that its key did not sign.
+#[derive(Debug)]
+struct Unverified(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Unverified {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, cert, signed, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, cert, signed, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// Who must answer, as TLS wants it. Where nobody is verified the name is only a placeholder and is not sent.
+pub fn server_name(name: &str) -> io::Result<ServerName<'static>> {
+    ServerName::try_from(name.to_owned()).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))
+}
+
+/// A self-signed certificate is valid for this long.
+const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
+/// Sessions that can be resumed, on either side. A new identity starts with none.
+const RESUMABLE: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_self_signed_identity_is_a_new_one() {
+        let one = Certs::new(Origin::Memory, Audience::Pool).unwrap();
+        let two = Certs::new(Origin::Memory, Audience::Users).unwrap();
+        assert_ne!(one.current().leaf, two.current().leaf);
+    }
+
+    #[test]
+    fn a_missing_file_is_named() {
+        let origin = Origin::Files { crt: "/nowhere/a.crt".into(), key: "/nowhere/a.key".into() };
+        assert!(Certs::new(origin, Audience::Pool).err().unwrap().contains("/nowhere/a.crt"));
+    }
+
+    #[test]
+    fn a_bad_new_file_keeps_the_old_identity_and_a_good_one_replaces_it() {
+        let folder = std::env::temp_dir().join(format!("nodepass-certs-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let (crt, key) = (folder.join("a.crt"), folder.join("a.key"));
+        let write = || {
+            let pair = rcgen::KeyPair::generate().unwrap();
+            let cert = rcgen::CertificateParams::new(vec!["a.example".into()]).unwrap().self_signed(&pair).unwrap();
+            std::fs::write(&crt, cert.pem()).unwrap();
+            std::fs::write(&key, pair.serialize_pem()).unwrap();
+        };
+        let age = |seconds| {
+            let file = std::fs::File::options().append(true).open(&crt).unwrap();
+            file.set_modified(SystemTime::now() + Duration::from_secs(seconds)).unwrap();
+        };
+        write();
+        let mut certs = Certs::new(Origin::Files { crt: crt.clone(), key: key.clone() }, Audience::Pool).unwrap();
+        let first = certs.current().leaf;
+        assert_eq!(certs.reload(), Ok(false));
+
+        std::fs::write(&crt, "nonsense").unwrap();
+        age(10);
+        assert!(certs.reload().is_err_and(|why| why.contains("a.crt")));
+        assert_eq!(certs.current().leaf, first);
+
+        write();
+        age(20);
+        assert_eq!(certs.reload(), Ok(true));
+        assert_ne!(certs.current().leaf, first);
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+}

@@ -1,0 +1,144 @@
+//! One end of a relay, whatever it is made of.
+
+use std::collections::VecDeque;
+use std::io;
+
+use mio::event::Event;
+use mio::{Registry, Token};
+
+use super::stream::{would_block, Buffer, Stream};
+use super::tcp::Tcp;
+use super::tls::Tls;
+use super::udp::Session;
+
+/// One end of a relay. A new transport is one more line here.
+pub enum Leg {
+    /// A plain TCP connection.
+    Tcp(Tcp),
+    /// TLS over TCP.
+    Tls(Box<Tls>),
+    /// A UDP user or target.
+    Udp(Box<Session>),
+    /// The hub's end of the control connection.
+    Line(Line),
+}
+
+impl Leg {
+    /// Lends it for the length of a call.
+    pub fn lend(&mut self) -> &mut dyn Stream {
+        match self {
+            Leg::Tcp(tcp) => tcp,
+            Leg::Tls(tls) => &mut **tls,
+            Leg::Udp(session) => &mut **session,
+            Leg::Line(line) => line,
+        }
+    }
+
+    /// Registers its socket under `token`, once.
+    pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        match self {
+            Leg::Udp(session) => session.register(registry, token),
+            other => other.carrier().map_or(Ok(()), |tcp| tcp.register(registry, token)),
+        }
+    }
+
+    /// Remembers an edge.
+    pub fn note(&mut self, event: &Event) {
+        match self {
+            Leg::Udp(session) => session.note(event),
+            other => {
+                if let Some(tcp) = other.carrier() {
+                    tcp.note(event);
+                }
+            }
+        }
+    }
+
+    /// Whether the other side has reset it, or the path has.
+    pub fn failed(&mut self) -> bool {
+        self.carrier().is_some_and(|tcp| tcp.failed())
+    }
+
+    /// Makes the coming close a reset where that loses nothing.
+    pub fn abort(&mut self) {
+        if let Some(tcp) = self.carrier() {
+            tcp.abort();
+        }
+    }
+
+    /// Looks whether an idle connection still lives, without taking anything out of it.
+    ///
+    /// `quiet` says that the other side has no reason to speak before we do: whoever does is not our peer.
+    pub fn is_alive(&mut self, quiet: bool) -> bool {
+        let waiting = match self {
+            Leg::Tcp(tcp) => tcp.waiting(),
+            Leg::Tls(tls) => tls.waiting(),
+            Leg::Udp(_) | Leg::Line(_) => return true,
+        };
+        match waiting {
+            Ok(0) => false,
+            Ok(_) => !quiet,
+            Err(error) => error.kind() == io::ErrorKind::WouldBlock,
+        }
+    }
+
+    /// The TCP socket underneath, where there is one.
+    pub fn carrier(&mut self) -> Option<&mut Tcp> {
+        match self {
+            Leg::Tcp(tcp) => Some(tcp),
+            Leg::Tls(tls) => Some(tls.carrier()),
+            Leg::Udp(_) | Leg::Line(_) => None,
+        }
+    }
+}
+
+/// The hub's letterbox: what it says goes out on the control connection, what comes in is kept for it.
+#[derive(Default)]
+pub struct Line {
+    said: VecDeque<u8>,
+    heard: Vec<u8>,
+}
+
+impl Line {
+    /// Queues bytes for the peer. `false` if too many wait: the peer does not read.
+    pub fn say(&mut self, bytes: &[u8]) -> bool {
+        self.said.extend(bytes);
+        self.said.len() <= MOST_SAID
+    }
+
+    /// What the peer said since the last call.
+    pub fn heard(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.heard)
+    }
+}
+
+impl Stream for Line {
+    fn fill(&mut self, into: &mut Buffer) -> io::Result<usize> {
+        let (front, _) = self.said.as_slices();
+        match into.append(front) {
+            0 => would_block(),
+            count => {
+                self.said.drain(..count);
+                Ok(count)
+            }
+        }
+    }
+
+    fn drain(&mut self, from: &mut Buffer) -> io::Result<usize> {
+        let count = from.bytes().len();
+        self.heard.extend_from_slice(from.bytes());
+        from.consume(count);
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Most bytes of signals that wait for a peer that does not read: some ten thousand users.
+const MOST_SAID: usize = 1024 * 1024;

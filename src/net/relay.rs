@@ -1,0 +1,116 @@
+//! Two streams joined: bytes both ways, each direction ending on its own.
+//!
+//! ```text
+//!   a -- fill --> [ conduit ] -- drain --> b        forth: Half
+//!   a <- drain -- [ conduit ] <-- fill --- b        back:  Half
+//!
+//!   Half:  Open --end read--> Draining --empty and flushed--> Closing --finished--> Closed
+//! ```
+//!
+//! Backpressure is the conduit being full: `fill` is then not called, and the far sender's window closes by itself.
+
+use std::io;
+
+use super::stream::{now, Buffer, Conduit, Stores, Stream};
+
+/// One direction of a relay.
+pub struct Half {
+    state: State,
+    conduit: Conduit,
+}
+
+/// How far a direction has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Bytes may still come.
+    Open,
+    /// The end was read; bytes still wait to be sent.
+    Draining,
+    /// All was sent; the end has still to be passed on.
+    Closing,
+    /// The end was passed on.
+    Closed,
+}
+
+/// What one pump did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pumped {
+    /// Bytes taken in.
+    pub moved: usize,
+    /// Whether the budget ran out before the bytes did: pump again, after the others had their turn.
+    pub again: bool,
+}
+
+impl Default for Half {
+    fn default() -> Half {
+        Half { state: State::Open, conduit: Conduit::Empty }
+    }
+}
+
+impl Half {
+    /// A direction whose first bytes are known already: they go out before any that are read.
+    pub fn starting_with(bytes: Vec<u8>) -> Half {
+        match bytes.is_empty() {
+            true => Half::default(),
+            false => Half { state: State::Open, conduit: Conduit::Memory(Buffer::holding(bytes)) },
+        }
+    }
+
+    /// Whether the end has been passed on.
+    pub fn is_closed(&self) -> bool {
+        self.state == State::Closed
+    }
+
+    /// Moves bytes from `from` to `to`, taking in at most about `budget`, until both would have to wait.
+    ///
+    /// This is the only copy loop of the program. An error ends the relay as a whole.
+    pub fn pump(
+        &mut self,
+        from: &mut dyn Stream,
+        to: &mut dyn Stream,
+        budget: usize,
+        stores: &mut Stores,
+    ) -> io::Result<Pumped> {
+        let mut moved = 0;
+        loop {
+            let mut went = false;
+            if self.state == State::Open && moved < budget {
+                match now(self.conduit.fill(from, to, budget - moved, stores))? {
+                    Some(0) => self.state = State::Draining,
+                    Some(count) => {
+                        moved += count;
+                        went = true;
+                    }
+                    None => {}
+                }
+            }
+            if !self.conduit.is_empty() {
+                went |= now(self.conduit.drain(to))?.is_some();
+            }
+            if !went {
+                break;
+            }
+        }
+        self.close(to)?;
+        self.conduit.rest(stores);
+        Ok(Pumped { moved, again: moved >= budget && self.state == State::Open && self.conduit.is_empty() })
+    }
+
+    /// Sends what `to` holds back and passes the end on when nothing is left before it.
+    fn close(&mut self, to: &mut dyn Stream) -> io::Result<()> {
+        if self.state == State::Closed || now(to.flush())?.is_none() {
+            return Ok(());
+        }
+        if self.state == State::Draining && self.conduit.is_empty() {
+            self.state = State::Closing;
+        }
+        if self.state == State::Closing && now(to.finish())?.is_some() {
+            self.state = State::Closed;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+#[path = "relay/tests.rs"]
+mod tests;

@@ -1,0 +1,605 @@
+//! A simulated world: two far peers that fall asleep and wake greedy, and a scheduler that pumps only when it is told to.
+//!
+//! ```text
+//!   far peer -- arriving --> [ Fake a ] == Half x 2 == [ Fake b ] <-- arriving -- far peer
+//!            <-- leaving ---                                       --- leaving -->
+//! ```
+//!
+//! Readiness is remembered as a socket does it: `WouldBlock` clears it, and only an edge that was delivered brings it back.
+//! So a wake-up that gets lost is a world in which nothing can happen any more, and the message names its seed.
+
+use std::collections::VecDeque;
+use std::io::ErrorKind;
+
+use super::*;
+use crate::net::stream::would_block;
+
+#[test]
+fn every_byte_arrives_once_and_in_order_however_the_ends_sleep_and_wake() {
+    for seed in 0..SEEDS {
+        World::new(seed, |_| {}).run().expect("no stream breaks here");
+    }
+}
+
+#[test]
+fn an_end_that_takes_only_whole_frames_does_not_stop_the_relay() {
+    for seed in 0..SEEDS {
+        World::new(seed, |world| world.frames(4)).run().expect("no stream breaks here");
+    }
+}
+
+#[test]
+fn what_filling_makes_is_sent_even_when_that_direction_has_ended() {
+    for seed in 0..SEEDS {
+        let credits = |world: &mut World| {
+            for end in [&mut world.a, &mut world.b] {
+                end.credit = Some(Credit { allowed: end.window, owed: 0, outlives_finish: true });
+            }
+        };
+        World::new(seed, credits).run().expect("no stream breaks here");
+    }
+}
+
+#[test]
+fn a_broken_stream_ends_the_relay_with_its_own_reason() {
+    let mut broken = 0;
+    for seed in 0..SEEDS {
+        let breaks = |world: &mut World| {
+            let when = world.chance.below(60);
+            let end = if world.chance.one_in(2) { &mut world.a } else { &mut world.b };
+            end.breaks_after = Some(when);
+        };
+        match World::new(seed, breaks).run() {
+            Ok(()) => {}
+            Err(kind) => {
+                assert_eq!(kind, ErrorKind::ConnectionReset, "seed {seed}");
+                broken += 1;
+            }
+        }
+    }
+    assert!(broken > SEEDS / 4, "only {broken} of {SEEDS} worlds broke");
+}
+
+#[test]
+fn one_direction_ends_and_the_other_lives_on() {
+    let (mut a, mut b) = (Fake::awake(0, 64), Fake::awake(0, 64));
+    let (mut forth, mut back, mut stores) = (Half::default(), Half::default(), Stores::new(16, false));
+    a.fin = true;
+    forth.pump(&mut a, &mut b, 1000, &mut stores).unwrap();
+    assert!(forth.is_closed() && b.finished);
+    b.arriving.extend(*b"late answer");
+    let pumped = back.pump(&mut b, &mut a, 1000, &mut stores).unwrap();
+    assert_eq!(pumped, Pumped { moved: 11, again: false });
+    assert_eq!(a.leaving, *b"late answer");
+    assert!(!back.is_closed() && !a.finished);
+}
+
+#[test]
+fn a_sink_that_takes_nothing_stops_the_source_from_being_asked() {
+    let (mut source, mut sink) = (Fake::awake(1 << 20, 1 << 20), Fake::awake(0, 0));
+    let (mut half, mut stores) = (Half::default(), Stores::new(64, false));
+    source.say();
+    let first = half.pump(&mut source, &mut sink, 1 << 16, &mut stores).unwrap();
+    assert_eq!(first, Pumped { moved: 64, again: false });
+    let asked = source.fills;
+    let second = half.pump(&mut source, &mut sink, 1 << 16, &mut stores).unwrap();
+    assert_eq!((second, source.fills), (Pumped::default(), asked));
+}
+
+#[test]
+fn a_relay_that_is_idle_holds_no_memory() {
+    let (mut a, mut b) = (Fake::awake(0, 64), Fake::awake(0, 64));
+    let (mut half, mut stores) = (Half::default(), Stores::new(16, false));
+    half.pump(&mut a, &mut b, 1000, &mut stores).unwrap();
+    assert!(matches!(half.conduit, Conduit::Empty), "nothing came");
+    a.arriving.extend([7; 40]);
+    a.readable = true;
+    half.pump(&mut a, &mut b, 1000, &mut stores).unwrap();
+    assert_eq!(b.leaving.len(), 40);
+    assert!(matches!(half.conduit, Conduit::Empty), "all has gone");
+}
+
+#[test]
+fn first_bytes_that_are_known_go_first_and_do_not_make_later_reads_small() {
+    let (mut a, mut b) = (Fake::awake(1 << 16, 1 << 16), Fake::awake(0, 1 << 20));
+    let mut half = Half::starting_with(b"PROXY".to_vec());
+    let mut stores = Stores::new(1 << 12, false);
+    a.say();
+    half.pump(&mut a, &mut b, 1 << 20, &mut stores).unwrap();
+    assert_eq!(b.leaving.iter().take(5).copied().collect::<Vec<_>>(), *b"PROXY");
+    assert_eq!(b.leaving.len(), 5 + (1 << 16));
+    assert!(a.fills <= 24, "{} reads for 64 KiB through buffers of 4 KiB", a.fills);
+}
+
+#[test]
+fn a_budget_that_ran_out_is_told_and_one_that_did_not_is_not() {
+    let (mut a, mut b) = (Fake::awake(100, 1000), Fake::awake(0, 1000));
+    let (mut half, mut stores) = (Half::default(), Stores::new(16, false));
+    a.say();
+    a.fin = false;
+    let first = half.pump(&mut a, &mut b, 50, &mut stores).unwrap();
+    assert!(first.again && (50..66).contains(&first.moved), "{first:?}");
+    let second = half.pump(&mut a, &mut b, 1000, &mut stores).unwrap();
+    assert_eq!(second, Pumped { moved: 100 - first.moved, again: false });
+}
+
+// ---- the world ------------------------------------------------------------------------------------------------------
+
+/// Two far peers, the relay between them, and what a worker would know of it.
+struct World {
+    seed: u64,
+    chance: Chance,
+    a: Fake,
+    b: Fake,
+    forth: Half,
+    back: Half,
+    stores: Stores,
+    size: usize,
+    /// The relay is to be pumped: a budget ran out, or there was none.
+    ready: bool,
+}
+
+impl World {
+    /// A world that follows from its seed; `change` makes it a special one.
+    fn new(seed: u64, change: impl FnOnce(&mut World)) -> World {
+        let mut chance = Chance(seed);
+        let size = 1 + chance.below(64);
+        let (mut a, mut b) = (Fake::new(&mut chance), Fake::new(&mut chance));
+        match chance.below(4) {
+            0 => a.answers = true,
+            1 => b.answers = true,
+            _ => {}
+        }
+        let mut half = |from: &mut Fake| {
+            let known = if chance.one_in(3) { chance.below(20).min(from.to_say) } else { 0 };
+            (from.said, from.taken) = (known, known);
+            Half::starting_with((0..known).map(pattern).collect())
+        };
+        let (forth, back) = (half(&mut a), half(&mut b));
+        let stores = Stores::new(size, false);
+        let mut world = World { seed, chance, a, b, forth, back, stores, size, ready: true };
+        change(&mut world);
+        world
+    }
+
+    /// `b` takes whole frames of that many bytes only, as a UDP session does.
+    fn frames(&mut self, grain: usize) {
+        self.size = self.size.max(grain);
+        self.stores = Stores::new(self.size, false);
+        self.b.grain = grain;
+        self.b.hold = 0;
+        self.b.window = self.b.window.max(grain);
+        self.a.to_say = self.a.to_say.next_multiple_of(grain);
+        // Known first bytes are never part of a datagram.
+        self.forth = Half::default();
+        (self.a.said, self.a.taken) = (0, 0);
+    }
+
+    /// Lets things happen, in any order, until both directions have ended; the error if a stream broke.
+    fn run(mut self) -> Result<(), ErrorKind> {
+        for _ in 0..MOST_STEPS {
+            if self.is_over() {
+                self.check_the_end();
+                return Ok(());
+            }
+            assert!(self.can_go_on(), "seed {}: it hangs: {}", self.seed, self.story());
+            self.step()?;
+        }
+        panic!("seed {}: it never ends: {}", self.seed, self.story());
+    }
+
+    fn step(&mut self) -> Result<(), ErrorKind> {
+        match self.chance.below(8) {
+            0 | 1 => self.a.live(),
+            2 | 3 => self.b.live(),
+            4 | 5 if self.a.deliver() | self.b.deliver() => self.pump()?,
+            6 if self.ready => self.pump()?,
+            // An edge may be spurious.
+            7 if self.chance.one_in(8) => {
+                let end = if self.chance.one_in(2) { &mut self.a } else { &mut self.b };
+                (end.readable, end.writable) = (true, true);
+                self.pump()?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// What a worker does when it is told: both directions, once.
+    fn pump(&mut self) -> Result<(), ErrorKind> {
+        let mut budget = || if self.chance.one_in(10) { 0 } else { 1 + self.chance.below(200) };
+        let budgets = [budget(), budget()];
+        let forth = self.forth.pump(&mut self.a, &mut self.b, budgets[0], &mut self.stores);
+        let forth = forth.map_err(|error| error.kind())?;
+        let back = self.back.pump(&mut self.b, &mut self.a, budgets[1], &mut self.stores);
+        let back = back.map_err(|error| error.kind())?;
+        self.ready = forth.again || back.again || budgets.contains(&0);
+        self.check([(forth, budgets[0]), (back, budgets[1])]);
+        Ok(())
+    }
+
+    /// What must be true after every pump.
+    fn check(&self, pumped: [(Pumped, usize); 2]) {
+        for (pumped, budget) in pumped {
+            assert!(budget > 0 || pumped.moved == 0, "seed {}: {pumped:?} of nothing", self.seed);
+            assert!(pumped.moved < budget.max(1) + self.size.max(KNOWN), "seed {}: {pumped:?} of {budget}", self.seed);
+            assert!(!pumped.again || pumped.moved >= budget, "seed {}: {pumped:?} of {budget}", self.seed);
+        }
+        for (half, from, to) in [(&self.forth, &self.a, &self.b), (&self.back, &self.b, &self.a)] {
+            let waiting = from.taken - to.given;
+            assert!(waiting <= self.size.max(KNOWN), "seed {}: {waiting} bytes wait", self.seed);
+            let rests = matches!(half.conduit, Conduit::Empty);
+            assert_eq!(rests, waiting == 0, "seed {}: {waiting} bytes wait and memory is held: {}", self.seed, !rests);
+        }
+    }
+
+    fn check_the_end(&self) {
+        for (from, to) in [(&self.a, &self.b), (&self.b, &self.a)] {
+            assert_eq!(to.heard, from.to_say, "seed {}: bytes were lost", self.seed);
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.forth.is_closed() && self.back.is_closed() && self.a.heard_end && self.b.heard_end
+    }
+
+    fn can_go_on(&self) -> bool {
+        self.ready || [&self.a, &self.b].iter().any(|end| end.can_act() || end.has_edges())
+    }
+
+    fn story(&self) -> String {
+        let (forth, back) = (self.forth.state, self.back.state);
+        format!("forth {forth:?}, back {back:?}\n  buffers of {}\n  a {}\n  b {}", self.size, self.a, self.b)
+    }
+}
+
+// ---- one end --------------------------------------------------------------------------------------------------------
+
+/// One end of the relay and the far peer behind it.
+struct Fake {
+    chance: Chance,
+    /// Whether chance plays a part; otherwise all goes as far as it can.
+    fickle: bool,
+    /// Most bytes on their way, in each direction.
+    window: usize,
+
+    // From the far peer.
+    arriving: VecDeque<u8>,
+    to_say: usize,
+    said: usize,
+    /// The far peer has ended its direction.
+    fin: bool,
+    /// It says nothing before it has heard everything.
+    answers: bool,
+    /// Bytes that the relay took in, known ones included.
+    taken: usize,
+    fills: usize,
+    read_end: bool,
+
+    // To the far peer.
+    leaving: VecDeque<u8>,
+    /// Bytes kept back as a TLS session does, and how many may be.
+    held: VecDeque<u8>,
+    hold: usize,
+    given: usize,
+    heard: usize,
+    finished: bool,
+    heard_end: bool,
+    /// `drain` takes only multiples of this.
+    grain: usize,
+    credit: Option<Credit>,
+
+    // Readiness, remembered; and the far kernel, which may sleep.
+    readable: bool,
+    writable: bool,
+    read_edge: bool,
+    write_edge: bool,
+    deaf: bool,
+    mute: bool,
+    slow_finish: usize,
+    nap: usize,
+    breaks_after: Option<usize>,
+}
+
+/// Leave for the far peer to say more, given back as its bytes are taken in: output that filling makes.
+struct Credit {
+    allowed: usize,
+    owed: usize,
+    /// It is still sent through the stream after the stream's own end.
+    outlives_finish: bool,
+}
+
+impl Fake {
+    fn new(chance: &mut Chance) -> Fake {
+        let window = 1 + chance.below(100);
+        let to_say = if chance.one_in(8) { 0 } else { chance.below(1000) };
+        let mut fake = Fake::awake(to_say, window);
+        fake.chance = Chance(chance.next());
+        fake.fickle = true;
+        fake.hold = if chance.one_in(2) { 1 + chance.below(50) } else { 0 };
+        fake.slow_finish = chance.below(3);
+        if chance.one_in(3) {
+            fake.credit = Some(Credit { allowed: window, owed: 0, outlives_finish: false });
+        }
+        fake
+    }
+
+    /// An end without whims: what can be done is done.
+    fn awake(to_say: usize, window: usize) -> Fake {
+        Fake {
+            chance: Chance(0),
+            fickle: false,
+            window,
+            arriving: VecDeque::new(),
+            to_say,
+            said: 0,
+            fin: false,
+            answers: false,
+            taken: 0,
+            fills: 0,
+            read_end: false,
+            leaving: VecDeque::new(),
+            held: VecDeque::new(),
+            hold: 0,
+            given: 0,
+            heard: 0,
+            finished: false,
+            heard_end: false,
+            grain: 1,
+            credit: None,
+            readable: true,
+            writable: true,
+            read_edge: false,
+            write_edge: false,
+            deaf: false,
+            mute: false,
+            slow_finish: 0,
+            nap: 0,
+            breaks_after: None,
+        }
+    }
+
+    // The far peer.
+
+    /// One moment of the far peer's life: it sleeps on, or does one thing as far as it goes.
+    fn live(&mut self) {
+        if self.nap > 0 {
+            self.nap -= 1;
+            return;
+        }
+        match self.chance.below(4) {
+            0 => self.say(),
+            1 => self.hear(),
+            2 => self.deaf = false,
+            _ => self.mute = false,
+        }
+        self.owe();
+        if self.chance.one_in(4) {
+            self.nap = self.chance.below(20);
+        }
+    }
+
+    fn say(&mut self) {
+        while self.may_say() {
+            self.arriving.push_back(pattern(self.said));
+            self.said += 1;
+            if let Some(credit) = &mut self.credit {
+                credit.allowed -= 1;
+            }
+        }
+        self.fin |= self.may_end();
+    }
+
+    fn hear(&mut self) {
+        for byte in self.leaving.drain(..) {
+            assert_eq!(byte, pattern(self.heard), "byte {} is another one", self.heard);
+            self.heard += 1;
+        }
+        self.heard_end |= self.finished;
+    }
+
+    fn may_say(&self) -> bool {
+        let allowed = self.credit.as_ref().is_none_or(|credit| credit.allowed > 0);
+        let asked = !self.answers || self.heard_end;
+        asked && allowed && self.said < self.to_say && self.arriving.len() < self.window
+    }
+
+    fn may_end(&self) -> bool {
+        !self.fin && self.said == self.to_say && (!self.answers || self.heard_end)
+    }
+
+    /// Whether the far peer, or the kernel between, has anything left to do on its own.
+    fn can_act(&self) -> bool {
+        let hears = !self.leaving.is_empty() || self.finished && !self.heard_end;
+        hears || self.may_say() || self.may_end() || self.deaf || self.mute
+    }
+
+    // Edges.
+
+    /// Queues the edges that are owed after a `WouldBlock`, and no others.
+    fn owe(&mut self) {
+        self.read_edge |= !self.readable && !self.deaf && (!self.arriving.is_empty() || self.fin && !self.read_end);
+        self.write_edge |= !self.writable && !self.mute && self.leaving.len() + self.grain <= self.window;
+    }
+
+    fn has_edges(&self) -> bool {
+        self.read_edge || self.write_edge
+    }
+
+    /// Delivers one or both of the edges that are queued, in no fixed order.
+    fn deliver(&mut self) -> bool {
+        let (read, write) = (self.chance.one_in(2), self.chance.one_in(2));
+        let before = self.has_edges();
+        if read && std::mem::take(&mut self.read_edge) {
+            self.readable = true;
+        }
+        if write && std::mem::take(&mut self.write_edge) {
+            self.writable = true;
+        }
+        before && (read || write)
+    }
+
+    // The kernel's side.
+
+    fn breaks(&mut self) -> io::Result<()> {
+        match &mut self.breaks_after {
+            Some(0) => Err(ErrorKind::ConnectionReset.into()),
+            Some(calls) => {
+                *calls -= 1;
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// How much of `count` goes at once.
+    fn portion(&mut self, count: usize) -> usize {
+        if self.fickle && self.chance.one_in(2) {
+            1 + self.chance.below(count)
+        } else {
+            count
+        }
+    }
+
+    fn can_write(&mut self, want: usize) -> bool {
+        self.mute |= self.fickle && self.chance.one_in(6);
+        self.writable &= !self.mute && self.leaving.len() + want <= self.window;
+        self.writable
+    }
+
+    /// Sends what is held back and the credit that is owed.
+    fn push(&mut self) -> io::Result<()> {
+        while !self.held.is_empty() {
+            if !self.can_write(1) {
+                return would_block();
+            }
+            let count = self.portion(self.held.len().min(self.window - self.leaving.len()));
+            self.leaving.extend(self.held.drain(..count));
+        }
+        if self.credit.as_ref().is_some_and(|credit| credit.owed > 0) {
+            let free = self.finished && !self.credit.as_ref().is_some_and(|credit| credit.outlives_finish);
+            if !free && !self.can_write(0) {
+                return would_block();
+            }
+            if let Some(credit) = &mut self.credit {
+                credit.allowed += std::mem::take(&mut credit.owed);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Stream for Fake {
+    fn fill(&mut self, into: &mut Buffer) -> io::Result<usize> {
+        self.breaks()?;
+        self.fills += 1;
+        assert!(!into.is_full(), "a buffer without room");
+        assert!(!self.read_end, "the end was read already");
+        self.deaf |= self.fickle && self.chance.one_in(6);
+        self.readable &= !self.deaf && (!self.arriving.is_empty() || self.fin);
+        if !self.readable {
+            return would_block();
+        }
+        if self.arriving.is_empty() {
+            self.read_end = true;
+            return Ok(0);
+        }
+        let count = self.portion(into.room(1).len().min(self.arriving.len()));
+        let bytes: Vec<u8> = self.arriving.drain(..count).collect();
+        assert_eq!(into.append(&bytes), count);
+        self.taken += count;
+        if let Some(credit) = &mut self.credit {
+            credit.owed += count;
+        }
+        now(self.push())?;
+        Ok(count)
+    }
+
+    fn drain(&mut self, from: &mut Buffer) -> io::Result<usize> {
+        self.breaks()?;
+        assert!(!from.is_empty(), "nothing to drain");
+        assert!(!self.finished, "bytes after the end");
+        let whole = from.bytes().len() / self.grain * self.grain;
+        if whole == 0 {
+            return would_block();
+        }
+        let count = if self.hold > 0 {
+            self.push()?;
+            whole.min(self.hold)
+        } else if self.can_write(self.grain) {
+            let space = (self.window - self.leaving.len()).min(whole);
+            self.portion(space / self.grain) * self.grain
+        } else {
+            return would_block();
+        };
+        self.held.extend(&from.bytes()[..count]);
+        if self.hold == 0 {
+            self.leaving.append(&mut self.held);
+        }
+        from.consume(count);
+        self.given += count;
+        now(self.push())?;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.breaks()?;
+        self.push()
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
+        self.breaks()?;
+        assert!(!self.finished, "a second end");
+        assert!(self.held.is_empty(), "the end overtakes bytes");
+        if self.slow_finish > 0 {
+            self.slow_finish -= 1;
+            (self.mute, self.writable) = (true, false);
+            return would_block();
+        }
+        self.finished = true;
+        Ok(())
+    }
+}
+
+impl std::fmt::Display for Fake {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Fake { said, to_say, fin, taken, given, heard, finished, .. } = self;
+        let (arriving, leaving, held) = (self.arriving.len(), self.leaving.len(), self.held.len());
+        write!(f, "said {said} of {to_say}, fin {fin}, arriving {arriving}, taken {taken}; given {given}, ")?;
+        write!(f, "held {held}, leaving {leaving} of {}, heard {heard}, finished {finished}; ", self.window)?;
+        write!(f, "readable {}, writable {}", self.readable, self.writable)
+    }
+}
+
+/// The byte at that place of every flow.
+fn pattern(at: usize) -> u8 {
+    (at ^ at >> 8).wrapping_mul(167) as u8
+}
+
+/// Chance that follows from a seed (the generator known as SplitMix64).
+struct Chance(u64);
+
+impl Chance {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ mixed >> 31
+    }
+
+    fn below(&mut self, limit: usize) -> usize {
+        (self.next() % limit.max(1) as u64) as usize
+    }
+
+    fn one_in(&mut self, count: usize) -> bool {
+        self.below(count) == 0
+    }
+}
+
+/// How many worlds each test lives through.
+const SEEDS: u64 = 2000;
+/// A world that has not ended after so many steps goes round in circles.
+const MOST_STEPS: usize = 1_000_000;
+/// Most first bytes that a direction of these worlds knows.
+const KNOWN: usize = 20;

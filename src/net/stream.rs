@@ -1,0 +1,251 @@
+//! What everything that carries bytes looks like, and what bytes wait in on their way.
+//!
+//! ```text
+//!   from -- fill --> [ Conduit: Buffer or Pipe ] -- drain --> to
+//! ```
+
+use std::io::{self, ErrorKind};
+use std::ops::Range;
+
+use super::pipe::Pipe;
+use super::tcp::Tcp;
+
+/// A two-way flow of bytes that never waits.
+///
+/// 1. `fill` answers `Ok(0)` only at the end of the stream; nothing *now* is `WouldBlock`. The buffer has room.
+/// 2. `drain` of a non-empty buffer never answers `Ok(0)`; no room is `WouldBlock`.
+/// 3. Filling may make output (a TLS reply). It is sent, or kept for `flush`, before returning.
+/// 4. `flush` is `Ok` only when nothing is held back.
+/// 5. `finish` comes after the last byte; filling goes on after it. It may answer `WouldBlock` and is then called again.
+/// 6. After `WouldBlock` an edge is owed; before it, none is. So: fill and drain until it comes.
+pub trait Stream {
+    /// Takes bytes in.
+    fn fill(&mut self, into: &mut Buffer) -> io::Result<usize>;
+    /// Sends bytes out.
+    fn drain(&mut self, from: &mut Buffer) -> io::Result<usize>;
+    /// Sends what is held back.
+    fn flush(&mut self) -> io::Result<()>;
+    /// Ends our direction.
+    fn finish(&mut self) -> io::Result<()>;
+    /// The bare socket, if bytes need not pass through our memory.
+    fn bare(&mut self) -> Option<&mut Tcp> {
+        None
+    }
+}
+
+/// Nothing now; an edge will tell.
+pub fn would_block<T>() -> io::Result<T> {
+    Err(ErrorKind::WouldBlock.into())
+}
+
+/// `None` for `WouldBlock`, so that the caller can go on with what is possible.
+pub fn now<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Bytes on their way: a fixed block of memory with a filled part.
+pub struct Buffer {
+    block: Box<[u8]>,
+    filled: Range<usize>,
+}
+
+impl Buffer {
+    /// An empty buffer of `size` bytes.
+    pub fn new(size: usize) -> Buffer {
+        Buffer { block: vec![0; size].into_boxed_slice(), filled: 0..0 }
+    }
+
+    /// A buffer that holds just these bytes.
+    pub fn holding(bytes: Vec<u8>) -> Buffer {
+        Buffer { filled: 0..bytes.len(), block: bytes.into_boxed_slice() }
+    }
+
+    /// The bytes that wait.
+    pub fn bytes(&self) -> &[u8] {
+        &self.block[self.filled.clone()]
+    }
+
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.filled.is_empty()
+    }
+
+    /// Free space at the end; bytes that wait are moved to the front first if there would be less than `want`.
+    pub fn room(&mut self, want: usize) -> &mut [u8] {
+        if self.filled.is_empty() {
+            self.filled = 0..0;
+        } else if self.block.len() - self.filled.end < want && self.filled.start > 0 {
+            self.block.copy_within(self.filled.clone(), 0);
+            self.filled = 0..self.filled.len();
+        }
+        &mut self.block[self.filled.end..]
+    }
+
+    /// Notes that `count` bytes were written into [`Buffer::room`].
+    pub fn advance(&mut self, count: usize) {
+        self.filled.end = (self.filled.end + count).min(self.block.len());
+    }
+
+    /// Notes that the first `count` bytes have gone.
+    pub fn consume(&mut self, count: usize) {
+        self.filled.start = (self.filled.start + count).min(self.filled.end);
+    }
+
+    /// Appends as much of `bytes` as fits and says how much that was.
+    pub fn append(&mut self, bytes: &[u8]) -> usize {
+        let room = self.room(bytes.len());
+        let count = room.len().min(bytes.len());
+        room[..count].copy_from_slice(&bytes[..count]);
+        self.advance(count);
+        count
+    }
+
+    /// Whether nothing more fits.
+    pub fn is_full(&self) -> bool {
+        self.filled.len() == self.block.len()
+    }
+}
+
+/// Where bytes wait between two streams. An idle relay holds nothing.
+pub enum Conduit {
+    /// No bytes wait and no memory is held.
+    Empty,
+    /// In our memory.
+    Memory(Buffer),
+    /// In a kernel pipe, between two bare sockets.
+    Kernel(Pipe),
+}
+
+impl Conduit {
+    /// Whether no bytes wait.
+    pub fn is_empty(&self) -> bool {
+        match self {
+            Conduit::Empty => true,
+            Conduit::Memory(buffer) => buffer.is_empty(),
+            Conduit::Kernel(pipe) => pipe.is_empty(),
+        }
+    }
+
+    /// Takes up to about `limit` bytes out of `from`. A full conduit is `WouldBlock`, and `from` is not asked.
+    pub fn fill(
+        &mut self,
+        from: &mut dyn Stream,
+        to: &mut dyn Stream,
+        limit: usize,
+        stores: &mut Stores,
+    ) -> io::Result<usize> {
+        if let Conduit::Empty = self {
+            *self = stores.conduit(from.bare().is_some() && to.bare().is_some());
+        }
+        match self {
+            Conduit::Kernel(pipe) => match from.bare() {
+                Some(tcp) => tcp.splice_into(pipe, limit),
+                None => would_block(),
+            },
+            Conduit::Memory(buffer) if !buffer.is_full() => from.fill(buffer),
+            _ => would_block(),
+        }
+    }
+
+    /// Sends what waits to `to`.
+    pub fn drain(&mut self, to: &mut dyn Stream) -> io::Result<usize> {
+        match self {
+            Conduit::Kernel(pipe) => match to.bare() {
+                Some(tcp) => tcp.splice_from(pipe),
+                None => would_block(),
+            },
+            Conduit::Memory(buffer) => to.drain(buffer),
+            Conduit::Empty => would_block(),
+        }
+    }
+
+    /// Gives memory or pipe back if no bytes wait in it.
+    pub fn rest(&mut self, stores: &mut Stores) {
+        if self.is_empty() {
+            match std::mem::replace(self, Conduit::Empty) {
+                Conduit::Memory(buffer) => stores.keep_buffer(buffer),
+                Conduit::Kernel(pipe) => stores.keep_pipe(pipe),
+                Conduit::Empty => {}
+            }
+        }
+    }
+}
+
+/// One worker's spare buffers and pipes, so that steady traffic allocates nothing.
+pub struct Stores {
+    size: usize,
+    buffers: Vec<Buffer>,
+    pipes: Vec<Pipe>,
+    splice: bool,
+}
+
+impl Stores {
+    /// Stores whose buffers have `size` bytes (`NP_TCP_DATA_BUF_SIZE`); `splice` allows kernel pipes.
+    pub fn new(size: usize, splice: bool) -> Stores {
+        Stores { size, buffers: Vec::new(), pipes: Vec::new(), splice }
+    }
+
+    /// A spare buffer or a new one.
+    pub fn buffer(&mut self) -> Buffer {
+        self.buffers.pop().unwrap_or_else(|| Buffer::new(self.size))
+    }
+
+    fn conduit(&mut self, bare: bool) -> Conduit {
+        if bare && self.splice {
+            if let Some(pipe) = self.pipes.pop().or_else(|| Pipe::new().ok()) {
+                return Conduit::Kernel(pipe);
+            }
+        }
+        Conduit::Memory(self.buffer())
+    }
+
+    fn keep_buffer(&mut self, mut buffer: Buffer) {
+        if self.buffers.len() < MAX_SPARES && buffer.room(0).len() == self.size {
+            self.buffers.push(buffer);
+        }
+    }
+
+    fn keep_pipe(&mut self, pipe: Pipe) {
+        if self.pipes.len() < MAX_SPARES {
+            self.pipes.push(pipe);
+        }
+    }
+}
+
+/// Most spare buffers, and most spare pipes (two descriptors each), that one worker keeps.
+const MAX_SPARES: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_buffer_gives_back_what_was_put_in_and_reuses_its_room() {
+        let mut buffer = Buffer::new(8);
+        assert_eq!(buffer.append(b"abcdefghij"), 8);
+        assert!(buffer.is_full());
+        buffer.consume(6);
+        assert_eq!(buffer.bytes(), b"gh");
+        assert_eq!(buffer.room(4).len(), 6);
+        assert_eq!(buffer.append(b"ij"), 2);
+        assert_eq!(buffer.bytes(), b"ghij");
+        buffer.consume(99);
+        assert!(buffer.is_empty());
+        assert_eq!(buffer.room(0).len(), 8);
+    }
+
+    #[test]
+    fn stores_keep_few_spares_and_only_of_their_own_size() {
+        let mut stores = Stores::new(16, false);
+        for _ in 0..100 {
+            stores.keep_buffer(Buffer::new(16));
+            stores.keep_buffer(Buffer::new(5));
+        }
+        assert_eq!(stores.buffers.len(), MAX_SPARES);
+        assert!(stores.buffers.iter_mut().all(|b| b.room(0).len() == 16));
+    }
+}

@@ -1,0 +1,231 @@
+//! The system calls that no library here offers in safe form: splice, and datagrams that say at which address they arrived.
+//!
+//! All of the crate's `unsafe` for sockets is in this file. Each block passes only pointers to live local values whose
+//! lengths are given beside them, and every result is checked.
+
+use std::io;
+use std::mem::{size_of, zeroed, MaybeUninit};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+/// Whether bytes may go from socket to socket inside the kernel here.
+pub const SPLICE: bool = cfg!(target_os = "linux");
+
+/// A pipe that never waits: (reading end, writing end).
+#[cfg(target_os = "linux")]
+pub fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    let mut ends = [0 as RawFd; 2];
+    // SAFETY: `ends` has room for the two descriptors; on success both are new and ours.
+    unsafe {
+        check(libc::pipe2(ends.as_mut_ptr(), libc::O_NONBLOCK | libc::O_CLOEXEC) as isize)?;
+        Ok((OwnedFd::from_raw_fd(ends[0]), OwnedFd::from_raw_fd(ends[1])))
+    }
+}
+
+/// Moves up to `limit` bytes between a pipe and a socket without a copy. `Ok(0)` only at the end of the stream.
+#[cfg(target_os = "linux")]
+pub fn splice(from: BorrowedFd<'_>, to: BorrowedFd<'_>, limit: usize) -> io::Result<usize> {
+    let flags = libc::SPLICE_F_MOVE | libc::SPLICE_F_NONBLOCK;
+    let none = std::ptr::null_mut();
+    // SAFETY: both descriptors are open for the length of the call; null offsets are what pipes and sockets want.
+    retry(|| unsafe { libc::splice(from.as_raw_fd(), none, to.as_raw_fd(), none, limit, flags) })
+}
+
+/// No pipes of that kind outside Linux: the relay copies.
+#[cfg(not(target_os = "linux"))]
+pub fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// Never called where there is no [`pipe`].
+#[cfg(not(target_os = "linux"))]
+pub fn splice(_: BorrowedFd<'_>, _: BorrowedFd<'_>, _: usize) -> io::Result<usize> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// Bytes that the other side's kernel has not yet acknowledged.
+pub fn unsent(socket: BorrowedFd<'_>) -> io::Result<usize> {
+    let mut count: libc::c_int = 0;
+    // SAFETY: TIOCOUTQ writes one int, and `count` is one.
+    check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ as _, &mut count) } as isize)?;
+    Ok(count.max(0) as usize)
+}
+
+/// Asks the kernel to say, for each datagram, which local address it was sent to.
+pub fn tell_destination(socket: BorrowedFd<'_>, v6: bool) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    let (level, name) = match v6 {
+        true => (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO),
+        false => (libc::IPPROTO_IP, libc::IP_PKTINFO),
+    };
+    // SAFETY: the option is one int, and its size is given.
+    let result = unsafe {
+        libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const on).cast(), size_of::<libc::c_int>() as _)
+    };
+    check(result as isize).map(drop)
+}
+
+/// A datagram as it came: how long, from whom, and the local address it was sent to.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrived {
+    /// Bytes of payload; more than the buffer's length if it was cut.
+    pub len: usize,
+    /// The sender.
+    pub from: SocketAddr,
+    /// The local address it was sent to, when the kernel said so.
+    pub to: Option<IpAddr>,
+}
+
+/// Receives one datagram with its destination (after [`tell_destination`]).
+pub fn receive(socket: BorrowedFd<'_>, into: &mut [u8]) -> io::Result<Arrived> {
+    // SAFETY: zero is a valid value of these plain C structs; every pointer is to a local with its length beside it, and
+    // the control messages are walked by the C library's own macros within the length that the kernel gave back.
+    unsafe {
+        let mut name: libc::sockaddr_storage = zeroed();
+        let mut control = MaybeUninit::<Control>::zeroed();
+        let mut part = libc::iovec { iov_base: into.as_mut_ptr().cast(), iov_len: into.len() };
+        let mut header: libc::msghdr = zeroed();
+        header.msg_name = (&raw mut name).cast();
+        header.msg_namelen = size_of::<libc::sockaddr_storage>() as _;
+        header.msg_iov = &mut part;
+        header.msg_iovlen = 1;
+        header.msg_control = control.as_mut_ptr().cast();
+        header.msg_controllen = size_of::<Control>() as _;
+        let len = retry(|| libc::recvmsg(socket.as_raw_fd(), &mut header, libc::MSG_TRUNC))?;
+        let from = address(&name).ok_or(io::ErrorKind::InvalidData)?;
+        Ok(Arrived { len, from, to: destination(&header) })
+    }
+}
+
+/// Sends one datagram to `to`, from the local address `from` when one is given.
+pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], to: SocketAddr, from: Option<IpAddr>) -> io::Result<usize> {
+    let to = socket2::SockAddr::from(to);
+    // SAFETY: as in `receive`; the one control message is written inside a buffer made large enough for it.
+    unsafe {
+        let mut control = MaybeUninit::<Control>::zeroed();
+        let mut part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+        let mut header: libc::msghdr = zeroed();
+        header.msg_name = to.as_ptr().cast_mut().cast();
+        header.msg_namelen = to.len();
+        header.msg_iov = &mut part;
+        header.msg_iovlen = 1;
+        if let Some(from) = from {
+            header.msg_control = control.as_mut_ptr().cast();
+            header.msg_controllen = size_of::<Control>() as _;
+            match from {
+                IpAddr::V4(ip) => {
+                    let mut info: libc::in_pktinfo = zeroed();
+                    info.ipi_spec_dst.s_addr = u32::from_ne_bytes(ip.octets());
+                    put(&mut header, libc::IPPROTO_IP, libc::IP_PKTINFO, info);
+                }
+                IpAddr::V6(ip) => {
+                    let mut info: libc::in6_pktinfo = zeroed();
+                    info.ipi6_addr.s6_addr = ip.octets();
+                    put(&mut header, libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, info);
+                }
+            }
+        }
+        retry(|| libc::sendmsg(socket.as_raw_fd(), &header, 0))
+    }
+}
+
+/// Writes the one control message of a header whose control buffer is a zeroed [`Control`].
+///
+/// # Safety
+/// `header.msg_control` points to at least `CMSG_SPACE(size_of::<T>())` writable bytes, aligned as `cmsghdr`.
+unsafe fn put<T>(header: &mut libc::msghdr, level: libc::c_int, kind: libc::c_int, value: T) {
+    // SAFETY: the caller's promise: there is room for the message, so the first header is inside the buffer.
+    unsafe {
+        header.msg_controllen = libc::CMSG_SPACE(size_of::<T>() as u32) as _;
+        let message = libc::CMSG_FIRSTHDR(header);
+        (*message).cmsg_level = level;
+        (*message).cmsg_type = kind;
+        (*message).cmsg_len = libc::CMSG_LEN(size_of::<T>() as u32) as _;
+        libc::CMSG_DATA(message).cast::<T>().write_unaligned(value);
+    }
+}
+
+/// The destination among the control messages.
+///
+/// # Safety
+/// `header` was filled in by a successful `recvmsg` and its control buffer still lives.
+unsafe fn destination(header: &libc::msghdr) -> Option<IpAddr> {
+    // SAFETY: the caller's promise: the kernel wrote these messages, and the macros stay within what it wrote.
+    unsafe {
+        let mut message = libc::CMSG_FIRSTHDR(header);
+        while !message.is_null() {
+            let data = libc::CMSG_DATA(message);
+            match ((*message).cmsg_level, (*message).cmsg_type) {
+                (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
+                    let info = data.cast::<libc::in_pktinfo>().read_unaligned();
+                    return Some(Ipv4Addr::from(info.ipi_addr.s_addr.to_ne_bytes()).into());
+                }
+                (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
+                    let info = data.cast::<libc::in6_pktinfo>().read_unaligned();
+                    return Some(Ipv6Addr::from(info.ipi6_addr.s6_addr).into());
+                }
+                _ => message = libc::CMSG_NXTHDR(header, message),
+            }
+        }
+        None
+    }
+}
+
+/// An internet address out of the kernel's storage.
+///
+/// # Safety
+/// `name` was filled in by the kernel (or is zero).
+unsafe fn address(name: &libc::sockaddr_storage) -> Option<SocketAddr> {
+    match libc::c_int::from(name.ss_family) {
+        libc::AF_INET => {
+            // SAFETY: the family says which of the two shapes the storage has, and it is larger than either.
+            let v4 = unsafe { &*(&raw const *name).cast::<libc::sockaddr_in>() };
+            Some((Ipv4Addr::from(v4.sin_addr.s_addr.to_ne_bytes()), u16::from_be(v4.sin_port)).into())
+        }
+        libc::AF_INET6 => {
+            // SAFETY: as above.
+            let v6 = unsafe { &*(&raw const *name).cast::<libc::sockaddr_in6>() };
+            let (ip, port) = (Ipv6Addr::from(v6.sin6_addr.s6_addr), u16::from_be(v6.sin6_port));
+            Some(std::net::SocketAddrV6::new(ip, port, 0, v6.sin6_scope_id).into())
+        }
+        _ => None,
+    }
+}
+
+/// Allows as many descriptors as the system lets us have without asking. A low limit is told by the doors when it hurts.
+pub fn raise_descriptor_limit() {
+    // SAFETY: both calls read or write one rlimit, and `limit` is one.
+    unsafe {
+        let mut limit: libc::rlimit = zeroed();
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) == 0 && limit.rlim_cur < limit.rlim_max {
+            limit.rlim_cur = limit.rlim_max;
+            libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
+        }
+    }
+}
+
+/// Gives memory that was freed back to the system, where the C library keeps it (glibc); elsewhere nothing.
+pub fn trim_heap() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: malloc_trim may be called at any time from any thread.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
+/// Room for one control message of either family, aligned as the C library wants it.
+#[repr(C, align(8))]
+struct Control([u8; 64]);
+
+fn check(result: isize) -> io::Result<usize> {
+    usize::try_from(result).map_err(|_| io::Error::last_os_error())
+}
+
+fn retry(mut call: impl FnMut() -> isize) -> io::Result<usize> {
+    loop {
+        match check(call()) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}

@@ -1,0 +1,298 @@
+//! What hub and workers tell each other, and the queue with a bell that carries it.
+//!
+//! ```text
+//!            Job  (join, dial, say, ...)
+//!   hub  ------------------------------------>  worker 0..N
+//!        <------------------------------------
+//!            Notice  (came, said, done, ...)
+//! ```
+//!
+//! The hub shares its thread with worker 0: what they tell each other needs no bell and no wake-up.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::Arc;
+use std::time::Duration;
+
+use mio::net::TcpStream;
+use mio::{Registry, Token, Waker};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ServerConfig};
+
+use crate::logic::handshake::{Request, Terms};
+use crate::logic::slab::Key;
+use crate::logic::wire::{Fingerprint, Id};
+use crate::net::certs::Identity;
+use crate::net::udp::Door;
+
+/// Where a task lives: which worker, and its key there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Home {
+    /// The worker's number.
+    pub worker: usize,
+    /// The task's key at that worker.
+    pub key: Key,
+}
+
+/// Numbers tunnels, so that late words about an old one are not taken for the new one.
+pub type TunnelNo = u32;
+
+/// What the hub asks of a worker.
+pub enum Job {
+    /// Somebody came to the tunnel's port: find out what he wants.
+    Visit(TcpStream, SocketAddr, Arc<Gate>),
+    /// Send a visitor his answer and let him go.
+    Answer(Key, Vec<u8>),
+    /// Give a pool connection its id (server).
+    Number(Key, Id),
+    /// Ask the server for the terms (client).
+    Ask(Arc<Call>, Vec<u8>),
+    /// Open a pool connection (client).
+    Open(Arc<Call>),
+    /// A pool connection becomes the control connection.
+    Control(Key),
+    /// Send this on the control connection.
+    Say(Key, Vec<u8>),
+    /// A user gets this pool connection (ingress); `true` if datagrams travel in frames.
+    Join(Key, User, bool),
+    /// This pool connection goes on to a target (egress).
+    Dial(Key, Plan, Proto),
+    /// A user goes straight to a target (single-end). The `u64` names him in [`Notice::Started`].
+    Forward(u64, User, Plan, Option<Arc<ServerConfig>>),
+    /// Measure how long that target takes.
+    Probe(usize, SocketAddr),
+    /// A datagram for a UDP session.
+    Datagram(Key, Vec<u8>),
+    /// Close a task without a word.
+    Close(Key),
+    /// Close all that belongs to a tunnel.
+    End(TunnelNo),
+    /// Close what is idle, let relays go on: the program stops.
+    Drain,
+}
+
+/// What a worker tells the hub.
+pub enum Notice {
+    /// A visitor asked for a handshake.
+    Asked(Home, SocketAddr, Box<Request>),
+    /// A visitor turned out to be a pool connection; it waits for its id (server).
+    Came(Home, TunnelNo, Option<Fingerprint>),
+    /// The server's answer, and the address that gave it (client).
+    Answered(Result<(Box<Terms>, SocketAddr), String>),
+    /// A pool connection is open (client).
+    Opened(Home, TunnelNo, Id, Option<Fingerprint>),
+    /// A pool connection could not be opened (client).
+    Failed(TunnelNo, String),
+    /// An idle pool connection died.
+    Gone(TunnelNo, Id),
+    /// Bytes from the control connection.
+    Said(TunnelNo, Vec<u8>),
+    /// The control connection has ended.
+    Over(TunnelNo, String),
+    /// The pool connection died before its user came: he wants another.
+    Returned(Home, User),
+    /// A single-end user's relay lives there.
+    Started(u64, Home),
+    /// A single-end user left before his relay began.
+    Unstarted(u64, Proto),
+    /// A user's connection or session has ended; its slot is free.
+    Done(Home, TunnelNo, Proto),
+    /// A target was reached after this time.
+    Reached(usize, Duration),
+    /// A target was not reached.
+    Missed(usize),
+    /// What [`Job::Probe`] came to.
+    Probed(usize, Option<Duration>),
+    /// The resolver's answer.
+    Resolved(String, Result<Vec<IpAddr>, String>),
+    /// The system wants something of the program.
+    Signal(i32),
+}
+
+/// What a user speaks; a UDP user with the addresses that make his session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proto {
+    /// A TCP connection.
+    Tcp,
+    /// A UDP session.
+    Udp(Flow),
+}
+
+/// Who sends datagrams, and to which of our addresses: what makes a UDP session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Flow {
+    /// The user; at the egress, who the peer says it is.
+    pub user: SocketAddr,
+    /// The local address that he asked.
+    pub asked: Option<IpAddr>,
+}
+
+/// A user at the ingress.
+pub enum User {
+    /// His TCP connection.
+    Tcp(TcpStream, SocketAddr),
+    /// His UDP session, with the datagrams that came before it had a connection.
+    Udp(Arc<Door>, Flow, Vec<Vec<u8>>),
+}
+
+impl User {
+    /// His address.
+    pub fn address(&self) -> SocketAddr {
+        match self {
+            User::Tcp(_, address) => *address,
+            User::Udp(_, flow, _) => flow.user,
+        }
+    }
+
+    /// What he speaks.
+    pub fn proto(&self) -> Proto {
+        match self {
+            User::Tcp(..) => Proto::Tcp,
+            User::Udp(_, flow, _) => Proto::Udp(*flow),
+        }
+    }
+}
+
+/// What a visitor of the tunnel's port must bring.
+pub struct Gate {
+    /// For visitors who speak TLS.
+    pub tls: Option<Identity>,
+    /// Handshakes may come inside TLS (the tunnel port is 443).
+    pub tls_handshake: bool,
+    /// The tunnel that pool connections are expected for.
+    pub tunnel: Option<Expected>,
+    /// How long a visitor may take to say what he wants (`NP_HANDSHAKE_TIMEOUT`).
+    pub patience: Duration,
+}
+
+/// A tunnel that waits for pool connections.
+#[derive(Clone, Copy)]
+pub struct Expected {
+    /// Its number.
+    pub number: TunnelNo,
+    /// The address that shook hands.
+    pub peer: IpAddr,
+    /// What a pool connection must open with, where the peer knows that feature.
+    pub open: Option<[u8; 16]>,
+    /// Whether the pool is encrypted.
+    pub tls: bool,
+    /// Whether the peer has no reason to speak first on a pool connection (we are the ingress).
+    pub quiet: bool,
+}
+
+/// How a client calls the server.
+pub struct Call {
+    /// The tunnel this is for.
+    pub tunnel: TunnelNo,
+    /// The server's addresses, in the order to try them.
+    pub addresses: Vec<SocketAddr>,
+    /// TLS, and who must answer.
+    pub tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+    /// What to open a pool connection with.
+    pub open: Option<[u8; 16]>,
+    /// As in [`Expected::quiet`].
+    pub quiet: bool,
+    /// For each address, from the first packet to the end of the job.
+    pub patience: Duration,
+}
+
+/// How to get to a target.
+pub struct Plan {
+    /// Which targets to try, in this order, and their numbers.
+    pub candidates: Vec<(usize, SocketAddr)>,
+    /// For the log: the user, as far as known.
+    pub user: SocketAddr,
+    /// Send a PROXY line first.
+    pub proxy: bool,
+    /// Over UDP.
+    pub udp: bool,
+    /// The pool connection carries UDP frames.
+    pub framed: bool,
+    /// Whether success is news too (else only failure is told).
+    pub report: bool,
+}
+
+/// Tells a thread that something waits in its queues, and lets it sleep when nothing does.
+pub struct Bell {
+    waker: Waker,
+    awake: AtomicBool,
+    unread: AtomicUsize,
+}
+
+impl Bell {
+    /// A bell that wakes the poll behind `registry`.
+    pub fn new(registry: &Registry, token: Token) -> std::io::Result<Bell> {
+        Ok(Bell { waker: Waker::new(registry, token)?, awake: AtomicBool::new(true), unread: AtomicUsize::new(0) })
+    }
+
+    /// Whether the owner may go to sleep; if so, the next message rings.
+    pub fn doze(&self) -> bool {
+        self.awake.store(false, Ordering::SeqCst);
+        let may = self.unread.load(Ordering::SeqCst) == 0;
+        if !may {
+            self.rise();
+        }
+        may
+    }
+
+    /// The owner is awake: messages need not ring.
+    pub fn rise(&self) {
+        self.awake.store(true, Ordering::SeqCst);
+    }
+
+    fn ring(&self) {
+        self.unread.fetch_add(1, Ordering::SeqCst);
+        if !self.awake.swap(true, Ordering::SeqCst) {
+            // It fails only when the poll is gone, and then nobody waits.
+            let _ = self.waker.wake();
+        }
+    }
+}
+
+/// The sending end of a queue.
+pub struct Post<T> {
+    queue: Sender<T>,
+    bell: Arc<Bell>,
+}
+
+impl<T> Clone for Post<T> {
+    fn clone(&self) -> Self {
+        Post { queue: self.queue.clone(), bell: self.bell.clone() }
+    }
+}
+
+impl<T> Post<T> {
+    /// Queues a message and wakes its reader if he sleeps. At the program's end there may be no reader any more.
+    pub fn send(&self, message: T) {
+        if self.queue.send(message).is_ok() {
+            self.bell.ring();
+        }
+    }
+}
+
+/// The reading end of a queue.
+pub struct Inbox<T> {
+    queue: Receiver<T>,
+    bell: Arc<Bell>,
+}
+
+impl<T> Inbox<T> {
+    /// Whether anything waits in the queues of this thread.
+    pub fn has_mail(&self) -> bool {
+        self.bell.unread.load(Ordering::SeqCst) > 0
+    }
+
+    /// The next message, if there is one.
+    pub fn next(&self) -> Option<T> {
+        let message = self.queue.try_recv().ok()?;
+        self.bell.unread.fetch_sub(1, Ordering::SeqCst);
+        Some(message)
+    }
+}
+
+/// A queue to a thread with that bell. One bell may serve several queues.
+pub fn queue<T>(bell: &Arc<Bell>) -> (Post<T>, Inbox<T>) {
+    let (sender, receiver) = mpsc::channel();
+    (Post { queue: sender, bell: bell.clone() }, Inbox { queue: receiver, bell: bell.clone() })
+}

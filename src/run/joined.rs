@@ -1,0 +1,222 @@
+//! Two ends joined: a user and a pool connection, a pool connection and a target, or the hub and its peer.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use mio::event::Event;
+
+use super::handoff::{Home, Notice, Proto, TunnelNo};
+use super::task::{add, Means, Next, NEAR};
+use crate::logic::timers::Bucket;
+use crate::net::leg::{Leg, Line};
+use crate::net::relay::{Half, Pumped};
+
+/// A relay and what it is for.
+///
+/// `near` is the user at the ingress, the target at the egress, the hub's line in a control connection: what it sends and
+/// receives is what the figures count.
+pub struct Joined {
+    near: Leg,
+    far: Leg,
+    forth: Half,
+    back: Half,
+    join: Join,
+    /// Closed after this long without a byte.
+    patience: Option<Duration>,
+    active: Instant,
+    /// The rate limit says: not before.
+    held: Option<Instant>,
+}
+
+/// What a relay is for.
+pub struct Join {
+    /// The tunnel it belongs to; 0 in single-end mode.
+    pub tunnel: TunnelNo,
+    /// Whose it is; `None` is the control connection.
+    pub proto: Option<Proto>,
+    /// Who talks with whom, for the log.
+    pub about: String,
+}
+
+impl Joined {
+    /// Joins two ends that are registered and established.
+    pub fn new(near: Leg, far: Leg, join: Join, means: &Means, now: Instant) -> Joined {
+        let config = &means.shared.config;
+        let patience = match join.proto {
+            Some(Proto::Tcp) => config.read,
+            Some(Proto::Udp(_)) => Some(config.limits.udp_read),
+            None => None,
+        };
+        log::debug!("Exchange starts: {}", join.about);
+        let (forth, back) = (Half::default(), Half::default());
+        Joined { near, far, forth, back, join, patience, active: now, held: None }
+    }
+
+    /// These bytes go to the near end before any that the far end sends.
+    pub fn saying_near(mut self, bytes: Vec<u8>) -> Joined {
+        self.back = Half::starting_with(bytes);
+        self
+    }
+
+    /// These bytes go to the far end before any that the near end sends.
+    pub fn saying_far(mut self, bytes: Vec<u8>) -> Joined {
+        self.forth = Half::starting_with(bytes);
+        self
+    }
+
+    /// Moves what can be moved, a bounded amount, both ways.
+    pub fn advance(&mut self, home: Home, means: &mut Means, now: Instant) -> Next {
+        self.held = None;
+        let pumped = self.pump(means, now);
+        self.tell(means);
+        match pumped {
+            Ok(_) if self.is_over() => self.end(None, home, means),
+            Ok(_) if self.near.failed() || self.far.failed() => self.end(Some("reset".into()), home, means),
+            Ok(_) if self.is_idle(now) => self.end(Some("idle for too long".into()), home, means),
+            Ok(true) => Next::Again,
+            Ok(false) => Next::Wait,
+            Err(error) => self.end(Some(error.to_string()), home, means),
+        }
+    }
+
+    /// Both directions once; whether one of them has more to do.
+    fn pump(&mut self, means: &mut Means, now: Instant) -> io::Result<bool> {
+        let Means { shared, tcp, udp, .. } = means;
+        let stores = if self.is_udp() { udp } else { tcp };
+        let limited = self.join.proto.is_some();
+        let (up, down) = (shared.up.as_ref().filter(|_| limited), shared.down.as_ref().filter(|_| limited));
+
+        let (budget, held) = grant(up, now);
+        let forth = self.forth.pump(self.near.lend(), self.far.lend(), budget, stores);
+        let forth = settle(forth, up, budget, now);
+        let (budget, wait) = grant(down, now);
+        let back = self.back.pump(self.far.lend(), self.near.lend(), budget, stores);
+        let back = settle(back, down, budget, now);
+
+        self.held = held.into_iter().chain(wait).min();
+        let (forth, back) = (forth?, back?);
+        if forth.moved + back.moved > 0 {
+            self.active = now;
+        }
+        if self.join.proto == Some(Proto::Tcp) {
+            add(&shared.meters.tcp_rx, forth.moved as u64);
+            add(&shared.meters.tcp_tx, back.moved as u64);
+        }
+        Ok(forth.again || back.again)
+    }
+
+    /// Passes on what is nobody's but the hub's or the meters'.
+    fn tell(&mut self, means: &mut Means) {
+        match &mut self.near {
+            Leg::Line(line) => match line.heard() {
+                heard if heard.is_empty() => {}
+                heard => means.hub.send(Notice::Said(self.join.tunnel, heard)),
+            },
+            Leg::Udp(session) => {
+                let tally = session.tally();
+                add(&means.shared.meters.udp_rx, tally.received);
+                add(&means.shared.meters.udp_tx, tally.sent);
+                if tally.dropped > 0 {
+                    log::debug!("{} datagrams dropped: {}", tally.dropped, self.join.about);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Remembers an edge.
+    pub fn note(&mut self, side: usize, event: &Event) {
+        match side {
+            NEAR => self.near.note(event),
+            _ => self.far.note(event),
+        }
+    }
+
+    /// A datagram for the user's session.
+    pub fn deliver(&mut self, packet: Vec<u8>) {
+        if let Leg::Udp(session) = &mut self.near {
+            session.deliver(packet);
+        }
+    }
+
+    /// Signals for the peer. `false` if it does not read them.
+    pub fn say(&mut self, bytes: &[u8]) -> bool {
+        match &mut self.near {
+            Leg::Line(line) => line.say(bytes),
+            _ => true,
+        }
+    }
+
+    /// Whose slot it holds; the control connection holds none.
+    pub fn proto(&self) -> Option<Proto> {
+        self.join.proto
+    }
+
+    /// When to look again.
+    pub fn deadline(&self) -> Option<Instant> {
+        let idle = self.patience.map(|patience| self.active + patience);
+        idle.into_iter().chain(self.held).min()
+    }
+
+    fn is_udp(&self) -> bool {
+        matches!(self.join.proto, Some(Proto::Udp(_)))
+    }
+
+    /// A TCP relay is over when both directions are, any other when one of them is.
+    fn is_over(&self) -> bool {
+        match self.join.proto {
+            Some(Proto::Tcp) => self.forth.is_closed() && self.back.is_closed(),
+            _ => self.forth.is_closed() || self.back.is_closed(),
+        }
+    }
+
+    fn is_idle(&self, now: Instant) -> bool {
+        self.patience.is_some_and(|patience| now >= self.active + patience)
+    }
+
+    fn end(&mut self, why: Option<String>, home: Home, means: &mut Means) -> Next {
+        let tunnel = self.join.tunnel;
+        match self.join.proto {
+            Some(proto) => means.hub.send(Notice::Done(home, tunnel, proto)),
+            None => {
+                let why = why.clone().unwrap_or_else(|| "the peer closed the control connection".into());
+                means.hub.send(Notice::Over(tunnel, why));
+            }
+        }
+        if let Some(why) = why {
+            log::debug!("Exchange ends: {}: {why}", self.join.about);
+            self.near.abort();
+            self.far.abort();
+        } else {
+            log::debug!("Exchange complete: {}", self.join.about);
+        }
+        Next::End
+    }
+}
+
+/// The control connection: what the hub says goes to the peer, what the peer says to the hub.
+pub fn control(far: Leg, tunnel: TunnelNo, means: &Means, now: Instant) -> Joined {
+    let join = Join { tunnel, proto: None, about: "control connection".into() };
+    Joined::new(Leg::Line(Line::default()), far, join, means, now)
+}
+
+/// How much one direction may take in now, or when to come back.
+fn grant(bucket: Option<&Bucket>, now: Instant) -> (usize, Option<Instant>) {
+    match bucket.map(|bucket| bucket.grant(now)) {
+        None => (BUDGET, None),
+        Some(Ok(granted)) => (granted.min(BUDGET), None),
+        Some(Err(later)) => (0, Some(later)),
+    }
+}
+
+fn settle(pumped: io::Result<Pumped>, bucket: Option<&Bucket>, budget: usize, now: Instant) -> io::Result<Pumped> {
+    let mut pumped = pumped?;
+    if let Some(bucket) = bucket {
+        bucket.spend(pumped.moved, now);
+    }
+    pumped.again &= budget > 0;
+    Ok(pumped)
+}
+
+/// Most bytes that one direction takes in before others have their turn.
+const BUDGET: usize = 512 * 1024;

@@ -1,0 +1,291 @@
+//! The way to targets: which one, at which address, for whom. Names are looked up on the way; whoever needs one waits here.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use super::handoff::{Flow, Home, Notice, Plan, Post, Proto, User};
+use crate::config::{self, Config, Endpoint, Host};
+use crate::logic::names::{Look, Names};
+use crate::logic::target::{Balance, Targets};
+use crate::net::resolve::Resolver;
+
+/// All that is known about targets.
+pub(super) struct Ways {
+    endpoints: Vec<Endpoint>,
+    targets: Targets,
+    names: Names,
+    resolver: Option<Resolver>,
+    post: Post<Notice>,
+    source: Option<IpAddr>,
+    proxy: bool,
+    report: bool,
+    patience: Duration,
+    parked: VecDeque<(Instant, Traveller)>,
+    out: VecDeque<Way>,
+    sent: HashMap<u64, (usize, Proto)>,
+    changed: bool,
+}
+
+/// A launch of the peer's (egress).
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Launch {
+    /// The user, if the peer gave an address that can be read.
+    pub user: Option<SocketAddr>,
+    /// What he speaks.
+    pub proto: Proto,
+}
+
+/// Who wants to go to a target.
+enum Traveller {
+    Pool(Home, Launch, bool),
+    User(User),
+}
+
+/// What is to be done.
+pub(super) enum Way {
+    /// This pool connection goes on to a target.
+    Dial(Home, Plan, Proto),
+    /// This user goes to a target.
+    Forward(User, Plan),
+    /// This single-end UDP session's task is known.
+    Settle(Flow, Home),
+    /// Measure how long that target takes.
+    Probe(usize, SocketAddr),
+    /// There is none, and why.
+    NoneFor(Option<Home>, Proto, String),
+}
+
+impl Ways {
+    /// The targets of a configuration; `post` brings the resolver's answers.
+    pub fn new(config: &Config, post: Post<Notice>, now: Instant) -> Ways {
+        let balance = match config.balance {
+            config::Balance::RoundRobin => Balance::RoundRobin,
+            config::Balance::Fastest => Balance::Fastest,
+            config::Balance::Primary => Balance::Primary,
+        };
+        Ways {
+            endpoints: config.targets.clone(),
+            targets: Targets::new(config.targets.len(), balance, config.limits.fallback, config.limits.report, now),
+            names: Names::new(config.dns),
+            resolver: None,
+            post,
+            source: config.dial,
+            proxy: config.proxy,
+            report: config.targets.len() > 1,
+            patience: config.limits.pool_get,
+            parked: VecDeque::new(),
+            out: VecDeque::new(),
+            sent: HashMap::new(),
+            changed: false,
+        }
+    }
+
+    /// A pool connection wants to a target.
+    pub fn dial(&mut self, home: Home, launch: Launch, framed: bool, now: Instant) {
+        self.set_out(Traveller::Pool(home, launch, framed), now + self.patience, now);
+    }
+
+    /// A user wants to a target.
+    pub fn forward(&mut self, user: User, now: Instant) {
+        self.set_out(Traveller::User(user), now + self.patience, now);
+    }
+
+    /// The next thing to do, until `None`.
+    pub fn poll(&mut self, now: Instant) -> Option<Way> {
+        if std::mem::take(&mut self.changed) {
+            for (until, traveller) in std::mem::take(&mut self.parked) {
+                self.set_out(traveller, until, now);
+            }
+        }
+        self.out.pop_front()
+    }
+
+    fn set_out(&mut self, traveller: Traveller, until: Instant, now: Instant) {
+        match self.candidates(now) {
+            Ok(Some(candidates)) => self.out.push_back(self.way(traveller, candidates)),
+            Ok(None) if now < until && self.parked.len() < MOST_PARKED => self.parked.push_back((until, traveller)),
+            Ok(None) => self.turn_away(traveller, "the name of the target is still being looked up".into()),
+            Err(why) => self.turn_away(traveller, why),
+        }
+    }
+
+    fn way(&self, traveller: Traveller, candidates: Vec<(usize, SocketAddr)>) -> Way {
+        let plan = |user, proto, framed| Plan {
+            candidates,
+            user,
+            proxy: self.proxy,
+            udp: matches!(proto, Proto::Udp(_)),
+            framed,
+            report: self.report,
+        };
+        match traveller {
+            Traveller::Pool(home, launch, framed) => {
+                let user = launch.user.unwrap_or(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
+                Way::Dial(home, plan(user, launch.proto, framed), launch.proto)
+            }
+            Traveller::User(user) => {
+                let plan = plan(user.address(), user.proto(), true);
+                Way::Forward(user, plan)
+            }
+        }
+    }
+
+    fn turn_away(&mut self, traveller: Traveller, why: String) {
+        self.out.push_back(match traveller {
+            Traveller::Pool(home, launch, _) => Way::NoneFor(Some(home), launch.proto, why),
+            Traveller::User(user) => Way::NoneFor(None, user.proto(), why),
+        });
+    }
+
+    /// Where to go, best first; `None` while names are being looked up.
+    fn candidates(&mut self, now: Instant) -> Result<Option<Vec<(usize, SocketAddr)>>, String> {
+        let (mut found, mut waiting, mut failure) = (Vec::new(), false, String::from("no target is configured"));
+        for target in self.targets.order(now) {
+            let Some(endpoint) = self.endpoints.get(target) else { continue };
+            let endpoint = endpoint.clone();
+            match self.addresses(&endpoint, now) {
+                Ok(Some(addresses)) => found.extend(addresses.into_iter().map(|address| (target, address))),
+                Ok(None) => waiting = true,
+                Err(why) => failure = why,
+            }
+        }
+        // A source of one family cannot reach the other; that is news only if it leaves nothing.
+        if let Some(source) = self.source {
+            if found.iter().any(|(_, address)| address.is_ipv4() == source.is_ipv4()) {
+                found.retain(|(_, address)| address.is_ipv4() == source.is_ipv4());
+            }
+        }
+        found.truncate(MOST_CANDIDATES);
+        match (found.is_empty(), waiting) {
+            (false, _) => Ok(Some(found)),
+            (true, true) => Ok(None),
+            (true, false) => Err(failure),
+        }
+    }
+
+    /// The addresses of an endpoint; `None` while its name is being looked up.
+    pub fn addresses(&mut self, endpoint: &Endpoint, now: Instant) -> Result<Option<Vec<SocketAddr>>, String> {
+        let at = |ip: &IpAddr| SocketAddr::new(*ip, endpoint.port);
+        let name = match &endpoint.host {
+            Host::Ip(ip) => return Ok(Some(vec![at(ip)])),
+            Host::Any => return Ok(Some(vec![at(&Ipv4Addr::LOCALHOST.into())])),
+            Host::Name(name) => name,
+        };
+        match self.names.look(name, now) {
+            Look::Known(ips) => Ok(Some(ips.iter().map(at).collect())),
+            Look::Failed(why) => Err(format!("{name}: {why}")),
+            Look::Wait => Ok(None),
+            Look::Ask => {
+                self.ask(name.clone(), now);
+                Ok(None)
+            }
+        }
+    }
+
+    /// A name's addresses did not answer: they may have changed.
+    pub fn doubt(&mut self, endpoint: &Endpoint, now: Instant) {
+        if let Host::Name(name) = &endpoint.host {
+            self.names.doubt(name, now);
+        }
+    }
+
+    fn ask(&mut self, name: String, now: Instant) {
+        if self.resolver.is_none() {
+            let post = self.post.clone();
+            self.resolver = Resolver::start(move |name, answer| post.send(Notice::Resolved(name, answer))).ok();
+        }
+        let asked = match &self.resolver {
+            Some(resolver) => resolver.ask(name.clone()),
+            None => Err("no thread for the resolver".into()),
+        };
+        if let Err(why) = asked {
+            self.resolved(&name, Err(why), now);
+        }
+    }
+
+    /// The resolver's answer.
+    pub fn resolved(&mut self, name: &str, answer: Result<Vec<IpAddr>, String>, now: Instant) {
+        if let Err(why) = &answer {
+            log::warn!("Cannot look up {name}: {why}");
+        }
+        self.names.answered(name, answer, now);
+        self.changed = true;
+    }
+
+    /// A target was reached.
+    pub fn reached(&mut self, target: usize, took: Duration, now: Instant) {
+        self.targets.reached(target, took, now);
+    }
+
+    /// A target was not reached.
+    pub fn missed(&mut self, target: usize, now: Instant) {
+        self.targets.failed(target, now);
+        if let Some(endpoint) = self.endpoints.get(target).cloned() {
+            self.doubt(&endpoint, now);
+        }
+    }
+
+    /// A measurement came back.
+    pub fn probed(&mut self, target: usize, took: Option<Duration>, now: Instant) {
+        match took {
+            Some(took) => self.reached(target, took, now),
+            None => self.missed(target, now),
+        }
+    }
+
+    /// Measures whichever target a user would get now.
+    pub fn probe_any(&mut self, now: Instant) {
+        match self.candidates(now) {
+            Ok(Some(candidates)) => self.out.extend(candidates.first().map(|&(target, at)| Way::Probe(target, at))),
+            Ok(None) => {}
+            Err(_) => self.post.send(Notice::Probed(0, None)),
+        }
+    }
+
+    /// A single-end user was sent off to that worker under that number.
+    pub fn sent(&mut self, number: u64, worker: usize, proto: Proto) {
+        self.sent.insert(number, (worker, proto));
+    }
+
+    /// His task is known.
+    pub fn started(&mut self, number: u64, home: Home) {
+        if let Some((_, Proto::Udp(flow))) = self.sent.remove(&number) {
+            self.out.push_back(Way::Settle(flow, home));
+        }
+    }
+
+    /// He left before he had one; the worker he was sent to.
+    pub fn unstarted(&mut self, number: u64) -> Option<usize> {
+        self.sent.remove(&number).map(|(worker, _)| worker)
+    }
+
+    /// Time has passed: names are refreshed in the background, latencies measured, waiting ends.
+    pub fn tick(&mut self, now: Instant) {
+        while let Some(name) = self.names.poll() {
+            self.ask(name, now);
+        }
+        while let Some(target) = self.targets.probe(now) {
+            if let Some(endpoint) = self.endpoints.get(target).cloned() {
+                let addresses = self.addresses(&endpoint, now).ok().flatten().unwrap_or_default();
+                self.out.extend(addresses.first().map(|at| Way::Probe(target, *at)));
+            }
+        }
+        while self.parked.front().is_some_and(|(until, _)| now >= *until) {
+            if let Some((_, traveller)) = self.parked.pop_front() {
+                self.turn_away(traveller, "its name could not be looked up in time".into());
+            }
+        }
+    }
+
+    /// When the clock has something to say.
+    pub fn deadline(&self) -> Option<Instant> {
+        let parked = self.parked.front().map(|(until, _)| *until);
+        parked.into_iter().chain(self.targets.deadline()).min()
+    }
+}
+
+/// Most addresses that are tried for one user.
+const MOST_CANDIDATES: usize = 16;
+/// Most users that wait for a name.
+const MOST_PARKED: usize = 4096;

@@ -1,0 +1,197 @@
+//! What only a server does: the tunnel's port, handshakes, numbering.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use mio::{Registry, Token};
+use ring::rand::{SecureRandom, SystemRandom};
+
+use super::door::{listening_addresses, TcpDoor};
+use super::handoff::{Expected, Gate, Home, Job, TunnelNo};
+use super::hub::{reload_certs, Hub, Part, GATE};
+use crate::config::{Config, Endpoint};
+use crate::logic::handshake::{judge, opening, Feature, Flow, Request, Terms, Verdict};
+use crate::logic::wire::{Fingerprint, Id, CONTROL};
+use crate::net::certs::Certs;
+
+/// A server's own state.
+pub(super) struct Server {
+    doors: Vec<TcpDoor>,
+    certs: Option<Certs>,
+    gate: Arc<Gate>,
+    flow: Flow,
+    at: Endpoint,
+    again: Option<Instant>,
+    said: String,
+    reload: Instant,
+    random: SystemRandom,
+}
+
+impl Server {
+    /// A server whose users come in on the side that `flow` says.
+    pub fn new(config: &Config, certs: Option<Certs>, flow: Flow, now: Instant) -> Server {
+        let gate = Gate {
+            tls: certs.as_ref().map(Certs::current),
+            tls_handshake: config.tunnel.port == HTTPS,
+            tunnel: None,
+            patience: config.limits.handshake,
+        };
+        Server {
+            doors: Vec::new(),
+            certs,
+            gate: Arc::new(gate),
+            flow,
+            at: config.tunnel.clone(),
+            again: Some(now),
+            said: String::new(),
+            reload: now + config.limits.reload,
+            random: SystemRandom::new(),
+        }
+    }
+
+    /// Somebody came to the tunnel's port.
+    pub fn note(&mut self) {
+        self.doors.iter_mut().for_each(TcpDoor::note);
+    }
+
+    /// Whether more may be waiting there.
+    pub fn is_ready(&self) -> bool {
+        self.doors.iter().any(TcpDoor::is_ready)
+    }
+
+    /// When the clock has something to say.
+    pub fn deadline(&self) -> Option<Instant> {
+        let doors = self.doors.iter().filter_map(TcpDoor::deadline);
+        doors.chain(self.again).chain(self.certs.as_ref().map(|_| self.reload)).min()
+    }
+
+    /// Which pool connections are let in from now on.
+    pub fn expect(&mut self, tunnel: Option<Expected>) {
+        let Gate { tls_handshake, patience, .. } = *self.gate;
+        let tls = self.certs.as_ref().map(Certs::current);
+        self.gate = Arc::new(Gate { tls, tls_handshake, tunnel, patience });
+    }
+
+    /// Looks at the certificate files again.
+    pub fn reload(&mut self) {
+        self.certs.iter_mut().for_each(reload_certs);
+        self.expect(self.gate.tunnel);
+    }
+
+    /// Nobody is let in any more.
+    pub fn close(&mut self) {
+        self.doors.clear();
+        self.again = None;
+    }
+
+    fn open(&mut self, registry: &Registry) -> Result<(), String> {
+        for address in listening_addresses(&self.at)? {
+            let door = TcpDoor::open(address, registry, Token(GATE));
+            self.doors.push(door.map_err(|error| format!("cannot listen at {address} for the tunnel: {error}"))?);
+        }
+        Ok(())
+    }
+
+    /// Random bytes. Without any there is no safe way to go on.
+    fn random<const N: usize>(&self) -> [u8; N] {
+        let mut bytes = [0; N];
+        self.random.fill(&mut bytes).expect("the system gives random numbers");
+        bytes
+    }
+}
+
+impl Hub {
+    /// The tunnel's port: visitors go to workers, who find out what they want.
+    pub(super) fn visit(&mut self, now: Instant) {
+        let Part::Server(server) = &mut self.part else { return };
+        for door in &mut server.doors {
+            for _ in 0..MOST_AT_A_TIME {
+                let Some((socket, from)) = door.accept(now) else { break };
+                // The control connection belongs on the hub's own thread: the first of a tunnel goes there.
+                let up = self.tunnel.as_ref().is_some_and(|tunnel| tunnel.is_up());
+                let worker = if up { self.pool.next_worker() } else { 0 };
+                self.workers[worker].send(Job::Visit(socket, from, server.gate.clone()));
+            }
+        }
+    }
+
+    /// A visitor asks for a handshake. The right key takes the tunnel over at once, whoever had it.
+    pub(super) fn asked(&mut self, home: Home, from: SocketAddr, request: &Request, now: Instant) {
+        let config = &self.shared.config;
+        let answer = match judge(request, config.key.as_bytes()) {
+            Verdict::Refused(status) => {
+                log::warn!("Handshake from {from} refused: {}", status.code());
+                status.to_bytes()
+            }
+            Verdict::Ok { features } if !self.is_stopping() => self.shake_hands(from, features, now),
+            Verdict::Ok { .. } => return,
+        };
+        self.workers[home.worker].send(Job::Answer(home.key, answer));
+    }
+
+    fn shake_hands(&mut self, from: SocketAddr, features: Vec<Feature>, now: Instant) -> Vec<u8> {
+        if self.tunnel.is_some() {
+            self.end_tunnel(&format!("{from} takes it over"), now);
+        }
+        let number = self.next_number();
+        let config = &self.shared.config;
+        let (max, tls) = (config.max, config.tls.code());
+        let Part::Server(server) = &mut self.part else { return Vec::new() };
+        let open = features.contains(&Feature::Open).then(|| opening(server.random()));
+        let terms = Terms { flow: server.flow, max, tls, transport: config.transport.code(), features, open };
+        let quiet = server.flow == Flow::Reverse;
+        server.expect(Some(Expected { number, peer: from.ip(), open, tls: tls > 0, quiet }));
+        let answer = terms.to_bytes();
+        self.begin_tunnel(number, terms, from, None, now);
+        answer
+    }
+
+    /// A pool connection came: it gets its id, or is one too many.
+    pub(super) fn came(&mut self, home: Home, number: TunnelNo, fp: Option<Fingerprint>, now: Instant) {
+        let Part::Server(server) = &self.part else { return };
+        let (current, up) = match &self.tunnel {
+            Some(tunnel) => (tunnel.number == number, tunnel.is_up()),
+            None => (false, false),
+        };
+        if !current || (up && !self.pool.has_room()) {
+            return self.workers[home.worker].send(Job::Close(home.key));
+        }
+        let mut id = CONTROL;
+        while up && (id == CONTROL || self.pool.knows(id)) {
+            id = Id(server.random());
+        }
+        self.workers[home.worker].send(Job::Number(home.key, id));
+        self.pool_connection(id, home, fp, now);
+    }
+
+    /// The clock, for a server.
+    pub(super) fn tick_server(&mut self, now: Instant) {
+        let limits = &self.shared.config.limits;
+        let Part::Server(server) = &mut self.part else { return };
+        if server.again.is_some_and(|again| now >= again) {
+            match server.open(&self.registry) {
+                Ok(()) => {
+                    server.again = None;
+                    log::info!("Waiting for a client at {}", server.at);
+                }
+                Err(why) => {
+                    server.doors.clear();
+                    if server.said != why {
+                        log::error!("{why}; trying again every {:?}", limits.cooldown);
+                    }
+                    (server.again, server.said) = (Some(now + limits.cooldown), why);
+                }
+            }
+        }
+        if now >= server.reload {
+            server.reload = now + limits.reload;
+            server.reload();
+        }
+    }
+}
+
+/// Handshakes at this port come inside TLS.
+pub(super) const HTTPS: u16 = 443;
+/// Most visitors taken in one turn.
+const MOST_AT_A_TIME: usize = 256;

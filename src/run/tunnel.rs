@@ -1,0 +1,352 @@
+//! One tunnel between a server and a client: what both roles have in common.
+//!
+//! ```text
+//!  begin_tunnel --first pool connection--> control is up --check passed--> users are served --any reason--> end_tunnel
+//! ```
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::handoff::{Call, Flow, Home, Job, Proto, TunnelNo, User};
+use super::hub::{Hub, Part};
+use super::plan::Launch;
+use crate::logic::control::{Control, Do};
+use crate::logic::handshake::{Feature, Flow as Direction, Terms};
+use crate::logic::pool::Pace;
+use crate::logic::wire::{Fingerprint, Id, CONTROL};
+
+/// A tunnel in being.
+pub(super) struct Tunnel {
+    /// Its number; what is said about others is not about it.
+    pub number: TunnelNo,
+    /// What was agreed.
+    pub terms: Terms,
+    /// Which side we are.
+    pub side: Side,
+    /// The peer, for the log.
+    pub peer: SocketAddr,
+    /// The client's pace, and how it opens pool connections.
+    pub pace: Option<(Pace, Arc<Call>)>,
+    control: Option<(Control, Home)>,
+    /// Our certificate check: does it still have to be sent?
+    unproven: bool,
+    /// Checks of the peer's whose connection has not come yet.
+    checks: Vec<(Instant, Id, String)>,
+    /// Without a control connection by then it has failed.
+    until: Instant,
+    sick: Instant,
+}
+
+/// Who accepts users and who dials targets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    /// Users come in here.
+    Ingress,
+    /// Targets are dialled from here.
+    Egress,
+}
+
+/// Who waits for a pool connection.
+pub(super) enum Waiting {
+    /// A user, for any.
+    User(User),
+    /// A launch of the peer's, for one.
+    Launch(Launch),
+}
+
+impl Tunnel {
+    /// Tells the peer that a user took connection `id`.
+    pub fn launch(&mut self, udp: bool, user: SocketAddr, id: Id) {
+        if let Some((control, _)) = &mut self.control {
+            control.launch(udp, user.to_string(), id);
+        }
+    }
+
+    /// Whether datagrams travel in frames.
+    pub fn framed(&self) -> bool {
+        self.terms.features.contains(&Feature::UdpFrame)
+    }
+
+    /// Whether it has its control connection.
+    pub fn is_up(&self) -> bool {
+        self.control.is_some()
+    }
+
+    /// When the clock has something to say.
+    pub fn deadline(&self) -> Option<Instant> {
+        let control = self.control.as_ref().map_or(Some(self.until), |(control, _)| control.deadline());
+        let pace = self.pace.as_ref().map(|(pace, _)| pace.deadline());
+        let checks = self.checks.iter().map(|(until, _, _)| *until).min();
+        control.into_iter().chain(pace).chain(checks).min()
+    }
+}
+
+impl Hub {
+    /// Whether what is said about tunnel `number` is about the one in being.
+    pub(super) fn is_current(&self, number: TunnelNo) -> bool {
+        self.tunnel.as_ref().is_some_and(|tunnel| tunnel.number == number)
+    }
+
+    /// A number for the next tunnel; 0 is nobody's.
+    pub(super) fn next_number(&mut self) -> TunnelNo {
+        self.tunnels = self.tunnels.wrapping_add(1).max(1);
+        self.tunnels
+    }
+
+    /// Both sides have agreed; the pool connections may come.
+    pub(super) fn begin_tunnel(
+        &mut self,
+        number: TunnelNo,
+        terms: Terms,
+        peer: SocketAddr,
+        pace: Option<(Pace, Arc<Call>)>,
+        now: Instant,
+    ) {
+        let is_server = matches!(self.part, Part::Server(_));
+        let side = match (is_server, terms.flow) {
+            (true, Direction::Reverse) | (false, Direction::Forward) => Side::Ingress,
+            _ => Side::Egress,
+        };
+        // With tls=2 the chain has been verified, and an original's server has no fingerprint to compare ours with.
+        let unproven = terms.tls == 1 || (terms.tls == 2 && is_server);
+        self.pool.begin(terms.max);
+        let until = now + self.shared.config.limits.handshake;
+        let (control, checks, sick) = (None, Vec::new(), now + self.shared.config.limits.report);
+        self.tunnel = Some(Tunnel { number, terms, side, peer, pace, control, unproven, checks, until, sick });
+    }
+
+    /// The first pool connection came: it is the control connection.
+    pub(super) fn begin_control(&mut self, home: Home, now: Instant) {
+        let Some(tunnel) = &mut self.tunnel else { return };
+        let config = &self.shared.config;
+        let gated = tunnel.side == Side::Ingress && tunnel.terms.tls == 1;
+        let control = Control::new(config.key.as_bytes(), config.limits.report, gated, now);
+        self.workers[home.worker].send(Job::Control(home.key));
+        tunnel.control = Some((control, home));
+        log::info!("Tunnel with {} is up: {}", tunnel.peer, describe(&tunnel.terms));
+        if !gated {
+            self.pool.serve();
+        }
+    }
+
+    /// A pool connection is open and has its id.
+    pub(super) fn pool_connection(&mut self, id: Id, home: Home, fp: Option<Fingerprint>, now: Instant) {
+        if id == CONTROL && self.tunnel.as_ref().is_some_and(|tunnel| !tunnel.is_up()) {
+            return self.begin_control(home, now);
+        }
+        let known = id == CONTROL || self.pool.opened(id, home, home.worker, fp).is_err();
+        if known {
+            log::warn!("The server gave the id {id} twice");
+            self.workers[home.worker].send(Job::Close(home.key));
+        }
+    }
+
+    /// Bytes from the control connection.
+    pub(super) fn said(&mut self, number: TunnelNo, bytes: &[u8], now: Instant) {
+        match &mut self.tunnel {
+            Some(Tunnel { number: current, control: Some((control, _)), .. }) if *current == number => {
+                control.heard(bytes, now);
+            }
+            _ => {}
+        }
+    }
+
+    /// The clock, for what both roles have in common.
+    pub(super) fn tick_tunnel(&mut self, now: Instant) {
+        let Some(tunnel) = &mut self.tunnel else { return };
+        match &mut tunnel.control {
+            Some((control, _)) => control.tick(now),
+            None if now >= tunnel.until => return self.end_tunnel("no pool connection came in time", now),
+            None => {}
+        }
+        tunnel.checks.retain(|(until, id, _)| {
+            let keep = now < *until;
+            if !keep {
+                log::debug!("Certificate check for {id}, a connection that nobody has: ignored");
+            }
+            keep
+        });
+        if now >= tunnel.sick {
+            tunnel.sick = now + self.shared.config.limits.report;
+            let idle = self.pool.idle();
+            if let (Some((pace, _)), Some((control, _))) = (&mut tunnel.pace, &mut tunnel.control) {
+                if pace.is_sick(idle) {
+                    control.flush();
+                    self.flush_pool();
+                }
+            }
+        }
+    }
+
+    /// Does what the control connection asks for, and what it is time to ask of the peer.
+    pub(super) fn obey(&mut self, now: Instant) {
+        self.check_certificate();
+        self.check_late(now);
+        while let Some(Tunnel { control: Some((control, home)), .. }) = &mut self.tunnel {
+            let home = *home;
+            let Some(thing) = control.poll() else { return };
+            match thing {
+                Do::Send(bytes) => self.workers[home.worker].send(Job::Say(home.key, bytes)),
+                Do::Launch { udp, remote, id } => self.launched(udp, &remote, id, now),
+                Do::Verify { id, fp } => self.verify(id, fp, now),
+                Do::Flush => {
+                    log::info!("The peer asks for a new pool: {} idle connections closed", self.pool.idle());
+                    self.flush_pool();
+                }
+                Do::Pong(ping) => self.check_point(ping),
+                Do::Ready => {
+                    log::info!("Certificate fingerprint verified");
+                    self.pool.serve();
+                }
+                Do::Over(why) => return self.end_tunnel(&why.to_string(), now),
+            }
+        }
+    }
+
+    /// Sends our view of the certificate once, as soon as there is a connection to name.
+    fn check_certificate(&mut self) {
+        let Some(Tunnel { unproven, control: Some((control, _)), .. }) = &mut self.tunnel else { return };
+        if *unproven {
+            if let Some((id, Some(fp))) = self.pool.prove() {
+                control.prove(id, fp);
+                *unproven = false;
+            }
+        }
+    }
+
+    /// The peer's view of the certificate; its connection may still be on its way.
+    fn verify(&mut self, id: Id, fp: String, now: Instant) {
+        let Some(tunnel) = &mut self.tunnel else { return };
+        match self.pool.verify(id) {
+            Some((ours, home)) => {
+                if let Some(home) = home {
+                    self.workers[home.worker].send(Job::Close(home.key));
+                }
+                if let Some((control, _)) = &mut tunnel.control {
+                    control.verified(&fp, ours);
+                }
+            }
+            None if tunnel.checks.len() < MOST_CHECKS => {
+                tunnel.checks.push((now + self.shared.config.limits.pool_get, id, fp));
+            }
+            None => {}
+        }
+    }
+
+    fn check_late(&mut self, now: Instant) {
+        let Some(tunnel) = &mut self.tunnel else { return };
+        let arrived = tunnel.checks.iter().position(|(_, id, _)| self.pool.knows(*id));
+        if let Some(at) = arrived {
+            let (_, id, fp) = tunnel.checks.swap_remove(at);
+            self.verify(id, fp, now);
+        }
+    }
+
+    /// The peer gave a user to connection `id`.
+    fn launched(&mut self, udp: bool, remote: &str, id: Id, now: Instant) {
+        let user: Option<SocketAddr> = remote.parse().ok();
+        let nobody = SocketAddr::from(([0, 0, 0, 0], 0));
+        let flow = Flow { user: user.unwrap_or(nobody), asked: None };
+        let proto = if udp { Proto::Udp(flow) } else { Proto::Tcp };
+        let launch = Launch { user, proto };
+        if self.pool.claim(id, Waiting::Launch(launch), now).is_err() {
+            log::debug!("A user for connection {id}, too many or twice: ignored");
+        }
+    }
+
+    /// A launch has its connection: is it one that may go on to a target?
+    pub(super) fn may_dial(&mut self, home: Home, launch: &Launch) -> bool {
+        let config = &self.shared.config;
+        let user = launch.user.map_or_else(|| "a user".into(), |user| user.to_string());
+        let carried = match launch.proto {
+            Proto::Tcp => config.tcp,
+            Proto::Udp(_) => config.udp,
+        };
+        let egress = self.tunnel.as_ref().is_some_and(|tunnel| tunnel.side == Side::Egress);
+        let nameless = launch.user.is_none() && config.proxy && launch.proto == Proto::Tcp;
+        let why = match () {
+            () if !egress => "users come in here, the peer must not send any",
+            () if !carried => "this protocol is switched off (notcp, noudp)",
+            () if nameless => "the peer did not say who it is, as proxy=1 needs",
+            () if !self.live.enter(launch.proto, config.slot) => "all slots are taken (slot)",
+            () => return true,
+        };
+        log::warn!("{user} refused: {why}");
+        self.pool.done(home.worker);
+        self.workers[home.worker].send(Job::Close(home.key));
+        false
+    }
+
+    /// Somebody waited too long, or in vain.
+    pub(super) fn dismiss(&mut self, waiting: Waiting) {
+        match waiting {
+            Waiting::User(user) => {
+                let why = match &self.tunnel {
+                    None => "there is no peer",
+                    Some(tunnel) if !tunnel.is_up() => "the tunnel is not up yet",
+                    Some(_) => "no pool connection came",
+                };
+                log::warn!("{} closed after {:?}: {why}", user.address(), self.shared.config.limits.pool_get);
+                self.leave(user.proto());
+            }
+            Waiting::Launch(launch) => log::debug!("A user of the peer's waits for a connection in vain: {launch:?}"),
+        }
+    }
+
+    /// Opens what the client's pool lacks.
+    pub(super) fn refill(&mut self, now: Instant) {
+        if self.is_stopping() {
+            return;
+        }
+        let Some(Tunnel { pace: Some((pace, call)), control, .. }) = &mut self.tunnel else { return };
+        // The first connection becomes the control connection; the rest need not wait for it.
+        let missing = pace.open(self.pool.idle(), now);
+        let first = usize::from(control.is_none());
+        for n in 0..missing {
+            let worker = if n < first { 0 } else { self.pool.next_worker() };
+            self.workers[worker].send(Job::Open(call.clone()));
+        }
+    }
+
+    fn flush_pool(&mut self) {
+        for home in self.pool.flush() {
+            self.workers[home.worker].send(Job::Close(home.key));
+        }
+    }
+
+    /// The tunnel is over: relays and pool end with it, users wait for the next one.
+    pub(super) fn end_tunnel(&mut self, why: &str, now: Instant) {
+        let Some(tunnel) = self.tunnel.take() else { return };
+        self.workers.iter().for_each(|worker| worker.send(Job::End(tunnel.number)));
+        for waiting in self.pool.end() {
+            match waiting {
+                // A grant that was not carried out: the user waits again.
+                Waiting::User(user) => self.pool.take(Waiting::User(user), now),
+                launch => self.dismiss(launch),
+            }
+        }
+        if !self.is_stopping() {
+            log::warn!("Tunnel with {} ended: {why}", tunnel.peer);
+        }
+        match &mut self.part {
+            Part::Server(server) => server.expect(None),
+            Part::Client(client) => client.rest(now + self.shared.config.limits.cooldown),
+            Part::Single { .. } => {}
+        }
+    }
+}
+
+/// The terms in the user's words.
+pub(super) fn describe(terms: &Terms) -> String {
+    let features: Vec<&str> = terms.features.iter().map(|feature| feature.name()).collect();
+    let extra = if features.is_empty() { String::new() } else { format!(", with {}", features.join(" ")) };
+    let flow = match terms.flow {
+        Direction::Reverse => "users at the server, targets at the client",
+        Direction::Forward => "users at the client, targets at the server",
+    };
+    format!("{flow}; TCP pool of at most {}, tls={}{extra}", terms.max, terms.tls)
+}
+
+/// Most certificate checks that wait for their connection.
+const MOST_CHECKS: usize = 16;

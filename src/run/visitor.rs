@@ -1,0 +1,249 @@
+//! Somebody at the tunnel's port (server): what does he want?
+//!
+//! ```text
+//!  Peeking --0x16--> Securing --+          (no peeking where there is no TLS)
+//!     +------------------------>+--> Reading --GET--> Heading --> Asked --Answer--> Answering --> Lingering
+//!                                       +--the opening, or silence where that is one--> Idle
+//! ```
+//!
+//! All others are closed without a word.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mio::net::TcpStream;
+use subtle::ConstantTimeEq;
+
+use super::handoff::{Expected, Gate, Home, Notice};
+use super::task::{token, Idle, Means, Next, Task, FAR};
+use crate::logic::handshake::{Progress, Reader};
+use crate::logic::sniff::{visitor, Visitor as Kind};
+use crate::net::leg::Leg;
+use crate::net::stream::{now as passing, Buffer};
+use crate::net::tcp::Tcp;
+use crate::net::tls::Tls;
+
+/// A visitor and how far he has come.
+pub struct Visitor {
+    /// His connection.
+    pub leg: Option<Leg>,
+    from: SocketAddr,
+    gate: Arc<Gate>,
+    phase: Phase,
+    until: Instant,
+    /// From here on silence means: a pool connection.
+    silence: Option<Instant>,
+}
+
+enum Phase {
+    Peeking,
+    Securing,
+    Reading(Buffer),
+    Heading(Reader),
+    Asked,
+    Answering(Buffer),
+    Lingering,
+}
+
+/// What one step came to.
+enum Step {
+    Wait,
+    Again,
+    On(Phase),
+    Pool(Expected),
+    Asked(Box<crate::logic::handshake::Request>),
+    Leave,
+}
+
+impl Visitor {
+    /// Takes a visitor in, under the far socket's token of `home`.
+    pub fn new(
+        socket: TcpStream,
+        from: SocketAddr,
+        gate: Arc<Gate>,
+        home: Home,
+        means: &Means,
+        now: Instant,
+    ) -> io::Result<Visitor> {
+        let mut leg = Leg::Tcp(Tcp::new(socket));
+        leg.register(&means.registry, token(home.key, FAR))?;
+        let phase = match gate.tls {
+            Some(_) => Phase::Peeking,
+            None => Phase::Reading(Buffer::new(OPENING)),
+        };
+        let until = now + gate.patience;
+        let mut visitor = Visitor { leg: Some(leg), from, gate, phase, until, silence: None };
+        visitor.silence = visitor.expected(false).map(|_| now + SILENCE);
+        Ok(visitor)
+    }
+
+    /// Goes on.
+    pub fn advance(&mut self, home: Home, means: &mut Means, now: Instant) -> Next {
+        loop {
+            match self.step(now).unwrap_or(Step::Leave) {
+                Step::Again => {}
+                Step::On(phase) => self.phase = phase,
+                Step::Asked(request) => {
+                    self.phase = Phase::Asked;
+                    self.until = now + self.gate.patience;
+                    means.hub.send(Notice::Asked(home, self.from, request));
+                }
+                Step::Pool(expected) => return self.settle(expected, home, means),
+                Step::Wait if now < self.until => return Next::Wait,
+                Step::Wait | Step::Leave => return Next::End,
+            }
+        }
+    }
+
+    /// The hub's answer.
+    pub fn answer(&mut self, bytes: Vec<u8>) {
+        self.phase = Phase::Answering(Buffer::holding(bytes));
+    }
+
+    /// When to look again.
+    pub fn deadline(&self) -> Instant {
+        self.silence.map_or(self.until, |silence| silence.min(self.until))
+    }
+
+    /// The tunnel that he may belong to if he is silent: the one that his address shook hands for.
+    fn expected(&self, tls: bool) -> Option<Expected> {
+        let fits = |e: &Expected| e.open.is_none() && e.tls == tls && e.peer == self.from.ip();
+        self.gate.tunnel.filter(fits)
+    }
+
+    fn step(&mut self, now: Instant) -> io::Result<Step> {
+        let Some(leg) = &mut self.leg else { return Ok(Step::Leave) };
+        match &mut self.phase {
+            Phase::Peeking => {
+                let mut first = [0];
+                let Leg::Tcp(tcp) = leg else { return Ok(Step::Leave) };
+                match passing(tcp.peek(&mut first))? {
+                    Some(0) => Ok(Step::Leave),
+                    Some(_) if first[0] == TLS_RECORD => self.secure(),
+                    Some(_) => Ok(Step::On(Phase::Reading(Buffer::new(OPENING)))),
+                    None => Ok(self.silent(false, now)),
+                }
+            }
+            Phase::Securing => {
+                let Leg::Tls(tls) = leg else { return Ok(Step::Leave) };
+                if passing(tls.handshake())?.is_none() {
+                    return Ok(Step::Wait);
+                }
+                match self.expected(true) {
+                    Some(expected) if !self.gate.tls_handshake => return Ok(Step::Pool(expected)),
+                    Some(_) => self.silence = Some(now + SILENCE),
+                    None => {}
+                }
+                Ok(Step::On(Phase::Reading(Buffer::new(OPENING))))
+            }
+            Phase::Reading(buffer) => {
+                let more = passing(leg.lend().fill(buffer))?;
+                if more == Some(0) {
+                    return Ok(Step::Leave);
+                }
+                let (bytes, tls) = (buffer.bytes(), matches!(leg, Leg::Tls(_)));
+                match visitor(bytes) {
+                    Kind::Handshake if !tls || self.gate.tls_handshake => {
+                        let mut reader = Reader::default();
+                        let progress = reader.feed(bytes);
+                        self.silence = None;
+                        Ok(headed(progress, reader))
+                    }
+                    Kind::Pool => Ok(opening(bytes, self.gate.tunnel, tls, more.is_some())),
+                    Kind::NeedMore if more.is_some() => Ok(Step::Again),
+                    Kind::NeedMore if bytes.is_empty() => Ok(self.silent(tls, now)),
+                    Kind::NeedMore => Ok(Step::Wait),
+                    _ => Ok(Step::Leave),
+                }
+            }
+            Phase::Heading(reader) => {
+                let mut buffer = Buffer::new(OPENING);
+                match passing(leg.lend().fill(&mut buffer))? {
+                    Some(0) => Ok(Step::Leave),
+                    Some(_) => {
+                        let progress = reader.feed(buffer.bytes());
+                        Ok(headed(progress, std::mem::take(reader)))
+                    }
+                    None => Ok(Step::Wait),
+                }
+            }
+            Phase::Asked => Ok(Step::Wait),
+            Phase::Answering(buffer) => {
+                while !buffer.is_empty() {
+                    if passing(leg.lend().drain(buffer))?.is_none() {
+                        return Ok(Step::Wait);
+                    }
+                }
+                match passing(leg.lend().finish())? {
+                    Some(()) => Ok(Step::On(Phase::Lingering)),
+                    None => Ok(Step::Wait),
+                }
+            }
+            // Closing while his bytes are unread would reset the connection and lose the answer on its way.
+            Phase::Lingering => {
+                let mut buffer = Buffer::new(OPENING);
+                match passing(leg.lend().fill(&mut buffer))? {
+                    Some(0) => Ok(Step::Leave),
+                    Some(_) => Ok(Step::Again),
+                    None => Ok(Step::Wait),
+                }
+            }
+        }
+    }
+
+    /// Nothing was said yet. Long enough of that is how a 1.14 client opens a pool connection.
+    fn silent(&mut self, tls: bool, now: Instant) -> Step {
+        match self.expected(tls) {
+            Some(expected) if self.silence.is_some_and(|silence| now >= silence) => Step::Pool(expected),
+            _ => Step::Wait,
+        }
+    }
+
+    fn secure(&mut self) -> io::Result<Step> {
+        self.silence = None;
+        let wanted = self.gate.tls_handshake || self.gate.tunnel.is_some_and(|tunnel| tunnel.tls);
+        let (Some(identity), true, Some(Leg::Tcp(tcp))) = (&self.gate.tls, wanted, self.leg.take()) else {
+            return Ok(Step::Leave);
+        };
+        self.leg = Some(Leg::Tls(Box::new(Tls::accept(tcp, identity.config.clone())?)));
+        Ok(Step::On(Phase::Securing))
+    }
+
+    fn settle(&mut self, expected: Expected, home: Home, means: &mut Means) -> Next {
+        let tls = matches!(self.leg, Some(Leg::Tls(_)));
+        let fp = self.gate.tls.as_ref().filter(|_| tls).map(|identity| identity.leaf);
+        means.hub.send(Notice::Came(home, expected.number, fp));
+        let Expected { number: tunnel, quiet, .. } = expected;
+        Next::Become(Task::Idle(Idle { leg: self.leg.take(), tunnel, id: None, quiet }))
+    }
+}
+
+/// He opens as our own clients do: right or wrong?
+fn opening(bytes: &[u8], tunnel: Option<Expected>, tls: bool, more: bool) -> Step {
+    match tunnel {
+        Some(expected @ Expected { open: Some(open), .. }) if expected.tls == tls => match bytes.len() {
+            len if len < open.len() && more => Step::Again,
+            len if len < open.len() => Step::Wait,
+            _ if bool::from(bytes.ct_eq(&open)) => Step::Pool(expected),
+            _ => Step::Leave,
+        },
+        _ => Step::Leave,
+    }
+}
+
+fn headed(progress: Progress, reader: Reader) -> Step {
+    match progress {
+        Progress::More => Step::On(Phase::Heading(reader)),
+        Progress::Done(request) => Step::Asked(Box::new(request)),
+        Progress::Bad => Step::Leave,
+    }
+}
+
+/// A silent visitor is taken for a 1.14 client's pool connection after this long.
+const SILENCE: Duration = Duration::from_millis(100);
+/// The first byte of a TLS handshake record.
+const TLS_RECORD: u8 = 0x16;
+/// Bytes read at a time from somebody unknown.
+const OPENING: usize = 512;

@@ -1,0 +1,363 @@
+//! A worker: connections and relays on one thread.
+//!
+//! Events mark, jobs change, timers wake; then everything that is ready goes on once, each within a bound, so that nobody
+//! starves and nobody blocks.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::time::Instant;
+
+use mio::event::Event;
+use mio::Registry;
+
+use super::caller::Caller;
+use super::dialer::{Dialer, Greeter};
+use super::handoff::{Home, Inbox, Job, Notice, Post, TunnelNo, User};
+use super::joined::{control, Join, Joined};
+use super::probe::Probe;
+use super::task::{token, Idle, Means, Next, Shared, Task, NEAR};
+use super::visitor::Visitor;
+use crate::logic::slab::{Key, Slab};
+use crate::logic::timers::Timers;
+use crate::logic::wire::{Id, CONTROL};
+use crate::net::leg::Leg;
+use crate::net::stream::{Buffer, Stores};
+use crate::net::tcp::Tcp;
+use crate::net::udp::{conduit_size, Session};
+use crate::net::{sys, tcp};
+
+/// One worker's tasks.
+pub struct Worker {
+    index: usize,
+    inbox: Inbox<Job>,
+    tasks: Slab<Slot>,
+    ready: VecDeque<Key>,
+    timers: Timers<Key>,
+    visitors: VecDeque<Key>,
+    means: Means,
+    busiest: usize,
+}
+
+/// A task and its place in the queues.
+struct Slot {
+    task: Option<Task>,
+    tunnel: TunnelNo,
+    queued: bool,
+    armed: Option<Instant>,
+}
+
+impl Worker {
+    /// An idle worker.
+    pub fn new(
+        index: usize,
+        inbox: Inbox<Job>,
+        hub: Post<Notice>,
+        registry: Registry,
+        shared: Arc<Shared>,
+        now: Instant,
+    ) -> Worker {
+        let limits = &shared.config.limits;
+        let (tcp, udp) = (Stores::new(limits.tcp_buffer, sys::SPLICE), conduit_size(limits.udp_buffer));
+        let means = Means { registry, hub, tcp, udp: Stores::new(udp, false), shared };
+        let (tasks, ready, visitors) = (Slab::new(), VecDeque::new(), VecDeque::new());
+        Worker { index, inbox, tasks, ready, timers: Timers::new(now), visitors, means, busiest: 0 }
+    }
+
+    /// Remembers an edge and queues its task.
+    pub fn note(&mut self, event: &Event) {
+        let token = event.token().0;
+        let Some(key) = self.tasks.at(token / 2) else { return };
+        if let Some(task) = self.tasks.get_mut(key).and_then(|slot| slot.task.as_mut()) {
+            task.note(token % 2, event);
+            self.queue(key);
+        }
+    }
+
+    /// One turn: jobs, timers, then each ready task once.
+    pub fn turn(&mut self, now: Instant) {
+        while let Some(job) = self.inbox.next() {
+            self.accept(job, now);
+        }
+        while let Some(key) = self.timers.expired(now) {
+            if let Some(slot) = self.tasks.get_mut(key) {
+                slot.armed = None;
+                self.queue(key);
+            }
+        }
+        for _ in 0..self.ready.len() {
+            if let Some(key) = self.ready.pop_front() {
+                self.advance(key, now);
+            }
+        }
+        self.shrink();
+    }
+
+    /// Whether something is ready at once.
+    pub fn is_busy(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// When a timer is due.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.timers.next()
+    }
+
+    fn accept(&mut self, job: Job, now: Instant) {
+        match job {
+            Job::Visit(socket, from, gate) => {
+                self.evict();
+                let made = |home, means: &Means| Visitor::new(socket, from, gate, home, means, now).map(Task::Visitor);
+                if let Some(key) = self.start(0, made) {
+                    self.visitors.push_back(key);
+                }
+            }
+            Job::Answer(key, bytes) => {
+                if let Some(Task::Visitor(visitor)) = self.task(key) {
+                    visitor.answer(bytes);
+                    self.queue(key);
+                }
+            }
+            Job::Ask(call, request) => {
+                self.start(call.tunnel, |home, _| Ok(Task::Caller(Caller::new(call.clone(), Some(request), home))));
+            }
+            Job::Open(call) => {
+                self.start(call.tunnel, |home, _| Ok(Task::Caller(Caller::new(call.clone(), None, home))));
+            }
+            Job::Number(key, id) => self.number(key, id),
+            Job::Control(key) => {
+                let Some(idle) = self.idle(key) else { return };
+                if let (Some(leg), tunnel) = (idle.leg, idle.tunnel) {
+                    self.become_(key, Task::Joined(control(leg, tunnel, &self.means, now)), tunnel);
+                }
+            }
+            Job::Say(key, bytes) => {
+                if let Some(Task::Joined(joined)) = self.task(key) {
+                    if joined.say(&bytes) {
+                        // The peer has its own work to do with it: the earlier it knows, the better.
+                        self.advance(key, now);
+                    } else {
+                        let tunnel = self.tasks.get(key).map_or(0, |slot| slot.tunnel);
+                        self.means.hub.send(Notice::Over(tunnel, "the peer does not read its signals".into()));
+                        self.tasks.remove(key);
+                    }
+                }
+            }
+            Job::Join(key, user, framed) => self.join(key, user, framed, now),
+            Job::Dial(key, plan, proto) => {
+                let home = self.home(key);
+                match self.idle(key) {
+                    Some(Idle { leg: Some(leg), tunnel, .. }) => {
+                        let dialer = Dialer::for_pool(leg, plan, tunnel, proto, home, &self.means);
+                        self.become_(key, Task::Dialer(dialer), tunnel);
+                    }
+                    _ => self.means.hub.send(Notice::Done(home, 0, proto)),
+                }
+            }
+            Job::Forward(number, user, plan, tls) => {
+                let proto = user.proto();
+                let made = |home: Home, means: &Means| match (user, tls) {
+                    (User::Tcp(socket, _), Some(tls)) => {
+                        Greeter::new(socket, tls, plan, home, means, now).map(Task::Greeter)
+                    }
+                    (user, _) => {
+                        let leg = near(user, true, home, means)?;
+                        Ok(Task::Dialer(Dialer::for_user(leg, plan, proto, home, means)))
+                    }
+                };
+                match self.start(0, made) {
+                    Some(key) => self.means.hub.send(Notice::Started(number, self.home(key))),
+                    None => self.means.hub.send(Notice::Unstarted(number, proto)),
+                }
+            }
+            Job::Probe(target, address) => {
+                self.start(0, |home, means| Ok(Task::Probe(Probe::new(target, address, home, means))));
+            }
+            Job::Datagram(key, packet) => {
+                match self.task(key) {
+                    Some(Task::Joined(joined)) => joined.deliver(packet),
+                    Some(Task::Dialer(dialer)) => dialer.deliver(packet),
+                    _ => return,
+                }
+                self.queue(key);
+            }
+            Job::Close(key) => drop(self.tasks.remove(key)),
+            Job::End(tunnel) => self.close_all(|slot| slot.tunnel == tunnel),
+            Job::Drain => self
+                .close_all(|slot| matches!(slot.task, Some(Task::Visitor(_) | Task::Caller(_) | Task::Idle(_)) | None)),
+        }
+    }
+
+    /// Writes a pool connection's id, which is what makes it one.
+    fn number(&mut self, key: Key, id: Id) {
+        let mut bytes = Buffer::holding(id.0.to_vec());
+        let sent = match self.task(key) {
+            Some(Task::Idle(Idle { leg: Some(leg), id: number, tunnel, quiet })) => {
+                *number = Some(id);
+                *quiet &= id != CONTROL;
+                Some((leg.lend().drain(&mut bytes).is_ok() && bytes.is_empty(), *tunnel))
+            }
+            _ => None,
+        };
+        if let Some((false, tunnel)) = sent {
+            self.means.hub.send(Notice::Gone(tunnel, id));
+            self.tasks.remove(key);
+        }
+    }
+
+    /// A user gets his pool connection. If that has just died, the hub finds him another.
+    fn join(&mut self, key: Key, user: User, framed: bool, now: Instant) {
+        let home = self.home(key);
+        let alive = match self.task(key) {
+            Some(Task::Idle(Idle { leg: Some(leg), quiet, .. })) => !leg.failed() && leg.is_alive(*quiet),
+            _ => false,
+        };
+        let Some(Idle { leg: Some(far), tunnel, .. }) = self.idle(key).filter(|_| alive) else {
+            self.tasks.remove(key);
+            return self.means.hub.send(Notice::Returned(home, user));
+        };
+        let (address, proto) = (user.address(), user.proto());
+        match near(user, framed, home, &self.means) {
+            Ok(near) => {
+                let about = format!("{address} <-> tunnel");
+                let join = Join { tunnel, proto: Some(proto), about };
+                self.become_(key, Task::Joined(Joined::new(near, far, join, &self.means, now)), tunnel);
+            }
+            Err(error) => {
+                log::debug!("{address} left: {error}");
+                self.means.hub.send(Notice::Done(home, tunnel, proto));
+                self.tasks.remove(key);
+            }
+        }
+    }
+
+    /// Makes a new task under a key of its own and queues it.
+    fn start(&mut self, tunnel: TunnelNo, make: impl FnOnce(Home, &Means) -> io::Result<Task>) -> Option<Key> {
+        let key = self.tasks.insert(Slot { task: None, tunnel, queued: false, armed: None });
+        self.busiest = self.busiest.max(self.tasks.len());
+        match make(self.home(key), &self.means) {
+            Ok(task) => {
+                self.become_(key, task, tunnel);
+                Some(key)
+            }
+            Err(error) => {
+                log::debug!("Connection lost before it began: {error}");
+                self.tasks.remove(key);
+                None
+            }
+        }
+    }
+
+    /// Lets a task go on, and through as many changes as that brings.
+    fn advance(&mut self, key: Key, now: Instant) {
+        let home = self.home(key);
+        let Some(slot) = self.tasks.get_mut(key) else { return };
+        slot.queued = false;
+        loop {
+            let Some(task) = &mut slot.task else { return };
+            match task.advance(home, &mut self.means, now) {
+                Next::Become(task) => slot.task = Some(task),
+                Next::Wait => break,
+                Next::Again => {
+                    slot.queued = true;
+                    self.ready.push_back(key);
+                    break;
+                }
+                Next::End => {
+                    self.tasks.remove(key);
+                    return;
+                }
+            }
+        }
+        let due = slot.task.as_ref().and_then(Task::deadline);
+        if let Some(due) = due.filter(|due| slot.armed.is_none_or(|armed| *due < armed)) {
+            slot.armed = Some(due);
+            self.timers.arm(due, key);
+        }
+    }
+
+    fn queue(&mut self, key: Key) {
+        if let Some(slot) = self.tasks.get_mut(key).filter(|slot| !slot.queued) {
+            slot.queued = true;
+            self.ready.push_back(key);
+        }
+    }
+
+    fn become_(&mut self, key: Key, task: Task, tunnel: TunnelNo) {
+        if let Some(slot) = self.tasks.get_mut(key) {
+            (slot.task, slot.tunnel) = (Some(task), tunnel);
+            self.queue(key);
+        }
+    }
+
+    fn task(&mut self, key: Key) -> Option<&mut Task> {
+        self.tasks.get_mut(key)?.task.as_mut()
+    }
+
+    /// Takes an idle connection out of its slot, which stays for what it becomes.
+    fn idle(&mut self, key: Key) -> Option<Idle> {
+        let slot = self.tasks.get_mut(key)?;
+        match slot.task.take() {
+            Some(Task::Idle(idle)) => Some(idle),
+            other => {
+                slot.task = other;
+                None
+            }
+        }
+    }
+
+    fn home(&self, key: Key) -> Home {
+        Home { worker: self.index, key }
+    }
+
+    fn close_all(&mut self, which: impl Fn(&Slot) -> bool) {
+        let keys: Vec<Key> = self.tasks.iter().filter(|(_, slot)| which(slot)).map(|(key, _)| key).collect();
+        for key in keys {
+            let slot = self.tasks.remove(key);
+            if let Some((proto, tunnel)) = slot.and_then(|slot| Some((slot.task?.proto()?, slot.tunnel))) {
+                self.means.hub.send(Notice::Done(self.home(key), tunnel, proto));
+            }
+        }
+    }
+
+    /// Makes room for a visitor: with too many who have not said what they want, the oldest leaves.
+    fn evict(&mut self) {
+        while self.visitors.len() >= MOST_VISITORS {
+            let Some(oldest) = self.visitors.pop_front() else { return };
+            if let Some(Task::Visitor(_)) = self.task(oldest) {
+                self.tasks.remove(oldest);
+            }
+        }
+    }
+
+    /// After a crowd has gone, its memory goes back to the system.
+    fn shrink(&mut self) {
+        if self.busiest > CROWD && self.tasks.len() < self.busiest / 4 {
+            self.busiest = self.tasks.len();
+            self.ready.shrink_to(CROWD);
+            self.visitors.retain(|key| self.tasks.get(*key).is_some());
+            self.visitors.shrink_to(CROWD);
+            sys::trim_heap();
+        }
+    }
+}
+
+/// The user's end of a relay.
+fn near(user: User, framed: bool, home: Home, means: &Means) -> io::Result<Leg> {
+    let mut leg = match user {
+        User::Tcp(socket, _) => Leg::Tcp(Tcp::new(socket)),
+        User::Udp(door, flow, packets) => {
+            let largest = means.shared.config.limits.udp_buffer;
+            let mut session = Session::of_user(door, tcp::canonical(flow.user), flow.asked, framed, largest);
+            packets.into_iter().for_each(|packet| session.deliver(packet));
+            Leg::Udp(Box::new(session))
+        }
+    };
+    leg.register(&means.registry, token(home.key, NEAR))?;
+    Ok(leg)
+}
+
+/// Most visitors of one worker who have not said yet what they want.
+const MOST_VISITORS: usize = 1024;
+/// From this many tasks on it is worth giving memory back after they have gone.
+const CROWD: usize = 512;

@@ -1,0 +1,345 @@
+//! The programs that are compared: how each is found, configured, started, and ended.
+
+use std::fs::{self, File};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use crate::process;
+
+/// One way from a user to a target.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Way {
+    Direct,
+    Nginx,
+    Haproxy,
+    Rathole,
+    Single,
+    Tunnel,
+    TunnelTls,
+}
+
+impl Way {
+    /// All of them, in the order of the tables and of each round.
+    pub const ALL: [Way; 7] =
+        [Way::Direct, Way::Nginx, Way::Haproxy, Way::Rathole, Way::Single, Way::Tunnel, Way::TunnelTls];
+
+    /// The name in the tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Way::Direct => "direct",
+            Way::Nginx => "nginx stream",
+            Way::Haproxy => "haproxy",
+            Way::Rathole => "rathole",
+            Way::Single => "nodepass single-end",
+            Way::Tunnel => "nodepass tunnel",
+            Way::TunnelTls => "nodepass tunnel, tls=1",
+        }
+    }
+
+    /// The short name on the command line of the bench and in file names.
+    pub fn key(self) -> &'static str {
+        match self {
+            Way::Direct => "direct",
+            Way::Nginx => "nginx",
+            Way::Haproxy => "haproxy",
+            Way::Rathole => "rathole",
+            Way::Single => "single",
+            Way::Tunnel => "tunnel",
+            Way::TunnelTls => "tls",
+        }
+    }
+}
+
+/// Where the programs are; `None` for one that this machine does not have.
+pub struct Programs {
+    pub nodepass: Option<PathBuf>,
+    pub nginx: Option<PathBuf>,
+    pub haproxy: Option<PathBuf>,
+    pub rathole: Option<PathBuf>,
+    /// A directory for configuration and logs, removed by the caller.
+    pub work: PathBuf,
+}
+
+impl Programs {
+    /// The program that `way` needs, and whether this machine has it.
+    pub fn has(&self, way: Way) -> bool {
+        match way {
+            Way::Direct => true,
+            Way::Nginx => self.nginx.is_some(),
+            Way::Haproxy => self.haproxy.is_some(),
+            Way::Rathole => self.rathole.is_some(),
+            Way::Single | Way::Tunnel | Way::TunnelTls => self.nodepass.is_some(),
+        }
+    }
+
+    /// Starts `way` towards `target`, without waiting for it to be ready.
+    pub fn start(&self, way: Way, target: SocketAddr) -> io::Result<Running> {
+        match way {
+            Way::Direct => Ok(Running { door: target, parts: Vec::new() }),
+            Way::Nginx => self.start_nginx(target),
+            Way::Haproxy => self.start_haproxy(target),
+            Way::Rathole => self.start_rathole(target),
+            Way::Single => self.start_single(target),
+            Way::Tunnel => self.start_tunnel(target, 0),
+            Way::TunnelTls => self.start_tunnel(target, 1),
+        }
+    }
+
+    /// A web server that answers every request with a few bytes and ends the connection: the target of
+    /// the test of new users.
+    pub fn start_web(&self) -> io::Result<Running> {
+        let door = free_address()?;
+        let body = format!(
+            "http {{ access_log off; server {{ listen {door} backlog=4096; keepalive_timeout 0;\n\
+             location / {{ default_type text/plain; return 200 \"{ANSWER}\"; }} }} }}\n"
+        );
+        let part = self.nginx_with("web", "", &body)?;
+        Ok(Running { door, parts: vec![part] })
+    }
+
+    /// The server of a tunnel that no client has found yet.
+    pub fn start_lone_server(&self, tls: u8) -> io::Result<Running> {
+        let (tunnel, door) = (free_address()?, free_address()?);
+        let server = self.nodepass("server", &server_url(tunnel, door, tls))?;
+        Ok(Running { door, parts: vec![server] })
+    }
+
+    fn start_nginx(&self, target: SocketAddr) -> io::Result<Running> {
+        let door = free_address()?;
+        let body =
+            format!("stream {{ server {{ listen {door} backlog=4096; proxy_timeout 1h; proxy_pass {target}; }} }}\n");
+        let part = self.nginx_with("nginx", &self.stream_module(), &body)?;
+        Ok(Running { door, parts: vec![part] })
+    }
+
+    /// One process: a master would survive its worker's bench, and a worker its master's end.
+    fn nginx_with(&self, name: &'static str, modules: &str, body: &str) -> io::Result<Part> {
+        let prefix = self.work.join(name);
+        fs::create_dir_all(&prefix)?;
+        let config = prefix.join("nginx.conf");
+        let text = format!(
+            "{modules}daemon off; master_process off; worker_processes 1; pid nginx.pid;\n\
+             worker_rlimit_nofile {MAX_CONNECTIONS}; error_log error.log warn;\n\
+             events {{ worker_connections {MAX_CONNECTIONS}; }}\n{body}"
+        );
+        fs::write(&config, text)?;
+        let mut command = Command::new(known(&self.nginx)?);
+        command.arg("-p").arg(&prefix).arg("-c").arg(&config);
+        self.spawn(name, command)
+    }
+
+    /// Debian builds the stream proxy as a module; elsewhere it is built in and nothing is loaded.
+    fn stream_module(&self) -> String {
+        let Some(nginx) = &self.nginx else {
+            return String::new();
+        };
+        let output = Command::new(nginx).arg("-V").output();
+        let text = output.map(|o| String::from_utf8_lossy(&o.stderr).into_owned());
+        text.unwrap_or_default()
+            .split_whitespace()
+            .find_map(|word| word.strip_prefix("--modules-path="))
+            .map(|folder| Path::new(folder).join("ngx_stream_module.so"))
+            .filter(|file| file.exists())
+            .map(|file| format!("load_module {};\n", file.display()))
+            .unwrap_or_default()
+    }
+
+    fn start_haproxy(&self, target: SocketAddr) -> io::Result<Running> {
+        let door = free_address()?;
+        let config = self.work.join("haproxy.cfg");
+        let text = format!(
+            "global\n  maxconn {HAPROXY_MAX}\n\
+             defaults\n  mode tcp\n  option splice-auto\n  timeout connect 5s\n  timeout client 1h\n  timeout server 1h\n\
+             listen bench\n  bind {door} backlog 4096\n  server target {target}\n"
+        );
+        fs::write(&config, text)?;
+        let mut command = Command::new(known(&self.haproxy)?);
+        command.arg("-db").arg("-f").arg(&config);
+        let part = self.spawn("haproxy", command)?;
+        Ok(Running { door, parts: vec![part] })
+    }
+
+    fn start_rathole(&self, target: SocketAddr) -> io::Result<Running> {
+        let (tunnel, door) = (free_address()?, free_address()?);
+        let server = self.work.join("rathole-server.toml");
+        let client = self.work.join("rathole-client.toml");
+        fs::write(
+            &server,
+            format!(
+                "[server]\nbind_addr = \"{tunnel}\"\ndefault_token = \"{KEY}\"\n\
+                 [server.services.bench]\nbind_addr = \"{door}\"\n"
+            ),
+        )?;
+        fs::write(
+            &client,
+            format!(
+                "[client]\nremote_addr = \"{tunnel}\"\ndefault_token = \"{KEY}\"\n\
+                 [client.services.bench]\nlocal_addr = \"{target}\"\n"
+            ),
+        )?;
+        let part = |name, side: &str, config: &Path| {
+            let mut command = Command::new(known(&self.rathole)?);
+            command.arg(side).arg(config).env("RUST_LOG", "error");
+            self.spawn(name, command)
+        };
+        Ok(Running {
+            door,
+            parts: vec![part("rathole server", "--server", &server)?, part("rathole client", "--client", &client)?],
+        })
+    }
+
+    fn start_single(&self, target: SocketAddr) -> io::Result<Running> {
+        let door = free_address()?;
+        let url = format!("client://{door}/{target}?mode=1&log=warn");
+        Ok(Running { door, parts: vec![self.nodepass("client", &url)?] })
+    }
+
+    fn start_tunnel(&self, target: SocketAddr, tls: u8) -> io::Result<Running> {
+        let (tunnel, door) = (free_address()?, free_address()?);
+        let server = self.nodepass("server", &server_url(tunnel, door, tls))?;
+        let client = format!("client://{KEY}@{tunnel}/{target}?mode=2&log=warn");
+        Ok(Running { door, parts: vec![server, self.nodepass("client", &client)?] })
+    }
+
+    fn nodepass(&self, role: &'static str, url: &str) -> io::Result<Part> {
+        let mut command = Command::new(known(&self.nodepass)?);
+        command.arg(url);
+        self.spawn(role, command)
+    }
+
+    fn spawn(&self, name: &'static str, mut command: Command) -> io::Result<Part> {
+        let log = File::create(self.work.join(format!("{}.log", name.replace(' ', "-"))))?;
+        // nginx takes a variable of its own name for a list of sockets to take over.
+        command.env_remove("NGINX");
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        // SAFETY: prctl is async-signal-safe and touches nothing of ours. However the bench ends, the
+        // kernel ends what it started.
+        unsafe {
+            command.pre_exec(|| {
+                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+                Ok(())
+            });
+        }
+        let child = command.spawn()?;
+        Ok(Part { name, child })
+    }
+}
+
+/// One process of a way.
+pub struct Part {
+    /// Which of the way's processes it is.
+    pub name: &'static str,
+    child: Child,
+}
+
+impl Part {
+    /// Its process number.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+/// A way that has been started; dropping it ends its processes.
+pub struct Running {
+    /// Where users connect.
+    pub door: SocketAddr,
+    /// The processes that forward, the one users meet first.
+    pub parts: Vec<Part>,
+}
+
+impl Running {
+    /// Waits until `probe` gets through, then until the processes have come to rest (a pool has filled).
+    pub fn ready(&mut self, probe: impl Fn(SocketAddr) -> bool) -> io::Result<()> {
+        let deadline = Instant::now() + READY_LIMIT;
+        while !probe(self.door) {
+            for part in &mut self.parts {
+                if let Some(status) = part.child.try_wait()? {
+                    return Err(io::Error::other(format!("{} left: {status}", part.name)));
+                }
+            }
+            if Instant::now() > deadline {
+                return Err(io::Error::other("not ready in time"));
+            }
+            sleep(PROBE_PAUSE);
+        }
+        self.rest();
+        Ok(())
+    }
+
+    /// Waits until no process has opened or closed a descriptor for a while.
+    pub fn rest(&self) {
+        let count = || -> usize { self.parts.iter().filter_map(|part| process::descriptors(part.pid()).ok()).sum() };
+        let deadline = Instant::now() + READY_LIMIT;
+        let (mut last, mut since) = (count(), Instant::now());
+        while since.elapsed() < REST && Instant::now() < deadline {
+            sleep(PROBE_PAUSE);
+            let now = count();
+            if now != last {
+                (last, since) = (now, Instant::now());
+            }
+        }
+    }
+
+    /// Processor seconds of all its processes since their start.
+    pub fn processor_seconds(&self) -> f64 {
+        self.parts.iter().filter_map(|part| process::processor_seconds(part.pid()).ok()).sum()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        for part in &mut self.parts {
+            // It may have left by itself; then there is nothing to end.
+            let _ = part.child.kill();
+            let _ = part.child.wait();
+        }
+    }
+}
+
+/// A loopback address nobody listens on, below the range the kernel takes ports of outgoing connections
+/// from: a port from within it could be taken between this look and the program's own bind.
+fn free_address() -> io::Result<SocketAddr> {
+    for _ in 0..PORT_SPAN {
+        let step = NEXT_PORT.fetch_add(1, Ordering::Relaxed);
+        let start = (std::process::id() % u32::from(PORT_SPAN)) as u16;
+        let port = FIRST_PORT + (start.wrapping_add(step) % PORT_SPAN);
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        if TcpListener::bind(address).is_ok() {
+            return Ok(address);
+        }
+    }
+    Err(io::Error::other("no free port"))
+}
+
+fn server_url(tunnel: SocketAddr, door: SocketAddr, tls: u8) -> String {
+    format!("server://{KEY}@{tunnel}/{door}?mode=1&tls={tls}&log=warn")
+}
+
+fn known(program: &Option<PathBuf>) -> io::Result<&PathBuf> {
+    program.as_ref().ok_or_else(|| io::Error::other("program not found"))
+}
+
+/// What the web server answers, with a head of about 150 bytes before it.
+pub const ANSWER: &str = "hello from the target\\n";
+/// The tunnel key in every configuration.
+const KEY: &str = "benchkey";
+/// Descriptors nginx may use: two per user.
+const MAX_CONNECTIONS: usize = 20_000;
+/// Users haproxy may have at once; it wants two descriptors for each, and half a one for its pipes.
+const HAPROXY_MAX: usize = 7_000;
+/// Ports are taken from here...
+const FIRST_PORT: u16 = 18_000;
+/// ...and this many after it.
+const PORT_SPAN: u16 = 14_000;
+static NEXT_PORT: AtomicU16 = AtomicU16::new(0);
+/// How long a program may take until its first user gets through.
+const READY_LIMIT: Duration = Duration::from_secs(20);
+const PROBE_PAUSE: Duration = Duration::from_millis(50);
+/// No descriptor opened or closed for so long: at rest.
+const REST: Duration = Duration::from_millis(700);

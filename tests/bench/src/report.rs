@@ -1,0 +1,267 @@
+//! Findings as Markdown tables, with their ratios and the targets they are held against.
+
+use std::fmt::Write;
+
+use crate::findings::{median, Findings, Found};
+use crate::held::Held;
+use crate::programs::Way;
+
+/// The whole report.
+pub fn render(title: &str, facts: &[(&'static str, String)], findings: &Findings) -> String {
+    let mut text = format!("{title}\n\n");
+    for (name, value) in facts {
+        let _ = writeln!(text, "- {name}: {value}");
+    }
+    if findings.measured > 0 {
+        let (busy, all) = (findings.disturbed, findings.measured);
+        let _ = writeln!(text, "- measurements begun while others kept the machine busy: {busy} of {all}");
+    }
+    let any = |has: fn(&Found) -> bool| findings.ways.iter().any(has);
+    if any(|found| !found.crowd.is_empty()) {
+        text += &users(findings);
+    }
+    if any(|found| !found.bulk[0].is_empty()) {
+        text += &bulk(findings);
+    }
+    if !findings.idle.is_empty() {
+        text += &idle(findings);
+    }
+    if any(|found| !found.held.is_empty()) {
+        text += &held(findings);
+    }
+    text + &targets(findings)
+}
+
+fn users(findings: &Findings) -> String {
+    let mut text = heading(
+        "New users",
+        "| way | users/s, 32 at once | of direct | of rathole | p50 ms | p99 ms | max ms | CPU µs/user | one at a time, µs | x direct | errors |",
+    );
+    let rate = |way| findings.of(way)?.crowd(|(visits, _)| visits.rate);
+    let alone = |way| findings.of(way)?.alone();
+    for found in &findings.ways {
+        let way = found.way;
+        let milli =
+            |pick: fn(&crate::visits::Visits) -> f64| number(found.crowd(|(visits, _)| pick(visits) / 1000.0), 2);
+        row(
+            &mut text,
+            &[
+                way.name().into(),
+                number(rate(way), 0),
+                number(ratio(rate(way), rate(Way::Direct)), 2),
+                number(ratio(rate(way), rate(Way::Rathole)), 2),
+                milli(|visits| visits.p50),
+                milli(|visits| visits.p99),
+                milli(|visits| visits.max),
+                number(found.crowd(|(_, cost)| *cost), 0),
+                number(alone(way), 0),
+                number(ratio(alone(way), alone(Way::Direct)), 2),
+                found.errors().to_string(),
+            ],
+        );
+    }
+    text
+}
+
+fn bulk(findings: &Findings) -> String {
+    let mut text = String::new();
+    for (streams, down, up) in [("one stream", 0, 1), ("eight streams", 2, 3)] {
+        text += &heading(
+            &format!("Bulk data, {streams}"),
+            "| way | down GB/s | of haproxy | CPU s/GB | x haproxy | up GB/s | of haproxy | CPU s/GB | x haproxy |",
+        );
+        for found in &findings.ways {
+            let mut cells = vec![found.way.name().to_owned()];
+            for column in [down, up] {
+                let speed = |way| findings.of(way)?.speed(column);
+                let cost = |way| findings.of(way)?.cost(column);
+                let way = found.way;
+                cells.push(number(speed(way), 2));
+                cells.push(number(ratio(speed(way), speed(Way::Haproxy)), 2));
+                cells.push(number(cost(way), 3));
+                cells.push(number(ratio(cost(way), cost(Way::Haproxy)), 2));
+            }
+            row(&mut text, &cells);
+        }
+    }
+    text
+}
+
+fn idle(findings: &Findings) -> String {
+    let mut text = heading("Memory at rest", "| process | RSS KiB | PSS KiB | private KiB | threads | descriptors |");
+    for (name, idle) in &findings.idle {
+        row(
+            &mut text,
+            &[
+                name.clone(),
+                idle.memory.rss.to_string(),
+                idle.memory.pss.to_string(),
+                idle.memory.private.to_string(),
+                idle.threads.to_string(),
+                idle.descriptors.to_string(),
+            ],
+        );
+    }
+    text
+}
+
+fn held(findings: &Findings) -> String {
+    let mut text = heading(
+        &format!(
+            "Memory of idle users ({} at once, then gone)",
+            findings.held_users
+        ),
+        "| process | RSS before, KiB | during | after | bytes/user, RSS | bytes/user, private | descriptors before | after | users missing |",
+    );
+    for found in &findings.ways {
+        for (part, rounds) in &found.held {
+            let middle = |pick: fn(&Held) -> f64| median(rounds.iter().map(pick));
+            row(
+                &mut text,
+                &[
+                    process_name(found.way, part),
+                    number(middle(|held| held.before.rss as f64), 0),
+                    number(middle(|held| held.during.rss as f64), 0),
+                    number(middle(|held| held.after.rss as f64), 0),
+                    number(bytes_per_user(findings, rounds, |m| m.rss), 0),
+                    number(bytes_per_user(findings, rounds, |m| m.private), 0),
+                    number(middle(|held| held.descriptors.0 as f64), 0),
+                    number(middle(|held| held.descriptors.1 as f64), 0),
+                    found.missing.to_string(),
+                ],
+            );
+        }
+    }
+    text
+}
+
+/// The targets of the project, each with what was measured; those without a measurement are left out.
+fn targets(findings: &Findings) -> String {
+    let mut list = Targets(String::new());
+    idle_targets(findings, &mut list);
+    held_targets(findings, &mut list);
+    bulk_targets(findings, &mut list);
+    user_targets(findings, &mut list);
+    let size = findings.binary.map(|bytes| bytes as f64 / 1e6);
+    list.under("binary, MB", size, 2.5, 2);
+    if list.0.is_empty() {
+        return String::new();
+    }
+    heading("Targets", "| figure | measured | target | met |") + &list.0
+}
+
+fn idle_targets(findings: &Findings, list: &mut Targets) {
+    let worst = |tls: bool| {
+        let ours =
+            findings.idle.iter().filter(|(name, _)| name.starts_with("nodepass") && name.contains("tls=1") == tls);
+        ours.map(|(_, idle)| idle.memory.rss as f64 / 1024.0).reduce(f64::max)
+    };
+    list.under("idle resident memory, any plain role, MiB", worst(false), 4.0, 2);
+    list.under("idle resident memory, any role with tls=1, MiB", worst(true), 8.0, 2);
+}
+
+fn held_targets(findings: &Findings, list: &mut Targets) {
+    let plain = findings.of(Way::Tunnel).into_iter().flat_map(|f| &f.held);
+    let each = plain.filter_map(|(_, rounds)| bytes_per_user(findings, rounds, |m| m.rss));
+    let name = "idle user, plain tunnel, worse process, bytes";
+    list.under(name, each.reduce(f64::max), 2048.0, 0);
+    let ours = [Way::Single, Way::Tunnel, Way::TunnelTls];
+    let rounds = ours.iter().filter_map(|way| findings.of(*way));
+    let kept = rounds.flat_map(|found| &found.held).filter_map(|(_, all)| {
+        median(all.iter().map(|held| (held.after.rss as f64 - held.before.rss as f64) / 1024.0))
+    });
+    let name = "memory kept after all users left, worst process, MiB";
+    list.under(name, kept.reduce(f64::max), 1.0, 2);
+}
+
+fn bulk_targets(findings: &Findings, list: &mut Targets) {
+    for (column, what) in ["one stream down", "one stream up", "eight down", "eight up"].iter().enumerate() {
+        let speed = |way| findings.of(way)?.speed(column);
+        let cost = |way| findings.of(way)?.cost(column);
+        list.over(
+            &format!("single-end speed of haproxy's, {what}"),
+            ratio(speed(Way::Single), speed(Way::Haproxy)),
+            1.0,
+        );
+        let single = ratio(cost(Way::Single), cost(Way::Haproxy));
+        let name = format!("single-end CPU/GB of haproxy's, {what}");
+        list.under(&name, single, 1.0, 2);
+        let both = ratio(cost(Way::Tunnel), cost(Way::Haproxy));
+        let name = format!("plain tunnel CPU/GB, both ends, of haproxy's, {what}");
+        list.under(&name, both, 2.0, 2);
+    }
+}
+
+fn user_targets(findings: &Findings, list: &mut Targets) {
+    let rate = |way| findings.of(way)?.crowd(|(visits, _)| visits.rate);
+    let tunnel = findings.of(Way::Tunnel);
+    list.over(
+        "new users, plain tunnel, of direct's (12 000 of 36 000)",
+        ratio(rate(Way::Tunnel), rate(Way::Direct)),
+        0.333,
+    );
+    list.over(
+        "new users, plain tunnel, of rathole's (12 000 of 11 000)",
+        ratio(rate(Way::Tunnel), rate(Way::Rathole)),
+        1.09,
+    );
+    let p99 = tunnel.and_then(|found| found.crowd(|(visits, _)| visits.p99 / 1000.0));
+    list.under("new users, plain tunnel, p99 ms", p99, 6.0, 2);
+    let alone = |way| findings.of(way)?.alone();
+    list.under("one at a time, plain tunnel, latency x direct", ratio(alone(Way::Tunnel), alone(Way::Direct)), 3.0, 2);
+}
+
+/// Rows of the table of targets.
+struct Targets(String);
+
+impl Targets {
+    fn under(&mut self, name: &str, value: Option<f64>, limit: f64, digits: usize) {
+        let met = value.is_some_and(|value| value <= limit);
+        self.line(name, value, digits, &format!("at most {limit}"), met);
+    }
+
+    fn over(&mut self, name: &str, value: Option<f64>, limit: f64) {
+        let met = value.is_some_and(|value| value >= limit);
+        self.line(name, value, 2, &format!("at least {limit}"), met);
+    }
+
+    fn line(&mut self, name: &str, value: Option<f64>, digits: usize, limit: &str, met: bool) {
+        if value.is_some() {
+            let met = if met { "yes" } else { "**no**" };
+            row(&mut self.0, &[name.into(), number(value, digits), limit.into(), met.into()]);
+        }
+    }
+}
+
+fn bytes_per_user(findings: &Findings, rounds: &[Held], pick: fn(&crate::process::Memory) -> u64) -> Option<f64> {
+    let grown = |held: &Held| pick(&held.during) as f64 - pick(&held.before) as f64;
+    median(rounds.iter().map(grown)).map(|kib| kib * 1024.0 / findings.held_users.max(1) as f64)
+}
+
+/// The way's name, and the process's where the way has several.
+pub fn process_name(way: Way, part: &str) -> String {
+    match way {
+        Way::Tunnel | Way::TunnelTls => format!("{}: {part}", way.name()),
+        Way::Rathole => part.to_owned(),
+        _ => way.name().to_owned(),
+    }
+}
+
+/// A heading, and the first two lines of its table; words in the first column go left, figures right.
+fn heading(title: &str, columns: &str) -> String {
+    let figures = columns.matches('|').count() - 2;
+    format!("\n### {title}\n\n{columns}\n| --- |{}\n", " ---: |".repeat(figures))
+}
+
+fn row(text: &mut String, cells: &[String]) {
+    let _ = writeln!(text, "| {} |", cells.join(" | "));
+}
+
+fn ratio(value: Option<f64>, base: Option<f64>) -> Option<f64> {
+    let base = base.filter(|base| *base > 0.0)?;
+    Some(value? / base)
+}
+
+fn number(value: Option<f64>, digits: usize) -> String {
+    value.map_or("-".into(), |value| format!("{value:.digits$}"))
+}

@@ -1,0 +1,152 @@
+//! What must hold whatever the bytes are: one function a target, used by the fuzzer and by the plain test that replays.
+//!
+//! Beyond the obvious (nothing panics), a stream means the same in whatever pieces it comes, what was read can be written
+//! and read again, and nothing is held beyond its limit.
+
+// Each fuzz target is a program of its own and uses one of these.
+#![allow(dead_code)]
+
+use data_encoding::BASE64;
+use nodepass::config::{self, Command};
+use nodepass::logic::handshake::{judge, parse_answer, Answer, Progress, Reader, Verdict, MAX_ANSWER};
+use nodepass::logic::sniff::{self, Blocked, Visitor};
+use nodepass::logic::wire::{encode, frame_header, next_frame, token_matches, BadLine, Frame, Lines, Signal, MAX_LINE};
+
+const KEY: &[u8] = b"testkey";
+
+/// Arguments, one a line; lines that start with `NP_` are environment variables.
+pub fn url(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let (variables, arguments): (Vec<&str>, Vec<&str>) = text.lines().partition(|line| line.starts_with("NP_"));
+    let variables: Vec<_> = variables.iter().filter_map(|line| line.split_once('=')).collect();
+    let lookup = |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.to_string());
+    let arguments: Vec<String> = arguments.into_iter().map(str::to_owned).collect();
+    match config::parse(&arguments, &lookup) {
+        Err(error) => {
+            assert!(!error.text.is_empty() && error.text.lines().count() == 1, "not one line: {:?}", error.text);
+            assert!(matches!(error.status, 1 | 2));
+        }
+        Ok(parsed) => {
+            assert!(parsed.warnings.iter().all(|warning| warning.lines().count() == 1));
+            if let Command::Run(config) = parsed.command {
+                again(&config.effective_url());
+            }
+        }
+    }
+}
+
+/// The URL in the log names the same configuration, but for the key.
+fn again(effective: &str) {
+    match config::parse(&[effective.to_owned()], &|_| None) {
+        Ok(config::Parsed { command: Command::Run(config), .. }) => assert_eq!(config.effective_url(), effective),
+        Ok(_) => panic!("{effective:?} does not run"),
+        Err(error) => panic!("{effective:?} is refused: {}", error.text),
+    }
+}
+
+/// A visitor's request.
+pub fn request(data: &[u8]) {
+    let whole = Reader::default().feed(data);
+    for size in piece_sizes(data) {
+        let mut reader = Reader::default();
+        let came = data.chunks(size).map(|piece| reader.feed(piece)).find(|progress| *progress != Progress::More);
+        assert_eq!(came.unwrap_or(Progress::More), whole, "pieces of {size}");
+    }
+    let Progress::Done(request) = whole else { return };
+    if let Verdict::Ok { features } = judge(&request, KEY) {
+        assert!(request.method == "GET" && request.path == "/" && features == request.features);
+        assert!(request.token.is_some_and(|token| token_matches(KEY, &token)));
+    }
+}
+
+/// A server's answer.
+pub fn answer(data: &[u8]) {
+    let so_far = parse_answer(data, false);
+    let at_end = parse_answer(data, true);
+    assert_ne!(at_end, Answer::NeedMore);
+    assert!(data.len() < MAX_ANSWER || so_far != Answer::NeedMore);
+    assert!(so_far == Answer::NeedMore || so_far == at_end);
+    for size in piece_sizes(data) {
+        // What is decided stays so, whatever comes after.
+        let early = parse_answer(&data[..size.min(data.len())], false);
+        assert!(early == Answer::NeedMore || early == so_far, "{early:?}, but then {so_far:?}");
+    }
+    if let Answer::Terms(terms) = at_end {
+        assert_eq!(parse_answer(&terms.to_bytes(), false), Answer::Terms(terms));
+    }
+}
+
+/// Control lines: once as they are, once as the JSON that is in them.
+pub fn signals(data: &[u8]) {
+    lines(data);
+    let mut sealed = Vec::new();
+    for json in data.split(|&byte| byte == b'\n') {
+        let masked: Vec<u8> = json.iter().zip(KEY.iter().cycle()).map(|(byte, mask)| byte ^ mask).collect();
+        sealed.extend(BASE64.encode(&masked).into_bytes());
+        sealed.push(b'\n');
+    }
+    lines(&sealed);
+}
+
+fn lines(data: &[u8]) {
+    let whole = said(data, data.len().max(1));
+    for size in piece_sizes(data) {
+        assert_eq!(said(data, size), whole, "pieces of {size}");
+    }
+    for signal in whole.into_iter().flatten() {
+        let mut line = Vec::new();
+        encode(&signal, KEY, &mut line);
+        assert_eq!(said(&line, line.len()), [Ok(signal)]);
+    }
+}
+
+/// What comes of `data` in pieces of `size` bytes.
+fn said(data: &[u8], size: usize) -> Vec<Result<Signal, BadLine>> {
+    let (mut lines, mut came) = (Lines::default(), Vec::new());
+    for piece in data.chunks(size) {
+        lines.feed(piece);
+        came.extend(std::iter::from_fn(|| lines.next(KEY)));
+        assert!(lines.held() <= MAX_LINE);
+    }
+    came
+}
+
+/// Framed datagrams.
+pub fn frames(data: &[u8]) {
+    let (mut rest, mut framed) = (data, Vec::new());
+    while let Frame::Whole(payload) = next_frame(rest) {
+        assert_eq!(next_frame(&rest[..payload.end - 1]), Frame::Partial);
+        framed.extend(frame_header(payload.len()));
+        framed.extend(&rest[payload.clone()]);
+        rest = &rest[payload.end..];
+    }
+    framed.extend(rest);
+    assert_eq!(framed, data);
+}
+
+/// First bytes, at the tunnel's port and at the users'.
+pub fn sniff(data: &[u8]) {
+    settles(data, Visitor::NeedMore, sniff::visitor);
+    for chosen in 0..8 {
+        let block = Blocked { socks: chosen & 1 != 0, http: chosen & 2 != 0, tls: chosen & 4 != 0 };
+        settles(data, sniff::Verdict::NeedMore, |first| sniff::user(first, block));
+        let refused = matches!(sniff::user(data, block), sniff::Verdict::Refuse(_));
+        let none = Blocked::default();
+        let alone = [Blocked { socks: block.socks, ..none }, Blocked { http: block.http, ..none }];
+        let mut alone = alone.into_iter().chain([Blocked { tls: block.tls, ..none }]);
+        assert_eq!(refused, alone.any(|one| matches!(sniff::user(data, one), sniff::Verdict::Refuse(_))));
+    }
+}
+
+/// The answer to the first bytes is settled after few of them, and never changes then.
+fn settles<T: PartialEq + std::fmt::Debug>(data: &[u8], open: T, ask: impl Fn(&[u8]) -> T) {
+    let whole = ask(data);
+    let settled = (0..=data.len().min(8)).map(|length| ask(&data[..length])).find(|answer| *answer != open);
+    assert_eq!(settled.unwrap_or(open), whole);
+}
+
+/// Sizes to cut `data` into, some of them depending on it.
+fn piece_sizes(data: &[u8]) -> [usize; 3] {
+    let chosen = data.iter().fold(0, |sum: usize, byte| sum.wrapping_mul(31).wrapping_add(usize::from(*byte)));
+    [7, data.len() / 2 + 1, chosen % (data.len() + 1) + 1]
+}

@@ -1,0 +1,355 @@
+//! A running program and what it says.
+
+use super::GRACE;
+use std::fmt;
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, Sender};
+use std::sync::{Arc, Condvar, Mutex, OnceLock};
+use std::time::{Duration, Instant};
+
+/// Short intervals, so that a test need not wait for what takes seconds in real life.
+pub const QUICK: &[(&str, &str)] = &[
+    ("NP_REPORT_INTERVAL", "1s"),
+    ("NP_SERVICE_COOLDOWN", "300ms"),
+    ("NP_SHUTDOWN_TIMEOUT", "2s"),
+    ("NP_POOL_GET_TIMEOUT", "3s"),
+    ("NP_HANDSHAKE_TIMEOUT", "2s"),
+    ("NP_MIN_POOL_INTERVAL", "50ms"),
+    ("NP_MAX_POOL_INTERVAL", "300ms"),
+];
+
+/// A program that runs until it ends or this value is dropped. Nothing outlives the test: it is killed with the test
+/// process too, whatever ends that.
+pub struct Process {
+    name: String,
+    child: Mutex<Child>,
+    pid: u32,
+    log: Arc<Log>,
+}
+
+impl Process {
+    /// The binary under test with a URL and the [`QUICK`] intervals.
+    pub fn nodepass(url: &str) -> Process {
+        Process::nodepass_with(&[url], &[])
+    }
+
+    /// The binary under test with arguments, the [`QUICK`] intervals, and more environment on top of them.
+    pub fn nodepass_with(args: &[&str], env: &[(&str, &str)]) -> Process {
+        let mut command = nodepass_command();
+        command.args(args).envs(env.iter().copied());
+        let name = args.first().map_or("nodepass", |arg| arg.split(':').next().unwrap_or(arg));
+        Process::run(name, command)
+    }
+
+    /// Any program.
+    pub fn run(name: &str, command: Command) -> Process {
+        Process::try_run(name, command).unwrap_or_else(|error| panic!("{name} does not start: {error}"))
+    }
+
+    /// Any program, or why it does not start.
+    pub fn try_run(name: &str, mut command: Command) -> std::io::Result<Process> {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = spawn(command)?;
+        let log = Arc::new(Log::default());
+        let (out, err) = (child.stdout.take().expect("stdout"), child.stderr.take().expect("stderr"));
+        follow(Box::new(out), &log, false);
+        follow(Box::new(err), &log, true);
+        Ok(Process { name: name.to_string(), pid: child.id(), child: Mutex::new(child), log })
+    }
+
+    /// The process's number.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Waits for a line that contains the text, from the very first line on; panics if none comes.
+    pub fn says(&self, pattern: &str, within: Duration) -> String {
+        self.says_after(0, pattern, within)
+    }
+
+    /// As [`Process::says`], for lines after [`Process::mark`].
+    pub fn says_after(&self, mark: usize, pattern: &str, within: Duration) -> String {
+        let found = self.log.wait(mark, within, |line| line.contains(pattern).then(|| line.to_string()));
+        found.unwrap_or_else(|| panic!("{} did not say {pattern:?} within {within:?}", self.name))
+    }
+
+    /// Whether it has said so already.
+    pub fn said(&self, pattern: &str) -> bool {
+        self.count(pattern) > 0
+    }
+
+    /// How many lines contain the text so far.
+    pub fn count(&self, pattern: &str) -> usize {
+        self.lines().iter().filter(|line| line.contains(pattern)).count()
+    }
+
+    /// Where the log ends now.
+    pub fn mark(&self) -> usize {
+        self.log.lines.lock().unwrap().len()
+    }
+
+    /// All lines so far, of stdout and stderr, without colours.
+    pub fn lines(&self) -> Vec<String> {
+        self.log.lines.lock().unwrap().iter().map(|line| line.text.clone()).collect()
+    }
+
+    /// The lines of stdout (`false`) or stderr (`true`) alone.
+    pub fn lines_of(&self, stderr: bool) -> Vec<String> {
+        let lines = self.log.lines.lock().unwrap();
+        lines.iter().filter(|line| line.stderr == stderr).map(|line| line.text.clone()).collect()
+    }
+
+    /// The next check point, from now on, that fits; panics if none comes.
+    pub fn checkpoint(&self, fits: impl Fn(&CheckPoint) -> bool) -> CheckPoint {
+        let found = self.log.wait(self.mark(), GRACE, |line| CheckPoint::parse(line).filter(&fits));
+        found.unwrap_or_else(|| panic!("{}: no fitting check point within {GRACE:?}", self.name))
+    }
+
+    /// Asks it to stop (SIGTERM).
+    pub fn terminate(&self) {
+        self.signal(libc::SIGTERM);
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: i32) {
+        let _guard = self.child.lock().unwrap();
+        // SAFETY: a plain system call. The child has not been waited for outside this lock, so the number is its own.
+        unsafe { libc::kill(self.pid as libc::pid_t, signal) };
+    }
+
+    /// Ends it at once (SIGKILL), and waits for that.
+    pub fn kill(&self) {
+        let mut child = self.child.lock().unwrap();
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+
+    /// Waits for its end. The exit code, or minus the signal that ended it; panics if it goes on.
+    pub fn wait(&self, within: Duration) -> i32 {
+        let end = Instant::now() + within;
+        loop {
+            if let Some(status) = self.ended() {
+                self.log.closed(end);
+                return status;
+            }
+            assert!(Instant::now() < end, "{} still runs after {within:?}", self.name);
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// The exit code if it has ended, see [`Process::wait`].
+    pub fn ended(&self) -> Option<i32> {
+        let status = self.child.lock().unwrap().try_wait().expect("waiting for a child");
+        status.map(|status: ExitStatus| status.code().unwrap_or_else(|| -status.signal().unwrap_or(0)))
+    }
+
+    /// How many descriptors it holds.
+    pub fn fds(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.pid)).map_or(0, Iterator::count)
+    }
+
+    /// How many threads it has.
+    pub fn threads(&self) -> usize {
+        self.status("Threads:")
+    }
+
+    /// Resident memory in KiB.
+    pub fn rss_kb(&self) -> usize {
+        self.status("VmRSS:")
+    }
+
+    fn status(&self, field: &str) -> usize {
+        let text = std::fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix(field));
+        line.and_then(|rest| rest.split_whitespace().next()?.parse().ok()).unwrap_or(0)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+        if std::thread::panicking() {
+            let lines = self.lines();
+            eprintln!("---- {} ({}), the last of {} lines", self.name, self.pid, lines.len());
+            for line in &lines[lines.len().saturating_sub(SHOWN)..] {
+                eprintln!("  | {line}");
+            }
+        }
+    }
+}
+
+/// The binary under test with the [`QUICK`] intervals and no other `NP_` variable.
+pub fn nodepass_command() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_nodepass"));
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("NP_")) {
+        command.env_remove(name);
+    }
+    command.envs(QUICK.iter().copied());
+    command
+}
+
+/// Runs a program to its end; status and what it wrote (stdout, stderr). It is killed after [`GRACE`] times three.
+pub fn output(mut command: Command) -> (i32, String, String) {
+    let name = command.get_program().to_string_lossy().into_owned();
+    command.env("LC_ALL", "C");
+    let process = Process::run(&name, command);
+    let status = process.wait(GRACE * 3);
+    (status, process.lines_of(false).join("\n"), process.lines_of(true).join("\n"))
+}
+
+/// Allows this process, and those that it starts, so many descriptors; if it may not, says that the test is skipped.
+pub fn raise_limits(descriptors: usize) -> bool {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: both calls only touch the structure.
+    unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) };
+    limit.rlim_cur = limit.rlim_max.min(65536);
+    // SAFETY: as above.
+    unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) };
+    let enough = limit.rlim_cur as usize >= descriptors;
+    if !enough {
+        println!("skipped: only {} descriptors are allowed, {descriptors} are needed", limit.rlim_cur);
+    }
+    enough
+}
+
+/// What a `CHECK_POINT` line says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CheckPoint {
+    pub mode: u64,
+    pub ping: u64,
+    pub pool: u64,
+    pub tcps: u64,
+    pub udps: u64,
+    pub tcprx: u64,
+    pub tcptx: u64,
+    pub udprx: u64,
+    pub udptx: u64,
+}
+
+impl CheckPoint {
+    /// Reads a log line, if it is one: the event's level, and all nine fields in their order.
+    pub fn parse(line: &str) -> Option<CheckPoint> {
+        let (head, text) = line.split_once("CHECK_POINT|")?;
+        if !head.ends_with("  EVENT  ") {
+            return None;
+        }
+        let mut fields = text.split('|');
+        let mut next = |name: &str, unit: &str| -> Option<u64> {
+            let value = fields.next()?.strip_prefix(name)?.strip_prefix('=')?;
+            value.strip_suffix(unit)?.parse().ok()
+        };
+        Some(CheckPoint {
+            mode: next("MODE", "")?,
+            ping: next("PING", "ms")?,
+            pool: next("POOL", "")?,
+            tcps: next("TCPS", "")?,
+            udps: next("UDPS", "")?,
+            tcprx: next("TCPRX", "")?,
+            tcptx: next("TCPTX", "")?,
+            udprx: next("UDPRX", "")?,
+            udptx: next("UDPTX", "")?,
+        })
+    }
+}
+
+/// The lines of a process, and a bell for those who wait for the next one.
+#[derive(Default)]
+struct Log {
+    lines: Mutex<Vec<Line>>,
+    readers: Mutex<usize>,
+    bell: Condvar,
+}
+
+struct Line {
+    stderr: bool,
+    text: String,
+}
+
+impl Log {
+    fn wait<T>(&self, from: usize, within: Duration, mut test: impl FnMut(&str) -> Option<T>) -> Option<T> {
+        let end = Instant::now() + within;
+        let mut seen = from;
+        let mut lines = self.lines.lock().unwrap();
+        loop {
+            while seen < lines.len() {
+                if let Some(found) = test(&lines[seen].text) {
+                    return Some(found);
+                }
+                seen += 1;
+            }
+            let left = end.checked_duration_since(Instant::now())?;
+            lines = self.bell.wait_timeout(lines, left).unwrap().0;
+        }
+    }
+
+    /// Waits until both streams have been read to their ends (a grandchild may hold them open: then no longer than
+    /// until `end`).
+    fn closed(&self, end: Instant) {
+        while *self.readers.lock().unwrap() > 0 && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+}
+
+fn follow(stream: Box<dyn Read + Send>, log: &Arc<Log>, stderr: bool) {
+    *log.readers.lock().unwrap() += 1;
+    let log = Arc::clone(log);
+    std::thread::spawn(move || {
+        let mut reader = BufReader::new(stream);
+        let mut bytes = Vec::new();
+        while reader.read_until(b'\n', &mut bytes).is_ok_and(|len| len > 0) {
+            let text = plain(String::from_utf8_lossy(&bytes).trim_end_matches(['\r', '\n']));
+            log.lines.lock().unwrap().push(Line { stderr, text });
+            log.bell.notify_all();
+            bytes.clear();
+        }
+        *log.readers.lock().unwrap() -= 1;
+    });
+}
+
+/// The text without SGR colours.
+pub fn plain(text: &str) -> String {
+    let mut parts = text.split("\x1b[");
+    let mut out = parts.next().unwrap_or_default().to_string();
+    for part in parts {
+        out.push_str(part.split_once('m').map_or(part, |(_, rest)| rest));
+    }
+    out
+}
+
+/// Starts a child from a thread that never ends: the kernel's "kill it when its parent dies" means the thread that
+/// started it, and a test's thread may hand its processes on.
+fn spawn(mut command: Command) -> std::io::Result<Child> {
+    type Order = (Command, Sender<std::io::Result<Child>>);
+    static NURSERY: OnceLock<Mutex<Sender<Order>>> = OnceLock::new();
+    // SAFETY: prctl is async-signal-safe and touches nothing of the parent.
+    unsafe {
+        command.pre_exec(|| {
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+            Ok(())
+        });
+    }
+    let nursery = NURSERY.get_or_init(|| {
+        let (orders, inbox) = mpsc::channel::<Order>();
+        std::thread::spawn(move || {
+            for (mut command, answer) in inbox {
+                let _ = answer.send(command.spawn());
+            }
+        });
+        Mutex::new(orders)
+    });
+    let (answer, inbox) = mpsc::channel();
+    nursery.lock().unwrap().send((command, answer)).expect("the nursery");
+    inbox.recv().expect("the nursery's answer")
+}
+
+impl fmt::Debug for Process {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.name, self.pid)
+    }
+}
+
+/// How many log lines are shown when a test fails.
+const SHOWN: usize = 40;

@@ -1,0 +1,162 @@
+//! Something to dial: TCP and UDP on one port, doing what the test says.
+
+use super::{free_port, GRACE};
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Receiver};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+type Handler = Arc<dyn Fn(TcpStream) + Send + Sync>;
+type Answerer = Arc<dyn Fn(&UdpSocket, &[u8], SocketAddr) + Send + Sync>;
+
+/// A target: at first it echoes, TCP streams with their ends and UDP datagrams. Dropping it closes its listeners, not
+/// its connections.
+pub struct Target {
+    addr: SocketAddr,
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+struct Shared {
+    handler: Mutex<Handler>,
+    answerer: Mutex<Answerer>,
+    accepted: AtomicUsize,
+    datagrams: AtomicUsize,
+    stop: AtomicBool,
+}
+
+impl Target {
+    /// An echo on 127.0.0.1 and a free port.
+    pub fn echo() -> Target {
+        Target::at((IpAddr::V4(Ipv4Addr::LOCALHOST), free_port()).into())
+    }
+
+    /// An echo on this address.
+    pub fn at(addr: SocketAddr) -> Target {
+        let tcp = super::until(&format!("listening on {addr}"), GRACE, || TcpListener::bind(addr));
+        let udp = super::until(&format!("listening on {addr}"), GRACE, || UdpSocket::bind(addr));
+        let shared = Arc::new(Shared {
+            handler: Mutex::new(Arc::new(echo)),
+            answerer: Mutex::new(Arc::new(|socket, data, from| {
+                let _ = socket.send_to(data, from);
+            })),
+            accepted: AtomicUsize::new(0),
+            datagrams: AtomicUsize::new(0),
+            stop: AtomicBool::new(false),
+        });
+        let (for_tcp, for_udp) = (Arc::clone(&shared), Arc::clone(&shared));
+        let threads =
+            vec![std::thread::spawn(move || serve(&tcp, &for_tcp)), std::thread::spawn(move || answer(&udp, &for_udp))];
+        Target { addr, shared, threads }
+    }
+
+    /// A target with its own way with TCP connections.
+    pub fn with(handler: impl Fn(TcpStream) + Send + Sync + 'static) -> Target {
+        let target = Target::echo();
+        target.handle(handler);
+        target
+    }
+
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// What it does with TCP connections from now on, each on a thread of its own.
+    pub fn handle(&self, handler: impl Fn(TcpStream) + Send + Sync + 'static) {
+        *self.shared.handler.lock().unwrap() = Arc::new(handler);
+    }
+
+    /// What it does with datagrams from now on.
+    pub fn answer(&self, answerer: impl Fn(&UdpSocket, &[u8], SocketAddr) + Send + Sync + 'static) {
+        *self.shared.answerer.lock().unwrap() = Arc::new(answerer);
+    }
+
+    /// From now on connections are handed to the test.
+    pub fn catch(&self) -> Caught {
+        let (sender, caught) = mpsc::channel();
+        let sender = Mutex::new(sender);
+        self.handle(move |stream| {
+            let _ = sender.lock().unwrap().send(stream);
+        });
+        Caught(caught)
+    }
+
+    /// How many TCP connections it has accepted.
+    pub fn accepted(&self) -> usize {
+        self.shared.accepted.load(Ordering::SeqCst)
+    }
+
+    /// How many datagrams it has got.
+    pub fn datagrams(&self) -> usize {
+        self.shared.datagrams.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Target {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::SeqCst);
+        let local = match self.addr.ip() {
+            ip if !ip.is_unspecified() => ip,
+            IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            IpAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+        };
+        // Both threads wait for somebody: be that somebody.
+        let _ = TcpStream::connect_timeout(&(local, self.addr.port()).into(), Duration::from_secs(1));
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The target's ends of connections, in the order of their coming.
+pub struct Caught(Receiver<TcpStream>);
+
+impl Caught {
+    /// The next connection; panics if none comes.
+    pub fn next(&self) -> TcpStream {
+        let stream = self.0.recv_timeout(GRACE).unwrap_or_else(|_| panic!("no connection within {GRACE:?}"));
+        stream.set_read_timeout(Some(GRACE)).expect("a timeout");
+        stream.set_write_timeout(Some(GRACE)).expect("a timeout");
+        stream.set_nodelay(true).expect("an option");
+        stream
+    }
+}
+
+/// Sends everything back, and the end too.
+pub fn echo(mut stream: TcpStream) {
+    let mut buffer = vec![0; 65536];
+    while let Ok(len) = stream.read(&mut buffer) {
+        if len == 0 || stream.write_all(&buffer[..len]).is_err() {
+            break;
+        }
+    }
+    let _ = stream.shutdown(Shutdown::Write);
+}
+
+fn serve(listener: &TcpListener, shared: &Arc<Shared>) {
+    for stream in listener.incoming().flatten() {
+        if shared.stop.load(Ordering::SeqCst) {
+            return;
+        }
+        shared.accepted.fetch_add(1, Ordering::SeqCst);
+        let handler = Arc::clone(&shared.handler.lock().unwrap());
+        let thread = std::thread::Builder::new().stack_size(256 << 10);
+        thread.spawn(move || handler(stream)).expect("a thread");
+    }
+}
+
+fn answer(socket: &UdpSocket, shared: &Arc<Shared>) {
+    socket.set_read_timeout(Some(Duration::from_millis(100))).expect("a timeout");
+    let mut buffer = vec![0; 65536];
+    while !shared.stop.load(Ordering::SeqCst) {
+        if let Ok((len, from)) = socket.recv_from(&mut buffer) {
+            shared.datagrams.fetch_add(1, Ordering::SeqCst);
+            let answerer = Arc::clone(&shared.answerer.lock().unwrap());
+            answerer(socket, &buffer[..len], from);
+        }
+    }
+}
