@@ -25,7 +25,7 @@ bench:            ## side by side with other programs; results into docs/benchma
 
 fuzz:             ## each fuzz target for a minute (needs cargo-fuzz and a nightly toolchain)
 	for target in url request answer signals frames sniff; do \
-	    (cd tests/fuzz && $(CARGO) fuzz run $$target -- -max_total_time=60) || exit 1; done
+	    $(CARGO) +nightly fuzz run --fuzz-dir tests/fuzz $$target -- -max_total_time=60 || exit 1; done
 
 clean:
 	$(CARGO) clean

@@ -9,6 +9,7 @@
 //! Pure: text in, values or one clear line out. After this nothing about the configuration can be wrong in form.
 
 mod address;
+mod choice;
 mod flags;
 mod help;
 mod limits;
@@ -16,13 +17,16 @@ mod table;
 mod url;
 mod value;
 
+use std::ffi::OsString;
 use std::fmt;
 use std::net::IpAddr;
-use std::path::PathBuf;
 use std::time::Duration;
+
+use pico_args::Arguments;
 
 use crate::log::{printable, Level};
 pub use address::{Endpoint, Host};
+pub use choice::{Balance, Block, Mode, Role, Tls, Transport};
 pub use help::{short_usage, usage, version};
 pub use limits::Limits;
 use table::{Draft, PARAMETERS};
@@ -56,17 +60,6 @@ pub struct UsageError {
     pub status: u8,
 }
 
-/// What the process is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Role {
-    /// Owns the tunnel port.
-    Server,
-    /// Forwards alone, or is the other half of a tunnel.
-    Client,
-    /// Runs servers and clients as children, and an API.
-    Master,
-}
-
 /// Everything an instance is asked to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -78,7 +71,7 @@ pub struct Config {
     pub key_given: bool,
     /// The tunnel address; for the master the API's.
     pub tunnel: Endpoint,
-    /// The targets, at least one and at most 256; none for the master.
+    /// The targets, at least one and at most 64; none for the master.
     pub targets: Vec<Endpoint>,
     /// The master's path before `/v1`: begins with a slash and does not end with one.
     pub prefix: String,
@@ -126,89 +119,38 @@ pub struct Config {
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Vec<u8>);
 
-/// TLS of the pool (server), of the single-end listener (client), of the API (master).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Tls {
-    /// `tls=0`.
-    Off,
-    /// `tls=1`: a certificate made in memory.
-    SelfSigned,
-    /// `tls=2`: PEM files.
-    Files {
-        /// The certificate chain, leaf first.
-        crt: PathBuf,
-        /// The leaf's private key.
-        key: PathBuf,
-    },
-}
-
-/// Which of several targets gets a user (`lbs`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Balance {
-    /// `lbs=0`: one after the other.
-    RoundRobin,
-    /// `lbs=1`: the one that answers fastest.
-    Fastest,
-    /// `lbs=2`: the first; the others while it is down.
-    Primary,
-}
-
-/// Who listens for users (`mode`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// `mode=0`: decided by trying to listen.
-    Auto,
-    /// `mode=1`: this process.
-    One,
-    /// `mode=2`: at a server, the client; at a client, as the server says.
-    Two,
-}
-
-/// What pool connections are made of (`type`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Transport {
-    /// `type=0`.
-    Tcp,
-    /// `type=1`.
-    Quic,
-    /// `type=2`.
-    WebSocket,
-    /// `type=3`.
-    Http2,
-}
-
-/// What a user's connection may not open with (`block`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Block {
-    /// `1`: SOCKS4 and SOCKS5.
-    pub socks: bool,
-    /// `2`: HTTP.
-    pub http: bool,
-    /// `3`: TLS.
-    pub tls: bool,
-}
-
 /// Reads a command line (without the program's name) and the environment.
 pub fn parse(args: &[String], env: &dyn Fn(&str) -> Option<String>) -> Result<Parsed, UsageError> {
     let quiet = |command| Ok(Parsed { command, warnings: Vec::new() });
-    let (first, more) = match args.split_first() {
-        Some((first, more)) if !first.is_empty() => (first.as_str(), more),
-        _ => return Err(UsageError::url("no argument: expected a URL, as in server://host:port/target:port")),
-    };
-    let parts = match (first, Role::from_name(first)) {
-        ("help" | "--help" | "-h", _) => return quiet(Command::Help),
-        ("version" | "--version" | "-v", _) => return quiet(Command::Version),
-        (_, Some(role)) => match flags::parts(role, more).map_err(UsageError::flags)? {
-            Some(parts) => return parts.settle(env).map_err(UsageError::flags),
-            None => return quiet(Command::Help),
+    let mut words = Arguments::from_vec(args.iter().map(OsString::from).collect());
+    let first = words.subcommand().unwrap_or_default();
+    let parts = match first.as_deref() {
+        Some("help") => return quiet(Command::Help),
+        Some("version") => return quiet(Command::Version),
+        None if words.contains(["-h", "--help"]) => return quiet(Command::Help),
+        None if words.contains(["-v", "--version"]) => return quiet(Command::Version),
+        None | Some("") => return Err(nothing_said(args)),
+        Some(first) => match Role::from_name(first) {
+            // The flags of a role come out of the table of parameters, which pico-args has no names for.
+            Some(role) => match flags::parts(role, &args[1..]).map_err(UsageError::flags)? {
+                Some(parts) => return parts.settle(env).map_err(UsageError::flags),
+                None => return quiet(Command::Help),
+            },
+            None => url::parts(first).map_err(UsageError::url)?,
         },
-        _ if first.starts_with('-') => return Err(UsageError::flags(bad("argument", first, "a URL or a role first"))),
-        _ => url::parts(first).map_err(UsageError::url)?,
     };
+    let more = &args[1..];
     if let Some(stray) = more.first() {
         return Err(UsageError::flags(bad("argument", stray, "nothing after the URL")));
     }
     parts.settle(env).map_err(UsageError::url)
+}
+
+fn nothing_said(args: &[String]) -> UsageError {
+    match args.first() {
+        Some(first) if !first.is_empty() => UsageError::flags(bad("argument", first, "a URL or a role first")),
+        _ => UsageError::url("no argument: expected a URL, as in server://host:port/target:port"),
+    }
 }
 
 impl UsageError {
@@ -326,11 +268,7 @@ impl Draft {
             warnings.push("notcp=1 and noudp=1 together leave nothing to carry".into());
         }
         match config.looping() {
-            Some(at) => Err(format!(
-                "{}, as the tunnel address is {}",
-                bad("target address", &at.to_string(), NO_LOOP),
-                config.tunnel
-            )),
+            Some(at) => Err(format!("target address \"{at}\" is a loop: expected {NO_LOOP}, {}", config.tunnel)),
             None => Ok(config),
         }
     }
@@ -399,92 +337,6 @@ impl Config {
     }
 }
 
-impl Role {
-    const ALL: [Role; 3] = [Role::Server, Role::Client, Role::Master];
-
-    /// The word in the URL.
-    pub fn name(self) -> &'static str {
-        match self {
-            Role::Server => "server",
-            Role::Client => "client",
-            Role::Master => "master",
-        }
-    }
-
-    fn from_name(name: &str) -> Option<Role> {
-        Role::ALL.into_iter().find(|role| role.name() == name)
-    }
-
-    /// What the URL's host and port are to this role.
-    fn address(self) -> &'static str {
-        match self {
-            Role::Master => "API address",
-            Role::Server | Role::Client => "tunnel address",
-        }
-    }
-}
-
-impl fmt::Display for Role {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl Tls {
-    /// The digit in the URL and on the wire.
-    pub fn code(&self) -> u8 {
-        match self {
-            Tls::Off => 0,
-            Tls::SelfSigned => 1,
-            Tls::Files { .. } => 2,
-        }
-    }
-}
-
-impl Balance {
-    const ALL: [Balance; 3] = [Balance::RoundRobin, Balance::Fastest, Balance::Primary];
-
-    /// The digit in the URL.
-    pub fn code(self) -> u8 {
-        self as u8
-    }
-}
-
-impl Mode {
-    const ALL: [Mode; 3] = [Mode::Auto, Mode::One, Mode::Two];
-
-    /// The digit in the URL.
-    pub fn code(self) -> u8 {
-        self as u8
-    }
-}
-
-impl Transport {
-    const ALL: [Transport; 4] = [Transport::Tcp, Transport::Quic, Transport::WebSocket, Transport::Http2];
-
-    /// The digit in the URL and on the wire.
-    pub fn code(self) -> u8 {
-        self as u8
-    }
-
-    /// What people call it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Transport::Tcp => "TCP",
-            Transport::Quic => "QUIC",
-            Transport::WebSocket => "WebSocket",
-            Transport::Http2 => "HTTP/2",
-        }
-    }
-}
-
-impl Block {
-    /// Whether there is anything to look for.
-    pub fn any(&self) -> bool {
-        self.socks || self.http || self.tls
-    }
-}
-
 impl Secret {
     /// A key from its bytes.
     pub fn new(key: impl Into<Vec<u8>>) -> Secret {
@@ -550,7 +402,7 @@ const NO_LOOP: &str = "another port or machine than the tunnel's own";
 const PREFIX: &str = "/api";
 
 /// Targets of one instance.
-const MOST_TARGETS: usize = 256;
+const MOST_TARGETS: usize = 64;
 
 /// FNV-1a, 32 bits: where the hash starts.
 const FNV_START: u32 = 0x811c_9dc5;

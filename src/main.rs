@@ -1,5 +1,6 @@
 //! `nodepass "<role>://..."`: reads the command line, runs the role, answers with an exit code.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use nodepass::config::{parse, short_usage, usage, version, Command};
@@ -16,12 +17,10 @@ fn main() -> ExitCode {
     };
     let config = match parsed.command {
         Command::Help => {
-            print!("{}", usage());
-            return ExitCode::SUCCESS;
+            return say(&usage());
         }
         Command::Version => {
-            println!("{}", version());
-            return ExitCode::SUCCESS;
+            return say(&format!("{}\n", version()));
         }
         Command::Run(config) => *config,
     };
@@ -37,4 +36,10 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Prints to a reader who may have gone already (`nodepass help | head -1`).
+fn say(text: &str) -> ExitCode {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    ExitCode::SUCCESS
 }

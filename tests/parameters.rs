@@ -47,7 +47,8 @@ fn refused(args: &[&str], status: i32, words: &[&str]) {
 /// The command that runs the binary with a `/etc/hosts` and no resolver but what the test puts there.
 fn with_hosts_file(folder: &support::Folder, url: &str) -> Command {
     let mut command = Command::new("unshare");
-    let script = "mount --bind \"$0/hosts\" /etc/hosts && mount --bind \"$0/resolv.conf\" /etc/resolv.conf && exec \"$@\"";
+    let script =
+        "mount --bind \"$0/hosts\" /etc/hosts && mount --bind \"$0/resolv.conf\" /etc/resolv.conf && exec \"$@\"";
     command.args(["--mount", "--propagation", "private", "sh", "-c", script]);
     command.arg(folder.path()).args([env!("CARGO_BIN_EXE_nodepass"), url]).envs(support::QUICK.iter().copied());
     command

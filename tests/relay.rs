@@ -150,7 +150,7 @@ fn a_last_word_before_a_close_is_not_lost() {
         for _ in 0..10 {
             assert!(rest(&tunnel.connect()) == noise(8, MB), "what the target sent before it closed");
         }
-        let caught = tunnel.target.catch();
+        let caught = tunnel.catch();
         for _ in 0..10 {
             let user = tunnel.connect();
             let served = caught.next();
@@ -208,7 +208,7 @@ fn a_sleeping_reader_stops_the_sender_and_memory_stays_small() {
 fn users_who_never_read_do_not_disturb_others_and_leave_nothing_behind() {
     each_way(|builder| {
         let tunnel = builder.server("max=8").client("max=8").start();
-        let before = tunnel.settled();
+        let before = tunnel.at_rest();
         let stop = Arc::new(AtomicBool::new(false));
         let ended = Arc::clone(&stop);
         tunnel.target.handle(move |mut stream| {
@@ -229,7 +229,7 @@ fn users_who_never_read_do_not_disturb_others_and_leave_nothing_behind() {
         }
         drop(deaf);
         stop.store(true, Ordering::SeqCst);
-        tunnel.settles(&before);
+        tunnel.rests_again(&before);
     });
 }
 
@@ -254,7 +254,7 @@ fn a_target_that_refuses_ends_the_user_and_not_the_tunnel() {
 fn many_short_connections_leave_nothing_behind() {
     each_way(|builder| {
         let tunnel = builder.server("max=8").client("max=8").start();
-        let before = tunnel.settled();
+        let before = tunnel.at_rest();
         for n in 0..200_u64 {
             tunnel.echo(&noise(n, 100 + n as usize));
         }
@@ -271,7 +271,7 @@ fn many_short_connections_leave_nothing_behind() {
                 reset(user);
             }
         }
-        tunnel.settles(&before);
+        tunnel.rests_again(&before);
         tunnel.echo(b"and it goes on");
     });
 }

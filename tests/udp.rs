@@ -39,11 +39,14 @@ fn datagrams_back_to_back_are_neither_joined_nor_cut() {
         let tunnel = builder.start();
         tunnel.udp_echo(b"are you there");
         let user = udp_user(tunnel.user);
+        let mut buffer = vec![0; 65536];
+        // While a session is made only a few datagrams wait for it.
+        user.send(b"first").unwrap();
+        assert_eq!(user.recv(&mut buffer).expect("the first answer"), 5);
         let sent: Vec<Vec<u8>> = (0..24).map(|n| noise(n, [1, 0, 100, 1472, 5, 4000][n as usize % 6])).collect();
         for data in &sent {
             user.send(data).unwrap();
         }
-        let mut buffer = vec![0; 65536];
         for data in &sent {
             let len = user.recv(&mut buffer).unwrap_or_else(|error| panic!("a datagram is missing: {error}"));
             assert!(buffer[..len] == *data, "{} bytes went, {len} came back", data.len());
@@ -95,8 +98,7 @@ fn thousands_of_sessions_get_their_own_answers_from_few_threads_and_are_closed_w
     }
     for builder in [Tunnel::single(), Tunnel::reverse(), Tunnel::forward().server("tls=1")] {
         let tunnel = builder.server("max=8").client("max=8&log=info").env("NP_UDP_READ_TIMEOUT", "8s").start();
-        let before = tunnel.settled();
-        let threads: Vec<usize> = tunnel.processes().iter().map(|process| process.threads()).collect();
+        let before = tunnel.at_rest();
         name_the_source(&tunnel.target);
         let users: Vec<UdpSocket> = (0..SESSIONS).map(|_| udp_user(tunnel.user)).collect();
         let first = ask_all(&users);
@@ -104,10 +106,11 @@ fn thousands_of_sessions_get_their_own_answers_from_few_threads_and_are_closed_w
         different.sort_unstable();
         different.dedup();
         assert_eq!(different.len(), users.len(), "a source for each");
-        for (process, threads) in tunnel.processes().iter().zip(&threads) {
-            assert!(process.threads() <= *threads, "{process:?} has {} threads, not {threads}", process.threads());
+        for (process, before) in tunnel.processes().iter().zip(&before) {
+            assert!(process.sockets() > SESSIONS / 2, "they live side by side: {} sockets", process.sockets());
+            assert!(process.threads() <= before.threads, "{process:?}: {} threads, {before:?}", process.threads());
         }
-        tunnel.settles(&before);
+        tunnel.rests_again(&before);
         assert_eq!(ask_all(&users[..10]).len(), 10, "who comes back gets a new session");
     }
 }

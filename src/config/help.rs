@@ -109,7 +109,7 @@ Usage:
   nodepass help | version
 ";
 
-const ROLES: &str = "
+const ROLES: &str = "\
 Roles:
   server  owns the tunnel port host:port; clients connect to it
   client  connects to a server's host:port, or forwards alone from host:port to the targets (mode=1)

@@ -206,7 +206,7 @@ fn a_target_is_required_and_each_is_checked() {
     assert_eq!(config("client://h:1/a:1,,%20b:2,").targets.len(), 2);
     let many = vec!["a:1"; MOST_TARGETS].join(",");
     assert_eq!(config(&format!("client://h:2/{many}")).targets.len(), MOST_TARGETS);
-    assert!(fault(&format!("client://h:2/{many},a:1")).starts_with("257 targets: expected at most"));
+    assert!(fault(&format!("client://h:2/{many},a:1")).starts_with("65 targets: expected at most"));
 }
 
 #[test]
@@ -391,6 +391,24 @@ fn the_documentations_tables_are_the_programs() {
     assert_table(page, "| parameter |", PARAMETERS.iter().map(parameter));
     assert_table(page, "| flag |", flags);
     assert_table(page, "| variable |", variables);
+}
+
+#[test]
+fn the_examples_in_help_and_documentation_can_be_run_as_they_are() {
+    let page = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/usage.md"));
+    let help = usage();
+    let lines =
+        page.lines().chain(help.lines()).filter_map(|line| line.split_once("nodepass ").map(|(_, words)| words));
+    let mut run = 0;
+    for line in
+        lines.filter(|line| line.contains("://") || line.contains("--tunnel-port ")).filter(|line| !line.contains('<'))
+    {
+        let words: Vec<&str> = line.split_whitespace().map(|word| word.trim_matches('"')).collect();
+        let parsed = command(&words).unwrap_or_else(|error| panic!("{line}: {error}"));
+        assert!(parsed.warnings.is_empty(), "{line}: {:?}", parsed.warnings);
+        run += 1;
+    }
+    assert!(run >= 10, "only {run} examples found");
 }
 
 /// The table whose head begins with `head` has exactly `rows`.

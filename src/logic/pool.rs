@@ -32,8 +32,8 @@ pub struct Pool<H, U> {
     serving: bool,
     /// The worker that the last connection went to.
     turn: usize,
-    /// Workers that connections have left.
-    vacant: VecDeque<usize>,
+    /// Connections that left and have not been replaced.
+    vacant: usize,
     patience: Duration,
     most: usize,
 }
@@ -70,7 +70,7 @@ impl<H: Copy + Eq + Hash, U> Pool<H, U> {
             grants: VecDeque::new(),
             serving: false,
             turn: 0,
-            vacant: VecDeque::new(),
+            vacant: 0,
             patience,
             most,
         }
@@ -90,7 +90,7 @@ impl<H: Copy + Eq + Hash, U> Pool<H, U> {
         self.busy.iter_mut().for_each(|count| *count = 0);
         self.proving.clear();
         self.gone.clear();
-        self.vacant.clear();
+        self.vacant = 0;
         self.turn = 0;
         let grants = std::mem::take(&mut self.grants).into_iter().map(|grant| grant.user);
         grants.chain(std::mem::take(&mut self.launches).into_values().map(|(_, launch)| launch)).collect()
@@ -164,7 +164,7 @@ impl<H: Copy + Eq + Hash, U> Pool<H, U> {
     pub fn claim(&mut self, id: Id, launch: U, now: Instant) -> Result<(), U> {
         if let Some(idle) = self.idle.remove(&id) {
             self.remember(id, idle.fp);
-            self.vacate(idle.worker);
+            self.vacate();
             self.grant(id, idle.home, idle.worker, launch);
             return Ok(());
         }
@@ -190,7 +190,7 @@ impl<H: Copy + Eq + Hash, U> Pool<H, U> {
         self.proving.remove(&id);
         if let Some(idle) = self.idle.remove(&id) {
             self.remember(id, idle.fp);
-            self.vacate(idle.worker);
+            self.vacate();
         }
     }
 
@@ -249,20 +249,26 @@ impl<H: Copy + Eq + Hash, U> Pool<H, U> {
         std::mem::take(&mut self.users).into_iter().map(|(_, user)| user).collect()
     }
 
-    /// The worker for the next connection: where one has left, else each in turn.
-    ///
-    /// So the connections that few users take are always on the same worker, which need not wake another.
+    /// The worker for the next connection. The first fill goes to each in turn; what takes the place of a connection that
+    /// users took goes to the least busy one: with few users that is always the same, and no other has to be woken.
     pub fn next_worker(&mut self) -> usize {
-        self.vacant.pop_front().unwrap_or_else(|| {
-            self.turn = (self.turn + 1) % self.stacks.len().max(1);
-            self.turn
-        })
+        if self.vacant > 0 {
+            self.vacant -= 1;
+            return self.least_busy(0..self.stacks.len()).unwrap_or_default();
+        }
+        self.turn = (self.turn + 1) % self.stacks.len().max(1);
+        self.turn
     }
 
-    fn vacate(&mut self, worker: usize) {
-        if self.vacant.len() < self.most {
-            self.vacant.push_back(worker);
-        }
+    /// The first worker shares its thread with the hub: a few more relays there cost less than waking another thread.
+    fn least_busy(&self, mut workers: impl Iterator<Item = usize>) -> Option<usize> {
+        let first = workers.next()?;
+        let load = |worker: usize| self.busy[worker] + if worker > 0 { HEAD_START } else { 0 };
+        Some(workers.fold(first, |best, worker| if load(worker) < load(best) { worker } else { best }))
+    }
+
+    fn vacate(&mut self) {
+        self.vacant = (self.vacant + 1).min(self.most);
     }
 
     /// When somebody will have waited too long.
@@ -279,12 +285,11 @@ impl<H: Copy + Eq + Hash, U> Pool<H, U> {
             }
         }
         let workers = (0..self.stacks.len()).filter(|&worker| !self.stacks[worker].is_empty());
-        // The first worker shares its thread with the hub: a few more relays there cost less than waking another thread.
-        let worker = workers.min_by_key(|&worker| self.busy[worker] + if worker > 0 { HEAD_START } else { 0 })?;
+        let worker = self.least_busy(workers)?;
         let id = self.stacks[worker].pop()?;
         let idle = self.idle.remove(&id)?;
         self.remember(id, idle.fp);
-        self.vacate(worker);
+        self.vacate();
         Some((id, idle.home, worker))
     }
 
@@ -445,13 +450,17 @@ mod tests {
     }
 
     #[test]
-    fn a_new_connection_goes_where_one_has_left() {
+    fn the_first_fill_goes_to_each_worker_in_turn_and_replacements_to_the_least_busy() {
         let (mut pool, now) = (pool(3), Instant::now());
         assert_eq!([(); 4].map(|()| pool.next_worker()), [1, 2, 0, 1]);
-        pool.opened(id(1), 1, 2, None).unwrap();
-        pool.take("a", now);
-        pool.poll().unwrap();
-        assert_eq!([(); 2].map(|()| pool.next_worker()), [2, 2]);
+        for n in 1..=2 {
+            pool.opened(id(n), 1, 2, None).unwrap();
+            pool.take("a", now);
+            pool.poll().unwrap();
+        }
+        assert_eq!(pool.next_worker(), 0);
+        pool.busy = vec![HEAD_START + 2, 1, 1];
+        assert_eq!([(); 2].map(|()| pool.next_worker()), [1, 2]);
     }
 
     #[test]

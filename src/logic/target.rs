@@ -609,7 +609,7 @@ mod tests {
         let now = epoch();
         for balance in [RoundRobin, Fastest, Primary] {
             let mut none = targets(0, balance, now);
-            assert_eq!(order(&mut none, now), []);
+            assert_eq!(order(&mut none, now), Vec::<usize>::new());
             assert!(!none.failed(0, now));
             assert!(!none.reached(0, ms(1), now));
             assert_eq!(none.rtt(0), None);

@@ -103,3 +103,144 @@ impl Connect {
         self.current.as_ref().map(|(_, started)| *started + self.patience)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
+    use mio::{Events, Poll};
+    use socket2::{Domain, Socket, Type};
+
+    use super::*;
+
+    #[test]
+    fn the_second_address_is_used_when_the_first_refuses() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (gone, live) = (refusing("127.7.8.1"), listener.local_addr().unwrap());
+        let mut dial = Dial::new(vec![gone, live], None);
+        assert!(matches!(dial.outcome(), Outcome::Missed(0)));
+        let why = dial.connect.failure().to_owned();
+        assert!(why.contains(&gone.to_string()) && why.contains("refused"), "{why}");
+        let Outcome::Reached(1, _, mut tcp) = dial.outcome() else { panic!("not reached") };
+
+        let (mut peer, _) = listener.accept().unwrap();
+        tcp.write_all(b"hello").unwrap();
+        let mut bytes = [0; 5];
+        peer.read_exact(&mut bytes).unwrap();
+        assert_eq!(&bytes, b"hello");
+        // It is registered: what the peer does wakes us.
+        assert!(tcp.waiting().is_err());
+        drop(peer);
+        while tcp.waiting().is_err() {
+            dial.wait(|event| tcp.note(event));
+        }
+        assert_eq!(tcp.waiting().unwrap(), 0);
+    }
+
+    #[test]
+    fn when_no_address_answers_the_reason_is_told() {
+        let (one, two) = (refusing("127.7.8.2"), refusing("127.7.8.3"));
+        let mut dial = Dial::new(vec![one, two], None);
+        assert!(matches!(dial.outcome(), Outcome::Missed(0)));
+        assert!(matches!(dial.outcome(), Outcome::Missed(1)));
+        let Outcome::Failed(why) = dial.outcome() else { panic!("it did not fail") };
+        assert!(why.contains(&two.to_string()) && why.contains("refused"), "{why}");
+    }
+
+    #[test]
+    fn no_address_at_all_is_a_failure_with_a_reason() {
+        let mut dial = Dial::new(Vec::new(), None);
+        assert!(matches!(dial.outcome(), Outcome::Failed(why) if why == "no address to dial"));
+    }
+
+    #[test]
+    fn an_address_that_does_not_answer_is_given_up_at_its_deadline_and_the_next_has_its_own() {
+        let (silent, _full) = silent();
+        let poll = Poll::new().unwrap();
+        let mut connect = Connect::new(vec![silent, silent], None, PATIENCE, Token(0));
+        let begin = Instant::now();
+        assert_eq!(connect.deadline(), None);
+        assert!(matches!(connect.advance(poll.registry(), begin), Outcome::Wait));
+        assert_eq!(connect.deadline(), Some(begin + PATIENCE));
+        let almost = begin + PATIENCE - Duration::from_nanos(1);
+        assert!(matches!(connect.advance(poll.registry(), almost), Outcome::Wait));
+
+        let later = begin + PATIENCE;
+        assert!(matches!(connect.advance(poll.registry(), later), Outcome::Missed(0)));
+        assert!(connect.failure().contains(&format!("{silent}: no answer within 5s")), "{}", connect.failure());
+        assert!(matches!(connect.advance(poll.registry(), later), Outcome::Wait));
+        assert_eq!(connect.deadline(), Some(later + PATIENCE));
+    }
+
+    #[test]
+    fn a_source_address_that_cannot_be_used_is_an_error_that_names_it() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        for from in ["203.0.113.77", "::1"] {
+            let mut dial = Dial::new(vec![listener.local_addr().unwrap()], Some(from.parse().unwrap()));
+            assert!(matches!(dial.outcome(), Outcome::Missed(0)));
+            let Outcome::Failed(why) = dial.outcome() else { panic!("it did not fail") };
+            assert!(why.contains(&format!("from {from}")), "{why}");
+        }
+    }
+
+    /// A dial and what a worker does for it.
+    struct Dial {
+        connect: Connect,
+        poll: Poll,
+    }
+
+    impl Dial {
+        fn new(addresses: Vec<SocketAddr>, from: Option<IpAddr>) -> Dial {
+            Dial { connect: Connect::new(addresses, from, PATIENCE, Token(0)), poll: Poll::new().unwrap() }
+        }
+
+        /// What comes next, whether at once or after an edge. Time stands still.
+        fn outcome(&mut self) -> Outcome {
+            let now = Instant::now();
+            loop {
+                match self.connect.advance(self.poll.registry(), now) {
+                    Outcome::Wait => {
+                        let mut events = Events::with_capacity(8);
+                        self.poll.poll(&mut events, Some(GRACE)).unwrap();
+                        assert!(!events.is_empty(), "no edge came");
+                        events.iter().for_each(|event| self.connect.note(event));
+                    }
+                    outcome => return outcome,
+                }
+            }
+        }
+
+        fn wait(&mut self, note: impl FnMut(&Event)) {
+            let mut events = Events::with_capacity(8);
+            self.poll.poll(&mut events, Some(GRACE)).unwrap();
+            assert!(!events.is_empty(), "no edge came");
+            events.iter().for_each(note);
+        }
+    }
+
+    /// A port that nobody listens on, at an address of its own so that nobody takes it.
+    fn refusing(host: &str) -> SocketAddr {
+        TcpListener::bind((host, 0)).unwrap().local_addr().unwrap()
+    }
+
+    /// A port whose backlog is full: who dials it hears nothing.
+    fn silent() -> (SocketAddr, Vec<Socket>) {
+        let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        listener.listen(0).unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut all = vec![listener];
+        loop {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+            if socket.connect_timeout(&address, Duration::from_millis(200)).is_err() {
+                return (address.as_socket().unwrap(), all);
+            }
+            all.push(socket);
+        }
+    }
+
+    const PATIENCE: Duration = Duration::from_secs(5);
+    /// Far longer than anything here takes.
+    const GRACE: Duration = Duration::from_secs(20);
+}

@@ -93,12 +93,13 @@ impl Half {
         }
         self.close(to)?;
         self.conduit.rest(stores);
-        Ok(Pumped { moved, again: moved >= budget && self.state == State::Open && self.conduit.is_empty() })
+        Ok(Pumped { moved, again: moved >= budget && self.state == State::Open })
     }
 
     /// Sends what `to` holds back and passes the end on when nothing is left before it.
     fn close(&mut self, to: &mut dyn Stream) -> io::Result<()> {
-        if self.state == State::Closed || now(to.flush())?.is_none() {
+        // Also after the end: what the other direction's filling makes (a TLS reply, a credit) has to go out.
+        if now(to.flush())?.is_none() {
             return Ok(());
         }
         if self.state == State::Draining && self.conduit.is_empty() {

@@ -138,6 +138,10 @@ impl Conduit {
         limit: usize,
         stores: &mut Stores,
     ) -> io::Result<usize> {
+        // First bytes that were known have gone: what follows may have all the room, or the kernel's pipe.
+        if matches!(self, Conduit::Memory(buffer) if buffer.is_empty() && !stores.is_ours(buffer)) {
+            *self = Conduit::Empty;
+        }
         if let Conduit::Empty = self {
             *self = stores.conduit(from.bare().is_some() && to.bare().is_some());
         }
@@ -203,8 +207,12 @@ impl Stores {
         Conduit::Memory(self.buffer())
     }
 
-    fn keep_buffer(&mut self, mut buffer: Buffer) {
-        if self.buffers.len() < MAX_SPARES && buffer.room(0).len() == self.size {
+    fn is_ours(&self, buffer: &Buffer) -> bool {
+        buffer.block.len() == self.size
+    }
+
+    fn keep_buffer(&mut self, buffer: Buffer) {
+        if self.buffers.len() < MAX_SPARES && self.is_ours(&buffer) {
             self.buffers.push(buffer);
         }
     }
@@ -246,6 +254,6 @@ mod tests {
             stores.keep_buffer(Buffer::new(5));
         }
         assert_eq!(stores.buffers.len(), MAX_SPARES);
-        assert!(stores.buffers.iter_mut().all(|b| b.room(0).len() == 16));
+        assert!(stores.buffers.iter().all(|buffer| stores.is_ours(buffer)));
     }
 }

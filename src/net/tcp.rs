@@ -220,7 +220,11 @@ pub fn listen(at: SocketAddr) -> io::Result<TcpListener> {
 
 /// An IPv4 address that came in through an IPv6 socket, as the IPv4 address that it is.
 pub fn canonical(address: SocketAddr) -> SocketAddr {
-    SocketAddr::new(address.ip().to_canonical(), address.port())
+    match address.ip().to_canonical() {
+        // A link-local IPv6 address means nothing without its interface: it stays as it is.
+        IpAddr::V6(_) => address,
+        v4 => SocketAddr::new(v4, address.port()),
+    }
 }
 
 fn keepalive() -> TcpKeepalive {
@@ -244,3 +248,136 @@ fn again(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
 const BACKLOG: i32 = 4096;
 /// A silent connection is asked whether it still lives after this long; how often then is the system's choice.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(30);
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener as PlainListener, TcpStream as Plain};
+
+    use mio::{Events, Poll};
+
+    use super::*;
+
+    #[test]
+    fn accepted_sockets_inherit_no_delay_and_keep_alive() {
+        let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        let _user = Plain::connect(listener.local_addr().unwrap()).unwrap();
+        let (socket, _) = listener.accept().unwrap();
+        let socket = SockRef::from(&socket);
+        assert!(socket.tcp_nodelay().unwrap());
+        assert!(socket.keepalive().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), KEEPALIVE_AFTER);
+    }
+
+    #[test]
+    fn dialled_sockets_send_at_once_and_are_kept_alive() {
+        let (tcp, _peer) = pair();
+        let socket = SockRef::from(&tcp.socket);
+        assert!(socket.tcp_nodelay().unwrap() && socket.keepalive().unwrap());
+    }
+
+    #[test]
+    fn a_wildcard_ipv6_listener_takes_both_families_and_names_ipv4_users_as_such() {
+        let Ok(listener) = listen("[::]:0".parse().unwrap()) else { return eprintln!("skipped: no IPv6 here") };
+        let port = listener.local_addr().unwrap().port();
+        for host in ["127.0.0.1", "::1"] {
+            let host: IpAddr = host.parse().unwrap();
+            let user = Plain::connect((host, port)).unwrap();
+            let tcp = Tcp::new(listener.accept().unwrap().0);
+            assert_eq!(tcp.peer().unwrap(), user.local_addr().unwrap());
+            assert_eq!(tcp.local().unwrap(), SocketAddr::new(host, port));
+        }
+    }
+
+    #[test]
+    fn an_abort_resets_when_nothing_is_unsent() {
+        let (mut tcp, mut peer) = pair();
+        tcp.write_all(b"all of it").unwrap();
+        let mut bytes = [0; 9];
+        peer.read_exact(&mut bytes).unwrap();
+        while sys::unsent(tcp.socket.as_fd()).unwrap() > 0 {
+            std::thread::yield_now();
+        }
+        tcp.abort();
+        drop(tcp);
+        assert_eq!(peer.read(&mut bytes).unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+    }
+
+    #[test]
+    fn an_abort_lets_bytes_arrive_that_are_still_on_their_way() {
+        let (mut tcp, mut peer) = pair();
+        SockRef::from(&tcp.socket).set_send_buffer_size(64 * 1024).unwrap();
+        let mut sent = 0;
+        while let Ok(count) = tcp.write(&[7; 16 * 1024]) {
+            sent += count;
+        }
+        assert!(sys::unsent(tcp.socket.as_fd()).unwrap() > 0);
+        tcp.abort();
+        drop(tcp);
+        let mut heard = Vec::new();
+        peer.read_to_end(&mut heard).expect("an end and no reset");
+        assert_eq!(heard.len(), sent);
+    }
+
+    #[test]
+    fn after_would_block_nothing_is_tried_until_an_edge_is_noted() {
+        let (mut tcp, mut peer) = pair();
+        let mut poll = Poll::new().unwrap();
+        tcp.register(poll.registry(), Token(0)).unwrap();
+        let mut bytes = [0; 8];
+        assert_eq!(tcp.read(&mut bytes).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        peer.write_all(b"knock").unwrap();
+        let mut events = Events::with_capacity(8);
+        while !events.iter().any(Event::is_readable) {
+            poll.poll(&mut events, Some(GRACE)).unwrap();
+            assert!(!events.is_empty(), "no edge came");
+        }
+        assert_eq!(tcp.read(&mut bytes).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        assert_eq!(tcp.waiting().unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        events.iter().for_each(|event| tcp.note(event));
+        assert_eq!(tcp.waiting().unwrap(), 1);
+        assert_eq!(tcp.read(&mut bytes).unwrap(), 5);
+    }
+
+    #[test]
+    fn a_peek_leaves_the_bytes_where_they_are() {
+        let (mut tcp, mut peer) = pair();
+        peer.write_all(b"abc").unwrap();
+        let mut bytes = [0; 8];
+        while tcp.peek(&mut bytes).is_err() {
+            tcp.readable = true;
+        }
+        assert_eq!(&bytes[..3], b"abc");
+        assert_eq!(tcp.read(&mut bytes).unwrap(), 3);
+    }
+
+    #[test]
+    fn a_dial_goes_out_from_the_address_that_is_asked_for_or_not_at_all() {
+        let listener = PlainListener::bind("127.0.0.1:0").unwrap();
+        let to = listener.local_addr().unwrap();
+        let _tcp = Tcp::dial(to, Some([127, 0, 0, 5].into())).unwrap();
+        assert_eq!(listener.accept().unwrap().1.ip(), IpAddr::from([127, 0, 0, 5]));
+        assert!(Tcp::dial(to, Some([203, 0, 113, 77].into())).is_err());
+        assert!(Tcp::dial(to, Some(Ipv6Addr::LOCALHOST.into())).is_err(), "the wrong family");
+    }
+
+    #[test]
+    fn mapped_addresses_become_ipv4_and_others_stay_whole() {
+        let parse = |text: &str| text.parse::<SocketAddr>().unwrap();
+        assert_eq!(canonical(parse("[::ffff:203.0.113.9]:80")), parse("203.0.113.9:80"));
+        assert_eq!(canonical(parse("[2001:db8::1]:80")), parse("[2001:db8::1]:80"));
+        assert_eq!(canonical(parse("[fe80::1%7]:80")), parse("[fe80::1%7]:80"));
+    }
+
+    /// A dialled socket of ours and a plain one at its other end.
+    fn pair() -> (Tcp, Plain) {
+        let listener = PlainListener::bind("127.0.0.1:0").unwrap();
+        let mut tcp = Tcp::dial(listener.local_addr().unwrap(), None).unwrap();
+        let (peer, _) = listener.accept().unwrap();
+        peer.set_read_timeout(Some(GRACE)).unwrap();
+        tcp.connected().unwrap();
+        (tcp, peer)
+    }
+
+    /// Far longer than anything here takes.
+    const GRACE: Duration = Duration::from_secs(20);
+}

@@ -135,7 +135,7 @@ impl Session {
     /// A datagram from the door. A full inbox drops it, as the network would.
     pub fn deliver(&mut self, packet: Vec<u8>) {
         match &mut self.end {
-            End::Door { inbox, .. } if inbox.len() < INBOX => inbox.push_back(packet),
+            End::Door { inbox, .. } if inbox.len() < INBOX && packet.len() <= self.largest => inbox.push_back(packet),
             _ => self.tally.dropped += 1,
         }
     }
@@ -152,7 +152,7 @@ impl Session {
         std::mem::take(&mut self.tally)
     }
 
-    /// Whether datagrams wait to be filled.
+    /// Bytes before each datagram.
     fn head(&self) -> usize {
         if self.framed {
             2
@@ -246,9 +246,7 @@ impl Stream for Session {
             if len > self.largest {
                 self.tally.dropped += 1;
             } else {
-                let packet = &bytes[skip..skip + len];
-                // Borrowing rules: the payload is in the buffer, the counters are ours.
-                self.send(packet);
+                self.send(&bytes[skip..skip + len]);
             }
             from.consume(skip + len);
             gone += skip + len;
@@ -276,4 +274,324 @@ const INBOX: usize = 256;
 /// Most bytes of a conduit that carries datagrams: a header, the largest payload, one byte to notice a larger one.
 pub const fn conduit_size(largest: usize) -> usize {
     2 * (2 + largest + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket as Plain;
+    use std::time::Duration;
+
+    use mio::{Events, Poll};
+
+    use super::*;
+    use crate::net::stream::now;
+
+    #[test]
+    fn a_wildcard_door_answers_from_the_address_that_was_asked() {
+        let door = Door::open(any("0.0.0.0")).unwrap();
+        for asked in ["127.0.0.1", "127.0.0.2", "127.8.9.10"] {
+            speaks_through(&door, "127.0.0.1", asked);
+        }
+    }
+
+    #[test]
+    fn a_wildcard_ipv6_door_serves_both_families_from_the_address_that_was_asked() {
+        let Ok(door) = Door::open(any("[::]")) else { return eprintln!("skipped: no IPv6 here") };
+        speaks_through(&door, "::1", "::1");
+        speaks_through(&door, "127.0.0.1", "127.0.0.1");
+        speaks_through(&door, "127.0.0.1", "127.0.0.2");
+    }
+
+    #[test]
+    fn a_door_of_one_address_serves_that_address() {
+        speaks_through(&Door::open(any("127.0.0.3")).unwrap(), "127.0.0.1", "127.0.0.3");
+        match Door::open(any("[::1]")) {
+            Ok(door) => speaks_through(&door, "::1", "::1"),
+            Err(_) => eprintln!("skipped: no IPv6 here"),
+        }
+    }
+
+    #[test]
+    fn a_user_on_the_local_link_is_answered_on_that_link() {
+        let (Ok(door), Some(here)) = (Door::open(any("[::]")), on_the_link()) else {
+            return eprintln!("skipped: no link-local address here");
+        };
+        let user = Plain::bind(SocketAddr::V6(here)).unwrap();
+        let mut asked = here;
+        asked.set_port(door.local().unwrap().port());
+        user.connect(SocketAddr::V6(asked)).unwrap();
+        user.set_read_timeout(Some(GRACE)).unwrap();
+        user.send(b"question").unwrap();
+        let arrived = received(&door, &mut [0; 64]);
+        assert_eq!(arrived.from, user.local_addr().unwrap(), "without its interface the address means nothing");
+        door.answer(b"answer", arrived.from, arrived.to).unwrap();
+        assert_eq!(heard(&user), b"answer");
+    }
+
+    #[test]
+    fn frames_are_put_together_wherever_they_were_cut() {
+        let sent: [&[u8]; 4] = [b"a", b"", b"hello", &[9; 300]];
+        let bytes = frames(&sent);
+        for cut in 0..=bytes.len() {
+            let (mut session, target) = to_target(1000);
+            let mut buffer = Buffer::new(conduit_size(1000));
+            for part in [&bytes[..cut], &bytes[cut..]] {
+                assert_eq!(buffer.append(part), part.len());
+                while !buffer.is_empty() && now(session.drain(&mut buffer)).unwrap().is_some() {}
+            }
+            assert!(buffer.is_empty(), "cut at {cut}");
+            assert_eq!(sent.map(|_| heard(&target)), sent.map(<[u8]>::to_vec), "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn a_part_of_a_frame_waits_and_is_not_sent() {
+        let (mut session, target) = to_target(100);
+        let mut buffer = Buffer::holding(frames(&[b"first", b"second"])[..10].to_vec());
+        assert_eq!(session.drain(&mut buffer).unwrap(), 7);
+        assert_eq!(heard(&target), b"first");
+        assert_eq!(session.drain(&mut buffer).unwrap_err().kind(), ErrorKind::WouldBlock);
+        assert_eq!(buffer.bytes(), [0, 6, b's']);
+    }
+
+    #[test]
+    fn datagrams_of_every_size_become_frames_and_the_largest_fits() {
+        let (mut session, target) = to_target(500);
+        let sent: [&[u8]; 4] = [b"", b"x", &[5; 499], &[6; 500]];
+        for packet in sent {
+            target.send(packet).unwrap();
+        }
+        let mut buffer = Buffer::new(conduit_size(500));
+        let mut bytes = Vec::new();
+        for packet in sent {
+            assert_eq!(filled(&mut session, &mut buffer), 2 + packet.len());
+            bytes.extend_from_slice(buffer.bytes());
+            buffer.consume(usize::MAX / 2);
+        }
+        assert_eq!(bytes, frames(&sent));
+        assert_eq!(session.tally(), Tally { received: 1000, sent: 0, dropped: 0 });
+    }
+
+    #[test]
+    fn a_buffer_without_room_for_the_largest_datagram_is_to_be_drained_first() {
+        let (mut session, target) = to_target(100);
+        target.send(b"waits").unwrap();
+        let mut buffer = Buffer::new(conduit_size(100));
+        assert_eq!(buffer.append(&[0; 104]), 104);
+        assert_eq!(session.fill(&mut buffer).unwrap_err().kind(), ErrorKind::WouldBlock);
+        buffer.consume(104);
+        assert_eq!(filled(&mut session, &mut buffer), 7, "it was not lost");
+    }
+
+    #[test]
+    fn datagrams_that_are_too_large_are_dropped_and_counted_both_ways() {
+        let (mut session, target) = to_target(100);
+        target.send(&[1; 101]).unwrap();
+        target.send(&[2; 5000]).unwrap();
+        target.send(b"after").unwrap();
+        let mut buffer = Buffer::new(conduit_size(100));
+        assert_eq!(filled(&mut session, &mut buffer), 7);
+        assert_eq!(buffer.bytes(), b"\0\x05after");
+        assert_eq!(session.tally(), Tally { received: 5, sent: 0, dropped: 2 });
+
+        let mut buffer = Buffer::holding(frames(&[&[1; 101], b"after"]));
+        while !buffer.is_empty() {
+            session.drain(&mut buffer).unwrap();
+        }
+        assert_eq!(heard(&target), b"after");
+        assert_eq!(session.tally(), Tally { received: 0, sent: 5, dropped: 1 });
+    }
+
+    #[test]
+    fn a_users_datagram_that_is_too_large_is_dropped_and_counted_too() {
+        let (mut session, _user) = of_user(true, 100);
+        session.deliver(vec![1; 101]);
+        session.deliver(vec![2; 5000]);
+        session.deliver(b"after".to_vec());
+        let mut buffer = Buffer::new(conduit_size(100));
+        assert_eq!(session.fill(&mut buffer).unwrap(), 7);
+        assert_eq!(buffer.bytes(), b"\0\x05after");
+        assert_eq!(session.tally(), Tally { received: 5, sent: 0, dropped: 2 });
+    }
+
+    #[test]
+    fn a_users_full_inbox_drops_the_newest() {
+        let (mut session, _user) = of_user(true, 100);
+        for number in 0..INBOX + 3 {
+            session.deliver(vec![number as u8]);
+        }
+        let mut buffer = Buffer::new(conduit_size(100));
+        for number in 0..INBOX {
+            assert_eq!(session.fill(&mut buffer).unwrap(), 3);
+            assert_eq!(buffer.bytes(), [0, 1, number as u8]);
+            buffer.consume(3);
+        }
+        assert_eq!(session.fill(&mut buffer).unwrap_err().kind(), ErrorKind::WouldBlock);
+        assert_eq!(session.tally(), Tally { received: INBOX as u64, sent: 0, dropped: 3 });
+    }
+
+    #[test]
+    fn a_users_session_that_is_ended_sends_on_what_waits_and_then_tells_the_end() {
+        let (mut session, _user) = of_user(true, 100);
+        session.deliver(b"last".to_vec());
+        session.end();
+        let mut buffer = Buffer::new(conduit_size(100));
+        assert_eq!(session.fill(&mut buffer).unwrap(), 6);
+        assert_eq!(session.fill(&mut buffer).unwrap(), 0);
+        assert_eq!(session.fill(&mut buffer).unwrap(), 0);
+    }
+
+    #[test]
+    fn without_frames_a_datagram_is_its_bytes_and_an_empty_one_is_skipped() {
+        let (mut session, user) = of_user(false, 100);
+        session.deliver(Vec::new());
+        session.deliver(b"one".to_vec());
+        session.deliver(b"two".to_vec());
+        let mut buffer = Buffer::new(conduit_size(100));
+        assert_eq!(session.fill(&mut buffer).unwrap(), 3);
+        assert_eq!(buffer.bytes(), b"one");
+        let next = session.fill(&mut buffer).unwrap_err();
+        assert_eq!(next.kind(), ErrorKind::WouldBlock, "two datagrams would become one");
+        assert_eq!(session.drain(&mut buffer).unwrap(), 3);
+        assert_eq!(heard(&user), b"one");
+        assert_eq!(session.fill(&mut buffer).unwrap(), 3);
+        assert_eq!(buffer.bytes(), b"two");
+    }
+
+    #[test]
+    fn a_target_that_refuses_is_survived_and_heard_when_it_is_back() {
+        // An address of its own: nobody else takes the port while the target is away.
+        let target = Plain::bind(any("127.7.7.1")).unwrap();
+        let address = target.local_addr().unwrap();
+        drop(target);
+        let mut session = Session::to_target(address, None, true, 100).unwrap();
+        let mut poll = Poll::new().unwrap();
+        session.register(poll.registry(), Token(0)).unwrap();
+        let mut buffer = Buffer::new(conduit_size(100));
+
+        assert_eq!(session.fill(&mut buffer).unwrap_err().kind(), ErrorKind::WouldBlock);
+        session.drain(&mut Buffer::holding(frames(&[b"nobody", b"there"]))).unwrap();
+        wait(&mut poll, &mut session);
+        assert_eq!(session.fill(&mut buffer).unwrap_err().kind(), ErrorKind::WouldBlock);
+
+        let target = Plain::bind(address).unwrap();
+        target.set_read_timeout(Some(GRACE)).unwrap();
+        session.drain(&mut Buffer::holding(frames(&[b"you are back"]))).unwrap();
+        let mut packet = [0; 100];
+        let (count, from) = target.recv_from(&mut packet).unwrap();
+        assert_eq!(&packet[..count], b"you are back");
+        target.send_to(b"yes", from).unwrap();
+        wait(&mut poll, &mut session);
+        assert_eq!(session.fill(&mut buffer).unwrap(), 5);
+    }
+
+    #[test]
+    fn a_session_goes_out_from_the_address_that_is_asked_for_or_not_at_all() {
+        let target = Plain::bind(any("127.0.0.1")).unwrap();
+        target.set_read_timeout(Some(GRACE)).unwrap();
+        let address = target.local_addr().unwrap();
+        let mut session = Session::to_target(address, Some([127, 0, 0, 9].into()), true, 100).unwrap();
+        session.drain(&mut Buffer::holding(frames(&[b"hello"]))).unwrap();
+        let (_, from) = target.recv_from(&mut [0; 100]).unwrap();
+        assert_eq!(from.ip(), IpAddr::from([127, 0, 0, 9]));
+        assert!(Session::to_target(address, Some([203, 0, 113, 77].into()), true, 100).is_err());
+    }
+
+    /// A user at `user` asks the door at `asked` and is answered from there.
+    fn speaks_through(door: &Door, user: &str, asked: &str) {
+        let (user, asked): (IpAddr, IpAddr) = (user.parse().unwrap(), asked.parse().unwrap());
+        let port = door.local().unwrap().port();
+        let user = Plain::bind((user, 0)).unwrap();
+        // A connected socket hears nobody but the address that it asked.
+        user.connect((asked, port)).unwrap();
+        user.set_read_timeout(Some(GRACE)).unwrap();
+        user.send(b"question").unwrap();
+        let mut packet = [0; 64];
+        let arrived = received(door, &mut packet);
+        assert_eq!((&packet[..arrived.len], arrived.from), (&b"question"[..], user.local_addr().unwrap()));
+        assert_eq!(arrived.to, Some(asked));
+        assert_eq!(door.answer(b"answer", arrived.from, arrived.to).unwrap(), 6);
+        assert_eq!(heard(&user), b"answer");
+    }
+
+    /// The next datagram at the door, as soon as it is there.
+    fn received(door: &Door, packet: &mut [u8]) -> Arrived {
+        loop {
+            match now(door.receive(packet)).unwrap() {
+                Some(arrived) => return arrived,
+                None => std::thread::yield_now(),
+            }
+        }
+    }
+
+    /// An address of this machine that is only good with its interface.
+    fn on_the_link() -> Option<std::net::SocketAddrV6> {
+        let table = std::fs::read_to_string("/proc/net/if_inet6").ok()?;
+        let words = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        let found = words.into_iter().find(|words| words.first().is_some_and(|ip| ip.starts_with("fe80")))?;
+        let (ip, index) = (u128::from_str_radix(found[0], 16).ok()?, u32::from_str_radix(found[1], 16).ok()?);
+        Some(std::net::SocketAddrV6::new(ip.into(), 0, 0, index))
+    }
+
+    /// A framed session whose target is a plain socket of ours.
+    fn to_target(largest: usize) -> (Session, Plain) {
+        let target = Plain::bind(any("127.0.0.1")).unwrap();
+        target.set_read_timeout(Some(GRACE)).unwrap();
+        let session = Session::to_target(target.local_addr().unwrap(), None, true, largest).unwrap();
+        let End::Own { socket, .. } = &session.end else { unreachable!() };
+        target.connect(socket.local_addr().unwrap()).unwrap();
+        (session, target)
+    }
+
+    /// A session of a user who is a plain socket of ours.
+    fn of_user(framed: bool, largest: usize) -> (Session, Plain) {
+        let door = Arc::new(Door::open(any("127.0.0.1")).unwrap());
+        let user = Plain::bind(any("127.0.0.1")).unwrap();
+        user.connect(door.local().unwrap()).unwrap();
+        user.set_read_timeout(Some(GRACE)).unwrap();
+        let (address, asked) = (user.local_addr().unwrap(), Some([127, 0, 0, 1].into()));
+        (Session::of_user(door, address, asked, framed, largest), user)
+    }
+
+    fn any(host: &str) -> SocketAddr {
+        format!("{host}:0").parse().unwrap()
+    }
+
+    fn frames(packets: &[&[u8]]) -> Vec<u8> {
+        packets.iter().flat_map(|packet| [&(packet.len() as u16).to_be_bytes()[..], packet].concat()).collect()
+    }
+
+    fn heard(socket: &Plain) -> Vec<u8> {
+        let mut packet = vec![0; 65536];
+        let count = socket.recv(&mut packet).expect("a datagram");
+        packet.truncate(count);
+        packet
+    }
+
+    /// Fills as soon as there is something to fill.
+    fn filled(session: &mut Session, buffer: &mut Buffer) -> usize {
+        let mut poll = Poll::new().unwrap();
+        session.register(poll.registry(), Token(0)).unwrap();
+        let count = loop {
+            match now(session.fill(buffer)).unwrap() {
+                Some(count) => break count,
+                None => wait(&mut poll, session),
+            }
+        };
+        if let End::Own { socket, .. } = &mut session.end {
+            socket.deregister(poll.registry()).unwrap();
+        }
+        count
+    }
+
+    /// Waits for an edge and notes it.
+    fn wait(poll: &mut Poll, session: &mut Session) {
+        let mut events = Events::with_capacity(8);
+        poll.poll(&mut events, Some(GRACE)).unwrap();
+        assert!(!events.is_empty(), "no edge came");
+        events.iter().for_each(|event| session.note(event));
+    }
+
+    /// Far longer than anything here takes.
+    const GRACE: Duration = Duration::from_secs(20);
 }

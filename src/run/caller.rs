@@ -12,6 +12,7 @@ use mio::event::Event;
 
 use super::handoff::{Call, Home, Notice};
 use super::task::{token, Idle, Means, Next, Task, FAR};
+use crate::log::printable;
 use crate::logic::handshake::{parse_answer, Answer, Terms};
 use crate::logic::wire::{Fingerprint, Id, CONTROL};
 use crate::net::connect::{Connect, Outcome};
@@ -186,7 +187,7 @@ impl Caller {
                     Answer::NeedMore => {}
                     Answer::Terms(terms) => return Ok(Some(Reply::Terms(Box::new(terms)))),
                     Answer::Refused(status, text) => {
-                        return Err(io::Error::other(format!("the server refuses: {status} {text}")));
+                        return Err(io::Error::other(format!("the server refuses: {status} {}", printable(&text))));
                     }
                     Answer::Bad(why) => return Err(io::Error::other(why)),
                 },

@@ -13,7 +13,7 @@ use rustls::ClientConfig;
 
 use super::handoff::{Call, Home, Job, TunnelNo};
 use super::hub::{Hub, Part};
-use super::server::HTTPS;
+use super::server::{FEATURES, HTTPS};
 use super::tunnel::Side;
 use crate::config::{Config, Host};
 use crate::logic::handshake::{Feature, Offer, Terms};
@@ -188,7 +188,7 @@ impl Client {
             (None, Host::Name(name)) => name.as_str(),
             (None, _) => "none",
         };
-        let features = [Feature::UdpFrame.name(), Feature::Open.name()];
+        let features = FEATURES.map(Feature::name);
         let request = Offer { host, key: config.key.as_bytes(), features: &features }.to_bytes();
         let tls = match config.tunnel.port {
             HTTPS => {

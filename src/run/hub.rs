@@ -303,9 +303,13 @@ impl Hub {
 
     /// Users at the entrance, a bounded number.
     fn admit(&mut self, now: Instant) {
+        // A closed one keeps its place: it is opened when its time comes.
+        if !matches!(self.entrance, Opening::Open(_)) {
+            return;
+        }
         // The entrance is borrowed from here on; what it brings is handed over to the rest of the hub.
         let Opening::Open(mut entrance) = std::mem::replace(&mut self.entrance, Opening::Unwanted) else {
-            return self.restore(None);
+            return;
         };
         for door in &mut entrance.tcp {
             for _ in 0..MOST_AT_A_TIME {

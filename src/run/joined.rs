@@ -24,8 +24,8 @@ pub struct Joined {
     /// Closed after this long without a byte.
     patience: Option<Duration>,
     active: Instant,
-    /// The rate limit says: not before.
-    held: Option<Instant>,
+    /// The rate limit says: not before, forth and back.
+    held: [Option<Instant>; 2],
 }
 
 /// What a relay is for.
@@ -49,7 +49,7 @@ impl Joined {
         };
         log::debug!("Exchange starts: {}", join.about);
         let (forth, back) = (Half::default(), Half::default());
-        Joined { near, far, forth, back, join, patience, active: now, held: None }
+        Joined { near, far, forth, back, join, patience, active: now, held: [None; 2] }
     }
 
     /// These bytes go to the near end before any that the far end sends.
@@ -66,7 +66,6 @@ impl Joined {
 
     /// Moves what can be moved, a bounded amount, both ways.
     pub fn advance(&mut self, home: Home, means: &mut Means, now: Instant) -> Next {
-        self.held = None;
         let pumped = self.pump(means, now);
         self.tell(means);
         match pumped {
@@ -86,14 +85,11 @@ impl Joined {
         let limited = self.join.proto.is_some();
         let (up, down) = (shared.up.as_ref().filter(|_| limited), shared.down.as_ref().filter(|_| limited));
 
-        let (budget, held) = grant(up, now);
-        let forth = self.forth.pump(self.near.lend(), self.far.lend(), budget, stores);
-        let forth = settle(forth, up, budget, now);
-        let (budget, wait) = grant(down, now);
-        let back = self.back.pump(self.far.lend(), self.near.lend(), budget, stores);
-        let back = settle(back, down, budget, now);
-
-        self.held = held.into_iter().chain(wait).min();
+        let [hold_forth, hold_back] = &mut self.held;
+        let budget = grant(up, hold_forth, now);
+        let forth = settle(self.forth.pump(self.near.lend(), self.far.lend(), budget, stores), up, budget, now);
+        let budget = grant(down, hold_back, now);
+        let back = settle(self.back.pump(self.far.lend(), self.near.lend(), budget, stores), down, budget, now);
         let (forth, back) = (forth?, back?);
         if forth.moved + back.moved > 0 {
             self.active = now;
@@ -155,7 +151,7 @@ impl Joined {
     /// When to look again.
     pub fn deadline(&self) -> Option<Instant> {
         let idle = self.patience.map(|patience| self.active + patience);
-        idle.into_iter().chain(self.held).min()
+        idle.into_iter().chain(self.held.into_iter().flatten()).min()
     }
 
     fn is_udp(&self) -> bool {
@@ -200,12 +196,21 @@ pub fn control(far: Leg, tunnel: TunnelNo, means: &Means, now: Instant) -> Joine
     Joined::new(Leg::Line(Line::default()), far, join, means, now)
 }
 
-/// How much one direction may take in now, or when to come back.
-fn grant(bucket: Option<&Bucket>, now: Instant) -> (usize, Option<Instant>) {
-    match bucket.map(|bucket| bucket.grant(now)) {
-        None => (BUDGET, None),
-        Some(Ok(granted)) => (granted.min(BUDGET), None),
-        Some(Err(later)) => (0, Some(later)),
+/// How much one direction may take in now. One that was told to wait does not ask before its time: so all take turns.
+fn grant(bucket: Option<&Bucket>, held: &mut Option<Instant>, now: Instant) -> usize {
+    let Some(bucket) = bucket else { return BUDGET };
+    if held.is_some_and(|held| now < held) {
+        return 0;
+    }
+    match bucket.grant(now) {
+        Ok(granted) => {
+            *held = None;
+            granted.min(BUDGET)
+        }
+        Err(later) => {
+            *held = Some(later);
+            0
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::handoff::{Flow, Home, Notice, Plan, Post, Proto, User};
 use crate::config::{self, Config, Endpoint, Host};
 use crate::logic::names::{Look, Names};
-use crate::logic::target::{Balance, Targets};
+use crate::logic::target::{Balance, Order, Targets};
 use crate::net::resolve::Resolver;
 
 /// All that is known about targets.
@@ -36,9 +36,16 @@ pub(super) struct Launch {
     pub proto: Proto,
 }
 
-/// Who wants to go to a target.
-enum Traveller {
+/// Somebody who wants to go to a target, and the order of targets that fell to him.
+struct Traveller {
+    who: Who,
+    order: Order,
+}
+
+enum Who {
+    /// A pool connection for a launch; whether datagrams travel in frames.
     Pool(Home, Launch, bool),
+    /// A single-end user.
     User(User),
 }
 
@@ -83,12 +90,12 @@ impl Ways {
 
     /// A pool connection wants to a target.
     pub fn dial(&mut self, home: Home, launch: Launch, framed: bool, now: Instant) {
-        self.set_out(Traveller::Pool(home, launch, framed), now + self.patience, now);
+        self.begin(Who::Pool(home, launch, framed), now);
     }
 
     /// A user wants to a target.
     pub fn forward(&mut self, user: User, now: Instant) {
-        self.set_out(Traveller::User(user), now + self.patience, now);
+        self.begin(Who::User(user), now);
     }
 
     /// The next thing to do, until `None`.
@@ -101,16 +108,21 @@ impl Ways {
         self.out.pop_front()
     }
 
+    fn begin(&mut self, who: Who, now: Instant) {
+        let order = self.targets.order(now);
+        self.set_out(Traveller { who, order }, now + self.patience, now);
+    }
+
     fn set_out(&mut self, traveller: Traveller, until: Instant, now: Instant) {
-        match self.candidates(now) {
-            Ok(Some(candidates)) => self.out.push_back(self.way(traveller, candidates)),
+        match self.candidates(traveller.order.clone(), now) {
+            Ok(Some(candidates)) => self.out.push_back(self.way(traveller.who, candidates)),
             Ok(None) if now < until && self.parked.len() < MOST_PARKED => self.parked.push_back((until, traveller)),
-            Ok(None) => self.turn_away(traveller, "the name of the target is still being looked up".into()),
-            Err(why) => self.turn_away(traveller, why),
+            Ok(None) => self.turn_away(traveller.who, "the name of the target is still being looked up".into()),
+            Err(why) => self.turn_away(traveller.who, why),
         }
     }
 
-    fn way(&self, traveller: Traveller, candidates: Vec<(usize, SocketAddr)>) -> Way {
+    fn way(&self, who: Who, candidates: Vec<(usize, SocketAddr)>) -> Way {
         let plan = |user, proto, framed| Plan {
             candidates,
             user,
@@ -119,29 +131,33 @@ impl Ways {
             framed,
             report: self.report,
         };
-        match traveller {
-            Traveller::Pool(home, launch, framed) => {
+        match who {
+            Who::Pool(home, launch, framed) => {
                 let user = launch.user.unwrap_or(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
                 Way::Dial(home, plan(user, launch.proto, framed), launch.proto)
             }
-            Traveller::User(user) => {
+            Who::User(user) => {
                 let plan = plan(user.address(), user.proto(), true);
                 Way::Forward(user, plan)
             }
         }
     }
 
-    fn turn_away(&mut self, traveller: Traveller, why: String) {
-        self.out.push_back(match traveller {
-            Traveller::Pool(home, launch, _) => Way::NoneFor(Some(home), launch.proto, why),
-            Traveller::User(user) => Way::NoneFor(None, user.proto(), why),
+    fn turn_away(&mut self, who: Who, why: String) {
+        self.out.push_back(match who {
+            Who::Pool(home, launch, _) => Way::NoneFor(Some(home), launch.proto, why),
+            Who::User(user) => Way::NoneFor(None, user.proto(), why),
         });
     }
 
-    /// Where to go, best first; `None` while names are being looked up.
-    fn candidates(&mut self, now: Instant) -> Result<Option<Vec<(usize, SocketAddr)>>, String> {
+    /// The addresses of these targets, in order; `None` while their names are being looked up.
+    fn candidates(
+        &mut self,
+        order: impl Iterator<Item = usize>,
+        now: Instant,
+    ) -> Result<Option<Vec<(usize, SocketAddr)>>, String> {
         let (mut found, mut waiting, mut failure) = (Vec::new(), false, String::from("no target is configured"));
-        for target in self.targets.order(now) {
+        for target in order {
             let Some(endpoint) = self.endpoints.get(target) else { continue };
             let endpoint = endpoint.clone();
             match self.addresses(&endpoint, now) {
@@ -234,9 +250,9 @@ impl Ways {
         }
     }
 
-    /// Measures whichever target a user would get now.
+    /// Measures the first target that has an address.
     pub fn probe_any(&mut self, now: Instant) {
-        match self.candidates(now) {
+        match self.candidates(0..self.endpoints.len(), now) {
             Ok(Some(candidates)) => self.out.extend(candidates.first().map(|&(target, at)| Way::Probe(target, at))),
             Ok(None) => {}
             Err(_) => self.post.send(Notice::Probed(0, None)),
@@ -273,7 +289,7 @@ impl Ways {
         }
         while self.parked.front().is_some_and(|(until, _)| now >= *until) {
             if let Some((_, traveller)) = self.parked.pop_front() {
-                self.turn_away(traveller, "its name could not be looked up in time".into());
+                self.turn_away(traveller.who, "its name could not be looked up in time".into());
             }
         }
     }

@@ -138,6 +138,7 @@ impl Hub {
         let config = &self.shared.config;
         let (max, tls) = (config.max, config.tls.code());
         let Part::Server(server) = &mut self.part else { return Vec::new() };
+        let features = Feature::common(&FEATURES, &features);
         let open = features.contains(&Feature::Open).then(|| opening(server.random()));
         let terms = Terms { flow: server.flow, max, tls, transport: config.transport.code(), features, open };
         let quiet = server.flow == Flow::Reverse;
@@ -191,6 +192,8 @@ impl Hub {
     }
 }
 
+/// What this build can do beyond 1.14.
+pub(super) const FEATURES: [Feature; 2] = [Feature::UdpFrame, Feature::Open];
 /// Handshakes at this port come inside TLS.
 pub(super) const HTTPS: u16 = 443;
 /// Most visitors taken in one turn.

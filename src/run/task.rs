@@ -45,7 +45,8 @@ pub enum Task {
     Joined(Joined),
 }
 
-/// What a task wants after it went on.
+/// What a task wants after it went on. A task that becomes another is moved once; boxing it would cost an allocation.
+#[allow(clippy::large_enum_variant)]
 pub enum Next {
     /// An edge, a job or its deadline.
     Wait,
@@ -221,3 +222,14 @@ pub fn token(key: Key, side: usize) -> Token {
 
 /// Most workers, and so threads, of one instance.
 const MOST_WORKERS: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_task_is_small() {
+        let size = std::mem::size_of::<Task>();
+        assert!(size <= 480, "{size} bytes");
+    }
+}

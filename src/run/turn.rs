@@ -134,6 +134,7 @@ fn turns(mut poll: Poll, bell: &Bell, mut worker: Worker, mut hub: Option<Hub>) 
             _ if busy || !bell.doze() => Some(Duration::ZERO),
             due => due.map(wait_for),
         };
+        let later = worker.later();
         match poll.poll(&mut events, patience) {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
             _ => bell.rise(),
@@ -156,6 +157,7 @@ fn turns(mut poll: Poll, bell: &Bell, mut worker: Worker, mut hub: Option<Hub>) 
                 break;
             }
         }
+        worker.open(later, now);
     }
 }
 

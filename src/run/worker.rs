@@ -13,7 +13,7 @@ use mio::Registry;
 
 use super::caller::Caller;
 use super::dialer::{Dialer, Greeter};
-use super::handoff::{Home, Inbox, Job, Notice, Post, TunnelNo, User};
+use super::handoff::{Call, Home, Inbox, Job, Notice, Post, TunnelNo, User};
 use super::joined::{control, Join, Joined};
 use super::probe::Probe;
 use super::task::{token, Idle, Means, Next, Shared, Task, NEAR};
@@ -35,6 +35,7 @@ pub struct Worker {
     ready: VecDeque<Key>,
     timers: Timers<Key>,
     visitors: VecDeque<Key>,
+    later: Vec<Arc<Call>>,
     means: Means,
     busiest: usize,
 }
@@ -61,7 +62,7 @@ impl Worker {
         let (tcp, udp) = (Stores::new(limits.tcp_buffer, sys::SPLICE), conduit_size(limits.udp_buffer));
         let means = Means { registry, hub, tcp, udp: Stores::new(udp, false), shared };
         let (tasks, ready, visitors) = (Slab::new(), VecDeque::new(), VecDeque::new());
-        Worker { index, inbox, tasks, ready, timers: Timers::new(now), visitors, means, busiest: 0 }
+        Worker { index, inbox, tasks, ready, timers: Timers::new(now), visitors, later: Vec::new(), means, busiest: 0 }
     }
 
     /// Remembers an edge and queues its task.
@@ -93,9 +94,24 @@ impl Worker {
         self.shrink();
     }
 
-    /// Whether something is ready at once.
+    /// Whether something is to be done at once.
     pub fn is_busy(&self) -> bool {
-        !self.ready.is_empty()
+        !self.ready.is_empty() || !self.later.is_empty()
+    }
+
+    /// Pool connections to open for later users: after a look at what the present ones want.
+    pub fn later(&mut self) -> Vec<Arc<Call>> {
+        std::mem::take(&mut self.later)
+    }
+
+    /// Opens them.
+    pub fn open(&mut self, later: Vec<Arc<Call>>, now: Instant) {
+        for call in later {
+            let tunnel = call.tunnel;
+            if let Some(key) = self.start(tunnel, |home, _| Ok(Task::Caller(Caller::new(call, None, home)))) {
+                self.advance(key, now);
+            }
+        }
     }
 
     /// When a timer is due.
@@ -121,9 +137,7 @@ impl Worker {
             Job::Ask(call, request) => {
                 self.start(call.tunnel, |home, _| Ok(Task::Caller(Caller::new(call.clone(), Some(request), home))));
             }
-            Job::Open(call) => {
-                self.start(call.tunnel, |home, _| Ok(Task::Caller(Caller::new(call.clone(), None, home))));
-            }
+            Job::Open(call) => self.later.push(call),
             Job::Number(key, id) => self.number(key, id),
             Job::Control(key) => {
                 let Some(idle) = self.idle(key) else { return };

@@ -44,7 +44,8 @@ fn mode_0_at_both_ends_is_forward_if_the_servers_target_address_is_taken() {
 
 #[test]
 fn mode_0_looks_at_tcp_and_udp_unless_one_is_off() {
-    for (taken_is_tcp, parameters, mode) in [(false, "", 2), (false, "noudp=1", 1), (true, "", 2), (true, "notcp=1", 1)] {
+    for (taken_is_tcp, parameters, mode) in [(false, "", 2), (false, "noudp=1", 1), (true, "", 2), (true, "notcp=1", 1)]
+    {
         let (at, tunnel) = (free_addr(), free_addr());
         let _tcp = taken_is_tcp.then(|| TcpListener::bind(at).unwrap());
         let _udp = (!taken_is_tcp).then(|| UdpSocket::bind(at).unwrap());
@@ -103,7 +104,7 @@ fn dial_knows_ipv6() {
         let target = Target::at(SocketAddr::new("::1".parse().unwrap(), free_port()));
         let tunnel = builder.egress("dial=::1").target(target.addr()).start();
         tunnel.up();
-        let caught = target.catch();
+        let caught = target.catch(tunnel.flow == Flow::Single);
         let _user = tunnel.connect();
         assert_eq!(caught.next().peer_addr().unwrap().ip(), "::1".parse::<IpAddr>().unwrap());
         tunnel.udp_echo(b"hello");
@@ -129,21 +130,51 @@ fn a_source_that_cannot_be_used_is_an_error_and_not_a_fallback() {
 
 #[test]
 fn a_name_with_several_addresses_is_tried_to_the_end() {
-    let families: &[&str] = if has_ipv6() { &["127.0.0.1", "::1"] } else { &["127.0.0.1"] };
-    for host in families {
-        // Only one of the addresses of the name is listened on, as target and as tunnel.
-        let target = Target::at(SocketAddr::new(host.parse().unwrap(), free_port()));
-        let name = format!("localhost:{}", target.addr().port());
-        for builder in [Tunnel::single(), Tunnel::reverse(), Tunnel::forward()] {
-            let tunnel = builder.target(&name).start();
-            tunnel.up();
-        }
-        let (user, port) = (free_addr(), free_port());
-        let at = SocketAddr::new(host.parse().unwrap(), port);
-        let _server = Process::nodepass(&format!("server://k@{at}/{user}?mode=1"));
-        let _client = Process::nodepass(&format!("client://k@localhost:{port}/{}?mode=2", target.addr()));
-        until("a user", GRACE, || exchange(user, b"hello"));
+    if program("unshare").is_none() || !root() || !has_ipv6() {
+        println!("skipped: needs root, unshare and IPv6");
+        return;
     }
+    // Only one of the addresses of the name is listened on, as target and as tunnel.
+    for host in ["127.0.0.1", "127.0.0.2", "::1"] {
+        let folder = Folder::new();
+        folder.write("resolv.conf", "");
+        folder.write("hosts", "127.0.0.1 many.test\n127.0.0.2 many.test\n::1 many.test\n");
+        let run = |url: &str| Process::run("nodepass", with_hosts_file(&folder, url));
+        let target = Target::at(SocketAddr::new(host.parse().unwrap(), free_port()));
+        let at = target.addr().port();
+
+        let user = free_addr();
+        let _single = run(&format!("client://{user}/many.test:{at}?mode=1"));
+        until("a user of the forwarder", GRACE, || exchange(user, b"hello"));
+
+        let (user, tunnel) = (free_addr(), SocketAddr::new(host.parse().unwrap(), free_port()));
+        let _server = run(&format!("server://k@{tunnel}/{user}?mode=1"));
+        let _client = run(&format!("client://k@many.test:{}/many.test:{at}?mode=2", tunnel.port()));
+        until("a user of the reverse tunnel", GRACE, || exchange(user, b"hello"));
+
+        let (user, tunnel) = (free_addr(), SocketAddr::new(host.parse().unwrap(), free_port()));
+        let _server = run(&format!("server://k@{tunnel}/many.test:{at}?mode=2"));
+        let _client = run(&format!("client://k@many.test:{}/{user}?mode=2", tunnel.port()));
+        until("a user of the forward tunnel", GRACE, || exchange(user, b"hello"));
+    }
+}
+
+#[test]
+fn an_address_of_a_name_that_never_answers_does_not_keep_a_user_from_the_next_one() {
+    if program("unshare").is_none() || !root() {
+        println!("skipped: needs root and unshare");
+        return;
+    }
+    let folder = Folder::new();
+    folder.write("resolv.conf", "");
+    folder.write("hosts", "127.0.0.1 many.test\n127.0.0.2 many.test\n");
+    let slow = super::targets::Full::new();
+    let target = Target::at(SocketAddr::new("127.0.0.2".parse().unwrap(), slow.addr.port()));
+    let user = free_addr();
+    let mut command = with_hosts_file(&folder, &format!("client://{user}/many.test:{}?mode=1", target.addr().port()));
+    command.env("NP_TCP_DIAL_TIMEOUT", "1s");
+    let _single = Process::run("nodepass", command);
+    until("a user of the forwarder", GRACE, || exchange(user, b"hello"));
 }
 
 #[test]

@@ -222,7 +222,7 @@ fn proxy_1_writes_ipv6_and_mixed_addresses() {
         for to in ["::1", "127.0.0.1"] {
             let target = Target::at(SocketAddr::new(to.parse().unwrap(), free_port()));
             let tunnel = builder.clone().egress("proxy=1").user_host("").target(target.addr()).start();
-            let caught = target.catch();
+            let caught = target.catch(false);
             // The tunnel's own look at the door may have come before.
             for from in ["::1", "127.0.0.1"] {
                 let user = connect(SocketAddr::new(from.parse().unwrap(), tunnel.user.port()));
@@ -231,7 +231,11 @@ fn proxy_1_writes_ipv6_and_mixed_addresses() {
                 let wanted = format!("PROXY {family} {from} {to} {port} {}\r\n", target.addr().port());
                 let seen = until("this user's header", GRACE, || {
                     let seen = first_line(&caught.next());
-                    if seen.contains(&format!(" {port} ")) { Ok(seen) } else { Err(seen) }
+                    if seen.contains(&format!(" {port} ")) {
+                        Ok(seen)
+                    } else {
+                        Err(seen)
+                    }
                 });
                 // An IPv4 user of an IPv6 target may be written as a mapped address: the header has one family.
                 let mapped = wanted.replace("TCP6 127.0.0.1 ::1", "TCP6 ::ffff:127.0.0.1 ::1");

@@ -1,6 +1,6 @@
 //! A running program and what it says.
 
-use super::GRACE;
+use super::{eventually, GRACE};
 use std::fmt;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -57,6 +57,12 @@ impl Process {
         follow(Box::new(out), &log, false);
         follow(Box::new(err), &log, true);
         Ok(Process { name: name.to_string(), pid: child.id(), child: Mutex::new(child), log })
+    }
+
+    /// Any program, with streams that the test has arranged: its log is not read.
+    pub fn unheard(name: &str, command: Command) -> Process {
+        let child = spawn(command).unwrap_or_else(|error| panic!("{name} does not start: {error}"));
+        Process { name: name.to_string(), pid: child.id(), child: Mutex::new(child), log: Arc::default() }
     }
 
     /// The process's number.
@@ -150,6 +156,31 @@ impl Process {
         std::fs::read_dir(format!("/proc/{}/fd", self.pid)).map_or(0, Iterator::count)
     }
 
+    /// How many sockets it holds. Unlike its descriptors these do not count spare pipes, of which a worker keeps some.
+    pub fn sockets(&self) -> usize {
+        let is_socket = |path: std::path::PathBuf| {
+            std::fs::read_link(path).is_ok_and(|link| link.to_string_lossy().starts_with("socket:"))
+        };
+        let entries = std::fs::read_dir(format!("/proc/{}/fd", self.pid)).into_iter().flatten().flatten();
+        entries.filter(|entry| is_socket(entry.path())).count()
+    }
+
+    /// What it holds at rest: waits until nobody is there and the pool has exactly so many connections.
+    pub fn at_rest(&self, pool: u64) -> Holdings {
+        self.checkpoint(|now| now.tcps == 0 && now.udps == 0 && now.pool == pool);
+        Holdings { sockets: self.sockets(), threads: self.threads() }
+    }
+
+    /// Waits until it is at rest and holds no more than that.
+    pub fn rests_again(&self, pool: u64, before: Holdings) {
+        let mut now = self.at_rest(pool);
+        let back = eventually(GRACE, || {
+            now = Holdings { sockets: self.sockets(), threads: self.threads() };
+            now.sockets <= before.sockets && now.threads <= before.threads
+        });
+        assert!(back, "{self:?} holds {now:?} at rest, before it was {before:?}");
+    }
+
     /// How many threads it has.
     pub fn threads(&self) -> usize {
         self.status("Threads:")
@@ -212,6 +243,13 @@ pub fn raise_limits(descriptors: usize) -> bool {
         println!("skipped: only {} descriptors are allowed, {descriptors} are needed", limit.rlim_cur);
     }
     enough
+}
+
+/// What a process holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Holdings {
+    pub sockets: usize,
+    pub threads: usize,
 }
 
 /// What a `CHECK_POINT` line says.

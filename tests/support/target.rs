@@ -75,14 +75,15 @@ impl Target {
         *self.shared.answerer.lock().unwrap() = Arc::new(answerer);
     }
 
-    /// From now on connections are handed to the test.
-    pub fn catch(&self) -> Caught {
+    /// From now on connections are handed to the test. With `skip_probes` those that say nothing and end at once are not:
+    /// somebody only wanted to know whether the target is there.
+    pub fn catch(&self, skip_probes: bool) -> Caught {
         let (sender, caught) = mpsc::channel();
         let sender = Mutex::new(sender);
         self.handle(move |stream| {
             let _ = sender.lock().unwrap().send(stream);
         });
-        Caught(caught)
+        Caught { connections: caught, skip_probes }
     }
 
     /// How many TCP connections it has accepted.
@@ -113,17 +114,30 @@ impl Drop for Target {
 }
 
 /// The target's ends of connections, in the order of their coming.
-pub struct Caught(Receiver<TcpStream>);
+pub struct Caught {
+    connections: Receiver<TcpStream>,
+    skip_probes: bool,
+}
 
 impl Caught {
     /// The next connection; panics if none comes.
     pub fn next(&self) -> TcpStream {
-        let stream = self.0.recv_timeout(GRACE).unwrap_or_else(|_| panic!("no connection within {GRACE:?}"));
+        let next = || self.connections.recv_timeout(GRACE).unwrap_or_else(|_| panic!("no connection within {GRACE:?}"));
+        let mut stream = next();
+        while self.skip_probes && is_probe(&stream) {
+            stream = next();
+        }
         stream.set_read_timeout(Some(GRACE)).expect("a timeout");
         stream.set_write_timeout(Some(GRACE)).expect("a timeout");
         stream.set_nodelay(true).expect("an option");
         stream
     }
+}
+
+/// Whether the other side has gone again already, without a word.
+fn is_probe(stream: &TcpStream) -> bool {
+    stream.set_read_timeout(Some(Duration::from_millis(100))).expect("a timeout");
+    matches!(stream.peek(&mut [0]), Ok(0))
 }
 
 /// Sends everything back, and the end too.

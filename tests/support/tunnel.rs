@@ -1,7 +1,7 @@
 //! A whole tunnel: processes, target, users.
 
 use super::{
-    connect, eventually, exchange, free_port, try_connect, udp_echo, until, Authority, Process, Target, GRACE,
+    connect, exchange, free_port, try_connect, udp_echo, until, Authority, Caught, Holdings, Process, Target, GRACE,
 };
 use std::fmt;
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
@@ -152,30 +152,37 @@ impl Tunnel {
         connect(self.user)
     }
 
+    /// From now on the target hands its connections over to the test: those of users, for a single-end forwarder also
+    /// dials its targets to see how they are.
+    pub fn catch(&self) -> Caught {
+        self.target.catch(self.flow == Flow::Single)
+    }
+
     /// Both ends of a relay: the user's, and the target's. From then on the target hands its connections over.
     pub fn pair(&self) -> (TcpStream, TcpStream) {
-        let caught = self.target.catch();
+        let caught = self.catch();
         let user = self.connect();
         (user, caught.next())
     }
 
-    /// The descriptors of each process once it is at rest: nobody is there and the pool is full. Only exact in a tunnel
-    /// whose pool cannot grow (`max` as small as `min`).
-    pub fn settled(&self) -> Vec<usize> {
-        let settled = self.processes().into_iter().map(|process| {
-            let full = if self.flow == Flow::Single { 0 } else { POOL };
-            process.checkpoint(|now| now.tcps == 0 && now.udps == 0 && now.pool >= full);
-            process.fds()
-        });
-        settled.collect()
+    /// What every process holds at rest, nobody there and the pool full. The server needs `max=8` (as [`POOL`]): only
+    /// then does the pool not grow.
+    pub fn at_rest(&self) -> Vec<Holdings> {
+        self.processes().iter().map(|process| process.at_rest(self.pool())).collect()
     }
 
-    /// Waits until every process is at rest again and holds no more descriptors than it did before.
-    pub fn settles(&self, before: &[usize]) {
-        for (process, before) in self.processes().into_iter().zip(before) {
-            process.checkpoint(|now| now.tcps == 0 && now.udps == 0);
-            let back = eventually(GRACE, || process.fds() <= *before);
-            assert!(back, "{process:?} holds {} descriptors, {before} before", process.fds());
+    /// Waits until every process is at rest again and holds no more than that.
+    pub fn rests_again(&self, before: &[Holdings]) {
+        for (process, before) in self.processes().iter().zip(before) {
+            process.rests_again(self.pool(), *before);
+        }
+    }
+
+    fn pool(&self) -> u64 {
+        if self.flow == Flow::Single {
+            0
+        } else {
+            POOL
         }
     }
 

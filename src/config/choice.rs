@@ -1,0 +1,166 @@
+//! What there is to choose from: roles, and the parameters that take one of a few values.
+
+use std::fmt;
+use std::path::PathBuf;
+
+/// What the process is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// Owns the tunnel port.
+    Server,
+    /// Forwards alone, or is the other half of a tunnel.
+    Client,
+    /// Runs servers and clients as children, and an API.
+    Master,
+}
+
+/// TLS of the pool (server), of the single-end listener (client), of the API (master).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Tls {
+    /// `tls=0`.
+    Off,
+    /// `tls=1`: a certificate made in memory.
+    SelfSigned,
+    /// `tls=2`: PEM files.
+    Files {
+        /// The certificate chain, leaf first.
+        crt: PathBuf,
+        /// The leaf's private key.
+        key: PathBuf,
+    },
+}
+
+/// Which of several targets gets a user (`lbs`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Balance {
+    /// `lbs=0`: one after the other.
+    RoundRobin,
+    /// `lbs=1`: the one that answers fastest.
+    Fastest,
+    /// `lbs=2`: the first; the others while it is down.
+    Primary,
+}
+
+/// Who listens for users (`mode`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// `mode=0`: decided by trying to listen.
+    Auto,
+    /// `mode=1`: this process.
+    One,
+    /// `mode=2`: at a server, the client; at a client, as the server says.
+    Two,
+}
+
+/// What pool connections are made of (`type`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// `type=0`.
+    Tcp,
+    /// `type=1`.
+    Quic,
+    /// `type=2`.
+    WebSocket,
+    /// `type=3`.
+    Http2,
+}
+
+/// What a user's connection may not open with (`block`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Block {
+    /// `1`: SOCKS4 and SOCKS5.
+    pub socks: bool,
+    /// `2`: HTTP.
+    pub http: bool,
+    /// `3`: TLS.
+    pub tls: bool,
+}
+
+impl Role {
+    pub(super) const ALL: [Role; 3] = [Role::Server, Role::Client, Role::Master];
+
+    /// The word in the URL.
+    pub fn name(self) -> &'static str {
+        match self {
+            Role::Server => "server",
+            Role::Client => "client",
+            Role::Master => "master",
+        }
+    }
+
+    pub(super) fn from_name(name: &str) -> Option<Role> {
+        Role::ALL.into_iter().find(|role| role.name() == name)
+    }
+
+    /// What the URL's host and port are to this role.
+    pub(super) fn address(self) -> &'static str {
+        match self {
+            Role::Master => "API address",
+            Role::Server | Role::Client => "tunnel address",
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl Tls {
+    /// The digit in the URL and on the wire.
+    pub fn code(&self) -> u8 {
+        match self {
+            Tls::Off => 0,
+            Tls::SelfSigned => 1,
+            Tls::Files { .. } => 2,
+        }
+    }
+}
+
+impl Balance {
+    /// In the order of their digits.
+    pub(super) const ALL: [Balance; 3] = [Balance::RoundRobin, Balance::Fastest, Balance::Primary];
+
+    /// The digit in the URL.
+    pub fn code(self) -> u8 {
+        self as u8
+    }
+}
+
+impl Mode {
+    /// In the order of their digits.
+    pub(super) const ALL: [Mode; 3] = [Mode::Auto, Mode::One, Mode::Two];
+
+    /// The digit in the URL.
+    pub fn code(self) -> u8 {
+        self as u8
+    }
+}
+
+impl Transport {
+    /// In the order of their digits.
+    pub(super) const ALL: [Transport; 4] = [Transport::Tcp, Transport::Quic, Transport::WebSocket, Transport::Http2];
+
+    /// The digit in the URL and on the wire.
+    pub fn code(self) -> u8 {
+        self as u8
+    }
+
+    /// What people call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Transport::Tcp => "TCP",
+            Transport::Quic => "QUIC",
+            Transport::WebSocket => "WebSocket",
+            Transport::Http2 => "HTTP/2",
+        }
+    }
+}
+
+impl Block {
+    /// Whether there is anything to look for.
+    pub fn any(&self) -> bool {
+        self.socks || self.http || self.tls
+    }
+}
