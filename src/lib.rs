@@ -58,6 +58,7 @@ pub mod run {
     pub mod task;
     mod tunnel;
     pub mod turn;
+    mod users;
     mod visitor;
     mod worker;
 }

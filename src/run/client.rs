@@ -127,8 +127,8 @@ impl Hub {
         client.said.clear();
         self.begin_tunnel(number, terms, server, Some((pace, call)), now);
         match self.tunnel.as_ref().map(|tunnel| tunnel.side) {
-            Some(Side::Ingress) => self.open_entrance(&config.targets[0], now),
-            _ => self.close_entrance(),
+            Some(Side::Ingress) => self.users.open(&config.targets[0], &self.registry, now),
+            _ => self.users.close(),
         }
         Ok(())
     }

@@ -6,9 +6,8 @@
 //!  users --Entrance--> (Lobby) -----------------> Job::Forward      single-end
 //! ```
 //!
-//! One hub runs on the first worker's thread. The parts of its work are in files of their own: the tunnel that both roles
-//! have in common ([`super::tunnel`]), what only a server ([`super::server`]) or a client ([`super::client`]) does, and the
-//! way to targets ([`super::plan`]).
+//! One hub runs on the first worker's thread. The parts of its work are in files of their own: `users` (who comes in),
+//! `tunnel` (what both roles have in common), `server` and `client` (what only one of them does), `plan` (ways to targets).
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -19,15 +18,14 @@ use mio::Registry;
 use signal_hook::consts::SIGHUP;
 
 use super::client::Client;
-use super::door::{Entrance, Lobby, Place, Sessions, Verdicted};
-use super::handoff::{Flow, Home, Inbox, Job, Notice, Post, Proto, User};
+use super::handoff::{Home, Inbox, Job, Notice, Post, User};
 use super::plan::Ways;
 use super::server::Server;
 use super::task::Shared;
 use super::tunnel::{Side, Tunnel, Waiting};
-use crate::config::{Endpoint, Role};
+use super::users::Users;
+use crate::config::Role;
 use crate::logic::pool::Pool;
-use crate::logic::slab::Key;
 use crate::net::certs::{Audience, Certs};
 
 /// The hub of one instance.
@@ -40,13 +38,8 @@ pub struct Hub {
     pub(super) tunnels: u32,
     pub(super) pool: Pool<Home, Waiting>,
     pub(super) ways: Ways,
-    pub(super) live: Live,
+    pub(super) users: Users,
     inbox: Inbox<Notice>,
-    entrance: Opening,
-    lobby: Lobby,
-    looked: Vec<Key>,
-    sessions: Sessions,
-    packet: Vec<u8>,
     busy: Vec<usize>,
     forwarded: u64,
     stopping: Option<Instant>,
@@ -60,53 +53,6 @@ pub(super) enum Part {
     Client(Client),
     /// A client that forwards by itself; its certificate, if it ends TLS.
     Single { certs: Option<Certs>, report: Instant, reload: Instant },
-}
-
-/// The entrance, or when to try again to open it.
-enum Opening {
-    /// Users do not come in here.
-    Unwanted,
-    /// It could not be opened; why was said.
-    Closed { at: Endpoint, again: Instant, said: String },
-    /// Users may come.
-    Open(Entrance),
-}
-
-/// Users who count against `slot`.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Live {
-    /// TCP connections.
-    pub tcp: usize,
-    /// UDP sessions.
-    pub udp: usize,
-    /// The limit was reached, and that was said.
-    full: bool,
-}
-
-impl Live {
-    /// Takes a slot, if one is free.
-    pub fn enter(&mut self, proto: Proto, slot: Option<usize>) -> bool {
-        if slot.is_some_and(|slot| self.tcp + self.udp >= slot) {
-            return false;
-        }
-        *self.count(proto) += 1;
-        self.full = false;
-        true
-    }
-
-    /// Gives a slot back.
-    pub fn leave(&mut self, proto: Proto) {
-        let count = self.count(proto);
-        debug_assert!(*count > 0, "a slot was given back twice");
-        *count = count.saturating_sub(1);
-    }
-
-    fn count(&mut self, proto: Proto) -> &mut usize {
-        match proto {
-            Proto::Tcp => &mut self.tcp,
-            Proto::Udp(_) => &mut self.udp,
-        }
-    }
 }
 
 impl Hub {
@@ -123,8 +69,9 @@ impl Hub {
         let config = &shared.config;
         let pool = Pool::new(workers.len(), config.max, config.limits.pool_get);
         let ways = Ways::new(config, post, now);
-        let (busy, packet) = (vec![0; workers.len()], vec![0; config.limits.udp_buffer + 1]);
-        let lobby = Lobby::new(shared.blocked(), LOBBY);
+        let ends_tls = matches!(&part, Part::Single { certs: Some(_), .. });
+        let users = Users::new(shared.clone(), ends_tls);
+        let busy = vec![0; workers.len()];
         Hub {
             workers,
             registry,
@@ -133,13 +80,8 @@ impl Hub {
             tunnels: 0,
             pool,
             ways,
-            live: Live::default(),
+            users,
             inbox,
-            entrance: Opening::Unwanted,
-            lobby,
-            looked: Vec::new(),
-            sessions: Sessions::default(),
-            packet,
             busy,
             forwarded: 0,
             stopping: None,
@@ -149,16 +91,9 @@ impl Hub {
 
     /// An edge of one of the hub's own sockets.
     pub fn note(&mut self, event: &Event) {
-        let token = event.token().0;
-        if token >= LOBBY {
-            let key = self.lobby.note(token - LOBBY, event);
-            self.looked.extend(key);
-        } else if token >= ENTRANCE {
-            if let Opening::Open(entrance) = &mut self.entrance {
-                entrance.note(token - ENTRANCE);
-            }
-        } else if let Part::Server(server) = &mut self.part {
-            server.note();
+        match &mut self.part {
+            Part::Server(server) if event.token().0 == GATE => server.note(),
+            _ => self.users.note(event),
         }
     }
 
@@ -171,12 +106,15 @@ impl Hub {
         }
         if self.stopping.is_none() {
             self.visit(now);
-            self.look(now);
-            self.admit(now);
+            self.users.admit(&self.registry, now);
+            while let Some(user) = self.users.next() {
+                self.welcome(user, now);
+            }
+            self.users.deliver(&self.workers);
         }
         self.tick(now);
         self.settle(now);
-        let done = self.stopping.is_some_and(|until| now >= until || self.live.tcp + self.live.udp == 0);
+        let done = self.stopping.is_some_and(|until| now >= until || self.users.live() == 0);
         if done {
             log::info!("{} stopped", self.shared.name());
         }
@@ -191,24 +129,18 @@ impl Hub {
     /// Whether more waits at a door.
     pub fn is_busy(&self) -> bool {
         self.stopping.is_none()
-            && (matches!(&self.entrance, Opening::Open(entrance) if entrance.is_ready())
-                || matches!(&self.part, Part::Server(server) if server.is_ready()))
+            && (self.users.is_busy() || matches!(&self.part, Part::Server(server) if server.is_ready()))
     }
 
     /// When the clock has something to say.
     pub fn deadline(&self) -> Option<Instant> {
-        let entrance = match &self.entrance {
-            Opening::Open(entrance) => entrance.deadline(),
-            Opening::Closed { again, .. } => Some(*again),
-            Opening::Unwanted => None,
-        };
         let part = match &self.part {
             Part::Server(server) => server.deadline(),
             Part::Client(client) => client.deadline(),
             Part::Single { report, reload, certs } => Some(certs.as_ref().map_or(*report, |_| *report.min(reload))),
         };
         let tunnel = self.tunnel.as_ref().and_then(Tunnel::deadline);
-        let rest = [entrance, part, tunnel, self.pool.deadline(), self.ways.deadline(), self.lobby.deadline()];
+        let rest = [self.users.deadline(), part, tunnel, self.pool.deadline(), self.ways.deadline()];
         rest.into_iter().chain([self.stopping]).flatten().min()
     }
 
@@ -233,7 +165,7 @@ impl Hub {
             }
             Notice::Returned(home, user) => {
                 self.pool.done(home.worker);
-                let user = self.unsettle(user);
+                let user = self.users.unsettle(user);
                 self.pool.take(Waiting::User(user), now);
             }
             Notice::Started(number, home) => self.ways.started(number, home),
@@ -241,7 +173,7 @@ impl Hub {
                 if let Some(worker) = self.ways.unstarted(number) {
                     self.busy[worker] -= 1;
                 }
-                self.leave(proto);
+                self.users.leave(proto);
             }
             Notice::Done(home, tunnel, proto) => {
                 if self.is_current(tunnel) {
@@ -250,7 +182,7 @@ impl Hub {
                 if matches!(self.part, Part::Single { .. }) {
                     self.busy[home.worker] = self.busy[home.worker].saturating_sub(1);
                 }
-                self.leave(proto);
+                self.users.leave(proto);
             }
             Notice::Reached(target, took) => self.ways.reached(target, took, now),
             Notice::Missed(target) => self.ways.missed(target, now),
@@ -264,154 +196,6 @@ impl Hub {
             Notice::Signal(signal) => return self.signalled(signal, now),
         }
         None
-    }
-
-    /// Opens the entrance where users come in, unless it is open already.
-    pub(super) fn open_entrance(&mut self, at: &Endpoint, now: Instant) {
-        if matches!(self.entrance, Opening::Unwanted) {
-            self.entrance = Opening::Closed { at: at.clone(), again: now, said: String::new() };
-            self.tick_entrance(now);
-        }
-    }
-
-    /// Takes an entrance that was opened elsewhere.
-    pub(super) fn take_entrance(&mut self, entrance: Entrance) {
-        self.entrance = Opening::Open(entrance);
-    }
-
-    /// Users do not come in here any more.
-    pub(super) fn close_entrance(&mut self) {
-        self.entrance = Opening::Unwanted;
-    }
-
-    fn tick_entrance(&mut self, now: Instant) {
-        let Opening::Closed { at, again, said } = &mut self.entrance else { return };
-        if now < *again {
-            return;
-        }
-        let config = &self.shared.config;
-        match Entrance::open(at, config.tcp, config.udp, &self.registry, ENTRANCE) {
-            Ok(entrance) => self.entrance = Opening::Open(entrance),
-            Err(why) => {
-                if *said != why {
-                    log::error!("{why}; trying again every {:?}", config.limits.cooldown);
-                }
-                (*again, *said) = (now + config.limits.cooldown, why);
-            }
-        }
-    }
-
-    /// Users at the entrance, a bounded number.
-    fn admit(&mut self, now: Instant) {
-        // A closed one keeps its place: it is opened when its time comes.
-        if !matches!(self.entrance, Opening::Open(_)) {
-            return;
-        }
-        // The entrance is borrowed from here on; what it brings is handed over to the rest of the hub.
-        let Opening::Open(mut entrance) = std::mem::replace(&mut self.entrance, Opening::Unwanted) else {
-            return;
-        };
-        for door in &mut entrance.tcp {
-            for _ in 0..MOST_AT_A_TIME {
-                let Some((socket, from)) = door.accept(now) else { break };
-                self.admit_tcp(socket, from, now);
-            }
-        }
-        for (door, ready) in &mut entrance.udp {
-            for _ in 0..if *ready { MOST_AT_A_TIME } else { 0 } {
-                match door.receive(&mut self.packet) {
-                    Ok(arrived) if arrived.len > self.shared.config.limits.udp_buffer => {
-                        log::warn!(
-                            "Datagram of {} bytes from {} dropped: NP_UDP_DATA_BUF_SIZE",
-                            arrived.len,
-                            arrived.from
-                        );
-                    }
-                    Ok(arrived) => {
-                        let flow = Flow { user: arrived.from, asked: arrived.to };
-                        self.admit_udp(door, flow, arrived.len, now);
-                    }
-                    Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
-                        *ready = false;
-                        break;
-                    }
-                    // An earlier answer could not be delivered; that is between the kernel and that user.
-                    Err(_) => {}
-                }
-            }
-        }
-        self.restore(Some(entrance));
-    }
-
-    fn restore(&mut self, entrance: Option<Entrance>) {
-        if let (Some(entrance), Opening::Unwanted) = (entrance, &self.entrance) {
-            self.entrance = Opening::Open(entrance);
-        }
-    }
-
-    fn admit_tcp(&mut self, socket: mio::net::TcpStream, from: std::net::SocketAddr, now: Instant) {
-        if !self.enter(Proto::Tcp, from) {
-            return;
-        }
-        let ends_tls = matches!(&self.part, Part::Single { certs: Some(_), .. });
-        if !self.lobby.is_open() || ends_tls {
-            return self.welcome(User::Tcp(socket, from), now);
-        }
-        match self.lobby.enter(socket, from, &self.registry, now) {
-            Ok(Some(verdict)) => self.judged(verdict, now),
-            Ok(None) => {}
-            Err(_) => self.live.leave(Proto::Tcp),
-        }
-    }
-
-    fn admit_udp(&mut self, door: &Arc<crate::net::udp::Door>, flow: Flow, len: usize, now: Instant) {
-        let packet = self.packet[..len].to_vec();
-        match self.sessions.get(&flow) {
-            Some(Place::At(home)) => self.workers[home.worker].send(Job::Datagram(home.key, packet)),
-            Some(Place::Waiting(packets)) => Place::keep(packets, packet),
-            None => {
-                if self.enter(Proto::Udp(flow), flow.user) {
-                    self.sessions.begin(flow, packet);
-                    self.welcome(User::Udp(door.clone(), flow, Vec::new()), now);
-                }
-            }
-        }
-    }
-
-    /// Whether there is a slot for one more.
-    fn enter(&mut self, proto: Proto, from: std::net::SocketAddr) -> bool {
-        let slot = self.shared.config.slot;
-        let entered = self.live.enter(proto, slot);
-        if !entered && !std::mem::replace(&mut self.live.full, true) {
-            log::warn!("{from} refused: all {} slots are taken (slot)", slot.unwrap_or_default());
-        }
-        entered
-    }
-
-    /// Looks at guests in the lobby whose words came or whose time is over.
-    fn look(&mut self, now: Instant) {
-        let mut keys = std::mem::take(&mut self.looked);
-        if self.lobby.deadline().is_some_and(|due| now >= due) {
-            keys.extend(self.lobby.due(now));
-        }
-        for key in keys.drain(..) {
-            if let Some(verdict) = self.lobby.look(key, &self.registry, now) {
-                self.judged(verdict, now);
-            }
-        }
-        self.looked = keys;
-    }
-
-    fn judged(&mut self, verdict: Verdicted, now: Instant) {
-        match verdict {
-            Verdicted::Pass(socket, from) => self.welcome(User::Tcp(socket, from), now),
-            Verdicted::Out(from, why) => {
-                if let Some(what) = why {
-                    log::warn!("{what} from {from} refused by block");
-                }
-                self.live.leave(Proto::Tcp);
-            }
-        }
     }
 
     /// A user who may go on: to the pool, or straight to a target.
@@ -444,11 +228,11 @@ impl Hub {
     }
 
     fn join(&mut self, id: crate::logic::wire::Id, home: Home, user: User) {
-        let Some(tunnel) = &mut self.tunnel else { return self.leave(user.proto()) };
+        let Some(tunnel) = &mut self.tunnel else { return self.users.leave(user.proto()) };
         let udp = matches!(user, User::Udp(..));
         tunnel.launch(udp, user.address(), id);
         let framed = tunnel.framed();
-        let user = self.settle_session(user, home);
+        let user = self.users.settle(user, home);
         self.workers[home.worker].send(Job::Join(home.key, user, framed));
     }
 
@@ -469,9 +253,8 @@ impl Hub {
                 self.workers[worker].send(Job::Forward(self.forwarded, user, plan, tls));
             }
             Way::Settle(flow, home) => {
-                for packet in self.sessions.settle(&flow, home) {
-                    self.workers[home.worker].send(Job::Datagram(home.key, packet));
-                }
+                self.users.settle_flow(&flow, home);
+                self.users.deliver(&self.workers);
             }
             Way::Probe(target, address) => self.workers[0].send(Job::Probe(target, address)),
             Way::NoneFor(home, proto, why) => {
@@ -480,38 +263,9 @@ impl Hub {
                     self.pool.done(home.worker);
                     self.workers[home.worker].send(Job::Close(home.key));
                 }
-                self.leave(proto);
+                self.users.leave(proto);
             }
         }
-    }
-
-    /// A session's task is known: the datagrams that waited go with the user.
-    fn settle_session(&mut self, user: User, home: Home) -> User {
-        match user {
-            User::Udp(door, flow, _) => {
-                let packets = self.sessions.settle(&flow, home);
-                User::Udp(door, flow, packets)
-            }
-            user => user,
-        }
-    }
-
-    fn unsettle(&mut self, user: User) -> User {
-        match user {
-            User::Udp(door, flow, packets) => {
-                self.sessions.unsettle(&flow, packets);
-                User::Udp(door, flow, Vec::new())
-            }
-            user => user,
-        }
-    }
-
-    /// A slot is free again.
-    pub(super) fn leave(&mut self, proto: Proto) {
-        if let Proto::Udp(flow) = proto {
-            self.sessions.end(&flow);
-        }
-        self.live.leave(proto);
     }
 
     fn tick(&mut self, now: Instant) {
@@ -519,7 +273,7 @@ impl Hub {
             self.dismiss(late);
         }
         if self.stopping.is_none() {
-            self.tick_entrance(now);
+            self.users.tick(&self.registry, now);
             self.tick_part(now);
         }
         self.tick_tunnel(now);
@@ -551,13 +305,12 @@ impl Hub {
             (_, Some(Tunnel { side: Side::Ingress, .. })) if self.shared.config.role == Role::Server => 1,
             _ => 2,
         };
+        let (tcps, udps) = self.users.counts();
         let [tcp_rx, tcp_tx, udp_rx, udp_tx] = self.shared.meters.read();
         crate::event!(
-            "CHECK_POINT|MODE={mode}|PING={}ms|POOL={}|TCPS={}|UDPS={}|TCPRX={tcp_rx}|TCPTX={tcp_tx}|UDPRX={udp_rx}|UDPTX={udp_tx}",
+            "CHECK_POINT|MODE={mode}|PING={}ms|POOL={}|TCPS={tcps}|UDPS={udps}|TCPRX={tcp_rx}|TCPTX={tcp_tx}|UDPRX={udp_rx}|UDPTX={udp_tx}",
             ping.as_millis(),
             self.pool.idle(),
-            self.live.tcp,
-            self.live.udp,
         );
     }
 
@@ -575,13 +328,9 @@ impl Hub {
             return Some(ExitCode::FAILURE);
         }
         let limits = &self.shared.config.limits;
-        let live = self.live.tcp + self.live.udp;
-        log::info!("Stopping: {live} connections have {:?} to finish", limits.shutdown);
+        log::info!("Stopping: {} connections have {:?} to finish", self.users.live(), limits.shutdown);
         self.stopping = Some(now + limits.shutdown);
-        self.close_entrance();
-        for _ in 0..self.lobby.clear() {
-            self.live.leave(Proto::Tcp);
-        }
+        self.users.close();
         if let Part::Server(server) = &mut self.part {
             server.close();
         }
@@ -619,9 +368,7 @@ pub(super) fn certs(tls: &crate::config::Tls, audience: Audience) -> Result<Opti
     Certs::new(origin, audience).map(Some)
 }
 
-/// Tokens of the hub's sockets: the tunnel's door, then the entrance's, then the lobby's guests.
+/// The token of the tunnel's door. Tokens from here on are the hub's, smaller ones the worker's.
 pub(super) const GATE: usize = 1 << 28;
+/// Where the tokens of the users' doors begin.
 pub(super) const ENTRANCE: usize = GATE + 1;
-const LOBBY: usize = GATE + 1024;
-/// Most connections and datagrams taken from one door in one turn.
-const MOST_AT_A_TIME: usize = 256;

@@ -269,7 +269,7 @@ impl Hub {
             () if !egress => "users come in here, the peer must not send any",
             () if !carried => "this protocol is switched off (notcp, noudp)",
             () if nameless => "the peer did not say who it is, as proxy=1 needs",
-            () if !self.live.enter(launch.proto, config.slot) => "all slots are taken (slot)",
+            () if !self.users.enter(launch.proto) => "all slots are taken (slot)",
             () => return true,
         };
         log::warn!("{user} refused: {why}");
@@ -288,7 +288,7 @@ impl Hub {
                     Some(_) => "no pool connection came",
                 };
                 log::warn!("{} closed after {:?}: {why}", user.address(), self.shared.config.limits.pool_get);
-                self.leave(user.proto());
+                self.users.leave(user.proto());
             }
             Waiting::Launch(launch) => log::debug!("A user of the peer's waits for a connection in vain: {launch:?}"),
         }

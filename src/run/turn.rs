@@ -19,7 +19,7 @@ use super::hub::{certs, Hub, Part, ENTRANCE, GATE};
 use super::server::Server;
 use super::task::{Meters, Shared};
 use super::worker::Worker;
-use crate::config::{Config, Mode, Role};
+use crate::config::{Config, Mode, Role, Transport};
 use crate::logic::handshake::Flow;
 use crate::logic::timers::Bucket;
 use crate::net::certs::Audience;
@@ -27,6 +27,10 @@ use crate::net::sys;
 
 /// Runs a server or a client until it is told to stop. The error is for the user: one line.
 pub fn start(config: Config) -> Result<ExitCode, String> {
+    if config.transport != Transport::Tcp {
+        let (code, name) = (config.transport.code(), config.transport.name());
+        return Err(format!("type={code} ({name}) is not part of this build: expected type=0 (TCP)"));
+    }
     sys::raise_descriptor_limit();
     let epoch = Instant::now();
     let bucket = || config.rate.map(|rate| Bucket::new(rate, epoch));
@@ -46,10 +50,11 @@ pub fn start(config: Config) -> Result<ExitCode, String> {
 
     let registry = threads[0].0.registry().try_clone().map_err(failed)?;
     let (part, entrance) = part(&shared.config, &registry, epoch)?;
+    log::info!("{} started: {}", shared.name(), shared.config.effective_url());
     let mut hub = Hub::new(shared.clone(), posts, registry, inbox, post.clone(), part, epoch);
     match entrance {
-        Way::Open(entrance) => hub.take_entrance(entrance),
-        Way::Wanted(at) => hub.open_entrance(&at, epoch),
+        Way::Open(entrance) => hub.users.take(entrance),
+        Way::Wanted(at) => hub.users.open(&at, &hub.registry, epoch),
         Way::None => {}
     }
     listen_for_signals(post.clone()).map_err(failed)?;

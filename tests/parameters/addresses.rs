@@ -104,7 +104,7 @@ fn dial_knows_ipv6() {
         let target = Target::at(SocketAddr::new("::1".parse().unwrap(), free_port()));
         let tunnel = builder.egress("dial=::1").target(target.addr()).start();
         tunnel.up();
-        let caught = target.catch(tunnel.flow == Flow::Single);
+        let caught = target.catch_users();
         let _user = tunnel.connect();
         assert_eq!(caught.next().peer_addr().unwrap().ip(), "::1".parse::<IpAddr>().unwrap());
         tunnel.udp_echo(b"hello");

@@ -151,13 +151,15 @@ fn lbs_2_stays_with_the_primary_moves_to_a_backup_and_comes_back() {
 
 #[test]
 fn lbs_2_does_not_try_the_primary_before_its_interval_is_over() {
-    let mut targets = numbered(2);
-    let tunnel = Tunnel::single().egress("lbs=2").target(list(&targets)).env("NP_FALLBACK_INTERVAL", "1h").start();
-    let addr = targets[0].take().unwrap().addr();
-    assert_eq!(tcp_number(&tunnel), 1);
-    targets[0] = Some(numbered_at(addr, 0));
-    std::thread::sleep(Duration::from_millis(1500));
-    (0..10).for_each(|_| assert_eq!(tcp_number(&tunnel), 1));
+    each_flow(|builder| {
+        let mut targets = numbered(2);
+        let tunnel = builder.egress("lbs=2").target(list(&targets)).env("NP_FALLBACK_INTERVAL", "1h").start();
+        let addr = targets[0].take().unwrap().addr();
+        assert_eq!(tcp_number(&tunnel), 1);
+        targets[0] = Some(numbered_at(addr, 0));
+        std::thread::sleep(Duration::from_millis(1500));
+        (0..10).for_each(|_| assert_eq!(tcp_number(&tunnel), 1, "{:?}", tunnel.flow));
+    });
 }
 
 #[test]
@@ -222,7 +224,7 @@ fn proxy_1_writes_ipv6_and_mixed_addresses() {
         for to in ["::1", "127.0.0.1"] {
             let target = Target::at(SocketAddr::new(to.parse().unwrap(), free_port()));
             let tunnel = builder.clone().egress("proxy=1").user_host("").target(target.addr()).start();
-            let caught = target.catch(false);
+            let caught = target.catch();
             // The tunnel's own look at the door may have come before.
             for from in ["::1", "127.0.0.1"] {
                 let user = connect(SocketAddr::new(from.parse().unwrap(), tunnel.user.port()));

@@ -1,7 +1,7 @@
 //! Something to dial: TCP and UDP on one port, doing what the test says.
 
 use super::{free_port, GRACE};
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver};
@@ -75,15 +75,20 @@ impl Target {
         *self.shared.answerer.lock().unwrap() = Arc::new(answerer);
     }
 
-    /// From now on connections are handed to the test. With `skip_probes` those that say nothing and end at once are not:
-    /// somebody only wanted to know whether the target is there.
-    pub fn catch(&self, skip_probes: bool) -> Caught {
-        let (sender, caught) = mpsc::channel();
+    /// From now on connections are handed to the test.
+    pub fn catch(&self) -> Caught {
+        let (sender, connections) = mpsc::channel();
         let sender = Mutex::new(sender);
         self.handle(move |stream| {
             let _ = sender.lock().unwrap().send(stream);
         });
-        Caught { connections: caught, skip_probes }
+        Caught { connections, skip_probes: false }
+    }
+
+    /// As [`Target::catch`], but connections that say nothing and end at once are left out: a single-end forwarder
+    /// dials its targets now and then to know how they are.
+    pub fn catch_users(&self) -> Caught {
+        Caught { skip_probes: true, ..self.catch() }
     }
 
     /// How many TCP connections it has accepted.
@@ -137,7 +142,10 @@ impl Caught {
 /// Whether the other side has gone again already, without a word.
 fn is_probe(stream: &TcpStream) -> bool {
     stream.set_read_timeout(Some(Duration::from_millis(100))).expect("a timeout");
-    matches!(stream.peek(&mut [0]), Ok(0))
+    match stream.peek(&mut [0]) {
+        Ok(len) => len == 0,
+        Err(error) => !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut),
+    }
 }
 
 /// Sends everything back, and the end too.

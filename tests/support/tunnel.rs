@@ -1,7 +1,8 @@
 //! A whole tunnel: processes, target, users.
 
 use super::{
-    connect, exchange, free_port, try_connect, udp_echo, until, Authority, Caught, Holdings, Process, Target, GRACE,
+    connect, eventually, exchange, free_port, try_connect, udp_echo, until, Authority, Caught, Holdings, Process,
+    Target, GRACE,
 };
 use std::fmt;
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
@@ -152,10 +153,13 @@ impl Tunnel {
         connect(self.user)
     }
 
-    /// From now on the target hands its connections over to the test: those of users, for a single-end forwarder also
-    /// dials its targets to see how they are.
+    /// From now on the target hands its connections over to the test, those of users alone.
     pub fn catch(&self) -> Caught {
-        self.target.catch(self.flow == Flow::Single)
+        if self.flow == Flow::Single {
+            self.target.catch_users()
+        } else {
+            self.target.catch()
+        }
     }
 
     /// Both ends of a relay: the user's, and the target's. From then on the target hands its connections over.
@@ -375,6 +379,9 @@ impl Builder {
         }
         if !off("notcp") {
             until("a user at the door", GRACE, || try_connect(tunnel.user));
+            // The visit must not reach the target when the test has begun.
+            let visited = self.target.is_some() || terminates || eventually(GRACE, || tunnel.target.accepted() > 0);
+            assert!(visited, "the first user has not reached the target");
         }
     }
 }

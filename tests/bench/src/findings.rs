@@ -54,9 +54,9 @@ impl Found {
         median(self.crowd.iter().map(pick))
     }
 
-    /// Median of the median latency one user at a time, in microseconds.
-    pub fn alone(&self) -> Option<f64> {
-        median(self.alone.iter().map(|visits| visits.p50))
+    /// Median latency of one user at a time, in microseconds, as `pick` takes it from a round.
+    pub fn alone(&self, pick: impl Fn(&Visits) -> f64) -> Option<f64> {
+        median(self.alone.iter().map(pick))
     }
 
     /// Median speed in 10^9 bytes a second, of one column of the bulk table.

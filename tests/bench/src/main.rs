@@ -260,8 +260,8 @@ impl Bench<'_> {
             let words = format!(
                 "{:.0}/s, p99 {:.0} us, alone {:.0} us, {} errors",
                 many.rate,
-                many.p99,
-                one.p50,
+                many.end.p99,
+                one.end.p50,
                 many.errors + one.errors
             );
             found.crowd.push((many, cost));

@@ -326,7 +326,7 @@ fn known(program: &Option<PathBuf>) -> io::Result<&PathBuf> {
 }
 
 /// What the web server answers, with a head of about 150 bytes before it.
-pub const ANSWER: &str = "hello from the target\\n";
+pub const ANSWER: &str = "hello from the target";
 /// The tunnel key in every configuration.
 const KEY: &str = "benchkey";
 /// Descriptors nginx may use: two per user.

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use crate::findings::{median, Findings, Found};
 use crate::held::Held;
 use crate::programs::Way;
+use crate::visits::Visits;
 
 /// The whole report.
 pub fn render(title: &str, facts: &[(&'static str, String)], findings: &Findings) -> String {
@@ -34,15 +35,13 @@ pub fn render(title: &str, facts: &[(&'static str, String)], findings: &Findings
 
 fn users(findings: &Findings) -> String {
     let mut text = heading(
-        "New users",
-        "| way | users/s, 32 at once | of direct | of rathole | p50 ms | p99 ms | max ms | CPU µs/user | one at a time, µs | x direct | errors |",
+        "New users, 32 at once",
+        "| way | users/s | of direct | of rathole | answer p50 ms | p99 | end p50 ms | p99 | max | CPU µs/user | errors |",
     );
     let rate = |way| findings.of(way)?.crowd(|(visits, _)| visits.rate);
-    let alone = |way| findings.of(way)?.alone();
     for found in &findings.ways {
         let way = found.way;
-        let milli =
-            |pick: fn(&crate::visits::Visits) -> f64| number(found.crowd(|(visits, _)| pick(visits) / 1000.0), 2);
+        let milli = |pick: fn(&Visits) -> f64| number(found.crowd(|(visits, _)| pick(visits) / 1000.0), 2);
         row(
             &mut text,
             &[
@@ -50,15 +49,32 @@ fn users(findings: &Findings) -> String {
                 number(rate(way), 0),
                 number(ratio(rate(way), rate(Way::Direct)), 2),
                 number(ratio(rate(way), rate(Way::Rathole)), 2),
-                milli(|visits| visits.p50),
-                milli(|visits| visits.p99),
-                milli(|visits| visits.max),
+                milli(|visits| visits.answer.p50),
+                milli(|visits| visits.answer.p99),
+                milli(|visits| visits.end.p50),
+                milli(|visits| visits.end.p99),
+                milli(|visits| visits.end.max),
                 number(found.crowd(|(_, cost)| *cost), 0),
-                number(alone(way), 0),
-                number(ratio(alone(way), alone(Way::Direct)), 2),
                 found.errors().to_string(),
             ],
         );
+    }
+    text + &lone_users(findings)
+}
+
+fn lone_users(findings: &Findings) -> String {
+    let mut text = heading(
+        "New users, one at a time (medians)",
+        "| way | to the answer, µs | x direct | to the end of stream, µs | x direct |",
+    );
+    for found in &findings.ways {
+        let mut cells = vec![found.way.name().to_owned()];
+        for pick in LONE {
+            let time = |way| findings.of(way)?.alone(pick);
+            cells.push(number(time(found.way), 0));
+            cells.push(number(ratio(time(found.way), time(Way::Direct)), 2));
+        }
+        row(&mut text, &cells);
     }
     text
 }
@@ -205,10 +221,15 @@ fn user_targets(findings: &Findings, list: &mut Targets) {
         ratio(rate(Way::Tunnel), rate(Way::Rathole)),
         1.09,
     );
-    let p99 = tunnel.and_then(|found| found.crowd(|(visits, _)| visits.p99 / 1000.0));
-    list.under("new users, plain tunnel, p99 ms", p99, 6.0, 2);
-    let alone = |way| findings.of(way)?.alone();
-    list.under("one at a time, plain tunnel, latency x direct", ratio(alone(Way::Tunnel), alone(Way::Direct)), 3.0, 2);
+    for (what, pick) in ["answer", "end of stream"].into_iter().zip([P99_ANSWER, P99_END]) {
+        let p99 = tunnel.and_then(|found| found.crowd(|(visits, _)| pick(visits) / 1000.0));
+        list.under(&format!("new users, plain tunnel, p99 ms to the {what}"), p99, 6.0, 2);
+    }
+    for (what, pick) in ["answer", "end of stream"].into_iter().zip(LONE) {
+        let time = |way| findings.of(way)?.alone(pick);
+        let times = ratio(time(Way::Tunnel), time(Way::Direct));
+        list.under(&format!("one at a time, plain tunnel, time to the {what} x direct"), times, 3.0, 2);
+    }
 }
 
 /// Rows of the table of targets.
@@ -265,3 +286,10 @@ fn ratio(value: Option<f64>, base: Option<f64>) -> Option<f64> {
 fn number(value: Option<f64>, digits: usize) -> String {
     value.map_or("-".into(), |value| format!("{value:.digits$}"))
 }
+
+/// A figure of a run of visits.
+type Pick = fn(&Visits) -> f64;
+/// The two times of one user at a time: to the answer, to the end of stream.
+const LONE: [Pick; 2] = [|visits| visits.answer.p50, |visits| visits.end.p50];
+const P99_ANSWER: Pick = |visits| visits.answer.p99;
+const P99_END: Pick = |visits| visits.end.p99;

@@ -14,30 +14,53 @@ use std::time::{Duration, Instant};
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 
+use crate::programs::ANSWER;
+
 /// What a run of visits showed.
 #[derive(Clone, Default)]
 pub struct Visits {
     /// Visits that ended well, a second.
     pub rate: f64,
-    /// Microseconds from connect to the end of stream: half of the visits were quicker.
-    pub p50: f64,
-    /// Microseconds: 99 of 100 visits were quicker.
-    pub p99: f64,
-    /// Microseconds: the slowest visit.
-    pub max: f64,
+    /// From connect to the last byte of the answer.
+    pub answer: Times,
+    /// From connect to the end of stream.
+    pub end: Times,
     /// Visits that were refused, cut, answered wrong or took longer than 10 s.
     pub errors: usize,
 }
 
+/// How long visits took, in microseconds.
+#[derive(Clone, Copy, Default)]
+pub struct Times {
+    /// Half of the visits were quicker.
+    pub p50: f64,
+    /// 99 of 100 visits were quicker.
+    pub p99: f64,
+    /// The slowest visit.
+    pub max: f64,
+}
+
 /// Makes `count` visits to `door`, `at_once` of them side by side.
 pub fn run(door: SocketAddr, count: usize, at_once: usize) -> io::Result<Visits> {
-    let mut crowd =
-        Crowd { door, poll: Poll::new()?, slots: Vec::new(), left: count, times: Vec::with_capacity(count), errors: 0 };
+    let mut crowd = Crowd {
+        door,
+        poll: Poll::new()?,
+        slots: Vec::new(),
+        left: count,
+        answers: Vec::with_capacity(count),
+        ends: Vec::with_capacity(count),
+        errors: 0,
+    };
     crowd.slots.resize_with(at_once, || None);
     let begin = Instant::now();
     crowd.serve()?;
     let seconds = begin.elapsed().as_secs_f64();
-    Ok(summary(crowd.times, crowd.errors, seconds))
+    Ok(Visits {
+        rate: crowd.ends.len() as f64 / seconds,
+        answer: summary(crowd.answers),
+        end: summary(crowd.ends),
+        errors: crowd.errors,
+    })
 }
 
 /// One visit by plain means: has the way become passable?
@@ -48,7 +71,7 @@ pub fn probe(door: SocketAddr) -> bool {
         stream.write_all(REQUEST)?;
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer)?;
-        Ok(answer.starts_with(GOOD))
+        Ok(whole(&answer))
     };
     visit().unwrap_or(false)
 }
@@ -58,7 +81,8 @@ struct Crowd {
     poll: Poll,
     slots: Vec<Option<Visit>>,
     left: usize,
-    times: Vec<u32>,
+    answers: Vec<u32>,
+    ends: Vec<u32>,
     errors: usize,
 }
 
@@ -68,6 +92,7 @@ struct Visit {
     asked: bool,
     answer: [u8; 512],
     got: usize,
+    answered: Option<u32>,
 }
 
 impl Crowd {
@@ -108,7 +133,7 @@ impl Crowd {
     fn begin(&self, slot: usize) -> io::Result<Visit> {
         let begun = Instant::now();
         let stream = TcpStream::connect(self.door)?;
-        let mut visit = Visit { stream, begun, asked: false, answer: [0; 512], got: 0 };
+        let mut visit = Visit { stream, begun, asked: false, answer: [0; 512], got: 0, answered: None };
         // On loopback the connection usually stands when connect returns: ask at once, save a wake-up.
         visit.ask()?;
         let wanted = Interest::READABLE | Interest::WRITABLE;
@@ -123,8 +148,8 @@ impl Crowd {
         match visit.go_on() {
             Ok(false) => return,
             Ok(true) => {
-                let micros = visit.begun.elapsed().as_micros();
-                self.times.push(u32::try_from(micros).unwrap_or(u32::MAX));
+                self.answers.extend(visit.answered);
+                self.ends.push(visit.age());
             }
             Err(_) => self.errors += 1,
         }
@@ -145,6 +170,11 @@ impl Crowd {
 }
 
 impl Visit {
+    /// Microseconds since it began.
+    fn age(&self) -> u32 {
+        u32::try_from(self.begun.elapsed().as_micros()).unwrap_or(u32::MAX)
+    }
+
     fn ask(&mut self) -> io::Result<()> {
         match self.stream.write(REQUEST) {
             Ok(sent) => {
@@ -167,9 +197,14 @@ impl Visit {
         }
         while self.asked {
             match self.stream.read(&mut self.answer[self.got..]) {
-                Ok(0) if self.answer[..self.got].starts_with(GOOD) => return Ok(true),
+                Ok(0) if self.answered.is_some() => return Ok(true),
                 Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
-                Ok(size) => self.got += size,
+                Ok(size) => {
+                    self.got += size;
+                    if whole(&self.answer[..self.got]) {
+                        self.answered = Some(self.age());
+                    }
+                }
                 Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(false),
                 Err(error) => return Err(error),
             }
@@ -178,14 +213,18 @@ impl Visit {
     }
 }
 
-fn summary(mut times: Vec<u32>, errors: usize, seconds: f64) -> Visits {
+fn whole(answer: &[u8]) -> bool {
+    answer.starts_with(GOOD) && answer.ends_with(ANSWER.as_bytes())
+}
+
+fn summary(mut times: Vec<u32>) -> Times {
     times.sort_unstable();
     let at = |share: f64| {
         let index = (times.len() as f64 * share) as usize;
         let last = times.len().saturating_sub(1);
         times.get(index.min(last)).map_or(0.0, |&t| f64::from(t))
     };
-    Visits { rate: times.len() as f64 / seconds, p50: at(0.50), p99: at(0.99), max: at(1.0), errors }
+    Times { p50: at(0.50), p99: at(0.99), max: at(1.0) }
 }
 
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n";

@@ -1,0 +1,270 @@
+//! Relays over real sockets: in the kernel, by copying, and through TLS.
+//!
+//! ```text
+//!   user == [ a  relay  b ] == target                                      spliced, copied
+//!   user == [ a  relay  b ] == TLS == [ a  relay  b ] == target            through a session
+//! ```
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use mio::{Events, Poll, Token};
+use socket2::SockRef;
+
+use super::far::pair;
+use super::{flow, identity, nonblocking, GRACE};
+use nodepass::net::certs::{self, Audience, Trust};
+use nodepass::net::leg::Leg;
+use nodepass::net::relay::Half;
+use nodepass::net::stream::{now, Conduit, Stores};
+use nodepass::net::sys::SPLICE;
+use nodepass::net::tls::Tls;
+
+#[test]
+fn bare_sockets_are_joined_in_the_kernel_where_that_is_allowed_and_possible() {
+    for allowed in [true, false] {
+        let (mut user, ours) = pair(false);
+        let (mut a, mut b) = (Leg::Tcp(nonblocking(ours)), Leg::Tcp(nonblocking(pair(false).0)));
+        user.write_all(b"x").unwrap();
+        let (mut conduit, mut stores) = (Conduit::Empty, Stores::new(SIZE, allowed));
+        now(conduit.fill(a.lend(), b.lend(), 1, &mut stores)).unwrap();
+        assert_eq!(matches!(conduit, Conduit::Kernel(_)), allowed && SPLICE);
+        assert_eq!(matches!(conduit, Conduit::Memory(_)), !(allowed && SPLICE));
+    }
+}
+
+#[test]
+fn spliced_bytes_arrive_both_ways() {
+    bytes_arrive_both_ways(&Way::Splice);
+}
+
+#[test]
+fn copied_bytes_arrive_both_ways() {
+    bytes_arrive_both_ways(&Way::Copy);
+}
+
+#[test]
+fn bytes_through_tls_arrive_both_ways() {
+    bytes_arrive_both_ways(&Way::Tls);
+}
+
+fn bytes_arrive_both_ways(way: &Way) {
+    let (user, target, relays) = world(way, false);
+    let sent = flow(MUCH);
+    thread::scope(|scope| {
+        for end in [&user, &target] {
+            scope.spawn(|| speak(end, &sent));
+            scope.spawn(|| assert!(heard(end) == sent, "{way:?}: the bytes are others"));
+        }
+    });
+    over(way, relays);
+}
+
+#[test]
+fn an_end_travels_alone_and_the_answer_comes_back() {
+    for way in &WAYS {
+        let (user, target, relays) = world(way, false);
+        ask_and_answer(way, &user, &target);
+        over(way, relays);
+    }
+}
+
+#[test]
+fn a_target_may_end_first() {
+    for way in &WAYS {
+        let (user, target, relays) = world(way, false);
+        ask_and_answer(way, &target, &user);
+        over(way, relays);
+    }
+}
+
+/// One side asks, ends and listens; the other answers only when it has heard the end.
+fn ask_and_answer(way: &Way, one: &TcpStream, other: &TcpStream) {
+    let answer = flow(1 << 20);
+    speak(one, b"question");
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            assert_eq!(heard(other), b"question", "{way:?}");
+            speak(other, &answer);
+        });
+        assert!(heard(one) == answer, "{way:?}: the answer is another one");
+    });
+}
+
+#[test]
+fn an_end_without_a_byte_travels_too() {
+    for way in &WAYS {
+        let (user, target, relays) = world(way, false);
+        user.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(heard(&target), b"", "{way:?}");
+        target.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(heard(&user), b"", "{way:?}");
+        over(way, relays);
+    }
+}
+
+#[test]
+fn a_slow_reader_slows_the_sender_and_loses_nothing() {
+    for way in &WAYS {
+        let (user, target, relays) = world(way, true);
+        let (sent, said) = (flow(MUCH), AtomicUsize::new(0));
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                for part in sent.chunks(4096) {
+                    (&user).write_all(part).unwrap();
+                    said.fetch_add(part.len(), Ordering::SeqCst);
+                }
+                user.shutdown(Shutdown::Write).unwrap();
+            });
+            // Nobody reads: the sender comes to a stop.
+            let mut before = usize::MAX;
+            while before != said.load(Ordering::SeqCst) || before == 0 {
+                before = said.load(Ordering::SeqCst);
+                thread::sleep(Duration::from_millis(50));
+            }
+            assert!(before < MOST_WAITING, "{way:?}: {before} bytes went to somebody who does not read");
+
+            let (mut part, mut at) = ([0; 4096], 0);
+            loop {
+                let count = (&target).read(&mut part).unwrap();
+                assert!(part[..count] == sent[at..at + count], "{way:?}: the bytes are others");
+                at += count;
+                let waiting = said.load(Ordering::SeqCst).saturating_sub(at);
+                assert!(waiting < MOST_WAITING, "{way:?}: {waiting} bytes are on their way");
+                if count == 0 {
+                    break;
+                }
+            }
+            assert_eq!(at, MUCH, "{way:?}");
+        });
+        target.shutdown(Shutdown::Write).unwrap();
+        over(way, relays);
+    }
+}
+
+#[test]
+fn a_reset_ends_the_relay_with_an_error() {
+    for way in &WAYS {
+        let (user, target, mut relays) = world(way, false);
+        speak_on(&user, b"hello");
+        (&target).read_exact(&mut [0; 5]).unwrap();
+        SockRef::from(&user).set_linger(Some(Duration::ZERO)).unwrap();
+        drop(user);
+        let first = relays.remove(0).join().unwrap();
+        assert_eq!(first.unwrap_err().kind(), ErrorKind::ConnectionReset, "{way:?}");
+        drop(target);
+        for relay in relays {
+            assert!(relay.join().unwrap().is_err(), "{way:?}: a session that was cut off");
+        }
+    }
+}
+
+// ---- the world ------------------------------------------------------------------------------------------------------
+
+/// How bytes pass.
+#[derive(Debug)]
+enum Way {
+    Splice,
+    Copy,
+    Tls,
+}
+
+const WAYS: [Way; 3] = [Way::Splice, Way::Copy, Way::Tls];
+
+type Relays = Vec<JoinHandle<io::Result<()>>>;
+
+/// A user, a target, and relays between them, each on a thread of its own.
+fn world(way: &Way, small: bool) -> (TcpStream, TcpStream, Relays) {
+    let ((user, a), (b, target)) = (pair(small), pair(small));
+    for end in [&user, &target] {
+        end.set_read_timeout(Some(GRACE)).unwrap();
+        end.set_write_timeout(Some(GRACE)).unwrap();
+    }
+    let (a, b) = (Leg::Tcp(nonblocking(a)), Leg::Tcp(nonblocking(b)));
+    let spawn = |a, b, splice| thread::spawn(move || relay(a, b, splice));
+    let relays = match way {
+        Way::Splice => vec![spawn(a, b, true)],
+        Way::Copy => vec![spawn(a, b, false)],
+        Way::Tls => {
+            let (near, far) = pair(small);
+            let (config, name) = (certs::client(Trust::Anyone).unwrap(), certs::server_name("127.0.0.1").unwrap());
+            let near = Tls::connect(nonblocking(near), config, name).unwrap();
+            let far = Tls::accept(nonblocking(far), identity(Audience::Pool).config).unwrap();
+            vec![spawn(a, Leg::Tls(Box::new(near)), true), spawn(Leg::Tls(Box::new(far)), b, true)]
+        }
+    };
+    (user, target, relays)
+}
+
+/// What a worker does with two legs: handshakes first, and never again; then both directions at every edge.
+fn relay(mut a: Leg, mut b: Leg, splice: bool) -> io::Result<()> {
+    let mut poll = Poll::new()?;
+    a.register(poll.registry(), Token(0))?;
+    b.register(poll.registry(), Token(1))?;
+    while !(established(&mut a)? && established(&mut b)?) {
+        listen(&mut poll, [&mut a, &mut b], GRACE)?;
+    }
+    let (mut forth, mut back, mut stores) = (Half::default(), Half::default(), Stores::new(SIZE, splice));
+    loop {
+        let there = forth.pump(a.lend(), b.lend(), BUDGET, &mut stores)?;
+        let here = back.pump(b.lend(), a.lend(), BUDGET, &mut stores)?;
+        if forth.is_closed() && back.is_closed() {
+            return Ok(());
+        }
+        let patience = if there.again || here.again { Duration::ZERO } else { GRACE };
+        listen(&mut poll, [&mut a, &mut b], patience)?;
+    }
+}
+
+/// Waits for edges and notes them. With patience, there have to be some.
+fn listen(poll: &mut Poll, legs: [&mut Leg; 2], patience: Duration) -> io::Result<()> {
+    let mut events = Events::with_capacity(16);
+    poll.poll(&mut events, Some(patience))?;
+    if events.is_empty() && !patience.is_zero() {
+        return Err(io::Error::new(ErrorKind::TimedOut, "it hangs"));
+    }
+    for event in &events {
+        legs[event.token().0].note(event);
+    }
+    Ok(())
+}
+
+fn established(leg: &mut Leg) -> io::Result<bool> {
+    match leg {
+        Leg::Tls(tls) => Ok(now(tls.handshake())?.is_some()),
+        _ => Ok(true),
+    }
+}
+
+fn over(way: &Way, relays: Relays) {
+    for relay in relays {
+        assert!(matches!(relay.join(), Ok(Ok(()))), "{way:?}: it did not end as it should");
+    }
+}
+
+fn speak_on(mut end: &TcpStream, bytes: &[u8]) {
+    end.write_all(bytes).unwrap();
+}
+
+fn speak(end: &TcpStream, bytes: &[u8]) {
+    speak_on(end, bytes);
+    end.shutdown(Shutdown::Write).unwrap();
+}
+
+fn heard(mut end: &TcpStream) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    end.read_to_end(&mut bytes).unwrap();
+    bytes
+}
+
+/// Bytes sent in each direction.
+const MUCH: usize = 16 * 1024 * 1024;
+/// What all buffers between a sender and a reader hold at most, by far.
+const MOST_WAITING: usize = 4 * 1024 * 1024;
+/// The relay's buffers, in bytes.
+const SIZE: usize = 16 * 1024;
+/// A small budget, so that it runs out often.
+const BUDGET: usize = 64 * 1024;
