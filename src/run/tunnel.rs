@@ -6,7 +6,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::handoff::{Call, Flow, Home, Job, Proto, TunnelNo, User};
 use super::hub::{Hub, Part};
@@ -29,13 +29,23 @@ pub(super) struct Tunnel {
     /// The client's pace, and how it opens pool connections.
     pub pace: Option<(Pace, Arc<Call>)>,
     control: Option<(Control, Home)>,
-    /// Our certificate check: does it still have to be sent?
-    unproven: bool,
+    /// Our certificate check.
+    check: Check,
     /// Checks of the peer's whose connection has not come yet.
     checks: Vec<(Instant, Id, String)>,
     /// Without a control connection by then it has failed.
     until: Instant,
     sick: Instant,
+}
+
+/// How far our certificate check has come.
+enum Check {
+    /// A connection has to be chosen for it.
+    Due,
+    /// This one was; by then the peer has it too.
+    Chosen(Id, Fingerprint, Instant),
+    /// It was sent, or there is none to send.
+    Sent,
 }
 
 /// Who accepts users and who dials targets.
@@ -78,6 +88,11 @@ impl Tunnel {
         let control = self.control.as_ref().map_or(Some(self.until), |(control, _)| control.deadline());
         let pace = self.pace.as_ref().map(|(pace, _)| pace.deadline());
         let checks = self.checks.iter().map(|(until, _, _)| *until).min();
+        let check = match self.check {
+            Check::Chosen(_, _, at) => Some(at),
+            _ => None,
+        };
+        let checks = checks.into_iter().chain(check);
         control.into_iter().chain(pace).chain(checks).min()
     }
 }
@@ -109,11 +124,14 @@ impl Hub {
             _ => Side::Egress,
         };
         // With tls=2 the chain has been verified, and an original's server has no fingerprint to compare ours with.
-        let unproven = terms.tls == 1 || (terms.tls == 2 && is_server);
+        let check = match terms.tls == 1 || (terms.tls == 2 && is_server) {
+            true => Check::Due,
+            false => Check::Sent,
+        };
         self.pool.begin(terms.max);
         let until = now + self.shared.config.limits.handshake;
         let (control, checks, sick) = (None, Vec::new(), now + self.shared.config.limits.report);
-        self.tunnel = Some(Tunnel { number, terms, side, peer, pace, control, unproven, checks, until, sick });
+        self.tunnel = Some(Tunnel { number, terms, side, peer, pace, control, check, checks, until, sick });
     }
 
     /// The first pool connection came: it is the control connection.
@@ -181,7 +199,7 @@ impl Hub {
 
     /// Does what the control connection asks for, and what it is time to ask of the peer.
     pub(super) fn obey(&mut self, now: Instant) {
-        self.check_certificate();
+        self.check_certificate(now);
         self.check_late(now);
         while let Some(Tunnel { control: Some((control, home)), .. }) = &mut self.tunnel {
             let home = *home;
@@ -204,14 +222,20 @@ impl Hub {
         }
     }
 
-    /// Sends our view of the certificate once, as soon as there is a connection to name.
-    fn check_certificate(&mut self) {
-        let Some(Tunnel { unproven, control: Some((control, _)), .. }) = &mut self.tunnel else { return };
-        if *unproven {
-            if let Some((id, Some(fp))) = self.pool.prove() {
-                control.prove(id, fp);
-                *unproven = false;
+    /// Sends our view of the certificate once, soon after there is a connection to name.
+    fn check_certificate(&mut self, now: Instant) {
+        let Some(Tunnel { check, control: Some((control, _)), .. }) = &mut self.tunnel else { return };
+        match check {
+            Check::Due => {
+                if let Some((id, Some(fp))) = self.pool.prove() {
+                    *check = Check::Chosen(id, fp, now + SETTLING);
+                }
             }
+            Check::Chosen(id, fp, at) if now >= *at => {
+                control.prove(*id, *fp);
+                *check = Check::Sent;
+            }
+            Check::Chosen(..) | Check::Sent => {}
         }
     }
 
@@ -348,5 +372,7 @@ pub(super) fn describe(terms: &Terms) -> String {
     format!("{flow}; TCP pool of at most {}, tls={}{extra}", terms.max, terms.tls)
 }
 
+/// A connection's id travels on another path than our check that names it: time for it to arrive.
+const SETTLING: Duration = Duration::from_millis(50);
 /// Most certificate checks that wait for their connection.
 const MOST_CHECKS: usize = 16;
