@@ -72,6 +72,7 @@ macro_rules! connections {
 macro_rules! sessions {
     ($made:expr) => {
         clauses! { $made;
+            our_goodbye_is_followed_by_the_end_of_the_socket
             a_session_that_is_cut_off_is_an_error_and_no_end
             bytes_that_are_no_records_are_an_error
         }
@@ -208,6 +209,14 @@ fn bytes_that_are_not_filled_wait_at_the_far_end<F: Far>(mut rig: Rig<F>) {
     assert!(filled == sent, "the bytes are others");
 }
 
+fn our_goodbye_is_followed_by_the_end_of_the_socket(mut rig: Rig<far::Session>) {
+    rig.finish();
+    rig.until("our goodbye", |rig| rig.far.hear(&mut Vec::new()).then_some(()));
+    let mut rest = Vec::new();
+    rig.until("the end of the socket", |rig| rig.far.socket.hear(&mut rest).then_some(()));
+    assert_eq!(rest, b"", "records after the goodbye");
+}
+
 fn a_session_that_is_cut_off_is_an_error_and_no_end(mut rig: Rig<far::Session>) {
     rig.say(&message(1, 500));
     rig.far.socket.shutdown(Shutdown::Write).unwrap();
@@ -314,15 +323,12 @@ fn a_line_that_is_not_read_says_so() {
 struct Rig<F> {
     poll: Poll,
     leg: Leg,
-    door: Option<(Arc<Door>, UdpSocketToken)>,
+    door: Option<Arc<Door>>,
     far: F,
     buffer: Buffer,
     /// What the far end has heard and nobody asked for yet.
     heard: Vec<u8>,
 }
-
-/// The door is registered under this.
-type UdpSocketToken = Token;
 
 impl<F: Far> Rig<F> {
     fn new(mut leg: Leg, far: F) -> Rig<F> {
@@ -337,7 +343,7 @@ impl<F: Far> Rig<F> {
         self.poll.poll(&mut events, Some(MOMENT)).unwrap();
         for event in &events {
             match &self.door {
-                Some((door, token)) if event.token() == *token => {
+                Some(door) if event.token() == DOOR => {
                     let mut packet = [0; 65536];
                     while let Some(arrived) = now(door.receive(&mut packet)).unwrap() {
                         let Leg::Udp(session) = &mut self.leg else { unreachable!() };
@@ -535,12 +541,12 @@ fn udp_user() -> Rig<UdpSocket> {
     user.connect(("127.0.0.2", door.local().unwrap().port())).unwrap();
     user.set_nonblocking(true).unwrap();
     let poll = Poll::new().unwrap();
-    door.register(poll.registry(), Token(1)).unwrap();
+    door.register(poll.registry(), DOOR).unwrap();
     let door = Arc::new(door);
     let (address, asked) = (user.local_addr().unwrap(), "127.0.0.2".parse().ok());
     let session = Session::of_user(door.clone(), address, asked, true, 65535);
     let mut rig = Rig::new(Leg::Udp(Box::new(session)), user);
-    (rig.poll, rig.door) = (poll, Some((door, Token(1))));
+    (rig.poll, rig.door) = (poll, Some(door));
     rig
 }
 
@@ -559,6 +565,8 @@ fn flow(size: usize) -> Vec<u8> {
     (0..size).map(|at| (at * 7 + at / 251 + at / 65521) as u8).collect()
 }
 
+/// What a door is registered under; a leg has 0.
+const DOOR: Token = Token(1);
 /// More than any socket's buffers hold.
 const MANY: usize = 4 * 1024 * 1024;
 /// How long the rig listens before it tries again.

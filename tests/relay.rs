@@ -63,6 +63,27 @@ fn an_end_before_any_byte_is_an_end_too() {
 }
 
 #[test]
+fn a_user_who_ends_at_once_still_gets_his_answer() {
+    each_way(|builder| {
+        let tunnel = builder.start();
+        tunnel.target.handle(|mut stream| {
+            let mut question = Vec::new();
+            let _ = stream.read_to_end(&mut question);
+            let _ = stream.write_all(&[&b"you said "[..], &question].concat());
+        });
+        // Bytes and end travel on the pool connection and may be there before the signal that says whose they are.
+        for question in [&b"something"[..], b""] {
+            for _ in 0..30 {
+                let user = tunnel.connect();
+                put(&user, question);
+                end(&user);
+                assert_eq!(rest(&user), [b"you said ", question].concat());
+            }
+        }
+    });
+}
+
+#[test]
 fn a_reset_of_the_user_ends_the_targets_connection() {
     each_way(|builder| {
         let tunnel = builder.start();

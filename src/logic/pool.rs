@@ -267,6 +267,16 @@ impl<H: Copy + Eq + Hash, U> Pool<H, U> {
         Some(workers.fold(first, |best, worker| if load(worker) < load(best) { worker } else { best }))
     }
 
+    /// After a crowd has gone, memory that it took is given back.
+    pub fn shrink(&mut self) {
+        let room = 2 * self.idle.len() + MOST_GONE;
+        self.idle.shrink_to(room);
+        self.launches.shrink_to(room);
+        self.users.shrink_to(room);
+        self.grants.shrink_to(room);
+        self.stacks.iter_mut().for_each(|stack| stack.shrink_to(room));
+    }
+
     fn vacate(&mut self) {
         self.vacant = (self.vacant + 1).min(self.most);
     }
@@ -321,8 +331,9 @@ pub struct Pace {
     pause: Duration,
     next: Instant,
     opening: usize,
-    asked: usize,
     made: usize,
+    /// When the few that are missing will be opened together.
+    batch: Option<Instant>,
     errors: usize,
     failing: bool,
 }
@@ -341,8 +352,8 @@ impl Pace {
             pause: shortest,
             next: now,
             opening: 0,
-            asked: 0,
             made: 0,
+            batch: None,
             errors: 0,
             failing: false,
         }
@@ -363,6 +374,9 @@ impl Pace {
     }
 
     /// How many to open now, with so many idle.
+    ///
+    /// While more than half are idle a few missing ones wait a moment, so that they are opened together, and not while
+    /// the user who took one waits for his answer.
     pub fn open(&mut self, idle: usize, now: Instant) -> usize {
         if now >= self.next {
             self.round(idle);
@@ -371,26 +385,32 @@ impl Pace {
             return 0;
         }
         let missing = self.capacity.saturating_sub(idle + self.opening);
+        if missing == 0 {
+            self.batch = None;
+            return 0;
+        }
+        let due = *self.batch.get_or_insert(now + BATCH);
+        if now < due && 2 * (idle + self.opening) > self.capacity {
+            return 0;
+        }
+        self.batch = None;
         self.opening += missing;
-        self.asked += missing;
         missing
     }
 
-    /// A round of the clock: the last one's success moves the capacity, the level moves the pause.
+    /// A round of the clock: how many were made since the last one moves the capacity, the level moves the pause.
     fn round(&mut self, idle: usize) {
         if 5 * idle < self.capacity {
             self.pause = self.pause.saturating_sub(STEP).max(self.shortest);
         } else if 5 * idle > 4 * self.capacity {
             self.pause = (self.pause + STEP).min(self.longest);
         }
-        if self.asked > 0 {
-            if 5 * self.made < self.asked {
-                self.capacity = self.capacity.saturating_sub(1).max(self.min);
-            } else if 5 * self.made > 4 * self.asked {
-                self.capacity = (self.capacity + 1).min(self.max);
-            }
+        if 5 * self.made < self.capacity {
+            self.capacity = self.capacity.saturating_sub(1).max(self.min);
+        } else if 5 * self.made > 4 * self.capacity {
+            self.capacity = (self.capacity + 1).min(self.max);
         }
-        (self.asked, self.made) = (0, 0);
+        self.made = 0;
     }
 
     /// Whether errors since the last call exceed half of the idle connections: time for a `flush`.
@@ -398,9 +418,9 @@ impl Pace {
         std::mem::take(&mut self.errors) > idle / 2
     }
 
-    /// When the next round is.
+    /// When to ask [`Pace::open`] again.
     pub fn deadline(&self) -> Instant {
-        self.next
+        self.batch.map_or(self.next, |batch| batch.min(self.next))
     }
 }
 
@@ -410,6 +430,8 @@ const MOST_LAUNCHES: usize = 4096;
 const MOST_GONE: usize = 256;
 /// So many relays more than others the first worker takes.
 const HEAD_START: usize = 2;
+/// A few missing connections wait for each other so long.
+const BATCH: Duration = Duration::from_millis(2);
 /// How much a round of the clock changes the pause.
 const STEP: Duration = Duration::from_millis(100);
 
@@ -568,7 +590,7 @@ mod tests {
     }
 
     #[test]
-    fn the_pool_is_filled_at_once_and_what_users_take_is_made_up_for_at_once() {
+    fn the_pool_is_filled_at_once_and_what_users_take_is_made_up_for_together_or_at_once_when_it_is_much() {
         let now = Instant::now();
         let mut pace = pace(now);
         assert_eq!(pace.open(0, now), 10);
@@ -577,7 +599,13 @@ mod tests {
             pace.opened();
         }
         assert_eq!(pace.open(10, now), 0);
-        assert_eq!(pace.open(7, now), 3);
+        assert_eq!(pace.open(9, now), 0);
+        assert_eq!(pace.deadline(), now + BATCH);
+        assert_eq!(pace.open(7, now + BATCH), 3);
+        for _ in 0..3 {
+            pace.opened();
+        }
+        assert_eq!(pace.open(5, now + BATCH), 5);
     }
 
     #[test]
@@ -589,25 +617,23 @@ mod tests {
             pace.failed();
         }
         assert_eq!(pace.open(0, now), 0);
-        assert!(pace.open(0, pace.deadline()) > 0);
+        assert!(pace.open(0, pace.next) > 0);
     }
 
     #[test]
-    fn capacity_follows_success_within_its_bounds() {
+    fn capacity_follows_demand_within_its_bounds() {
         let mut now = Instant::now();
         let mut pace = pace(now);
         for _ in 0..50 {
             for _ in 0..pace.open(0, now) {
                 pace.opened();
             }
-            now = pace.deadline();
+            now = pace.next;
         }
         assert_eq!(pace.capacity, 20);
         for _ in 0..50 {
-            for _ in 0..pace.open(0, now) {
-                pace.failed();
-            }
-            now = pace.deadline();
+            assert_eq!(pace.open(20, now), 0);
+            now = pace.next;
         }
         assert_eq!(pace.capacity, 10);
     }
@@ -618,12 +644,12 @@ mod tests {
         let mut pace = pace(now);
         for _ in 0..20 {
             pace.open(10, now);
-            now = pace.deadline();
+            now = pace.next;
         }
         assert_eq!(pace.pause, Duration::from_secs(1));
         for _ in 0..20 {
             pace.open(0, now);
-            now = pace.deadline();
+            now = pace.next;
         }
         assert_eq!(pace.pause, Duration::from_millis(100));
     }

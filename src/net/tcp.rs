@@ -49,15 +49,15 @@ impl Tcp {
 
     /// Whether a dialled socket has connected: `WouldBlock` while it has not, the reason when it can't.
     pub fn connected(&mut self) -> io::Result<()> {
-        if let Some(error) = self.socket.take_error()? {
-            return Err(error);
-        }
         match self.socket.peer_addr() {
             Ok(_) => {
                 (self.readable, self.writable) = (true, true);
                 Ok(())
             }
-            Err(error) if error.kind() == io::ErrorKind::NotConnected => would_block(),
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => match self.socket.take_error()? {
+                Some(error) => Err(error),
+                None => would_block(),
+            },
             Err(error) => Err(error),
         }
     }

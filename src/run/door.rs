@@ -57,12 +57,9 @@ impl TcpDoor {
         self.again = None;
         for _ in 0..MOST_FAILURES {
             match self.listener.accept() {
-                Ok((socket, from)) => {
-                    self.starved = false;
-                    return Some((socket, canonical(from)));
-                }
+                Ok((socket, from)) => return Some((socket, canonical(from))),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.ready = false;
+                    (self.ready, self.starved) = (false, false);
                     return None;
                 }
                 // The kernel has no room. The queue stays, no new edge is owed: the clock has to bring us back.

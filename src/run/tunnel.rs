@@ -187,6 +187,7 @@ impl Hub {
         });
         if now >= tunnel.sick {
             tunnel.sick = now + self.shared.config.limits.report;
+            self.pool.shrink();
             let idle = self.pool.idle();
             if let (Some((pace, _)), Some((control, _))) = (&mut tunnel.pace, &mut tunnel.control) {
                 if pace.is_sick(idle) {

@@ -103,7 +103,8 @@ impl Users {
     /// Lets in who waits, a bounded number: see [`Users::next`] and [`Users::deliver`].
     pub fn admit(&mut self, registry: &Registry, now: Instant) {
         self.look(registry, now);
-        if !matches!(&self.entrance, Opening::Open(entrance) if entrance.is_ready()) {
+        // A door that lacked descriptors is not ready until it is tried again: so every open one is asked.
+        if !matches!(&self.entrance, Opening::Open(_)) {
             return;
         }
         let Opening::Open(mut entrance) = std::mem::replace(&mut self.entrance, Opening::Unwanted) else { return };

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use mio::event::Event;
 use mio::Registry;
@@ -38,6 +38,7 @@ pub struct Worker {
     later: Vec<Arc<Call>>,
     means: Means,
     busiest: usize,
+    tidy: Option<Instant>,
 }
 
 /// A task and its place in the queues.
@@ -62,7 +63,18 @@ impl Worker {
         let (tcp, udp) = (Stores::new(limits.tcp_buffer, sys::SPLICE), conduit_size(limits.udp_buffer));
         let means = Means { registry, hub, tcp, udp: Stores::new(udp, false), shared };
         let (tasks, ready, visitors) = (Slab::new(), VecDeque::new(), VecDeque::new());
-        Worker { index, inbox, tasks, ready, timers: Timers::new(now), visitors, later: Vec::new(), means, busiest: 0 }
+        Worker {
+            index,
+            inbox,
+            tasks,
+            ready,
+            timers: Timers::new(now),
+            visitors,
+            later: Vec::new(),
+            means,
+            busiest: 0,
+            tidy: None,
+        }
     }
 
     /// Remembers an edge and queues its task.
@@ -91,7 +103,7 @@ impl Worker {
                 self.advance(key, now);
             }
         }
-        self.shrink();
+        self.tidy(now);
     }
 
     /// Whether something is to be done at once.
@@ -116,7 +128,7 @@ impl Worker {
 
     /// When a timer is due.
     pub fn deadline(&self) -> Option<Instant> {
-        self.timers.next()
+        self.timers.next().into_iter().chain(self.tidy).min()
     }
 
     fn accept(&mut self, job: Job, now: Instant) {
@@ -248,7 +260,6 @@ impl Worker {
     /// Makes a new task under a key of its own and queues it.
     fn start(&mut self, tunnel: TunnelNo, make: impl FnOnce(Home, &Means) -> io::Result<Task>) -> Option<Key> {
         let key = self.tasks.insert(Slot { task: None, tunnel, queued: false, armed: None });
-        self.busiest = self.busiest.max(self.tasks.len());
         match make(self.home(key), &self.means) {
             Ok(task) => {
                 self.become_(key, task, tunnel);
@@ -270,7 +281,13 @@ impl Worker {
         loop {
             let Some(task) = &mut slot.task else { return };
             match task.advance(home, &mut self.means, now) {
-                Next::Become(task) => slot.task = Some(task),
+                Next::Become(task) => {
+                    // A visitor is nobody's until he turns out to be a tunnel's pool connection, which ends with it.
+                    if let Task::Idle(idle) = &task {
+                        slot.tunnel = idle.tunnel;
+                    }
+                    slot.task = Some(task);
+                }
                 Next::Wait => break,
                 Next::Again => {
                     slot.queued = true;
@@ -344,10 +361,13 @@ impl Worker {
         }
     }
 
-    /// After a crowd has gone, its memory goes back to the system.
-    fn shrink(&mut self) {
-        if self.busiest > CROWD && self.tasks.len() < self.busiest / 4 {
-            self.busiest = self.tasks.len();
+    /// Some time after a crowd has gone, its memory goes back to the system.
+    fn tidy(&mut self, now: Instant) {
+        self.busiest = self.busiest.max(self.tasks.len());
+        if self.busiest < CROWD || self.tasks.len() > self.busiest / 4 {
+            self.tidy = None;
+        } else if now >= *self.tidy.get_or_insert(now + QUIET) {
+            (self.tidy, self.busiest) = (None, self.tasks.len());
             self.ready.shrink_to(CROWD);
             self.visitors.retain(|key| self.tasks.get(*key).is_some());
             self.visitors.shrink_to(CROWD);
@@ -375,3 +395,5 @@ fn near(user: User, framed: bool, home: Home, means: &Means) -> io::Result<Leg> 
 const MOST_VISITORS: usize = 1024;
 /// From this many tasks on it is worth giving memory back after they have gone.
 const CROWD: usize = 512;
+/// So long after it has gone, since the last of a crowd go slowly.
+const QUIET: Duration = Duration::from_secs(2);

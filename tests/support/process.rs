@@ -203,8 +203,9 @@ impl Drop for Process {
         self.kill();
         if std::thread::panicking() {
             let lines = self.lines();
+            let shown = std::env::var("TEST_LOG_LINES").ok().and_then(|text| text.parse().ok()).unwrap_or(SHOWN);
             eprintln!("---- {} ({}), the last of {} lines", self.name, self.pid, lines.len());
-            for line in &lines[lines.len().saturating_sub(SHOWN)..] {
+            for line in &lines[lines.len().saturating_sub(shown)..] {
                 eprintln!("  | {line}");
             }
         }
@@ -389,5 +390,5 @@ impl fmt::Debug for Process {
     }
 }
 
-/// How many log lines are shown when a test fails.
+/// How many log lines are shown when a test fails, unless `TEST_LOG_LINES` says more.
 const SHOWN: usize = 40;
