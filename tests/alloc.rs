@@ -135,6 +135,8 @@ fn pair() -> (TcpStream, mio::net::TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let one = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let (other, _) = listener.accept().unwrap();
+    one.set_nodelay(true).unwrap();
+    other.set_nodelay(true).unwrap();
     other.set_nonblocking(true).unwrap();
     (one, mio::net::TcpStream::from_std(other))
 }

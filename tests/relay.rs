@@ -228,7 +228,7 @@ fn a_sleeping_reader_stops_the_sender_and_memory_stays_small() {
 #[test]
 fn users_who_never_read_do_not_disturb_others_and_leave_nothing_behind() {
     each_way(|builder| {
-        let tunnel = builder.server("max=8").client("max=8").start();
+        let tunnel = builder.server("max=8").start();
         let before = tunnel.at_rest();
         let stop = Arc::new(AtomicBool::new(false));
         let ended = Arc::clone(&stop);
@@ -274,7 +274,7 @@ fn a_target_that_refuses_ends_the_user_and_not_the_tunnel() {
 #[test]
 fn many_short_connections_leave_nothing_behind() {
     each_way(|builder| {
-        let tunnel = builder.server("max=8").client("max=8").start();
+        let tunnel = builder.server("max=8").start();
         let before = tunnel.at_rest();
         for n in 0..200_u64 {
             tunnel.echo(&noise(n, 100 + n as usize));

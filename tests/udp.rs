@@ -97,7 +97,7 @@ fn thousands_of_sessions_get_their_own_answers_from_few_threads_and_are_closed_w
         return;
     }
     for builder in [Tunnel::single(), Tunnel::reverse(), Tunnel::forward().server("tls=1")] {
-        let tunnel = builder.server("max=8").client("max=8&log=info").env("NP_UDP_READ_TIMEOUT", "8s").start();
+        let tunnel = builder.server("max=8").client("log=info").env("NP_UDP_READ_TIMEOUT", "8s").start();
         let before = tunnel.at_rest();
         name_the_source(&tunnel.target);
         let users: Vec<UdpSocket> = (0..SESSIONS).map(|_| udp_user(tunnel.user)).collect();

@@ -61,6 +61,11 @@ impl Half {
         self.state == State::Closed
     }
 
+    /// Whether the end has been read.
+    pub fn has_ended(&self) -> bool {
+        self.state != State::Open
+    }
+
     /// Moves bytes from `from` to `to`, taking in at most about `budget`, until both would have to wait.
     ///
     /// This is the only copy loop of the program. An error ends the relay as a whole.

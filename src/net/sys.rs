@@ -53,15 +53,26 @@ pub fn unsent(socket: BorrowedFd<'_>) -> io::Result<usize> {
 
 /// Asks the kernel to say, for each datagram, which local address it was sent to.
 pub fn tell_destination(socket: BorrowedFd<'_>, v6: bool) -> io::Result<()> {
+    match v6 {
+        true => switch_on(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO),
+        false => switch_on(socket, libc::IPPROTO_IP, libc::IP_PKTINFO),
+    }
+}
+
+/// Leaves the choice of a port to the coming connect, so that each target has all ports for itself. Where the system does
+/// not know that, a port is taken for all targets at bind.
+pub fn choose_port_late(socket: BorrowedFd<'_>) {
+    #[cfg(target_os = "linux")]
+    let _ = switch_on(socket, libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT);
+    #[cfg(not(target_os = "linux"))]
+    let _ = socket;
+}
+
+fn switch_on(socket: BorrowedFd<'_>, level: libc::c_int, name: libc::c_int) -> io::Result<()> {
     let on: libc::c_int = 1;
-    let (level, name) = match v6 {
-        true => (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO),
-        false => (libc::IPPROTO_IP, libc::IP_PKTINFO),
-    };
+    let size = size_of::<libc::c_int>() as libc::socklen_t;
     // SAFETY: the option is one int, and its size is given.
-    let result = unsafe {
-        libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const on).cast(), size_of::<libc::c_int>() as _)
-    };
+    let result = unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const on).cast(), size) };
     check(result as isize).map(drop)
 }
 

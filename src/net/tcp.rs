@@ -39,6 +39,7 @@ impl Tcp {
         socket.set_tcp_nodelay(true)?;
         socket.set_tcp_keepalive(&keepalive())?;
         if let Some(from) = from {
+            sys::choose_port_late(socket.as_fd());
             socket.bind(&SocketAddr::new(from, 0).into())?;
         }
         match socket.connect(&to.into()) {

@@ -34,7 +34,7 @@ impl Tls {
         Tls { session, carrier }
     }
 
-    /// Goes on with the handshake; `WouldBlock` until it is over.
+    /// Goes on with the handshake; `WouldBlock` until it is over. Not to be called after that.
     ///
     /// No relay may start before: an end passed on during the handshake would overtake buffered bytes.
     pub fn handshake(&mut self) -> io::Result<()> {

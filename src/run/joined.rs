@@ -158,11 +158,12 @@ impl Joined {
         matches!(self.join.proto, Some(Proto::Udp(_)))
     }
 
-    /// A TCP relay is over when both directions are, any other when one of them is.
+    /// A TCP relay is over when both directions are, any other when one of them has ended: nothing waits there but,
+    /// perhaps, part of a frame that will never be whole.
     fn is_over(&self) -> bool {
         match self.join.proto {
             Some(Proto::Tcp) => self.forth.is_closed() && self.back.is_closed(),
-            _ => self.forth.is_closed() || self.back.is_closed(),
+            _ => self.forth.has_ended() || self.back.has_ended(),
         }
     }
 

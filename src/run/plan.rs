@@ -19,6 +19,8 @@ pub(super) struct Ways {
     post: Post<Notice>,
     source: Option<IpAddr>,
     proxy: bool,
+    tcp: bool,
+    measures: bool,
     report: bool,
     patience: Duration,
     parked: VecDeque<(Instant, Traveller)>,
@@ -79,6 +81,8 @@ impl Ways {
             post,
             source: config.dial,
             proxy: config.proxy,
+            tcp: config.tcp,
+            measures: balance == Balance::Fastest,
             report: config.targets.len() > 1,
             patience: config.limits.pool_get,
             parked: VecDeque::new(),
@@ -242,9 +246,10 @@ impl Ways {
         }
     }
 
-    /// A measurement came back.
+    /// A measurement came back. Only `lbs=1` chooses by it; to the others it is a figure and no more.
     pub fn probed(&mut self, target: usize, took: Option<Duration>, now: Instant) {
         match took {
+            _ if !self.measures => {}
             Some(took) => self.reached(target, took, now),
             None => self.missed(target, now),
         }
@@ -252,6 +257,9 @@ impl Ways {
 
     /// Measures the first target that has an address.
     pub fn probe_any(&mut self, now: Instant) {
+        if !self.tcp {
+            return self.post.send(Notice::Probed(0, None));
+        }
         match self.candidates(0..self.endpoints.len(), now) {
             Ok(Some(candidates)) => self.out.extend(candidates.first().map(|&(target, at)| Way::Probe(target, at))),
             Ok(None) => {}

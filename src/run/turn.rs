@@ -48,6 +48,8 @@ pub fn start(config: Config) -> Result<ExitCode, String> {
     let (post, inbox) = queue::<Notice>(&threads[0].1);
     let (posts, inboxes): (Vec<Post<Job>>, Vec<_>) = threads.iter().map(|(_, bell)| queue(bell)).unzip();
 
+    listen_for_signals(post.clone()).map_err(failed)?;
+
     let registry = threads[0].0.registry().try_clone().map_err(failed)?;
     let (part, entrance) = part(&shared.config, &registry, epoch)?;
     log::info!("{} started: {}", shared.name(), shared.config.effective_url());
@@ -57,8 +59,6 @@ pub fn start(config: Config) -> Result<ExitCode, String> {
         Way::Wanted(at) => hub.users.open(&at, &hub.registry, epoch),
         Way::None => {}
     }
-    listen_for_signals(post.clone()).map_err(failed)?;
-
     let mut first = None;
     for (index, ((poll, bell), inbox)) in threads.into_iter().zip(inboxes).enumerate() {
         let registry = poll.registry().try_clone().map_err(failed)?;
