@@ -309,7 +309,7 @@ fn looking_whether_a_connection_lives_takes_nothing_out_of_it() {
 
 #[test]
 fn a_line_that_is_not_read_says_so() {
-    let mut line = Line::default();
+    let mut line = Line::new(100);
     let mut said = 0;
     while line.say(&[b'x'; 1000]) {
         said += 1000;
@@ -551,7 +551,7 @@ fn udp_user() -> Rig<UdpSocket> {
 }
 
 fn line() -> Rig<Nobody> {
-    Rig::new(Leg::Line(Line::default()), Nobody)
+    Rig::new(Leg::Line(Line::new(100_000)), Nobody)
 }
 
 /// A datagram's frame: bytes like any others to streams that know no frames.

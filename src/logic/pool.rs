@@ -36,6 +36,7 @@ pub struct Pool<H, U> {
     vacant: usize,
     patience: Duration,
     most: usize,
+    most_waiting: usize,
 }
 
 struct Idle<H> {
@@ -56,9 +57,9 @@ pub struct Grant<H, U> {
 }
 
 impl<H: Copy + Eq + Hash, U> Pool<H, U> {
-    /// An empty pool over `workers` workers. `most` is the largest number of idle connections, `patience` how long users
-    /// wait for one (`NP_POOL_GET_TIMEOUT`).
-    pub fn new(workers: usize, most: usize, patience: Duration) -> Pool<H, U> {
+    /// An empty pool over `workers` workers. `patience` is how long users wait for a connection (`NP_POOL_GET_TIMEOUT`),
+    /// `most_waiting` how many launches may wait for theirs (`NP_SEMAPHORE_LIMIT`).
+    pub fn new(workers: usize, patience: Duration, most_waiting: usize) -> Pool<H, U> {
         Pool {
             idle: HashMap::new(),
             stacks: vec![Vec::new(); workers],
@@ -72,7 +73,8 @@ impl<H: Copy + Eq + Hash, U> Pool<H, U> {
             turn: 0,
             vacant: 0,
             patience,
-            most,
+            most: 0,
+            most_waiting,
         }
     }
 
@@ -173,7 +175,7 @@ impl<H: Copy + Eq + Hash, U> Pool<H, U> {
             self.grant(id, home, worker, launch);
             return Ok(());
         }
-        if self.launches.len() >= MOST_LAUNCHES || self.launches.contains_key(&id) {
+        if self.launches.len() >= self.most_waiting || self.launches.contains_key(&id) {
             return Err(launch);
         }
         self.launches.insert(id, (now + self.patience, launch));
@@ -424,8 +426,6 @@ impl Pace {
     }
 }
 
-/// Most launches that wait for their connection at once.
-const MOST_LAUNCHES: usize = 4096;
 /// How many connections that are gone are remembered for a late `verify`.
 const MOST_GONE: usize = 256;
 /// So many relays more than others the first worker takes.
@@ -446,7 +446,8 @@ mod tests {
     }
 
     fn pool(workers: usize) -> Sut {
-        let mut pool = Pool::new(workers, 4, Duration::from_secs(5));
+        let mut pool = Pool::new(workers, Duration::from_secs(5), 100);
+        pool.begin(4);
         pool.serve();
         pool
     }
@@ -501,7 +502,7 @@ mod tests {
 
     #[test]
     fn users_wait_until_they_are_served_and_from_one_tunnel_to_the_next() {
-        let (mut pool, now) = (Sut::new(1, 4, Duration::from_secs(5)), Instant::now());
+        let (mut pool, now) = (Sut::new(1, Duration::from_secs(5), 100), Instant::now());
         pool.take("a", now);
         pool.opened(id(1), 1, 0, None).unwrap();
         assert_eq!(grants(&mut pool), []);
@@ -528,7 +529,7 @@ mod tests {
     #[test]
     fn launches_that_wait_are_bounded() {
         let (mut pool, now) = (pool(1), Instant::now());
-        for n in 0..MOST_LAUNCHES as u32 {
+        for n in 0..100u32 {
             assert_eq!(pool.claim(Id(n.to_be_bytes()), "x", now), Ok(()));
         }
         assert_eq!(pool.claim(Id([255; 4]), "y", now), Err("y"));

@@ -93,17 +93,22 @@ impl Leg {
 }
 
 /// The hub's letterbox: what it says goes out on the control connection, what comes in is kept for it.
-#[derive(Default)]
 pub struct Line {
     said: VecDeque<u8>,
     heard: Vec<u8>,
+    most: usize,
 }
 
 impl Line {
+    /// A letterbox in which at most `signals` signals wait for the peer (`NP_SEMAPHORE_LIMIT`).
+    pub fn new(signals: usize) -> Line {
+        Line { said: VecDeque::new(), heard: Vec::new(), most: signals.saturating_mul(SIGNAL) }
+    }
+
     /// Queues bytes for the peer. `false` if too many wait: the peer does not read.
     pub fn say(&mut self, bytes: &[u8]) -> bool {
         self.said.extend(bytes);
-        self.said.len() <= MOST_SAID
+        self.said.len() <= self.most
     }
 
     /// What the peer said since the last call.
@@ -140,5 +145,5 @@ impl Stream for Line {
     }
 }
 
-/// Most bytes of signals that wait for a peer that does not read: some ten thousand users.
-const MOST_SAID: usize = 1024 * 1024;
+/// Bytes of a signal, as a rule.
+const SIGNAL: usize = 128;

@@ -79,6 +79,7 @@ pub struct Session {
     framed: bool,
     largest: usize,
     tally: Tally,
+    refused: bool,
 }
 
 enum End {
@@ -101,7 +102,7 @@ impl Session {
     /// The ingress side: a user of the door. `largest` is the largest payload that is carried.
     pub fn of_user(door: Arc<Door>, user: SocketAddr, asked: Option<IpAddr>, framed: bool, largest: usize) -> Session {
         let end = End::Door { door, user, asked, inbox: VecDeque::new(), over: false };
-        Session { end, framed, largest, tally: Tally::default() }
+        Session { end, framed, largest, tally: Tally::default(), refused: false }
     }
 
     /// The egress side: a socket connected to the target, from the local address `from` if one is given.
@@ -114,7 +115,7 @@ impl Session {
         }
         socket.connect(&target.into())?;
         let end = End::Own { socket: UdpSocket::from_std(socket.into()), readable: true };
-        Ok(Session { end, framed, largest, tally: Tally::default() })
+        Ok(Session { end, framed, largest, tally: Tally::default(), refused: false })
     }
 
     /// Registers its own socket, where it has one.
@@ -152,6 +153,11 @@ impl Session {
         std::mem::take(&mut self.tally)
     }
 
+    /// Whether the target has said since the last call that nobody listens there.
+    pub fn refused(&mut self) -> bool {
+        std::mem::take(&mut self.refused)
+    }
+
     /// Bytes before each datagram.
     fn head(&self) -> usize {
         if self.framed {
@@ -182,7 +188,10 @@ impl Session {
                         return Err(error);
                     }
                     // "Port unreachable" for an earlier datagram: the target may be back for the next one.
-                    Err(error) if is_passing(&error) => self.tally.dropped += 1,
+                    Err(error) if is_passing(&error) => {
+                        self.refused |= error.kind() == ErrorKind::ConnectionRefused;
+                        self.tally.dropped += 1;
+                    }
                     Err(error) => return Err(error),
                 }
             },
@@ -195,7 +204,10 @@ impl Session {
             End::Door { door, user, asked, .. } => door.answer(packet, *user, *asked),
             End::Own { socket, .. } => match socket.send(packet) {
                 // The first answer may be the refusal of an earlier datagram.
-                Err(error) if error.kind() == ErrorKind::ConnectionRefused => socket.send(packet),
+                Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
+                    self.refused = true;
+                    socket.send(packet)
+                }
                 result => result,
             },
         };

@@ -144,7 +144,8 @@ impl Dialer {
         };
         prelude.append(&mut self.said);
         let about = format!("{} <-> {address}", self.plan.user);
-        let join = Join { tunnel: self.tunnel, proto: Some(self.proto), about };
+        let number = Some(self.plan.candidates[at].0).filter(|_| self.plan.report && self.plan.udp);
+        let join = Join { tunnel: self.tunnel, proto: Some(self.proto), target: number, about };
         Next::Become(Task::Joined(match self.side {
             FAR => Joined::new(target, waiting, join, means, now).saying_near(prelude),
             _ => Joined::new(waiting, target, join, means, now).saying_far(prelude),

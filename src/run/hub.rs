@@ -67,7 +67,7 @@ impl Hub {
         now: Instant,
     ) -> Hub {
         let config = &shared.config;
-        let pool = Pool::new(workers.len(), config.max, config.limits.pool_get);
+        let pool = Pool::new(workers.len(), config.limits.pool_get, config.limits.semaphore);
         let ways = Ways::new(config, post, now);
         let ends_tls = matches!(&part, Part::Single { certs: Some(_), .. });
         let users = Users::new(shared.clone(), ends_tls);

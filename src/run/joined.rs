@@ -34,6 +34,8 @@ pub struct Join {
     pub tunnel: TunnelNo,
     /// Whose it is; `None` is the control connection.
     pub proto: Option<Proto>,
+    /// The UDP target's number, where there are others to go to if it refuses.
+    pub target: Option<usize>,
     /// Who talks with whom, for the log.
     pub about: String,
 }
@@ -71,6 +73,7 @@ impl Joined {
         match pumped {
             Ok(_) if self.is_over() => self.end(None, home, means),
             Ok(_) if self.near.failed() || self.far.failed() => self.end(Some("reset".into()), home, means),
+            Ok(_) if self.is_refused(means) => self.end(Some("the target refuses".into()), home, means),
             Ok(_) if self.is_idle(now) => self.end(Some("idle for too long".into()), home, means),
             Ok(true) => Next::Again,
             Ok(false) => Next::Wait,
@@ -167,6 +170,19 @@ impl Joined {
         }
     }
 
+    /// Whether a UDP target has refused: the user's next datagram finds another.
+    fn is_refused(&mut self, means: &Means) -> bool {
+        let Some(target) = self.join.target else { return false };
+        let refused = [&mut self.near, &mut self.far].into_iter().any(|leg| match leg {
+            Leg::Udp(session) => session.refused(),
+            _ => false,
+        });
+        if refused {
+            means.hub.send(Notice::Missed(target));
+        }
+        refused
+    }
+
     fn is_idle(&self, now: Instant) -> bool {
         self.patience.is_some_and(|patience| now >= self.active + patience)
     }
@@ -193,8 +209,8 @@ impl Joined {
 
 /// The control connection: what the hub says goes to the peer, what the peer says to the hub.
 pub fn control(far: Leg, tunnel: TunnelNo, means: &Means, now: Instant) -> Joined {
-    let join = Join { tunnel, proto: None, about: "control connection".into() };
-    Joined::new(Leg::Line(Line::default()), far, join, means, now)
+    let join = Join { tunnel, proto: None, target: None, about: "control connection".into() };
+    Joined::new(Leg::Line(Line::new(means.shared.config.limits.semaphore)), far, join, means, now)
 }
 
 /// How much one direction may take in now. One that was told to wait does not ask before its time: so all take turns.

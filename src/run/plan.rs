@@ -22,8 +22,9 @@ pub(super) struct Ways {
     tcp: bool,
     measures: bool,
     report: bool,
-    patience: Duration,
-    parked: VecDeque<(Instant, Traveller)>,
+    tcp_patience: Duration,
+    udp_patience: Duration,
+    parked: Vec<(Instant, Traveller)>,
     out: VecDeque<Way>,
     sent: HashMap<u64, (usize, Proto)>,
     changed: bool,
@@ -49,6 +50,15 @@ enum Who {
     Pool(Home, Launch, bool),
     /// A single-end user.
     User(User),
+}
+
+impl Who {
+    fn proto(&self) -> Proto {
+        match self {
+            Who::Pool(_, launch, _) => launch.proto,
+            Who::User(user) => user.proto(),
+        }
+    }
 }
 
 /// What is to be done.
@@ -84,8 +94,9 @@ impl Ways {
             tcp: config.tcp,
             measures: balance == Balance::Fastest,
             report: config.targets.len() > 1,
-            patience: config.limits.pool_get,
-            parked: VecDeque::new(),
+            tcp_patience: config.limits.tcp_dial,
+            udp_patience: config.limits.udp_dial,
+            parked: Vec::new(),
             out: VecDeque::new(),
             sent: HashMap::new(),
             changed: false,
@@ -114,13 +125,17 @@ impl Ways {
 
     fn begin(&mut self, who: Who, now: Instant) {
         let order = self.targets.order(now);
-        self.set_out(Traveller { who, order }, now + self.patience, now);
+        let patience = match who.proto() {
+            Proto::Tcp => self.tcp_patience,
+            Proto::Udp(_) => self.udp_patience,
+        };
+        self.set_out(Traveller { who, order }, now + patience, now);
     }
 
     fn set_out(&mut self, traveller: Traveller, until: Instant, now: Instant) {
         match self.candidates(traveller.order.clone(), now) {
             Ok(Some(candidates)) => self.out.push_back(self.way(traveller.who, candidates)),
-            Ok(None) if now < until && self.parked.len() < MOST_PARKED => self.parked.push_back((until, traveller)),
+            Ok(None) if now < until && self.parked.len() < MOST_PARKED => self.parked.push((until, traveller)),
             Ok(None) => self.turn_away(traveller.who, "the name of the target is still being looked up".into()),
             Err(why) => self.turn_away(traveller.who, why),
         }
@@ -295,16 +310,20 @@ impl Ways {
                 self.out.extend(addresses.first().map(|at| Way::Probe(target, *at)));
             }
         }
-        while self.parked.front().is_some_and(|(until, _)| now >= *until) {
-            if let Some((_, traveller)) = self.parked.pop_front() {
-                self.turn_away(traveller.who, "its name could not be looked up in time".into());
-            }
+        if self.parked.is_empty() {
+            return;
+        }
+        let (late, parked): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.parked).into_iter().partition(|(until, _)| now >= *until);
+        self.parked = parked;
+        for (_, traveller) in late {
+            self.turn_away(traveller.who, "its name could not be looked up in time".into());
         }
     }
 
     /// When the clock has something to say.
     pub fn deadline(&self) -> Option<Instant> {
-        let parked = self.parked.front().map(|(until, _)| *until);
+        let parked = self.parked.iter().map(|(until, _)| *until).min();
         parked.into_iter().chain(self.targets.deadline()).min()
     }
 }

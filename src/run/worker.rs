@@ -246,7 +246,7 @@ impl Worker {
         match near(user, framed, home, &self.means) {
             Ok(near) => {
                 let about = format!("{address} <-> tunnel");
-                let join = Join { tunnel, proto: Some(proto), about };
+                let join = Join { tunnel, proto: Some(proto), target: None, about };
                 self.become_(key, Task::Joined(Joined::new(near, far, join, &self.means, now)), tunnel);
             }
             Err(error) => {
