@@ -21,6 +21,11 @@ echo "   nodepass 'server://secret@127.0.0.1:$tunnel/127.0.0.1:$public?mode=1&tl
 "$nodepass" "server://secret@127.0.0.1:$tunnel/127.0.0.1:$public?mode=1&tls=1" > "$work/server.log" 2>&1 &
 pids="$pids $!"
 
+for _ in 1 2 3 4 5 6 7 8 9 10; do
+    grep -q "Waiting for a client" "$work/server.log" && break
+    sleep 0.2
+done
+
 say "3. The client, next to the target:"
 echo "   nodepass 'client://secret@127.0.0.1:$tunnel/127.0.0.1:$target?mode=2'"
 "$nodepass" "client://secret@127.0.0.1:$tunnel/127.0.0.1:$target?mode=2" > "$work/client.log" 2>&1 &

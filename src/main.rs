@@ -31,7 +31,6 @@ fn main() -> ExitCode {
     match run::turn::start(config) {
         Ok(code) => code,
         Err(why) => {
-            log::error!("{why}");
             eprintln!("Error: {why}");
             ExitCode::FAILURE
         }

@@ -96,8 +96,11 @@ fn go_arch(arch: &'static str, little: bool) -> &'static str {
 }
 
 /// What this build can do: pool transports, TLS, the kernel's help, features negotiated with the peer.
-const FEATURES: &[&str] =
-    if cfg!(target_os = "linux") { &["tcp", "tls", "splice", "udp-frame"] } else { &["tcp", "tls", "udp-frame"] };
+const FEATURES: &[&str] = if cfg!(target_os = "linux") {
+    &["tcp", "tls", "splice", "udp-frame", "open"]
+} else {
+    &["tcp", "tls", "udp-frame", "open"]
+};
 
 /// Columns of the help text.
 const WIDTH: usize = 100;
@@ -156,7 +159,7 @@ mod tests {
     #[test]
     fn the_version_line_is_in_gos_words() {
         assert!(version().starts_with(concat!("nodepass ", env!("CARGO_PKG_VERSION"), " ")));
-        assert!(version().contains(" (features: tcp tls ") && version().ends_with(" udp-frame)"));
+        assert!(version().contains(" (features: tcp tls ") && version().ends_with(" udp-frame open)"));
         assert_eq!((go_os("linux"), go_os("macos")), ("linux", "darwin"));
         let archs = ["x86_64", "x86", "aarch64", "arm", "mips", "riscv64"].map(|arch| go_arch(arch, true));
         assert_eq!(archs, ["amd64", "386", "arm64", "arm", "mipsle", "riscv64"]);

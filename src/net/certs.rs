@@ -95,13 +95,16 @@ fn load(origin: &Origin, audience: Audience) -> Result<Identity, String> {
     let (chain, key) = match origin {
         Origin::Memory => self_signed()?,
         Origin::Files { crt, key } => {
-            let named = |path: &PathBuf, error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
-            let chain: Vec<CertificateDer<'static>> =
-                CertificateDer::pem_file_iter(crt).and_then(Iterator::collect).map_err(|error| named(crt, &error))?;
+            let named = |what: &str, path: &PathBuf, error: &dyn std::fmt::Display| {
+                format!("{what}={}: {error}", path.display())
+            };
+            let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(crt)
+                .and_then(Iterator::collect)
+                .map_err(|error| named("crt", crt, &error))?;
             if chain.is_empty() {
-                return Err(named(crt, &"no PEM certificate in it"));
+                return Err(named("crt", crt, &"no PEM certificate in it"));
             }
-            (chain, PrivateKeyDer::from_pem_file(key).map_err(|error| named(key, &error))?)
+            (chain, PrivateKeyDer::from_pem_file(key).map_err(|error| named("key", key, &error))?)
         }
     };
     let leaf = Fingerprint::of(chain.first().ok_or("no certificate")?);

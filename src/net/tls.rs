@@ -105,6 +105,9 @@ impl Stream for Tls {
                     return Ok(count);
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
+                    return Err(io::Error::new(error.kind(), "the TLS session was cut off without a goodbye"));
+                }
                 Err(error) => return Err(error),
             }
             self.pull()?;

@@ -52,7 +52,7 @@ enum Reply {
 impl Caller {
     /// Calls for a pool connection, or with `request` for the terms.
     pub fn new(call: Arc<Call>, request: Option<Vec<u8>>, home: Home) -> Caller {
-        let connect = Connect::new(call.addresses.clone(), None, call.patience, token(home.key, FAR));
+        let connect = Connect::new(call.addresses.clone(), None, call.dial, token(home.key, FAR));
         let purpose = request.map_or(Purpose::Open, Purpose::Ask);
         Caller { call, purpose, phase: Phase::Dialling(connect), address: 0, until: None }
     }

@@ -120,8 +120,9 @@ impl Hub {
             other => return Err(format!("the server wants tls={other}, which is not known here")),
         };
         let quiet = terms.flow == crate::logic::handshake::Flow::Forward;
-        let (addresses, open, patience) = (vec![server], terms.open, limits.handshake);
-        let call = Arc::new(Call { tunnel: number, addresses, tls, open, quiet, patience });
+        let (addresses, open) = (vec![server], terms.open);
+        let (dial, patience) = (limits.tcp_dial, limits.handshake);
+        let call = Arc::new(Call { tunnel: number, addresses, tls, open, quiet, dial, patience });
         let pace = Pace::new(config.min, terms.max, limits.min_pool_interval, limits.max_pool_interval, now);
         client.phase = Phase::Tunnel;
         client.said.clear();
@@ -197,8 +198,8 @@ impl Client {
             }
             _ => None,
         };
-        let patience = config.limits.handshake;
-        Ok((Arc::new(Call { tunnel: 0, addresses, tls, open: None, quiet: true, patience }), request))
+        let (dial, patience) = (config.limits.tcp_dial, config.limits.handshake);
+        Ok((Arc::new(Call { tunnel: 0, addresses, tls, open: None, quiet: true, dial, patience }), request))
     }
 }
 

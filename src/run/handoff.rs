@@ -193,7 +193,9 @@ pub struct Call {
     pub open: Option<[u8; 16]>,
     /// As in [`Expected::quiet`].
     pub quiet: bool,
-    /// For each address, from the first packet to the end of the job.
+    /// For the dialling of each address (`NP_TCP_DIAL_TIMEOUT`).
+    pub dial: Duration,
+    /// For what follows: TLS, the answer or the id (`NP_HANDSHAKE_TIMEOUT`).
     pub patience: Duration,
 }
 

@@ -305,6 +305,10 @@ impl Ways {
             self.ask(name, now);
         }
         while let Some(target) = self.targets.probe(now) {
+            if !self.tcp {
+                // Measured by dialling over TCP, which these targets may not speak: then the order stays as it is.
+                continue;
+            }
             if let Some(endpoint) = self.endpoints.get(target).cloned() {
                 let addresses = self.addresses(&endpoint, now).ok().flatten().unwrap_or_default();
                 self.out.extend(addresses.first().map(|at| Way::Probe(target, *at)));

@@ -131,8 +131,12 @@ impl Hub {
     }
 
     fn shake_hands(&mut self, from: SocketAddr, features: Vec<Feature>, now: Instant) -> Vec<u8> {
-        if self.tunnel.is_some() {
-            self.end_tunnel(&format!("{from} takes it over"), now);
+        if let Some(tunnel) = &self.tunnel {
+            let hint = match tunnel.peer.ip() == from.ip() {
+                true => "",
+                false => "; if this goes on, two clients share one key",
+            };
+            self.end_tunnel(&format!("{from} takes it over{hint}"), now);
         }
         let number = self.next_number();
         let config = &self.shared.config;

@@ -52,13 +52,13 @@ pub fn start(config: Config) -> Result<ExitCode, String> {
 
     let registry = threads[0].0.registry().try_clone().map_err(failed)?;
     let (part, entrance) = part(&shared.config, &registry, epoch)?;
-    log::info!("{} started: {}", shared.name(), shared.config.effective_url());
     let mut hub = Hub::new(shared.clone(), posts, registry, inbox, post.clone(), part, epoch);
     match entrance {
         Way::Open(entrance) => hub.users.take(entrance),
         Way::Wanted(at) => hub.users.open(&at, &hub.registry, epoch),
         Way::None => {}
     }
+    log::info!("{} started: {}", shared.name(), shared.config.effective_url());
     let mut first = None;
     for (index, ((poll, bell), inbox)) in threads.into_iter().zip(inboxes).enumerate() {
         let registry = poll.registry().try_clone().map_err(failed)?;
