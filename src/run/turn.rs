@@ -155,6 +155,7 @@ fn turns(mut poll: Poll, bell: &Bell, mut worker: Worker, mut hub: Option<Hub>) 
         // What the worker tells the hub is mostly answered at once: a second round saves a visit to the kernel.
         for _ in 0..2 {
             if let Some(code) = hub.as_mut().and_then(|hub| hub.turn(now)) {
+                worker.farewell();
                 return Ok(code);
             }
             worker.turn(now);

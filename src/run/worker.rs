@@ -131,6 +131,15 @@ impl Worker {
         self.timers.next().into_iter().chain(self.tidy).min()
     }
 
+    /// The program ends: what is joined ends its far direction properly, as far as that goes without waiting.
+    pub fn farewell(&mut self) {
+        for (_, slot) in self.tasks.iter_mut() {
+            if let Some(Task::Joined(joined)) = &mut slot.task {
+                joined.farewell();
+            }
+        }
+    }
+
     fn accept(&mut self, job: Job, now: Instant) {
         match job {
             Job::Visit(socket, from, gate) => {

@@ -166,6 +166,34 @@ fn service_cooldown_is_the_pause_between_two_attempts() {
 }
 
 #[test]
+fn pool_intervals_are_the_pace_of_a_client_whose_pool_connections_fail() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    let _client = Process::nodepass_with(
+        &[&format!("client://k@{addr}/127.0.0.1:9?mode=2&min=1")],
+        &[("NP_MIN_POOL_INTERVAL", "800ms"), ("NP_MAX_POOL_INTERVAL", "800ms"), ("NP_REPORT_INTERVAL", "1m")],
+    );
+    let answer = r#"{"flow":"-","max":8,"tls":"0","type":"0"}"#;
+    let (mut handshake, _) = listener.accept().unwrap();
+    let _ = handshake.read(&mut [0; 2000]);
+    write!(handshake, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{answer}", answer.len())
+        .unwrap();
+    drop(handshake);
+    // The first pool connection is the control connection, all others are closed before they get an id.
+    let (mut control, _) = listener.accept().unwrap();
+    control.write_all(&[0; 4]).unwrap();
+    let mut times = Vec::new();
+    for _ in 0..5 {
+        drop(listener.accept().unwrap());
+        times.push(Instant::now());
+    }
+    // The first of them may belong to the first fill.
+    for pair in times[1..].windows(2) {
+        assert!(pair[1] - pair[0] > Duration::from_millis(600), "{:?}", pair[1] - pair[0]);
+    }
+}
+
+#[test]
 fn an_absent_server_is_told_once_and_not_at_every_attempt() {
     let port = free_port();
     let (target, user) = (Target::echo(), free_addr());
