@@ -128,7 +128,10 @@ impl Hub {
             true => Check::Due,
             false => Check::Sent,
         };
-        self.pool.begin(terms.max);
+        // Our own client keeps to `max` by itself. It replaces what it took before its signal has come through here: no
+        // reason to turn the replacements away.
+        let lag = if terms.open.is_some() { 2 } else { 1 };
+        self.pool.begin(terms.max.saturating_mul(lag));
         let until = now + self.shared.config.limits.handshake;
         let (control, checks, sick) = (None, Vec::new(), now + self.shared.config.limits.report);
         self.tunnel = Some(Tunnel { number, terms, side, peer, pace, control, check, checks, until, sick });

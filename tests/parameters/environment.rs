@@ -183,12 +183,12 @@ fn pool_intervals_are_the_pace_of_a_client_whose_pool_connections_fail() {
     let (mut control, _) = listener.accept().unwrap();
     control.write_all(&[0; 4]).unwrap();
     let mut times = Vec::new();
-    for _ in 0..5 {
+    for _ in 0..6 {
         drop(listener.accept().unwrap());
         times.push(Instant::now());
     }
-    // The first of them may belong to the first fill.
-    for pair in times[1..].windows(2) {
+    // The first ones belong to the first fill, and the success of the control connection makes the pool bolder for once.
+    for pair in times[2..].windows(2) {
         assert!(pair[1] - pair[0] > Duration::from_millis(600), "{:?}", pair[1] - pair[0]);
     }
 }

@@ -150,6 +150,17 @@ fn lbs_2_stays_with_the_primary_moves_to_a_backup_and_comes_back() {
 }
 
 #[test]
+fn a_udp_target_that_refuses_is_passed_over() {
+    each_flow(|builder| {
+        let mut targets = numbered(2);
+        let tunnel = builder.egress("lbs=2&notcp=1").target(list(&targets)).start();
+        assert!(eventually(GRACE, || udp_number(&tunnel) == 0), "the primary answers");
+        drop(targets[0].take());
+        assert_eq!(udp_number(&tunnel), 1, "{:?}", tunnel.flow);
+    });
+}
+
+#[test]
 fn lbs_2_does_not_try_the_primary_before_its_interval_is_over() {
     each_flow(|builder| {
         let mut targets = numbered(2);
