@@ -338,6 +338,8 @@ pub struct Pace {
     batch: Option<Instant>,
     errors: usize,
     failing: bool,
+    /// The clock has nothing to change.
+    resting: bool,
 }
 
 impl Pace {
@@ -358,6 +360,7 @@ impl Pace {
             batch: None,
             errors: 0,
             failing: false,
+            resting: false,
         }
     }
 
@@ -387,6 +390,7 @@ impl Pace {
             return 0;
         }
         let missing = self.capacity.saturating_sub(idle + self.opening);
+        self.resting = missing == 0 && self.capacity == self.min && self.pause == self.longest;
         if missing == 0 {
             self.batch = None;
             return 0;
@@ -420,9 +424,20 @@ impl Pace {
         std::mem::take(&mut self.errors) > idle / 2
     }
 
-    /// When to ask [`Pace::open`] again.
-    pub fn deadline(&self) -> Instant {
-        self.batch.map_or(self.next, |batch| batch.min(self.next))
+    /// Whether to open the first connection now, which becomes the control connection: alone, so that it is the first.
+    pub fn open_first(&mut self, now: Instant) -> bool {
+        if self.opening > 0 || self.failing && now < self.next {
+            return false;
+        }
+        self.next = now + self.pause;
+        self.opening = 1;
+        true
+    }
+
+    /// When to ask again; a pool that is full, at its smallest and slowest needs no clock.
+    pub fn deadline(&self) -> Option<Instant> {
+        let round = (!self.resting).then_some(self.next);
+        self.batch.into_iter().chain(round).min()
     }
 }
 
@@ -601,12 +616,36 @@ mod tests {
         }
         assert_eq!(pace.open(10, now), 0);
         assert_eq!(pace.open(9, now), 0);
-        assert_eq!(pace.deadline(), now + BATCH);
+        assert_eq!(pace.deadline(), Some(now + BATCH));
         assert_eq!(pace.open(7, now + BATCH), 3);
         for _ in 0..3 {
             pace.opened();
         }
         assert_eq!(pace.open(5, now + BATCH), 5);
+    }
+
+    #[test]
+    fn the_first_connection_is_opened_alone() {
+        let now = Instant::now();
+        let mut pace = pace(now);
+        assert!(pace.open_first(now));
+        assert!(!pace.open_first(now));
+        pace.failed();
+        assert!(!pace.open_first(now), "the next try waits for the clock");
+        assert!(pace.open_first(pace.next));
+        pace.opened();
+        assert_eq!(pace.open(0, now), 10);
+    }
+
+    #[test]
+    fn a_full_pool_needs_no_clock() {
+        let mut now = Instant::now();
+        let mut pace = pace(now);
+        while pace.deadline().is_some() {
+            assert_eq!(pace.open(10, now), 0);
+            now = pace.next;
+        }
+        assert_eq!(pace.pause, Duration::from_secs(1));
     }
 
     #[test]

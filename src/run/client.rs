@@ -139,10 +139,13 @@ impl Hub {
         if !self.is_current(number) {
             return self.workers[home.worker].send(Job::Close(home.key));
         }
+        // An id given twice is a failure like others: the next try waits for the clock.
+        if !self.pool_connection(id, home, fp, now) {
+            return self.failed(number, &format!("the server gave the id {id} twice"));
+        }
         if let Some((pace, _)) = self.tunnel.as_mut().and_then(|tunnel| tunnel.pace.as_mut()) {
             pace.opened();
         }
-        self.pool_connection(id, home, fp, now);
     }
 
     /// A pool connection could not be opened.

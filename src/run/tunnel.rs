@@ -86,7 +86,7 @@ impl Tunnel {
     /// When the clock has something to say.
     pub fn deadline(&self) -> Option<Instant> {
         let control = self.control.as_ref().map_or(Some(self.until), |(control, _)| control.deadline());
-        let pace = self.pace.as_ref().map(|(pace, _)| pace.deadline());
+        let pace = self.pace.as_ref().and_then(|(pace, _)| pace.deadline());
         let checks = self.checks.iter().map(|(until, _, _)| *until).min();
         let check = match self.check {
             Check::Chosen(_, _, at) => Some(at),
@@ -151,16 +151,17 @@ impl Hub {
         }
     }
 
-    /// A pool connection is open and has its id.
-    pub(super) fn pool_connection(&mut self, id: Id, home: Home, fp: Option<Fingerprint>, now: Instant) {
+    /// A pool connection is open and has its id. `false` if that is another's: it is closed.
+    pub(super) fn pool_connection(&mut self, id: Id, home: Home, fp: Option<Fingerprint>, now: Instant) -> bool {
         if id == CONTROL && self.tunnel.as_ref().is_some_and(|tunnel| !tunnel.is_up()) {
-            return self.begin_control(home, now);
+            self.begin_control(home, now);
+            return true;
         }
-        let known = id == CONTROL || self.pool.opened(id, home, home.worker, fp).is_err();
-        if known {
-            log::warn!("The server gave the id {id} twice");
+        let new = id != CONTROL && self.pool.opened(id, home, home.worker, fp).is_ok();
+        if !new {
             self.workers[home.worker].send(Job::Close(home.key));
         }
+        new
     }
 
     /// Bytes from the control connection.
@@ -213,8 +214,12 @@ impl Hub {
                 Do::Launch { udp, remote, id } => self.launched(udp, &remote, id, now),
                 Do::Verify { id, fp } => self.verify(id, fp, now),
                 Do::Flush => {
-                    log::info!("The peer asks for a new pool: {} idle connections closed", self.pool.idle());
-                    self.flush_pool();
+                    let idle = self.pool.idle();
+                    // A peer that says it again and again does not fill the log.
+                    if idle > 0 {
+                        log::info!("The peer asks for a new pool: {idle} idle connections closed");
+                        self.flush_pool();
+                    }
                 }
                 Do::Pong(ping) => self.check_point(ping),
                 Do::Ready => {
@@ -328,11 +333,14 @@ impl Hub {
             return;
         }
         let Some(Tunnel { pace: Some((pace, call)), control, .. }) = &mut self.tunnel else { return };
-        // The first connection becomes the control connection; the rest need not wait for it.
-        let missing = pace.open(self.pool.idle(), now);
-        let first = usize::from(control.is_none());
-        for n in 0..missing {
-            let worker = if n < first { 0 } else { self.pool.next_worker() };
+        if control.is_none() {
+            if pace.open_first(now) {
+                self.workers[0].send(Job::Open(call.clone()));
+            }
+            return;
+        }
+        for _ in 0..pace.open(self.pool.idle(), now) {
+            let worker = self.pool.next_worker();
             self.workers[worker].send(Job::Open(call.clone()));
         }
     }

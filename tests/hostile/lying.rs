@@ -181,6 +181,7 @@ fn an_id_that_a_server_gives_twice_counts_once() {
     let fake = FakeServer::new();
     let client = fake_served(&fake, &target, '-');
     let mut control = fake.number(CONTROL);
+    client.says("is up", GRACE);
     let id = Id([1, 2, 3, 4]);
     let again: Vec<TcpStream> = [CONTROL, CONTROL].map(|id| fake.number(id)).into();
     again.iter().for_each(|stream| assert_eq!(rest(stream), b"", "a second control connection is closed"));
@@ -301,7 +302,9 @@ impl Stage {
 /// A client of a fake server that shook hands; its pool connections come next.
 fn fake_served(fake: &FakeServer, target: &Target, flow: char) -> Process {
     let path = if flow == '-' { target.addr() } else { free_addr() };
-    let client = Process::nodepass(&format!("client://{KEY}@{}/{path}?mode=2&min=8", fake.addr()));
+    let url = format!("client://{KEY}@{}/{path}?mode=2&min=8", fake.addr());
+    // Long enough that no flush, which follows failures at the next report, comes in between.
+    let client = Process::nodepass_with(&[&url], &[("NP_REPORT_INTERVAL", "5s")]);
     fake.shake_hands(flow);
     client
 }

@@ -304,9 +304,12 @@ fn a_stop_takes_no_longer_than_its_timeout() {
 
 #[test]
 fn a_second_stop_ends_at_once() {
-    let tunnel = Tunnel::reverse().env("NP_SHUTDOWN_TIMEOUT", "10m").start();
-    let _held = tunnel.pair();
-    for process in tunnel.processes() {
+    for server in [true, false] {
+        let tunnel = Tunnel::reverse().env("NP_SHUTDOWN_TIMEOUT", "10m").start();
+        let (user, served) = tunnel.pair();
+        put(&user, b"x");
+        assert_eq!(take(&served, 1), b"x");
+        let process = if server { tunnel.ingress() } else { tunnel.egress() };
         let mark = process.mark();
         process.terminate();
         // Something is said about the stop; then the second one comes.

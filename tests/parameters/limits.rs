@@ -57,7 +57,8 @@ fn min_above_max_swaps_them_and_the_tunnel_works() {
         }
         tunnel.udp_echo(b"hello");
         let now = tunnel.server.as_ref().unwrap().checkpoint(|now| now.pool > 0);
-        assert!(now.pool <= 4, "{now:?}");
+        // A server lets a client of its own kind replace what it took before the signals about that have come through.
+        assert!(now.pool <= 8, "{now:?}");
     });
 }
 
