@@ -1,7 +1,7 @@
 //! The pool: which connections wait for users, which users wait for connections, how many to make and when.
 //!
 //! ```text
-//!  opened(id, home)   gone(id)            a connection is ready; it died
+//!  opened(id, home)   gone(id)  ended(id) a connection is ready; it died; its peer ended its direction
 //!  take(user)         claim(id, launch)   any connection for a user (ingress); that one for a launch (egress)
 //!  poll -> Grant      expired -> late     who gets which; who waited too long
 //! ```
@@ -23,6 +23,8 @@ pub struct Pool<H, U> {
     busy: Vec<usize>,
     /// Taken for the certificate check; closed by whoever is last.
     proving: HashMap<Id, (H, usize)>,
+    /// Not idle any more, but a launch for them may be on its way: the peer ended its direction, or we flushed the pool.
+    lingering: HashMap<Id, Lingering<H>>,
     /// What we know of connections that are gone: a `verify` may come late.
     gone: VecDeque<(Id, Option<Fingerprint>)>,
     users: VecDeque<(Instant, U)>,
@@ -37,6 +39,12 @@ pub struct Pool<H, U> {
     patience: Duration,
     most: usize,
     most_waiting: usize,
+}
+
+struct Lingering<H> {
+    home: H,
+    worker: usize,
+    until: Instant,
 }
 
 struct Idle<H> {
@@ -65,6 +73,7 @@ impl<H: Copy + Eq + Hash, U> Pool<H, U> {
             stacks: vec![Vec::new(); workers],
             busy: vec![0; workers],
             proving: HashMap::new(),
+            lingering: HashMap::new(),
             gone: VecDeque::new(),
             users: VecDeque::new(),
             launches: HashMap::new(),
@@ -91,6 +100,7 @@ impl<H: Copy + Eq + Hash, U> Pool<H, U> {
         self.stacks.iter_mut().for_each(Vec::clear);
         self.busy.iter_mut().for_each(|count| *count = 0);
         self.proving.clear();
+        self.lingering.clear();
         self.gone.clear();
         self.vacant = 0;
         self.turn = 0;
@@ -129,7 +139,10 @@ impl<H: Copy + Eq + Hash, U> Pool<H, U> {
 
     /// Whether `id` is in use in this tunnel, as far as the pool can tell.
     pub fn knows(&self, id: Id) -> bool {
-        self.idle.contains_key(&id) || self.proving.contains_key(&id) || self.launches.contains_key(&id)
+        self.idle.contains_key(&id)
+            || self.proving.contains_key(&id)
+            || self.lingering.contains_key(&id)
+            || self.launches.contains_key(&id)
     }
 
     /// A connection is ready. Whoever waits for it, or for any, gets it at once.
@@ -170,6 +183,10 @@ impl<H: Copy + Eq + Hash, U> Pool<H, U> {
             self.grant(id, idle.home, idle.worker, launch);
             return Ok(());
         }
+        if let Some(lingering) = self.lingering.remove(&id) {
+            self.grant(id, lingering.home, lingering.worker, launch);
+            return Ok(());
+        }
         // We took it for our check while the peer gave it to a user: the user comes first, the check needs only its id.
         if let Some((home, worker)) = self.proving.remove(&id) {
             self.grant(id, home, worker, launch);
@@ -187,9 +204,34 @@ impl<H: Copy + Eq + Hash, U> Pool<H, U> {
         self.busy[worker] = self.busy[worker].saturating_sub(1);
     }
 
+    /// The peer ended its direction of an idle connection. It may be a user's who had nothing to say, and whose launch is
+    /// still on its way: the connection stays claimable for a while, but is idle no more.
+    pub fn ended(&mut self, id: Id, now: Instant) {
+        if let Some(idle) = self.idle.remove(&id) {
+            self.remember(id, idle.fp);
+            self.vacate();
+            self.linger(id, idle, now);
+        }
+    }
+
+    fn linger(&mut self, id: Id, idle: Idle<H>, now: Instant) {
+        let Idle { home, worker, .. } = idle;
+        self.lingering.insert(id, Lingering { home, worker, until: now + self.patience });
+    }
+
+    /// Connections for which no launch came; their homes are to be closed.
+    pub fn unclaimed(&mut self, now: Instant) -> Vec<H> {
+        let late = |lingering: &Lingering<H>| lingering.until <= now;
+        let homes =
+            self.lingering.values().filter(|lingering| late(lingering)).map(|lingering| lingering.home).collect();
+        self.lingering.retain(|_, lingering| !late(lingering));
+        homes
+    }
+
     /// An idle connection died.
     pub fn gone(&mut self, id: Id) {
         self.proving.remove(&id);
+        self.lingering.remove(&id);
         if let Some(idle) = self.idle.remove(&id) {
             self.remember(id, idle.fp);
             self.vacate();
@@ -217,7 +259,8 @@ impl<H: Copy + Eq + Hash, U> Pool<H, U> {
             self.remember(id, idle.fp);
             return Some((idle.fp, Some(idle.home)));
         }
-        self.gone.iter().find(|(gone, _)| *gone == id).map(|(_, fp)| (*fp, None))
+        let home = self.lingering.remove(&id).map(|lingering| lingering.home);
+        self.gone.iter().find(|(gone, _)| *gone == id).map(|(_, fp)| (*fp, home))
     }
 
     /// Drops all idle connections; their homes are to be closed.
@@ -230,6 +273,15 @@ impl<H: Copy + Eq + Hash, U> Pool<H, U> {
                 idle.home
             })
             .collect()
+    }
+
+    /// Drops all idle connections at the side that dials: launches for them may be on their way, so they linger.
+    pub fn flush_late(&mut self, now: Instant) {
+        self.stacks.iter_mut().for_each(Vec::clear);
+        for (id, idle) in std::mem::take(&mut self.idle) {
+            self.remember(id, idle.fp);
+            self.linger(id, idle, now);
+        }
     }
 
     /// Users and launches that have waited too long.
@@ -286,7 +338,8 @@ impl<H: Copy + Eq + Hash, U> Pool<H, U> {
     /// When somebody will have waited too long.
     pub fn deadline(&self) -> Option<Instant> {
         let users = self.users.front().map(|(until, _)| *until);
-        users.into_iter().chain(self.launches.values().map(|(until, _)| *until)).min()
+        let lingering = self.lingering.values().map(|lingering| lingering.until);
+        users.into_iter().chain(self.launches.values().map(|(until, _)| *until)).chain(lingering).min()
     }
 
     /// Takes the newest idle connection at the least busy worker that has one.
@@ -566,6 +619,33 @@ mod tests {
         assert_eq!(grants(&mut pool), []);
         assert_eq!(pool.verify(id(1)), Some((fp, None)));
         assert_eq!(pool.verify(id(7)), None);
+    }
+
+    #[test]
+    fn a_connection_whose_user_had_nothing_to_say_can_be_claimed_for_a_while() {
+        let (mut pool, now) = (pool(1), Instant::now());
+        for n in 1..=2 {
+            pool.opened(id(n), n.into(), 0, None).unwrap();
+            pool.ended(id(n), now);
+        }
+        assert_eq!(pool.idle(), 0);
+        pool.claim(id(1), "user", now).unwrap();
+        assert_eq!(grants(&mut pool), [("user", 1)]);
+        let late = now + Duration::from_secs(5);
+        assert_eq!(pool.deadline(), Some(late));
+        assert_eq!(pool.unclaimed(now), Vec::<u32>::new());
+        assert_eq!(pool.unclaimed(late), [2]);
+        assert_eq!(pool.deadline(), None);
+    }
+
+    #[test]
+    fn a_flush_of_ours_does_not_cut_users_whose_launch_is_on_its_way() {
+        let (mut pool, now) = (pool(1), Instant::now());
+        pool.opened(id(1), 1, 0, None).unwrap();
+        pool.flush_late(now);
+        assert_eq!(pool.idle(), 0);
+        pool.claim(id(1), "user", now).unwrap();
+        assert_eq!(grants(&mut pool), [("user", 1)]);
     }
 
     #[test]

@@ -70,15 +70,23 @@ impl Leg {
     ///
     /// `quiet` says that the other side has no reason to speak before we do: whoever does is not our peer.
     pub fn is_alive(&mut self, quiet: bool) -> bool {
-        let waiting = match self {
-            Leg::Tcp(tcp) => tcp.waiting(),
-            Leg::Tls(tls) => tls.waiting(),
-            Leg::Udp(_) | Leg::Line(_) => return true,
-        };
-        match waiting {
+        match self.waiting() {
             Ok(0) => false,
             Ok(_) => !quiet,
             Err(error) => error.kind() == io::ErrorKind::WouldBlock,
+        }
+    }
+
+    /// Whether the other side has said nothing and ended its direction.
+    pub fn has_ended(&mut self) -> bool {
+        matches!(self.waiting(), Ok(0))
+    }
+
+    fn waiting(&mut self) -> io::Result<usize> {
+        match self {
+            Leg::Tcp(tcp) => tcp.waiting(),
+            Leg::Tls(tls) => tls.waiting(),
+            Leg::Udp(_) | Leg::Line(_) => would_block(),
         }
     }
 

@@ -73,7 +73,7 @@ impl Caller {
                 };
                 means.hub.send(Notice::Opened(home, tunnel, id, fp));
                 let quiet = self.call.quiet && id != CONTROL;
-                Next::Become(Task::Idle(Idle { leg: Some(leg), tunnel, id: Some(id), quiet }))
+                Next::Become(Task::Idle(Idle { leg: Some(leg), tunnel, id: Some(id), quiet, ended: false }))
             }
             (Ok(Some(Reply::Terms(terms))), _) => {
                 means.hub.send(Notice::Answered(Ok((terms, self.call.addresses[self.address]))));

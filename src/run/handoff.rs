@@ -86,6 +86,8 @@ pub enum Notice {
     Failed(TunnelNo, String),
     /// An idle pool connection died.
     Gone(TunnelNo, Id),
+    /// The peer ended its direction of an idle pool connection (egress).
+    Ended(TunnelNo, Id),
     /// Bytes from the control connection.
     Said(TunnelNo, Vec<u8>),
     /// The control connection has ended.

@@ -157,6 +157,11 @@ impl Hub {
                     self.pool.gone(id);
                 }
             }
+            Notice::Ended(tunnel, id) => {
+                if self.is_current(tunnel) {
+                    self.pool.ended(id, now);
+                }
+            }
             Notice::Said(tunnel, bytes) => self.said(tunnel, &bytes, now),
             Notice::Over(tunnel, why) => {
                 if self.is_current(tunnel) {
@@ -271,6 +276,9 @@ impl Hub {
     fn tick(&mut self, now: Instant) {
         for late in self.pool.expired(now) {
             self.dismiss(late);
+        }
+        for home in self.pool.unclaimed(now) {
+            self.workers[home.worker].send(Job::Close(home.key));
         }
         if self.stopping.is_none() {
             self.users.tick(&self.registry, now);

@@ -119,14 +119,34 @@ pub struct Idle {
     pub id: Option<Id>,
     /// The other side has no reason to speak first.
     pub quiet: bool,
+    /// The other side has ended its direction, and the hub knows.
+    pub ended: bool,
 }
 
 impl Idle {
     /// Drops it when it dies, not when a user gets it.
+    ///
+    /// At the egress an end is not yet a death: it may be that of a user who had nothing to say.
     fn advance(&mut self, means: &mut Means) -> Next {
-        if self.leg.as_mut().is_some_and(|leg| !leg.failed() && leg.is_alive(self.quiet)) {
+        let (quiet, ended) = (self.quiet, self.ended);
+        let Some(leg) = &mut self.leg else { return self.gone(means) };
+        if leg.failed() {
+            return self.gone(means);
+        }
+        if leg.is_alive(quiet) || ended {
             return Next::Wait;
         }
+        match self.id {
+            Some(id) if !quiet && leg.has_ended() => {
+                self.ended = true;
+                means.hub.send(Notice::Ended(self.tunnel, id));
+                Next::Wait
+            }
+            _ => self.gone(means),
+        }
+    }
+
+    fn gone(&mut self, means: &mut Means) -> Next {
         if let Some(id) = self.id {
             means.hub.send(Notice::Gone(self.tunnel, id));
         }

@@ -196,7 +196,10 @@ impl Hub {
             if let (Some((pace, _)), Some((control, _))) = (&mut tunnel.pace, &mut tunnel.control) {
                 if pace.is_sick(idle) {
                     control.flush();
-                    self.flush_pool();
+                    match tunnel.side {
+                        Side::Ingress => self.flush_pool(),
+                        Side::Egress => self.pool.flush_late(now),
+                    }
                 }
             }
         }

@@ -269,8 +269,10 @@ impl Users {
 
     fn let_in(&mut self, proto: Proto, from: SocketAddr) -> bool {
         let entered = self.enter(proto);
-        if !entered && !std::mem::replace(&mut self.full, true) {
-            log::warn!("{from} refused: all {} slots are taken (slot)", self.live());
+        if !entered {
+            // Each is told, but a flood of them does not fill the log.
+            let level = if std::mem::replace(&mut self.full, true) { log::Level::Debug } else { log::Level::Warn };
+            log::log!(level, "{from} refused: all {} slots are taken (slot)", self.live());
         }
         entered
     }

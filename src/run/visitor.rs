@@ -216,7 +216,7 @@ impl Visitor {
         let fp = self.gate.tls.as_ref().filter(|_| tls).map(|identity| identity.leaf);
         means.hub.send(Notice::Came(home, expected.number, fp));
         let Expected { number: tunnel, quiet, .. } = expected;
-        Next::Become(Task::Idle(Idle { leg: self.leg.take(), tunnel, id: None, quiet }))
+        Next::Become(Task::Idle(Idle { leg: self.leg.take(), tunnel, id: None, quiet, ended: false }))
     }
 }
 

@@ -43,7 +43,8 @@ pub struct Worker {
 
 /// A task and its place in the queues.
 struct Slot {
-    task: Option<Task>,
+    /// Boxed, so that places which a crowd has left cost little until they are used again.
+    task: Option<Box<Task>>,
     tunnel: TunnelNo,
     queued: bool,
     armed: Option<Instant>,
@@ -134,7 +135,7 @@ impl Worker {
     /// The program ends: what is joined ends its far direction properly, as far as that goes without waiting.
     pub fn farewell(&mut self) {
         for (_, slot) in self.tasks.iter_mut() {
-            if let Some(Task::Joined(joined)) = &mut slot.task {
+            if let Some(Task::Joined(joined)) = slot.task.as_deref_mut() {
                 joined.farewell();
             }
         }
@@ -218,8 +219,9 @@ impl Worker {
             }
             Job::Close(key) => drop(self.tasks.remove(key)),
             Job::End(tunnel) => self.close_all(|slot| slot.tunnel == tunnel),
-            Job::Drain => self
-                .close_all(|slot| matches!(slot.task, Some(Task::Visitor(_) | Task::Caller(_) | Task::Idle(_)) | None)),
+            Job::Drain => self.close_all(|slot| {
+                matches!(slot.task.as_deref(), Some(Task::Visitor(_) | Task::Caller(_) | Task::Idle(_)) | None)
+            }),
         }
     }
 
@@ -227,7 +229,7 @@ impl Worker {
     fn number(&mut self, key: Key, id: Id) {
         let mut bytes = Buffer::holding(id.0.to_vec());
         let sent = match self.task(key) {
-            Some(Task::Idle(Idle { leg: Some(leg), id: number, tunnel, quiet })) => {
+            Some(Task::Idle(Idle { leg: Some(leg), id: number, tunnel, quiet, .. })) => {
                 *number = Some(id);
                 *quiet &= id != CONTROL;
                 Some((leg.lend().drain(&mut bytes).is_ok() && bytes.is_empty(), *tunnel))
@@ -290,12 +292,12 @@ impl Worker {
         loop {
             let Some(task) = &mut slot.task else { return };
             match task.advance(home, &mut self.means, now) {
-                Next::Become(task) => {
+                Next::Become(next) => {
                     // A visitor is nobody's until he turns out to be a tunnel's pool connection, which ends with it.
-                    if let Task::Idle(idle) = &task {
+                    if let Task::Idle(idle) = &next {
                         slot.tunnel = idle.tunnel;
                     }
-                    slot.task = Some(task);
+                    **task = next;
                 }
                 Next::Wait => break,
                 Next::Again => {
@@ -309,7 +311,7 @@ impl Worker {
                 }
             }
         }
-        let due = slot.task.as_ref().and_then(Task::deadline);
+        let due = slot.task.as_deref().and_then(Task::deadline);
         if let Some(due) = due.filter(|due| slot.armed.is_none_or(|armed| *due < armed)) {
             slot.armed = Some(due);
             self.timers.arm(due, key);
@@ -325,24 +327,22 @@ impl Worker {
 
     fn become_(&mut self, key: Key, task: Task, tunnel: TunnelNo) {
         if let Some(slot) = self.tasks.get_mut(key) {
-            (slot.task, slot.tunnel) = (Some(task), tunnel);
+            (slot.task, slot.tunnel) = (Some(Box::new(task)), tunnel);
             self.queue(key);
         }
     }
 
     fn task(&mut self, key: Key) -> Option<&mut Task> {
-        self.tasks.get_mut(key)?.task.as_mut()
+        self.tasks.get_mut(key)?.task.as_deref_mut()
     }
 
     /// Takes an idle connection out of its slot, which stays for what it becomes.
     fn idle(&mut self, key: Key) -> Option<Idle> {
         let slot = self.tasks.get_mut(key)?;
-        match slot.task.take() {
-            Some(Task::Idle(idle)) => Some(idle),
-            other => {
-                slot.task = other;
-                None
-            }
+        let idle = slot.task.take_if(|task| matches!(**task, Task::Idle(_)))?;
+        match *idle {
+            Task::Idle(idle) => Some(idle),
+            _ => None,
         }
     }
 
