@@ -338,8 +338,8 @@ const GONE_QUICK: Duration = Duration::from_secs(5);
 /// How long a measurement waits for others to leave the machine alone.
 const QUIET: Duration = Duration::from_secs(30);
 const QUIET_QUICK: Duration = Duration::from_secs(5);
-/// Until a program that nobody uses has started for sure.
-const START: Duration = Duration::from_secs(2);
+/// Until a program that nobody uses has started for sure: a client that came before its server calls again after 3 s.
+const START: Duration = Duration::from_secs(4);
 /// How long bulk data is measured.
 const WINDOW: Duration = Duration::from_secs(3);
 const WINDOW_QUICK: Duration = Duration::from_secs(1);
