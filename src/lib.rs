@@ -20,6 +20,7 @@ pub mod logic {
     pub mod control;
     pub mod handshake;
     pub mod names;
+    pub mod pace;
     pub mod pool;
     pub mod slab;
     pub mod sniff;

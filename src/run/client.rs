@@ -17,7 +17,7 @@ use super::server::{FEATURES, HTTPS};
 use super::tunnel::Side;
 use crate::config::{Config, Host};
 use crate::logic::handshake::{Feature, Offer, Terms};
-use crate::logic::pool::Pace;
+use crate::logic::pace::Pace;
 use crate::logic::wire::{Fingerprint, Id};
 use crate::net::certs::{client, server_name, Trust};
 

@@ -13,7 +13,7 @@ use super::hub::{Hub, Part};
 use super::plan::Launch;
 use crate::logic::control::{Control, Do};
 use crate::logic::handshake::{Feature, Flow as Direction, Terms};
-use crate::logic::pool::Pace;
+use crate::logic::pace::Pace;
 use crate::logic::wire::{Fingerprint, Id, CONTROL};
 
 /// A tunnel in being.
