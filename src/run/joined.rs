@@ -151,10 +151,12 @@ impl Joined {
         self.join.proto
     }
 
-    /// Says goodbye to the far end; TLS has a word for it.
+    /// Ends a control connection properly; TLS has a word for it. A user's relay that is cut must look cut, not complete.
     pub fn farewell(&mut self) {
-        // Best effort: a peer that takes nothing now learns it from the closed socket.
-        let _ = self.far.lend().finish();
+        if self.join.proto.is_none() {
+            // Best effort: a peer that takes nothing now learns it from the closed socket.
+            let _ = self.far.lend().finish();
+        }
     }
 
     /// When to look again.

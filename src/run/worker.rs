@@ -132,7 +132,7 @@ impl Worker {
         self.timers.next().into_iter().chain(self.tidy).min()
     }
 
-    /// The program ends: what is joined ends its far direction properly, as far as that goes without waiting.
+    /// The program ends: a control connection ends properly, as far as that goes without waiting.
     pub fn farewell(&mut self) {
         for (_, slot) in self.tasks.iter_mut() {
             if let Some(Task::Joined(joined)) = slot.task.as_deref_mut() {
