@@ -210,12 +210,14 @@ impl<H: Copy + Eq + Hash, U> Pool<H, U> {
         if let Some(idle) = self.idle.remove(&id) {
             self.remember(id, idle.fp);
             self.vacate();
-            self.linger(id, idle, now);
+            self.linger(id, idle.home, idle.worker, now);
+        } else if let Some((home, worker)) = self.proving.remove(&id) {
+            // Mostly the peer has checked it and is done with it.
+            self.linger(id, home, worker, now);
         }
     }
 
-    fn linger(&mut self, id: Id, idle: Idle<H>, now: Instant) {
-        let Idle { home, worker, .. } = idle;
+    fn linger(&mut self, id: Id, home: H, worker: usize, now: Instant) {
         self.lingering.insert(id, Lingering { home, worker, until: now + self.patience });
     }
 
@@ -280,7 +282,7 @@ impl<H: Copy + Eq + Hash, U> Pool<H, U> {
         self.stacks.iter_mut().for_each(Vec::clear);
         for (id, idle) in std::mem::take(&mut self.idle) {
             self.remember(id, idle.fp);
-            self.linger(id, idle, now);
+            self.linger(id, idle.home, idle.worker, now);
         }
     }
 
@@ -512,6 +514,15 @@ mod tests {
         assert_eq!(pool.unclaimed(now), Vec::<u32>::new());
         assert_eq!(pool.unclaimed(late), [2]);
         assert_eq!(pool.deadline(), None);
+    }
+
+    #[test]
+    fn the_connection_of_our_check_is_given_up_when_the_peer_has_closed_it() {
+        let (mut pool, now) = (pool(1), Instant::now());
+        pool.opened(id(1), 1, 0, Some(Fingerprint::of(b"leaf"))).unwrap();
+        pool.prove().unwrap();
+        pool.ended(id(1), now);
+        assert_eq!(pool.unclaimed(now + Duration::from_secs(5)), [1]);
     }
 
     #[test]
