@@ -3,10 +3,10 @@
 //! This file is the map. A directory is a layer, and arrows only point down:
 //!
 //! ```text
-//!    main -> run -> net -> logic          config, log: leaves, read by main and run
+//!    main -> master -> run -> net -> logic          config, log: leaves, read by main, master and run
 //! ```
 //!
-//! `logic` decides, `net` moves bytes, `run` owns threads. Start with [`run::turn`] (how an instance starts and what a
+//! `logic` decides, `net` moves bytes, `run` owns threads, `master` owns processes. Start with [`run::turn`] (how an instance starts and what a
 //! thread repeats), [`run::hub`] (who gets what), [`run::joined`] and [`net::relay`] (how bytes move).
 
 #![warn(missing_docs)]
@@ -34,6 +34,7 @@ pub mod net {
     pub mod certs;
     pub mod connect;
     pub mod leg;
+    pub mod mux;
     pub mod pipe;
     pub mod relay;
     pub mod resolve;
@@ -62,4 +63,11 @@ pub mod run {
     mod users;
     mod visitor;
     mod worker;
+}
+
+/// Processes: a REST API, and instances as children.
+#[cfg(feature = "master")]
+pub mod master {
+    pub mod order;
+    pub mod record;
 }

@@ -1,0 +1,161 @@
+//! One face for QUIC and HTTP/2: many streams on one connection.
+//!
+//! A leg that is a stream of such a connection holds a [`Loan`]: the addresses of both. To move bytes it borrows the
+//! connection for the length of a call ([`Muxes::lend`]). What it makes the connection say is sent once a turn
+//! ([`Mux::advance`]); what the connection hears is told under the token of each stream concerned ([`Mux::changed`]).
+//!
+//! ```text
+//!   relay --lend--> MuxStream --fill, drain--> Mux --advance, once a turn--> socket
+//!   relay <--changed-- (its token) ----------- Mux <-------- note ---------- socket
+//! ```
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::mpsc::{channel, Receiver, Sender};
+use std::time::Instant;
+
+use mio::event::Event;
+use mio::{Registry, Token};
+
+use super::stream::{Buffer, Stream};
+use crate::logic::slab::{Key, Slab};
+use crate::logic::wire::Fingerprint;
+
+/// A connection that carries many streams, each a two-way flow of bytes that ends in either direction by itself.
+///
+/// Nothing here waits. `fill`, `drain` and `finish` keep the contract of [`Stream`]: after `WouldBlock` the stream's token
+/// is owed by [`Mux::changed`]. They may leave output behind: [`Mux::is_dirty`] says so, and `advance` sends it.
+pub trait Mux {
+    /// Registers the socket.
+    fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()>;
+    /// Remembers an edge of the socket.
+    fn note(&mut self, event: &Event);
+    /// Takes in what came, runs the clocks, sends what waits. `Ok(true)`: the bound was reached, there is more.
+    /// An error ends the connection and every stream of it; it is the reason, for the log.
+    fn advance(&mut self, now: Instant) -> io::Result<bool>;
+    /// When the clock has something to say.
+    fn deadline(&self) -> Option<Instant>;
+    /// Whether something waits for `advance`.
+    fn is_dirty(&self) -> bool;
+    /// Whether streams may be opened: the handshake is over.
+    fn is_up(&self) -> bool;
+    /// The certificate that the other side showed.
+    fn peer_fingerprint(&self) -> Option<Fingerprint>;
+    /// Opens a stream (client). `WouldBlock`: the other side allows no more now.
+    fn open(&mut self) -> io::Result<StreamNo>;
+    /// The next stream that the other side opened (server), and who that is.
+    fn accept(&mut self) -> Option<(StreamNo, SocketAddr)>;
+    /// Edges of this stream are told under `token` from now on; one is told at once.
+    fn watch(&mut self, stream: StreamNo, token: Token);
+    /// The next token whose stream has an edge: bytes, room, an end, a reset.
+    fn changed(&mut self) -> Option<Token>;
+    /// As [`Stream::fill`]. A reset is an error.
+    fn fill(&mut self, stream: StreamNo, into: &mut Buffer) -> io::Result<usize>;
+    /// As [`Stream::drain`].
+    fn drain(&mut self, stream: StreamNo, from: &mut Buffer) -> io::Result<usize>;
+    /// As [`Stream::finish`].
+    fn finish(&mut self, stream: StreamNo) -> io::Result<()>;
+    /// How many bytes could be read now, without reading: 0 at the end, `WouldBlock` if there are none yet.
+    fn waiting(&mut self, stream: StreamNo) -> io::Result<usize>;
+    /// Nobody uses this stream any more: what is not over of it is reset, and it is forgotten.
+    fn release(&mut self, stream: StreamNo);
+    /// Says goodbye, as far as that goes without waiting.
+    fn close(&mut self);
+}
+
+/// A stream's address within its connection: a key of the connection's own table, never used twice.
+pub type StreamNo = Key;
+
+/// The connections of one worker that carry many streams.
+pub struct Muxes {
+    muxes: Slab<Box<dyn Mux>>,
+    graves: Receiver<(Key, StreamNo)>,
+    burial: Sender<(Key, StreamNo)>,
+}
+
+impl Default for Muxes {
+    fn default() -> Self {
+        let (burial, graves) = channel();
+        Muxes { muxes: Slab::new(), graves, burial }
+    }
+}
+
+impl Muxes {
+    /// Takes a connection in.
+    pub fn insert(&mut self, mux: Box<dyn Mux>) -> Key {
+        self.muxes.insert(mux)
+    }
+
+    /// Says goodbye to a connection and drops it; its streams answer with errors from now on.
+    pub fn remove(&mut self, key: Key) {
+        if let Some(mut mux) = self.muxes.remove(key) {
+            mux.close();
+        }
+    }
+
+    /// A connection, if it still lives.
+    pub fn get_mut(&mut self, key: Key) -> Option<&mut Box<dyn Mux>> {
+        self.muxes.get_mut(key)
+    }
+
+    /// A claim to a stream; the stream is released when the claim is dropped.
+    pub fn claim(&self, mux: Key, stream: StreamNo) -> Loan {
+        Loan { mux, stream, burial: self.burial.clone() }
+    }
+
+    /// Lends a stream for the length of a call. `None` if its connection is gone.
+    pub fn lend(&mut self, loan: &Loan) -> Option<MuxStream<'_>> {
+        let mux = &mut **self.muxes.get_mut(loan.mux)?;
+        Some(MuxStream { mux, stream: loan.stream })
+    }
+
+    /// Releases the streams whose claims were dropped.
+    pub fn bury(&mut self) {
+        while let Ok((mux, stream)) = self.graves.try_recv() {
+            if let Some(mux) = self.muxes.get_mut(mux) {
+                mux.release(stream);
+            }
+        }
+    }
+}
+
+/// A claim to one stream of one connection of this worker.
+pub struct Loan {
+    mux: Key,
+    stream: StreamNo,
+    burial: Sender<(Key, StreamNo)>,
+}
+
+impl Drop for Loan {
+    fn drop(&mut self) {
+        // Without a reader the worker itself is gone, and the connection with it.
+        let _ = self.burial.send((self.mux, self.stream));
+    }
+}
+
+/// A stream and its connection, borrowed.
+pub struct MuxStream<'a> {
+    /// The connection.
+    pub mux: &'a mut dyn Mux,
+    /// Which of its streams.
+    pub stream: StreamNo,
+}
+
+impl Stream for MuxStream<'_> {
+    fn fill(&mut self, into: &mut Buffer) -> io::Result<usize> {
+        self.mux.fill(self.stream, into)
+    }
+
+    fn drain(&mut self, from: &mut Buffer) -> io::Result<usize> {
+        self.mux.drain(self.stream, from)
+    }
+
+    /// Nothing of one stream is held back: the connection sends it this turn.
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
+        self.mux.finish(self.stream)
+    }
+}
