@@ -68,6 +68,7 @@ pub mod run {
 /// Processes: a REST API, and instances as children.
 #[cfg(feature = "master")]
 pub mod master {
+    pub mod call;
     pub mod order;
     pub mod record;
 }
