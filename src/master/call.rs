@@ -39,10 +39,13 @@ pub enum Reply {
     Stream {
         /// As in [`Reply::Whole`].
         headers: Vec<(&'static str, String)>,
-        /// Each write goes out at once as it is; an error means that the reader has gone.
-        write: Box<dyn FnOnce(&mut dyn Write) -> io::Result<()> + Send>,
+        /// What writes it.
+        source: Source,
     },
 }
+
+/// Writes a stream. Each write goes out at once as it is; an error means that the reader has gone.
+pub type Source = Box<dyn FnOnce(&mut dyn Write) -> io::Result<()> + Send>;
 
 /// What answers calls; called from several threads at once.
 pub trait Answer: Send + Sync + 'static {
