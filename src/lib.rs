@@ -33,6 +33,8 @@ pub mod logic {
 pub mod net {
     pub mod certs;
     pub mod connect;
+    #[cfg(feature = "h2")]
+    pub mod h2;
     pub mod leg;
     pub mod mux;
     pub mod pipe;
@@ -48,6 +50,7 @@ pub mod net {
 /// Threads: one hub, workers, and how they talk.
 pub mod run {
     mod caller;
+    mod carrier;
     mod client;
     mod dialer;
     mod door;
@@ -62,6 +65,7 @@ pub mod run {
     pub mod turn;
     mod users;
     mod visitor;
+    mod way;
     mod worker;
 }
 

@@ -23,6 +23,7 @@ use rustls::{ClientConnection, Connection, ProtocolVersion, ServerConnection, Su
 use far::{pair, Far, Nobody};
 use nodepass::net::certs::{self, Audience, Certs, Origin, Trust};
 use nodepass::net::leg::{Leg, Line};
+use nodepass::net::mux::Muxes;
 use nodepass::net::stream::{now, Buffer};
 use nodepass::net::tcp::Tcp;
 use nodepass::net::tls::Tls;
@@ -81,7 +82,7 @@ macro_rules! sessions {
 
 contract! {
     tcp: tcp() => all connections;
-    tls_server: tls_server(Audience::Pool, &TLS13) => all connections sessions;
+    tls_server: tls_server(POOL, &TLS13) => all connections sessions;
     tls_client: tls_client() => all connections sessions;
     tls_1_2_user: tls_server(Audience::Users, &TLS12) => all connections sessions;
     udp_target: udp_target() => all;
@@ -121,7 +122,7 @@ fn what_was_flushed_arrives_without_any_further_call<F: Far>(mut rig: Rig<F>) {
     rig.drain_all(&sent);
     rig.flush_all();
     assert_eq!(rig.heard(sent.len()), sent);
-    assert_eq!(now(rig.leg.lend().flush()).unwrap(), Some(()), "nothing is held back any more");
+    assert_eq!(now(rig.leg.own().unwrap().flush()).unwrap(), Some(()), "nothing is held back any more");
 }
 
 fn filling_goes_on_after_finish<F: Far>(mut rig: Rig<F>) {
@@ -159,7 +160,7 @@ fn a_reset_is_an_error_and_no_end<F: Far>(mut rig: Rig<F>) {
     assert_eq!(rig.fill().unwrap(), None);
     rig.far.reset();
     assert_eq!(rig.fails(), ErrorKind::ConnectionReset);
-    assert!(rig.leg.failed());
+    assert!(rig.leg.failed(&mut Muxes::default()));
 }
 
 fn a_far_end_that_does_not_read_is_backpressure_and_an_edge_when_it_does<F: Far>(mut rig: Rig<F>) {
@@ -178,7 +179,7 @@ fn a_far_end_that_does_not_read_is_backpressure_and_an_edge_when_it_does<F: Far>
     rig.until("all of it", |rig| {
         rig.far.hear(&mut heard);
         while !from.is_empty() && rig.drain(&mut from).is_some() {}
-        let flushed = now(rig.leg.lend().flush()).unwrap().is_some();
+        let flushed = now(rig.leg.own().unwrap().flush()).unwrap().is_some();
         (flushed && heard.len() == MANY).then_some(())
     });
     assert!(heard == sent, "the bytes are others");
@@ -233,8 +234,8 @@ fn bytes_that_are_no_records_are_an_error(mut rig: Rig<far::Session>) {
 
 #[test]
 fn pool_sessions_speak_tls_1_3_and_each_side_knows_the_same_leaf() {
-    let identity = identity(Audience::Pool);
-    let rig = tls_server(Audience::Pool, &TLS13);
+    let identity = identity(POOL);
+    let rig = tls_server(POOL, &TLS13);
     assert_eq!(rig.far.tls.protocol_version(), Some(ProtocolVersion::TLSv1_3));
     let (ours, theirs) = pair(false);
     let server = ServerConnection::new(identity.config.clone()).unwrap();
@@ -248,7 +249,7 @@ fn an_older_tls_than_1_3_is_refused_by_a_pool() {
     let (ours, theirs) = pair(false);
     let old = ClientConnection::new(far::client(&TLS12), certs::server_name("a.example").unwrap()).unwrap();
     let mut far = far::Session::new(old.into(), theirs);
-    let tls = Tls::accept(nonblocking(ours), identity(Audience::Pool).config).unwrap();
+    let tls = Tls::accept(nonblocking(ours), identity(POOL).config).unwrap();
     far.socket.set_nonblocking(true).unwrap();
     far.tls.write_tls(&mut far.socket).unwrap();
     let mut rig = Rig::new(Leg::Tls(Box::new(tls)), far);
@@ -259,7 +260,7 @@ fn an_older_tls_than_1_3_is_refused_by_a_pool() {
 #[test]
 fn an_end_during_the_handshake_is_an_error() {
     let (ours, theirs) = pair(false);
-    let tls = Tls::accept(nonblocking(ours), identity(Audience::Pool).config).unwrap();
+    let tls = Tls::accept(nonblocking(ours), identity(POOL).config).unwrap();
     let mut rig = Rig::new(Leg::Tls(Box::new(tls)), theirs);
     assert_eq!(rig.shake_hands().unwrap(), None);
     rig.far.end();
@@ -269,7 +270,7 @@ fn an_end_during_the_handshake_is_an_error() {
 
 #[test]
 fn new_keys_in_the_middle_of_a_session_change_nothing() {
-    let mut rig = tls_server(Audience::Pool, &TLS13);
+    let mut rig = tls_server(POOL, &TLS13);
     for round in 0..5 {
         rig.far.tls.refresh_traffic_keys().unwrap();
         rig.say(&message(round, 5000));
@@ -282,9 +283,9 @@ fn new_keys_in_the_middle_of_a_session_change_nothing() {
 #[test]
 fn an_idle_connection_that_its_peer_has_left_or_misused_is_not_alive() {
     fn judged<F: Far>(mut rig: Rig<F>, act: fn(&mut F), quiet: bool) {
-        assert!(rig.leg.is_alive(true), "at first");
+        assert!(rig.leg.is_alive(true, &mut Muxes::default()), "at first");
         act(&mut rig.far);
-        rig.until("its end", |rig| (!rig.leg.is_alive(quiet)).then_some(()));
+        rig.until("its end", |rig| (!rig.leg.is_alive(quiet, &mut Muxes::default())).then_some(()));
     }
     judged(tcp(), |far| far.end(), false);
     judged(tcp(), |far| far.reset(), false);
@@ -298,12 +299,12 @@ fn an_idle_connection_that_its_peer_has_left_or_misused_is_not_alive() {
 fn looking_whether_a_connection_lives_takes_nothing_out_of_it() {
     fn looked<F: Far>(mut rig: Rig<F>) {
         rig.say(&message(1, 500));
-        rig.until("bytes", |rig| (!rig.leg.is_alive(true)).then_some(()));
-        assert!(rig.leg.is_alive(false));
+        rig.until("bytes", |rig| (!rig.leg.is_alive(true, &mut Muxes::default())).then_some(()));
+        assert!(rig.leg.is_alive(false, &mut Muxes::default()));
         assert_eq!(rig.filled(502), message(1, 500));
     }
     looked(tcp());
-    looked(tls_server(Audience::Pool, &TLS13));
+    looked(tls_server(POOL, &TLS13));
     looked(tls_client());
 }
 
@@ -369,7 +370,7 @@ impl<F: Far> Rig<F> {
 
     /// One `fill`: bytes (none at the end), or `None` for not now.
     fn fill(&mut self) -> io::Result<Option<Vec<u8>>> {
-        let count = now(self.leg.lend().fill(&mut self.buffer))?;
+        let count = now(self.leg.own().unwrap().fill(&mut self.buffer))?;
         let bytes = self.buffer.bytes().to_vec();
         assert_eq!(bytes.len(), count.unwrap_or(0), "it filled something else than it says");
         self.buffer.consume(bytes.len());
@@ -409,7 +410,7 @@ impl<F: Far> Rig<F> {
     /// One `drain`.
     fn drain(&mut self, from: &mut Buffer) -> Option<usize> {
         let before = from.bytes().len();
-        let count = now(self.leg.lend().drain(from)).unwrap();
+        let count = now(self.leg.own().unwrap().drain(from)).unwrap();
         assert_ne!(count, Some(0), "`Ok(0)` would look like an end");
         assert_eq!(before - from.bytes().len(), count.unwrap_or(0), "it took something else than it says");
         count
@@ -429,13 +430,13 @@ impl<F: Far> Rig<F> {
     fn flush_all(&mut self) {
         self.until("a flush", |rig| {
             rig.listen_far();
-            now(rig.leg.lend().flush()).unwrap()
+            now(rig.leg.own().unwrap().flush()).unwrap()
         });
     }
 
     fn finish(&mut self) {
         self.flush_all();
-        self.until("our finish", |rig| now(rig.leg.lend().finish()).unwrap());
+        self.until("our finish", |rig| now(rig.leg.own().unwrap().finish()).unwrap());
     }
 
     /// The far end says a few bytes, which always go.
@@ -495,13 +496,13 @@ fn tls_server(audience: Audience, version: &'static SupportedProtocolVersion) ->
 /// Our side is the one that dials.
 fn tls_client() -> Rig<far::Session> {
     let (ours, theirs) = pair(true);
-    let far = ServerConnection::new(identity(Audience::Pool).config).unwrap();
+    let far = ServerConnection::new(identity(POOL).config).unwrap();
     tls_client_with(ours, theirs, far.into())
 }
 
 fn tls_client_with(ours: std::net::TcpStream, theirs: std::net::TcpStream, far: Connection) -> Rig<far::Session> {
     let name = certs::server_name("127.0.0.1").unwrap();
-    let tls = Tls::connect(nonblocking(ours), certs::client(Trust::Anyone).unwrap(), name).unwrap();
+    let tls = Tls::connect(nonblocking(ours), certs::client(Trust::Anyone, certs::Speech::Raw).unwrap(), name).unwrap();
     established(tls, far, theirs)
 }
 
@@ -573,3 +574,5 @@ const MANY: usize = 4 * 1024 * 1024;
 const MOMENT: Duration = Duration::from_millis(1);
 /// Far longer than anything here takes.
 const GRACE: Duration = Duration::from_secs(30);
+/// Pool connections of type 0.
+const POOL: Audience = Audience::Pool(certs::Speech::Raw);

@@ -26,13 +26,18 @@ pub enum Feature {
     UdpFrame,
     /// `ws-eof`: an empty binary message is the end of stream in that direction of a WebSocket pool connection.
     WsEof,
-    /// `open`: each TCP pool connection starts with the 16 bytes that came with the terms, said by the client.
+    /// `open`: each pool connection starts with the 16 bytes that came with the terms, said by the client.
     Open,
+    /// `edge`: a reverse proxy that ends TLS may stand between the two; there is no certificate check on the control
+    /// connection, since it would find the proxy's certificate. The client verifies who answers by chain and name.
+    Edge,
+    /// `fallback`: where the tunnel's UDP port cannot be reached, pool connections of type 1 may come over TCP with TLS.
+    Fallback,
 }
 
 impl Feature {
     /// All of them, in the order in which lists name them.
-    pub const ALL: [Feature; 3] = [Feature::UdpFrame, Feature::WsEof, Feature::Open];
+    pub const ALL: [Feature; 5] = [Feature::UdpFrame, Feature::WsEof, Feature::Open, Feature::Edge, Feature::Fallback];
 
     /// Its name on the wire.
     pub fn name(self) -> &'static str {
@@ -40,6 +45,8 @@ impl Feature {
             Feature::UdpFrame => "udp-frame",
             Feature::WsEof => "ws-eof",
             Feature::Open => "open",
+            Feature::Edge => "edge",
+            Feature::Fallback => "fallback",
         }
     }
 
@@ -246,11 +253,11 @@ pub struct Terms {
     pub transport: u8,
     /// The features in force, in the order of [`Feature::ALL`].
     pub features: Vec<Feature>,
-    /// What each TCP pool connection starts with, made by [`opening`]; there if and only if [`Feature::Open`] is.
+    /// What each pool connection starts with, made by [`opening`]; there if and only if [`Feature::Open`] is.
     pub open: Option<[u8; 16]>,
 }
 
-/// What TCP pool connections start with: a byte 00, so that it is neither HTTP nor TLS, and then chance.
+/// What pool connections start with: a byte 00, so that it is neither HTTP nor TLS, and then chance.
 pub fn opening(random: [u8; 15]) -> [u8; 16] {
     let mut open = [0; 16];
     open[1..].copy_from_slice(&random);
@@ -682,7 +689,7 @@ mod tests {
         assert_eq!(
             text.split("\r\n\r\n").nth(1),
             Some(
-                "{\"flow\":\"+\",\"max\":7,\"tls\":\"2\",\"type\":\"3\",\"features\":[\"udp-frame\",\"ws-eof\",\"open\"],\
+                "{\"flow\":\"+\",\"max\":7,\"tls\":\"2\",\"type\":\"3\",\"features\":[\"udp-frame\",\"ws-eof\",\"open\",\"edge\",\"fallback\"],\
                  \"open\":\"00ababababababababababababababab\"}\n"
             )
         );

@@ -54,6 +54,11 @@ impl Tls {
         self.session.peer_certificates()?.first().map(|leaf| Fingerprint::of(leaf))
     }
 
+    /// Whether both sides chose HTTP/2 (ALPN).
+    pub fn speaks_h2(&self) -> bool {
+        self.session.alpn_protocol() == Some(b"h2")
+    }
+
     /// As [`Tcp::waiting`], for plaintext: 0 at an end, with or without a proper goodbye.
     pub fn waiting(&mut self) -> io::Result<usize> {
         loop {
