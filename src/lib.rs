@@ -33,8 +33,12 @@ pub mod logic {
 pub mod net {
     pub mod certs;
     pub mod connect;
+    #[cfg(feature = "h2")]
+    pub mod h2;
     pub mod leg;
     pub mod mux;
+    #[cfg(feature = "h2")]
+    pub mod nghttp2;
     pub mod pipe;
     pub mod relay;
     pub mod resolve;
