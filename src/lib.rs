@@ -37,6 +37,8 @@ pub mod net {
     pub mod h2;
     pub mod leg;
     pub mod mux;
+    #[cfg(feature = "h2")]
+    pub mod nghttp2;
     pub mod pipe;
     pub mod relay;
     pub mod resolve;
