@@ -37,7 +37,7 @@ use super::tls::Tls;
 use crate::logic::wire::Fingerprint;
 
 /// What carries an HTTP/2 connection: a TLS session that has agreed on ALPN `h2`, or a bare socket in tests.
-pub trait Carrier: Stream {
+pub trait Carrier: Send + Stream {
     /// The socket underneath.
     fn socket(&mut self) -> &mut Tcp;
     /// The certificate that the other side showed.

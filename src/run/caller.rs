@@ -20,7 +20,7 @@ use crate::logic::handshake::{parse_answer, Answer, Terms};
 use crate::logic::wire::{Id, CONTROL};
 use crate::net::connect::{Connect, Outcome};
 #[cfg(feature = "h2")]
-use crate::net::h2::H2;
+use crate::net::h2::{self, H2};
 use crate::net::leg::Leg;
 use crate::net::mux::{Mux, Muxes};
 use crate::net::stream::{now as passing, Buffer};
@@ -69,7 +69,10 @@ impl Caller {
         match call.transport {
             #[cfg(feature = "quic")]
             Transport::Quic => super::carrier::call_quic(call, home, means, now),
-            _ => Ok(Task::Caller(Caller::dialling(call, Purpose::Carry, home))),
+            _ => {
+                let _ = (means, now);
+                Ok(Task::Caller(Caller::dialling(call, Purpose::Carry, home)))
+            }
         }
     }
 
@@ -202,8 +205,9 @@ impl Caller {
         if !tls.speaks_h2() {
             return Err("the server does not speak HTTP/2 here".into());
         }
-        let report = means.shared.config.limits.report;
-        Ok(Some(Reply::Carrier(Box::new(H2::client(*tls, &self.call.authority, report)))))
+        let limits = h2::Limits::new(0, means.shared.config.limits.report);
+        let mux = H2::client(*tls, &self.call.authority, limits).map_err(|error| error.to_string())?;
+        Ok(Some(Reply::Carrier(Box::new(mux))))
     }
 
     #[cfg(not(feature = "h2"))]

@@ -19,8 +19,12 @@ use mio::net::TcpStream;
 use subtle::ConstantTimeEq;
 
 use super::handoff::{Expected, Gate, Home, Notice};
+#[cfg(feature = "h2")]
+use super::carrier::Carrier;
 use super::task::{token, Idle, Means, Next, Task, FAR};
 use crate::config::Transport;
+#[cfg(feature = "h2")]
+use crate::net::h2::{self, H2};
 use crate::logic::handshake::{Progress, Reader};
 use crate::logic::sniff::{visitor, Visitor as Kind};
 use crate::net::leg::Leg;
@@ -102,7 +106,7 @@ impl Visitor {
                     means.hub.send(Notice::Asked(home, self.from, request));
                 }
                 Step::Pool(expected) => return self.settle(expected, home, means),
-                Step::Carry => return self.carry(home, means),
+                Step::Carry => return self.carry(means),
                 Step::Wait if now < self.until => return Next::Wait,
                 Step::Wait | Step::Leave => return Next::End,
             }
@@ -250,18 +254,17 @@ impl Visitor {
 
     /// He speaks HTTP/2: his streams will be the pool connections.
     #[cfg(feature = "h2")]
-    fn carry(&mut self, home: Home, means: &mut Means) -> Next {
+    fn carry(&mut self, means: &mut Means) -> Next {
         let wanted = self.gate.tunnel.filter(|tunnel| tunnel.transport == Transport::Http2);
         let (Some(tunnel), Some(Leg::Tls(tls))) = (wanted, self.leg.take()) else { return Next::End };
-        let report = means.shared.config.limits.report;
-        let mux = Box::new(H2::server(*tls, self.from, tunnel.streams, report));
+        let limits = h2::Limits::new(tunnel.streams as u32, means.shared.config.limits.report);
+        let Ok(mux) = H2::server(*tls, self.from, limits) else { return Next::End };
         log::debug!("HTTP/2 connection from {}", self.from);
-        let _ = home;
-        Next::Become(Task::Carrier(Carrier::serving(mux, self.gate.clone(), means)))
+        Next::Become(Task::Carrier(Carrier::serving(Box::new(mux), self.gate.clone(), means)))
     }
 
     #[cfg(not(feature = "h2"))]
-    fn carry(&mut self, _: Home, _: &mut Means) -> Next {
+    fn carry(&mut self, _: &mut Means) -> Next {
         Next::End
     }
 }
