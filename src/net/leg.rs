@@ -10,6 +10,8 @@ use super::stream::{would_block, Buffer, Stream};
 use super::tcp::Tcp;
 use super::tls::Tls;
 use super::udp::Session;
+#[cfg(feature = "ws")]
+use super::ws::{self, Ws};
 
 /// One end of a relay. A new transport is one more line here.
 pub enum Leg {
@@ -17,6 +19,9 @@ pub enum Leg {
     Tcp(Tcp),
     /// TLS over TCP.
     Tls(Box<Tls>),
+    /// WebSocket messages over TLS or TCP.
+    #[cfg(feature = "ws")]
+    Ws(Box<Ws>),
     /// A UDP user or target.
     Udp(Box<Session>),
     /// The hub's end of the control connection.
@@ -29,6 +34,8 @@ impl Leg {
         match self {
             Leg::Tcp(tcp) => tcp,
             Leg::Tls(tls) => &mut **tls,
+            #[cfg(feature = "ws")]
+            Leg::Ws(ws) => &mut **ws,
             Leg::Udp(session) => &mut **session,
             Leg::Line(line) => line,
         }
@@ -56,6 +63,10 @@ impl Leg {
 
     /// Whether the other side has reset it, or the path has.
     pub fn failed(&mut self) -> bool {
+        #[cfg(feature = "ws")]
+        if let Leg::Ws(ws) = self {
+            return ws.failed();
+        }
         self.carrier().is_some_and(|tcp| tcp.failed())
     }
 
@@ -82,10 +93,23 @@ impl Leg {
         matches!(self.waiting(), Ok(0))
     }
 
+    /// The WebSocket over this connection, once its upgrade is done; `early` is what came after the other side's head.
+    #[cfg(feature = "ws")]
+    pub fn into_ws(self, end: ws::End, ws_eof: bool, early: &[u8]) -> io::Result<Leg> {
+        let carrier: Box<dyn ws::Carrier> = match self {
+            Leg::Tcp(tcp) => Box::new(tcp),
+            Leg::Tls(tls) => tls,
+            _ => return Err(io::Error::other("no connection that could carry a WebSocket")),
+        };
+        Ok(Leg::Ws(Box::new(Ws::new(carrier, end, ws_eof, early))))
+    }
+
     fn waiting(&mut self) -> io::Result<usize> {
         match self {
             Leg::Tcp(tcp) => tcp.waiting(),
             Leg::Tls(tls) => tls.waiting(),
+            #[cfg(feature = "ws")]
+            Leg::Ws(ws) => ws.waiting(),
             Leg::Udp(_) | Leg::Line(_) => would_block(),
         }
     }
@@ -95,6 +119,8 @@ impl Leg {
         match self {
             Leg::Tcp(tcp) => Some(tcp),
             Leg::Tls(tls) => Some(tls.carrier()),
+            #[cfg(feature = "ws")]
+            Leg::Ws(ws) => Some(ws.carrier()),
             Leg::Udp(_) | Leg::Line(_) => None,
         }
     }
