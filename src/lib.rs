@@ -22,10 +22,12 @@ pub mod logic {
     pub mod names;
     pub mod pace;
     pub mod pool;
+    pub mod proxy;
     pub mod slab;
     pub mod sniff;
     pub mod target;
     pub mod timers;
+    pub mod upgrade;
     pub mod wire;
 }
 
@@ -47,6 +49,8 @@ pub mod net {
     pub mod tcp;
     pub mod tls;
     pub mod udp;
+    #[cfg(feature = "ws")]
+    pub mod ws;
 }
 
 /// Threads: one hub, workers, and how they talk.

@@ -15,6 +15,7 @@ use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::upgrade::{self, Fault, Key};
 use super::wire::{token, token_matches};
 
 // ---- features -------------------------------------------------------------------------------------------------------
@@ -103,6 +104,8 @@ pub struct Request {
     pub token: Option<String>,
     /// The features that he knows and that are known here.
     pub features: Vec<Feature>,
+    /// Whether he asks for a WebSocket, and whether he does so properly.
+    pub upgrade: Option<Result<Key, Fault>>,
 }
 
 /// The token is a secret: it is not shown.
@@ -163,7 +166,8 @@ impl Request {
         };
         let features = Feature::named(head.all("NodePass-Features").flat_map(|list| list.split(',')).map(str::trim));
         let path = target.split('?').next().unwrap_or(target);
-        Some(Request { method: method.to_owned(), path: path.to_owned(), token, features })
+        let upgrade = upgrade::wanted(&head);
+        Some(Request { method: method.to_owned(), path: path.to_owned(), token, features, upgrade })
     }
 }
 
@@ -330,7 +334,7 @@ fn open_bytes(text: &str) -> Option<[u8; 16]> {
 }
 
 /// A response with `first` as its status and first fields, and one line as its body.
-fn response(first: &str, kind: &str, line: &str) -> Vec<u8> {
+pub(super) fn response(first: &str, kind: &str, line: &str) -> Vec<u8> {
     let length = line.len() + 1;
     format!("HTTP/1.1 {first}Connection: close\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\r\n{line}\n")
         .into_bytes()
@@ -397,7 +401,8 @@ fn take_answer(bytes: &[u8], ended: bool) -> Part<(u16, Cow<'_, [u8]>)> {
     Ok(whole.map(|body| (status, body)))
 }
 
-fn status(first: &str) -> Option<u16> {
+/// The number in the first line of an answer.
+pub(super) fn status(first: &str) -> Option<u16> {
     let code = first.split(' ').nth(1)?;
     code.parse().ok().filter(|_| code.len() == 3 && code.bytes().all(|byte| byte.is_ascii_digit()))
 }
@@ -450,15 +455,15 @@ fn number(text: &str, radix: u32) -> Option<usize> {
 // ---- heads ----------------------------------------------------------------------------------------------------------
 
 /// The head of a request or an answer.
-struct Head<'a> {
+pub(super) struct Head<'a> {
     /// The first line.
-    first: &'a str,
+    pub(super) first: &'a str,
     fields: Vec<(&'a str, &'a str)>,
 }
 
 impl<'a> Head<'a> {
     /// Reads a whole head. Lines may end in CR LF or LF; folded ones are refused.
-    fn parse(text: &'a str) -> Option<Head<'a>> {
+    pub(super) fn parse(text: &'a str) -> Option<Head<'a>> {
         let mut lines = text.lines().take_while(|line| !line.is_empty());
         let first = lines.next()?;
         let fields = lines.map(|line| {
@@ -470,13 +475,13 @@ impl<'a> Head<'a> {
     }
 
     /// The values of a field, whatever the case of its name.
-    fn all(&self, name: &'static str) -> impl Iterator<Item = &'a str> + Clone + '_ {
+    pub(super) fn all(&self, name: &'static str) -> impl Iterator<Item = &'a str> + Clone + '_ {
         self.fields.iter().filter(move |(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| *value)
     }
 }
 
 /// Where the head ends: after the first empty line that begins at `from` or later.
-fn end_of_head(bytes: &[u8], from: usize) -> Option<usize> {
+pub(super) fn end_of_head(bytes: &[u8], from: usize) -> Option<usize> {
     let breaks = bytes.iter().enumerate().skip(from).filter(|(_, &byte)| byte == b'\n');
     breaks.map(|(at, _)| at + 1).find_map(|next| match bytes[next..] {
         [b'\n', ..] => Some(next + 1),

@@ -11,6 +11,8 @@ use super::stream::{would_block, Buffer, Stream};
 use super::tcp::Tcp;
 use super::tls::Tls;
 use super::udp::Session;
+#[cfg(feature = "ws")]
+use super::ws::{self, Ws};
 use crate::logic::wire::Fingerprint;
 
 /// One end of a relay. A new transport is one more line here.
@@ -19,6 +21,9 @@ pub enum Leg {
     Tcp(Tcp),
     /// TLS over TCP.
     Tls(Box<Tls>),
+    /// WebSocket messages over TLS or TCP.
+    #[cfg(feature = "ws")]
+    Ws(Box<Ws>),
     /// A UDP user or target.
     Udp(Box<Session>),
     /// A stream of a connection that carries many.
@@ -62,6 +67,8 @@ impl Leg {
         match self {
             Leg::Tcp(tcp) => Some(tcp),
             Leg::Tls(tls) => Some(&mut **tls),
+            #[cfg(feature = "ws")]
+            Leg::Ws(ws) => Some(&mut **ws),
             Leg::Udp(session) => Some(&mut **session),
             Leg::Line(line) => Some(line),
             Leg::Mux(_) => None,
@@ -91,6 +98,8 @@ impl Leg {
     /// Whether the other side has reset it, or the path has.
     pub fn failed(&mut self, muxes: &mut Muxes) -> bool {
         match self {
+            #[cfg(feature = "ws")]
+            Leg::Ws(ws) => ws.failed(),
             Leg::Mux(loan) => muxes.lend(loan).is_none_or(|mut stream| is_dead(stream.waiting())),
             other => other.carrier().is_some_and(|tcp| tcp.failed()),
         }
@@ -119,10 +128,23 @@ impl Leg {
         matches!(self.waiting(muxes), Ok(0))
     }
 
+    /// The WebSocket over this connection, once its upgrade is done; `early` is what came after the other side's head.
+    #[cfg(feature = "ws")]
+    pub fn into_ws(self, end: ws::End, ws_eof: bool, early: &[u8]) -> io::Result<Leg> {
+        let carrier: Box<dyn ws::Carrier> = match self {
+            Leg::Tcp(tcp) => Box::new(tcp),
+            Leg::Tls(tls) => tls,
+            _ => return Err(io::Error::other("no connection that could carry a WebSocket")),
+        };
+        Ok(Leg::Ws(Box::new(Ws::new(carrier, end, ws_eof, early))))
+    }
+
     fn waiting(&mut self, muxes: &mut Muxes) -> io::Result<usize> {
         match self {
             Leg::Tcp(tcp) => tcp.waiting(),
             Leg::Tls(tls) => tls.waiting(),
+            #[cfg(feature = "ws")]
+            Leg::Ws(ws) => ws.waiting(),
             Leg::Mux(loan) => muxes.lend(loan).map_or_else(gone, |mut stream| stream.waiting()),
             Leg::Udp(_) | Leg::Line(_) => would_block(),
         }
@@ -132,6 +154,8 @@ impl Leg {
     pub fn peer_fingerprint(&self, muxes: &mut Muxes) -> Option<Fingerprint> {
         match self {
             Leg::Tls(tls) => tls.peer_fingerprint(),
+            #[cfg(feature = "ws")]
+            Leg::Ws(ws) => ws.peer_fingerprint(),
             Leg::Mux(loan) => muxes.lend(loan)?.mux.peer_fingerprint(),
             _ => None,
         }
@@ -142,6 +166,8 @@ impl Leg {
         match self {
             Leg::Tcp(tcp) => Some(tcp),
             Leg::Tls(tls) => Some(tls.carrier()),
+            #[cfg(feature = "ws")]
+            Leg::Ws(ws) => Some(ws.carrier()),
             Leg::Udp(_) | Leg::Mux(_) | Leg::Line(_) => None,
         }
     }

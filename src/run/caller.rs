@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!  Dialling --> Securing (with TLS) --+--> Talking: say what there is to say, read the reply --> Idle
-//!  a stream of a Carrier ----------------->+    |
+//!                                     +--> Upgrading (WebSocket) ---^
+//!  a stream of a Carrier -------------------------------------------^
 //!                                     +--> Carrier (HTTP/2)
 //! ```
 
@@ -11,13 +12,18 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use mio::event::Event;
+#[cfg(feature = "ws")]
+use ring::rand::{SecureRandom, SystemRandom};
 
 use super::carrier::Carrier;
 use super::handoff::{Call, Home, Notice};
 use super::task::{token, Idle, Means, Next, Task, FAR};
+use crate::config::Transport;
 use crate::log::printable;
 use crate::logic::handshake::{parse_answer, Answer, Terms};
 use crate::logic::wire::{Id, CONTROL};
+#[cfg(feature = "ws")]
+use crate::logic::{handshake::MAX_HEAD, upgrade};
 use crate::net::connect::{Connect, Outcome};
 #[cfg(feature = "h2")]
 use crate::net::h2::{self, H2};
@@ -25,6 +31,8 @@ use crate::net::leg::Leg;
 use crate::net::mux::{Mux, Muxes};
 use crate::net::stream::{now as passing, Buffer};
 use crate::net::tls::Tls;
+#[cfg(feature = "ws")]
+use crate::net::ws::End;
 
 /// A call and how far it has come.
 pub struct Caller {
@@ -47,7 +55,19 @@ enum Purpose {
 enum Phase {
     Dialling(Connect),
     Securing(Leg),
-    Talking { leg: Leg, say: Buffer, reply: Buffer },
+    /// Asking for a WebSocket.
+    #[cfg(feature = "ws")]
+    Upgrading {
+        leg: Leg,
+        say: Buffer,
+        reply: Buffer,
+        key: upgrade::Key,
+    },
+    Talking {
+        leg: Leg,
+        say: Buffer,
+        reply: Buffer,
+    },
     Over,
 }
 
@@ -131,6 +151,8 @@ impl Caller {
         match &mut self.phase {
             Phase::Dialling(connect) => connect.note(event),
             Phase::Securing(leg) | Phase::Talking { leg, .. } => leg.note(event),
+            #[cfg(feature = "ws")]
+            Phase::Upgrading { leg, .. } => leg.note(event),
             Phase::Over => {}
         }
     }
@@ -154,7 +176,7 @@ impl Caller {
                     Outcome::Reached(address, _, tcp) => {
                         (self.address, self.until) = (address, Some(now + self.call.patience));
                         self.phase = match &self.call.tls {
-                            None => self.talk(Leg::Tcp(tcp)),
+                            None => self.begin(Leg::Tcp(tcp))?,
                             Some((config, name)) => {
                                 let tls = Tls::connect(tcp, config.clone(), name.clone()).map_err(|e| e.to_string())?;
                                 Phase::Securing(Leg::Tls(Box::new(tls)))
@@ -168,14 +190,66 @@ impl Caller {
                         Ok(None) => return Ok(None),
                         Ok(Some(())) => match (std::mem::replace(&mut self.phase, Phase::Over), &self.purpose) {
                             (Phase::Securing(leg), Purpose::Carry) => return self.carrier(leg, means),
-                            (Phase::Securing(leg), _) => self.phase = self.talk(leg),
+                            (Phase::Securing(leg), _) => self.phase = self.begin(leg)?,
                             _ => return Ok(None),
                         },
                         Err(error) => return Err(format!("TLS: {error}")),
                     }
                 }
+                #[cfg(feature = "ws")]
+                Phase::Upgrading { .. } => match self.upgrade().map_err(|error| error.to_string())? {
+                    Some(leg) => self.phase = self.talk(leg),
+                    None => return Ok(None),
+                },
                 Phase::Talking { .. } => return self.converse(&mut means.muxes).map_err(|error| error.to_string()),
                 Phase::Over => return Ok(None),
+            }
+        }
+    }
+
+    /// What comes once the connection is there, and secure.
+    fn begin(&self, leg: Leg) -> Result<Phase, String> {
+        #[cfg(feature = "ws")]
+        if let (Purpose::Open, Transport::WebSocket) = (&self.purpose, self.call.transport) {
+            let mut random = [0; 16];
+            SystemRandom::new().fill(&mut random).map_err(|_| "the system gives no random numbers")?;
+            let key = upgrade::Key::new(random);
+            let say = upgrade::Ask { host: &self.call.authority, key }.to_bytes();
+            let (say, reply) = (Buffer::holding(say), Buffer::new(MAX_HEAD));
+            return Ok(Phase::Upgrading { leg, say, reply, key });
+        }
+        Ok(self.talk(leg))
+    }
+
+    /// Asks for a WebSocket, and reads the answer; the WebSocket when it is one.
+    #[cfg(feature = "ws")]
+    fn upgrade(&mut self) -> io::Result<Option<Leg>> {
+        let Phase::Upgrading { leg, say, reply, key } = &mut self.phase else { return Ok(None) };
+        let Some(stream) = leg.own() else { return Ok(None) };
+        while !say.is_empty() {
+            if passing(stream.drain(say))?.is_none() {
+                return Ok(None);
+            }
+        }
+        passing(stream.flush())?;
+        loop {
+            let ended = match passing(stream.fill(reply))? {
+                None => return Ok(None),
+                Some(count) => count == 0,
+            };
+            match upgrade::parse_answer(reply.bytes(), *key) {
+                upgrade::Answer::Done(head) => {
+                    reply.consume(head);
+                    let Phase::Upgrading { leg, reply, .. } = std::mem::replace(&mut self.phase, Phase::Over) else {
+                        return Ok(None);
+                    };
+                    return leg.into_ws(End::Client, self.call.ws_eof, reply.bytes()).map(Some);
+                }
+                upgrade::Answer::Bad(why) => return Err(io::Error::other(why)),
+                upgrade::Answer::NeedMore if ended => {
+                    return Err(io::Error::other("the server closed it before the WebSocket began"));
+                }
+                upgrade::Answer::NeedMore => {}
             }
         }
     }

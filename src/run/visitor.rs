@@ -18,20 +18,24 @@ use std::time::{Duration, Instant};
 use mio::net::TcpStream;
 use subtle::ConstantTimeEq;
 
-use super::handoff::{Expected, Gate, Home, Notice};
 #[cfg(feature = "h2")]
 use super::carrier::Carrier;
+use super::handoff::{Expected, Gate, Home, Notice};
 use super::task::{token, Idle, Means, Next, Task, FAR};
 use crate::config::Transport;
-#[cfg(feature = "h2")]
-use crate::net::h2::{self, H2};
 use crate::logic::handshake::{Progress, Reader};
 use crate::logic::sniff::{visitor, Visitor as Kind};
+#[cfg(feature = "ws")]
+use crate::logic::upgrade;
+#[cfg(feature = "h2")]
+use crate::net::h2::{self, H2};
 use crate::net::leg::Leg;
 use crate::net::mux::Muxes;
 use crate::net::stream::{now as passing, Buffer};
 use crate::net::tcp::Tcp;
 use crate::net::tls::Tls;
+#[cfg(feature = "ws")]
+use crate::net::ws::End;
 
 /// A visitor and how far he has come.
 pub struct Visitor {
@@ -51,6 +55,9 @@ enum Phase {
     Reading(Buffer),
     Heading(Reader),
     Asked,
+    /// The answer to somebody who asked for a WebSocket; then it is one.
+    #[cfg(feature = "ws")]
+    Upgrading(Buffer),
     Answering(Buffer),
     Lingering,
 }
@@ -100,6 +107,14 @@ impl Visitor {
             match self.step(&mut means.muxes, now).unwrap_or(Step::Leave) {
                 Step::Again => {}
                 Step::On(phase) => self.phase = phase,
+                #[cfg(feature = "ws")]
+                Step::Asked(request) if request.upgrade.is_some() => {
+                    self.phase = match (self.upgradable(), upgrade::answer(&request)) {
+                        (true, Ok(answer)) => Phase::Upgrading(Buffer::holding(answer)),
+                        (true, Err(answer)) => Phase::Answering(Buffer::holding(answer)),
+                        (false, _) => return Next::End,
+                    };
+                }
                 Step::Asked(request) => {
                     self.phase = Phase::Asked;
                     self.until = now + self.gate.patience;
@@ -132,9 +147,32 @@ impl Visitor {
             (Leg::Tls(_), Transport::Tcp) => tunnel.tls,
             (Leg::Tls(_), Transport::Quic) => tunnel.fallback,
             (Leg::Mux(_), Transport::Quic | Transport::Http2) => true,
+            #[cfg(feature = "ws")]
+            (Leg::Ws(_), Transport::WebSocket) => true,
             _ => false,
         };
         fits.then_some(tunnel)
+    }
+
+    /// Whether he may have a WebSocket: inside TLS, for a tunnel that is made of them.
+    #[cfg(feature = "ws")]
+    fn upgradable(&self) -> bool {
+        let wanted = self.gate.tunnel.is_some_and(|tunnel| tunnel.transport == Transport::WebSocket);
+        wanted && matches!(self.leg, Some(Leg::Tls(_)))
+    }
+
+    /// The connection is a WebSocket now. An original waits for its id at once.
+    #[cfg(feature = "ws")]
+    fn upgraded(&mut self) -> io::Result<Step> {
+        let ws_eof = self.gate.tunnel.is_some_and(|tunnel| tunnel.ws_eof);
+        if let Some(leg) = self.leg.take() {
+            self.leg = Some(leg.into_ws(End::Server, ws_eof, &[])?);
+        }
+        Ok(match self.expected() {
+            Some(expected) if expected.open.is_none() => Step::Pool(expected),
+            Some(_) => Step::On(Phase::Reading(Buffer::new(OPENING))),
+            None => Step::Leave,
+        })
     }
 
     fn step(&mut self, muxes: &mut Muxes, now: Instant) -> io::Result<Step> {
@@ -203,6 +241,15 @@ impl Visitor {
                 }
             }
             Phase::Asked => Ok(Step::Wait),
+            #[cfg(feature = "ws")]
+            Phase::Upgrading(buffer) => {
+                while !buffer.is_empty() {
+                    if passing(leg.lend(muxes).stream().drain(buffer))?.is_none() {
+                        return Ok(Step::Wait);
+                    }
+                }
+                self.upgraded()
+            }
             Phase::Answering(buffer) => {
                 while !buffer.is_empty() {
                     if passing(leg.lend(muxes).stream().drain(buffer))?.is_none() {

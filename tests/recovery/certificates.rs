@@ -1,7 +1,7 @@
 //! Certificate files that are replaced while the program runs.
 
 use crate::support::*;
-use nodepass::net::certs::{client, Speech, server_name, Trust};
+use nodepass::net::certs::{client, server_name, Speech, Trust};
 use rustls::{ClientConnection, StreamOwned};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
