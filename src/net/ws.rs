@@ -284,7 +284,8 @@ impl Ws {
         match control {
             Control::Ping => {
                 self.pong = Some(payload);
-                now(self.settle())?;
+                // What cannot be sent now is the next flush's matter: bytes of theirs may still wait to be read.
+                let _ = self.settle();
                 Ok(())
             }
             Control::Close => self.closed(&payload),
