@@ -10,6 +10,8 @@
 mod far;
 #[path = "contract/relays.rs"]
 mod relays;
+#[path = "contract/shared.rs"]
+mod shared;
 
 use std::io::{self, ErrorKind, Write};
 use std::net::{Shutdown, UdpSocket};
@@ -22,11 +24,15 @@ use rustls::{ClientConnection, Connection, ProtocolVersion, ServerConnection, Su
 
 use far::{pair, Far, Nobody};
 use nodepass::net::certs::{self, Audience, Certs, Origin, Trust};
+#[cfg(feature = "h2")]
+use nodepass::net::h2::{Limits, H2};
 use nodepass::net::leg::{Leg, Line};
-use nodepass::net::stream::{now, Buffer};
+use nodepass::net::mux::Mux;
+use nodepass::net::stream::{now, Buffer, Stream};
 use nodepass::net::tcp::Tcp;
 use nodepass::net::tls::Tls;
 use nodepass::net::udp::{conduit_size, Door, Session};
+use shared::Shared;
 
 /// One test for each clause and each kind of stream.
 macro_rules! contract {
@@ -87,6 +93,12 @@ contract! {
     udp_target: udp_target() => all;
     udp_user: udp_user() => all;
     line: line() => all;
+}
+
+#[cfg(feature = "h2")]
+contract! {
+    h2_client: h2(true) => all connections;
+    h2_server: h2(false) => all connections;
 }
 
 // ---- the clauses ----------------------------------------------------------------------------------------------------
@@ -239,7 +251,7 @@ fn pool_sessions_speak_tls_1_3_and_each_side_knows_the_same_leaf() {
     let (ours, theirs) = pair(false);
     let server = ServerConnection::new(identity.config.clone()).unwrap();
     let rig = tls_client_with(ours, theirs, server.into());
-    let Leg::Tls(tls) = &rig.leg else { unreachable!() };
+    let Near::Leg(Leg::Tls(tls)) = &rig.leg else { unreachable!() };
     assert_eq!(tls.peer_fingerprint(), Some(identity.leaf));
 }
 
@@ -319,10 +331,39 @@ fn a_line_that_is_not_read_says_so() {
 
 // ---- the rig --------------------------------------------------------------------------------------------------------
 
+/// What is under test: a leg with a socket of its own, or a stream of a connection that carries many.
+enum Near {
+    Leg(Leg),
+    Shared(Shared),
+}
+
+impl Near {
+    fn lend(&mut self) -> &mut dyn Stream {
+        match self {
+            Near::Leg(leg) => leg.lend(),
+            Near::Shared(shared) => shared,
+        }
+    }
+
+    fn failed(&mut self) -> bool {
+        match self {
+            Near::Leg(leg) => leg.failed(),
+            Near::Shared(shared) => shared.failed(),
+        }
+    }
+
+    fn is_alive(&mut self, quiet: bool) -> bool {
+        match self {
+            Near::Leg(leg) => leg.is_alive(quiet),
+            Near::Shared(shared) => !shared.failed(),
+        }
+    }
+}
+
 /// A leg under test, the far end, and the edges between them.
 struct Rig<F> {
     poll: Poll,
-    leg: Leg,
+    leg: Near,
     door: Option<Arc<Door>>,
     far: F,
     buffer: Buffer,
@@ -334,6 +375,10 @@ impl<F: Far> Rig<F> {
     fn new(mut leg: Leg, far: F) -> Rig<F> {
         let poll = Poll::new().unwrap();
         leg.register(poll.registry(), Token(0)).unwrap();
+        Rig::over(Near::Leg(leg), far, poll)
+    }
+
+    fn over(leg: Near, far: F, poll: Poll) -> Rig<F> {
         Rig { poll, leg, door: None, far, buffer: Buffer::new(conduit_size(65535)), heard: Vec::new() }
     }
 
@@ -346,12 +391,18 @@ impl<F: Far> Rig<F> {
                 Some(door) if event.token() == DOOR => {
                     let mut packet = [0; 65536];
                     while let Some(arrived) = now(door.receive(&mut packet)).unwrap() {
-                        let Leg::Udp(session) = &mut self.leg else { unreachable!() };
+                        let Near::Leg(Leg::Udp(session)) = &mut self.leg else { unreachable!() };
                         session.deliver(packet[..arrived.len].to_vec());
                     }
                 }
-                _ => self.leg.note(event),
+                _ => {
+                    let Near::Leg(leg) = &mut self.leg else { unreachable!() };
+                    leg.note(event);
+                }
             }
+        }
+        if let Near::Shared(shared) = &mut self.leg {
+            shared.turn();
         }
     }
 
@@ -440,7 +491,7 @@ impl<F: Far> Rig<F> {
 
     /// The far end says a few bytes, which always go.
     fn say(&mut self, bytes: &[u8]) {
-        if let Leg::Line(line) = &mut self.leg {
+        if let Near::Leg(Leg::Line(line)) = &mut self.leg {
             assert!(line.say(bytes));
             return;
         }
@@ -453,7 +504,7 @@ impl<F: Far> Rig<F> {
 
     fn listen_far(&mut self) {
         match &mut self.leg {
-            Leg::Line(line) => self.heard.extend(line.heard()),
+            Near::Leg(Leg::Line(line)) => self.heard.extend(line.heard()),
             _ => assert!(!self.far.hear(&mut self.heard), "an end that nobody made"),
         }
     }
@@ -468,7 +519,7 @@ impl<F: Far> Rig<F> {
     }
 
     fn shake_hands(&mut self) -> io::Result<Option<()>> {
-        let Leg::Tls(tls) = &mut self.leg else { unreachable!() };
+        let Near::Leg(Leg::Tls(tls)) = &mut self.leg else { unreachable!() };
         now(tls.handshake())
     }
 }
@@ -527,7 +578,7 @@ fn udp_target() -> Rig<UdpSocket> {
     let mut session = Session::to_target(target.local_addr().unwrap(), None, true, 65535).unwrap();
     // Its first datagram tells the target where it is.
     let hello = &mut Buffer::holding(vec![0, 0]);
-    nodepass::net::stream::Stream::drain(&mut session, hello).unwrap();
+    Stream::drain(&mut session, hello).unwrap();
     let mut rig = Rig::new(Leg::Udp(Box::new(session)), target);
     let from = rig.until("a greeting", |rig| rig.far.recv_from(&mut []).ok()).1;
     rig.far.connect(from).unwrap();
@@ -548,6 +599,28 @@ fn udp_user() -> Rig<UdpSocket> {
     let mut rig = Rig::new(Leg::Udp(Box::new(session)), user);
     (rig.poll, rig.door) = (poll, Some(door));
     rig
+}
+
+/// A stream between two ends of one connection; ours is the one that dials, or not.
+fn shared(near: Box<dyn Mux>, far: Box<dyn Mux>, we_dial: bool) -> Rig<Shared> {
+    let (mut near, mut far) = (Shared::new(near), Shared::new(far));
+    match we_dial {
+        true => Shared::join(&mut near, &mut far),
+        false => Shared::join(&mut far, &mut near),
+    }
+    Rig::over(Near::Shared(near), far, Poll::new().unwrap())
+}
+
+#[cfg(feature = "h2")]
+fn h2(we_dial: bool) -> Rig<Shared> {
+    let (one, two) = pair(true);
+    let (peer, limits) = (one.local_addr().unwrap(), Limits::new(10, GRACE));
+    let client: Box<dyn Mux> = Box::new(H2::client(nonblocking(one), "a.example", limits).unwrap());
+    let server: Box<dyn Mux> = Box::new(H2::server(nonblocking(two), peer, limits).unwrap());
+    match we_dial {
+        true => shared(client, server, true),
+        false => shared(server, client, false),
+    }
 }
 
 fn line() -> Rig<Nobody> {

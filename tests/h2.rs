@@ -6,6 +6,8 @@
 mod frames;
 #[path = "h2/pair.rs"]
 mod pair;
+#[path = "h2/speed.rs"]
+mod speed;
 
 use std::io::ErrorKind;
 use std::time::{Duration, Instant};
