@@ -10,6 +10,8 @@
 mod far;
 #[path = "contract/relays.rs"]
 mod relays;
+#[path = "contract/shared.rs"]
+mod shared;
 
 use std::io::{self, ErrorKind, Write};
 use std::net::{Shutdown, UdpSocket};
@@ -22,12 +24,15 @@ use rustls::{ClientConnection, Connection, ProtocolVersion, ServerConnection, Su
 
 use far::{pair, Far, Nobody};
 use nodepass::net::certs::{self, Audience, Certs, Origin, Trust};
+#[cfg(feature = "h2")]
+use nodepass::net::h2::{Limits, H2};
 use nodepass::net::leg::{Leg, Line};
-use nodepass::net::mux::Muxes;
-use nodepass::net::stream::{now, Buffer};
+use nodepass::net::mux::{Mux, Muxes};
+use nodepass::net::stream::{now, Buffer, Stream};
 use nodepass::net::tcp::Tcp;
 use nodepass::net::tls::Tls;
 use nodepass::net::udp::{conduit_size, Door, Session};
+use shared::Shared;
 
 /// One test for each clause and each kind of stream.
 macro_rules! contract {
@@ -90,6 +95,12 @@ contract! {
     line: line() => all;
 }
 
+#[cfg(feature = "h2")]
+contract! {
+    h2_client: h2(true) => all connections;
+    h2_server: h2(false) => all connections;
+}
+
 // ---- the clauses ----------------------------------------------------------------------------------------------------
 
 fn nothing_now_is_would_block_and_no_end<F: Far>(mut rig: Rig<F>) {
@@ -122,7 +133,7 @@ fn what_was_flushed_arrives_without_any_further_call<F: Far>(mut rig: Rig<F>) {
     rig.drain_all(&sent);
     rig.flush_all();
     assert_eq!(rig.heard(sent.len()), sent);
-    assert_eq!(now(rig.leg.own().unwrap().flush()).unwrap(), Some(()), "nothing is held back any more");
+    assert_eq!(now(rig.leg.lend().flush()).unwrap(), Some(()), "nothing is held back any more");
 }
 
 fn filling_goes_on_after_finish<F: Far>(mut rig: Rig<F>) {
@@ -160,7 +171,7 @@ fn a_reset_is_an_error_and_no_end<F: Far>(mut rig: Rig<F>) {
     assert_eq!(rig.fill().unwrap(), None);
     rig.far.reset();
     assert_eq!(rig.fails(), ErrorKind::ConnectionReset);
-    assert!(rig.leg.failed(&mut Muxes::default()));
+    assert!(rig.leg.failed());
 }
 
 fn a_far_end_that_does_not_read_is_backpressure_and_an_edge_when_it_does<F: Far>(mut rig: Rig<F>) {
@@ -179,7 +190,7 @@ fn a_far_end_that_does_not_read_is_backpressure_and_an_edge_when_it_does<F: Far>
     rig.until("all of it", |rig| {
         rig.far.hear(&mut heard);
         while !from.is_empty() && rig.drain(&mut from).is_some() {}
-        let flushed = now(rig.leg.own().unwrap().flush()).unwrap().is_some();
+        let flushed = now(rig.leg.lend().flush()).unwrap().is_some();
         (flushed && heard.len() == MANY).then_some(())
     });
     assert!(heard == sent, "the bytes are others");
@@ -240,7 +251,7 @@ fn pool_sessions_speak_tls_1_3_and_each_side_knows_the_same_leaf() {
     let (ours, theirs) = pair(false);
     let server = ServerConnection::new(identity.config.clone()).unwrap();
     let rig = tls_client_with(ours, theirs, server.into());
-    let Leg::Tls(tls) = &rig.leg else { unreachable!() };
+    let Near::Leg(Leg::Tls(tls)) = &rig.leg else { unreachable!() };
     assert_eq!(tls.peer_fingerprint(), Some(identity.leaf));
 }
 
@@ -283,9 +294,9 @@ fn new_keys_in_the_middle_of_a_session_change_nothing() {
 #[test]
 fn an_idle_connection_that_its_peer_has_left_or_misused_is_not_alive() {
     fn judged<F: Far>(mut rig: Rig<F>, act: fn(&mut F), quiet: bool) {
-        assert!(rig.leg.is_alive(true, &mut Muxes::default()), "at first");
+        assert!(rig.leg.is_alive(true), "at first");
         act(&mut rig.far);
-        rig.until("its end", |rig| (!rig.leg.is_alive(quiet, &mut Muxes::default())).then_some(()));
+        rig.until("its end", |rig| (!rig.leg.is_alive(quiet)).then_some(()));
     }
     judged(tcp(), |far| far.end(), false);
     judged(tcp(), |far| far.reset(), false);
@@ -299,8 +310,8 @@ fn an_idle_connection_that_its_peer_has_left_or_misused_is_not_alive() {
 fn looking_whether_a_connection_lives_takes_nothing_out_of_it() {
     fn looked<F: Far>(mut rig: Rig<F>) {
         rig.say(&message(1, 500));
-        rig.until("bytes", |rig| (!rig.leg.is_alive(true, &mut Muxes::default())).then_some(()));
-        assert!(rig.leg.is_alive(false, &mut Muxes::default()));
+        rig.until("bytes", |rig| (!rig.leg.is_alive(true)).then_some(()));
+        assert!(rig.leg.is_alive(false));
         assert_eq!(rig.filled(502), message(1, 500));
     }
     looked(tcp());
@@ -320,10 +331,39 @@ fn a_line_that_is_not_read_says_so() {
 
 // ---- the rig --------------------------------------------------------------------------------------------------------
 
+/// What is under test: a leg with a socket of its own, or a stream of a connection that carries many.
+enum Near {
+    Leg(Leg),
+    Shared(Shared),
+}
+
+impl Near {
+    fn lend(&mut self) -> &mut dyn Stream {
+        match self {
+            Near::Leg(leg) => leg.own().expect("it has a socket of its own"),
+            Near::Shared(shared) => shared,
+        }
+    }
+
+    fn failed(&mut self) -> bool {
+        match self {
+            Near::Leg(leg) => leg.failed(&mut Muxes::default()),
+            Near::Shared(shared) => shared.failed(),
+        }
+    }
+
+    fn is_alive(&mut self, quiet: bool) -> bool {
+        match self {
+            Near::Leg(leg) => leg.is_alive(quiet, &mut Muxes::default()),
+            Near::Shared(shared) => !shared.failed(),
+        }
+    }
+}
+
 /// A leg under test, the far end, and the edges between them.
 struct Rig<F> {
     poll: Poll,
-    leg: Leg,
+    leg: Near,
     door: Option<Arc<Door>>,
     far: F,
     buffer: Buffer,
@@ -335,6 +375,10 @@ impl<F: Far> Rig<F> {
     fn new(mut leg: Leg, far: F) -> Rig<F> {
         let poll = Poll::new().unwrap();
         leg.register(poll.registry(), Token(0)).unwrap();
+        Rig::over(Near::Leg(leg), far, poll)
+    }
+
+    fn over(leg: Near, far: F, poll: Poll) -> Rig<F> {
         Rig { poll, leg, door: None, far, buffer: Buffer::new(conduit_size(65535)), heard: Vec::new() }
     }
 
@@ -347,12 +391,18 @@ impl<F: Far> Rig<F> {
                 Some(door) if event.token() == DOOR => {
                     let mut packet = [0; 65536];
                     while let Some(arrived) = now(door.receive(&mut packet)).unwrap() {
-                        let Leg::Udp(session) = &mut self.leg else { unreachable!() };
+                        let Near::Leg(Leg::Udp(session)) = &mut self.leg else { unreachable!() };
                         session.deliver(packet[..arrived.len].to_vec());
                     }
                 }
-                _ => self.leg.note(event),
+                _ => {
+                    let Near::Leg(leg) = &mut self.leg else { unreachable!() };
+                    leg.note(event);
+                }
             }
+        }
+        if let Near::Shared(shared) = &mut self.leg {
+            shared.turn();
         }
     }
 
@@ -370,7 +420,7 @@ impl<F: Far> Rig<F> {
 
     /// One `fill`: bytes (none at the end), or `None` for not now.
     fn fill(&mut self) -> io::Result<Option<Vec<u8>>> {
-        let count = now(self.leg.own().unwrap().fill(&mut self.buffer))?;
+        let count = now(self.leg.lend().fill(&mut self.buffer))?;
         let bytes = self.buffer.bytes().to_vec();
         assert_eq!(bytes.len(), count.unwrap_or(0), "it filled something else than it says");
         self.buffer.consume(bytes.len());
@@ -410,7 +460,7 @@ impl<F: Far> Rig<F> {
     /// One `drain`.
     fn drain(&mut self, from: &mut Buffer) -> Option<usize> {
         let before = from.bytes().len();
-        let count = now(self.leg.own().unwrap().drain(from)).unwrap();
+        let count = now(self.leg.lend().drain(from)).unwrap();
         assert_ne!(count, Some(0), "`Ok(0)` would look like an end");
         assert_eq!(before - from.bytes().len(), count.unwrap_or(0), "it took something else than it says");
         count
@@ -430,18 +480,18 @@ impl<F: Far> Rig<F> {
     fn flush_all(&mut self) {
         self.until("a flush", |rig| {
             rig.listen_far();
-            now(rig.leg.own().unwrap().flush()).unwrap()
+            now(rig.leg.lend().flush()).unwrap()
         });
     }
 
     fn finish(&mut self) {
         self.flush_all();
-        self.until("our finish", |rig| now(rig.leg.own().unwrap().finish()).unwrap());
+        self.until("our finish", |rig| now(rig.leg.lend().finish()).unwrap());
     }
 
     /// The far end says a few bytes, which always go.
     fn say(&mut self, bytes: &[u8]) {
-        if let Leg::Line(line) = &mut self.leg {
+        if let Near::Leg(Leg::Line(line)) = &mut self.leg {
             assert!(line.say(bytes));
             return;
         }
@@ -454,7 +504,7 @@ impl<F: Far> Rig<F> {
 
     fn listen_far(&mut self) {
         match &mut self.leg {
-            Leg::Line(line) => self.heard.extend(line.heard()),
+            Near::Leg(Leg::Line(line)) => self.heard.extend(line.heard()),
             _ => assert!(!self.far.hear(&mut self.heard), "an end that nobody made"),
         }
     }
@@ -469,7 +519,7 @@ impl<F: Far> Rig<F> {
     }
 
     fn shake_hands(&mut self) -> io::Result<Option<()>> {
-        let Leg::Tls(tls) = &mut self.leg else { unreachable!() };
+        let Near::Leg(Leg::Tls(tls)) = &mut self.leg else { unreachable!() };
         now(tls.handshake())
     }
 }
@@ -528,7 +578,7 @@ fn udp_target() -> Rig<UdpSocket> {
     let mut session = Session::to_target(target.local_addr().unwrap(), None, true, 65535).unwrap();
     // Its first datagram tells the target where it is.
     let hello = &mut Buffer::holding(vec![0, 0]);
-    nodepass::net::stream::Stream::drain(&mut session, hello).unwrap();
+    Stream::drain(&mut session, hello).unwrap();
     let mut rig = Rig::new(Leg::Udp(Box::new(session)), target);
     let from = rig.until("a greeting", |rig| rig.far.recv_from(&mut []).ok()).1;
     rig.far.connect(from).unwrap();
@@ -549,6 +599,28 @@ fn udp_user() -> Rig<UdpSocket> {
     let mut rig = Rig::new(Leg::Udp(Box::new(session)), user);
     (rig.poll, rig.door) = (poll, Some(door));
     rig
+}
+
+/// A stream between two ends of one connection; ours is the one that dials, or not.
+fn shared(near: Box<dyn Mux>, far: Box<dyn Mux>, we_dial: bool) -> Rig<Shared> {
+    let (mut near, mut far) = (Shared::new(near), Shared::new(far));
+    match we_dial {
+        true => Shared::join(&mut near, &mut far),
+        false => Shared::join(&mut far, &mut near),
+    }
+    Rig::over(Near::Shared(near), far, Poll::new().unwrap())
+}
+
+#[cfg(feature = "h2")]
+fn h2(we_dial: bool) -> Rig<Shared> {
+    let (one, two) = pair(true);
+    let (peer, limits) = (one.local_addr().unwrap(), Limits::new(10, GRACE));
+    let client: Box<dyn Mux> = Box::new(H2::client(nonblocking(one), "a.example", limits).unwrap());
+    let server: Box<dyn Mux> = Box::new(H2::server(nonblocking(two), peer, limits).unwrap());
+    match we_dial {
+        true => shared(client, server, true),
+        false => shared(server, client, false),
+    }
 }
 
 fn line() -> Rig<Nobody> {

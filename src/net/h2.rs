@@ -178,7 +178,7 @@ impl<C: Carrier> H2<C> {
         for (id, status) in std::mem::take(&mut self.flows.refused) {
             self.session.respond(id, &[(":status", status)], false)?;
             // RFC 9113, 8.1: the answer is complete, the rest of the request is not wanted.
-            self.session.reset(id, flows::NO_ERROR);
+            self.flows.done.push((id, flows::NO_ERROR));
         }
         if self.session.queued() > MAX_QUEUED {
             return Err(self.calm(io::Error::other("HTTP/2: too many answers wait for a peer who does not read")));
@@ -213,16 +213,18 @@ impl<C: Carrier> H2<C> {
     fn collect(&mut self) -> io::Result<()> {
         while flows::OUTPUT - self.flows.out.bytes().len() >= ROOM {
             let frame = self.session.send(&mut self.flows)?;
-            if frame.is_empty() {
-                break;
-            }
-            let (length, taken) = (frame.len(), self.flows.out.append(frame));
-            if taken < length {
+            let length = frame.len();
+            if self.flows.out.append(frame) < length {
                 return Err(io::Error::other("HTTP/2: a frame of ours that is too large"));
             }
-        }
-        for id in std::mem::take(&mut self.flows.done) {
-            self.session.reset(id, flows::CANCEL);
+            if length == 0 {
+                // What was said on these has gone out by now: a reset would have overtaken it.
+                let done = std::mem::take(&mut self.flows.done);
+                if done.is_empty() {
+                    break;
+                }
+                done.into_iter().for_each(|(id, code)| self.session.reset(id, code));
+            }
         }
         Ok(())
     }

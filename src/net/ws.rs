@@ -12,7 +12,8 @@
 //! Message boundaries mean nothing: payload is passed on as it comes, whatever the size of its message, and none of it is
 //! ever held here. A frame that was begun goes on with the next bytes of the buffer that is drained.
 //!
-//! The end of a direction is an empty message where the feature `ws-eof` was agreed on. Where it was not, it is a Close,
+//! The end of a direction is an empty message where the feature `ws-eof` was agreed on: a text message, which no data can be
+//! taken for; an empty binary one is understood too. Where it was not, it is a Close,
 //! after which the other direction goes on until its own Close: RFC 6455 (5.5.1) lets an end send what it still has before it
 //! answers. An original takes a Close for the end of both, and nothing else could tell it of one.
 
@@ -192,7 +193,7 @@ impl Stream for Ws {
     fn finish(&mut self) -> io::Result<()> {
         match self.ours {
             Ours::Open if self.ws_eof && !matches!(self.theirs, Theirs::Closed) => {
-                self.frame(OpCode::Data(Data::Binary), &[])?;
+                self.frame(OpCode::Data(Data::Text), &[])?;
                 self.ours = Ours::Marked;
             }
             Ours::Open => self.close(CloseCode::Normal)?,
@@ -253,10 +254,12 @@ impl Ws {
             _ if control && !header.is_final => "a control frame in parts",
             _ if control && length > CONTROL => "a control frame that is too long",
             _ if length > i64::MAX as u64 => "a frame of an impossible length",
-            OpCode::Data(Data::Text) => return Some((CloseCode::Unsupported, "a text message")),
+            OpCode::Data(Data::Text) if !(self.ws_eof && header.is_final && length == 0) => {
+                return Some((CloseCode::Unsupported, "a text message"));
+            }
             OpCode::Data(_) if matches!(self.theirs, Theirs::Ended) => "a message after the end",
             OpCode::Data(Data::Continue) if !begun => "the continuation of no message",
-            OpCode::Data(Data::Binary) if begun => "a message within another",
+            OpCode::Data(Data::Binary | Data::Text) if begun => "a message within another",
             _ => return None,
         };
         Some((CloseCode::Protocol, why))
@@ -284,7 +287,8 @@ impl Ws {
         match control {
             Control::Ping => {
                 self.pong = Some(payload);
-                now(self.settle())?;
+                // What cannot be sent now is the next flush's matter: bytes of theirs may still wait to be read.
+                let _ = self.settle();
                 Ok(())
             }
             Control::Close => self.closed(&payload),

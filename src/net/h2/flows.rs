@@ -26,8 +26,8 @@ pub struct Flows {
     accepted: VecDeque<Key>,
     /// Requests that are answered with an error: the stream and the status.
     pub refused: Vec<(i32, &'static str)>,
-    /// Streams that nobody uses any more and whose last byte has been sent: to be reset.
-    pub done: Vec<i32>,
+    /// Streams on which nothing more is to be said: to be reset with this code once all has been sent.
+    pub done: Vec<(i32, u32)>,
     pub spares: Spares,
     /// Frames on their way to the socket.
     pub out: Buffer,
@@ -389,7 +389,7 @@ impl Handler for Flows {
         if flow.ours == Ours::Ending && flow.outbox.is_empty() {
             flow.ours = Ours::Ended;
             if flow.released {
-                self.done.push(id);
+                self.done.push((id, CANCEL));
             }
         }
         if flow.outbox.len() <= OUTBOX / 2 && std::mem::take(&mut flow.blocked) {
