@@ -36,6 +36,8 @@ pub mod net {
     pub mod leg;
     pub mod mux;
     pub mod pipe;
+    #[cfg(feature = "quic")]
+    pub mod quic;
     pub mod relay;
     pub mod resolve;
     pub mod stream;
