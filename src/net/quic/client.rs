@@ -227,7 +227,7 @@ impl Mux for QuicClient {
 
     fn release(&mut self, stream: StreamNo) {
         self.dirty = true;
-        self.connection.release(stream, &mut self.streams);
+        self.connection.release(stream, &mut self.streams, self.now);
     }
 
     fn close(&mut self) {

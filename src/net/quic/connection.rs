@@ -27,6 +27,7 @@ pub struct Connection {
     quic: quiche::Connection,
     key: Key,
     numbers: HashMap<u64, StreamNo>,
+    leaving: Vec<Leaving>,
     stage: Stage,
     /// Which socket its packets leave by.
     pub socket: usize,
@@ -47,6 +48,13 @@ enum Stage {
     Over(String),
 }
 
+/// A stream that nobody here uses any more, and that quiche still knows.
+struct Leaving {
+    id: u64,
+    outward: Outward,
+    since: Instant,
+}
+
 /// How far sending came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sent {
@@ -63,6 +71,7 @@ impl Connection {
             quic,
             key: Slab::new().insert(()),
             numbers: HashMap::new(),
+            leaving: Vec::new(),
             stage: Stage::Starting,
             socket,
             next: 0,
@@ -152,6 +161,7 @@ impl Connection {
         }
         self.judge(streams);
         self.gather(streams);
+        self.part(now);
     }
 
     /// Looks whether it is up, or over.
@@ -262,7 +272,8 @@ impl Connection {
                 }
                 Ok(count)
             }
-            Err(quiche::Error::Done) => {
+            // quiche keeps no mark of a reset that follows an end whose last bytes are missing.
+            Err(quiche::Error::Done) if !self.quic.stream_finished(entry.id) => {
                 entry.reader_waits = true;
                 would_block()
             }
@@ -297,11 +308,12 @@ impl Connection {
                 from.consume(count);
                 Ok(count)
             }
-            Ok(0) | Err(quiche::Error::Done) => {
+            // quiche says the same of a stream that it has forgotten, since both sides are done with it.
+            Ok(0) | Err(quiche::Error::Done) if self.quic.stream_capacity(entry.id).is_ok() => {
                 entry.writer_waits = true;
                 would_block()
             }
-            Err(_) => {
+            _ => {
                 entry.outward = Outward::Stopped;
                 Err(ErrorKind::ConnectionReset.into())
             }
@@ -329,15 +341,38 @@ impl Connection {
     }
 
     /// Forgets a stream: what is not over of it is reset.
-    pub fn release(&mut self, stream: StreamNo, streams: &mut Streams) {
+    ///
+    /// quiche forgets a stream whose both directions are over only when something of ours is acknowledged after that. So
+    /// the other side is asked to stop first, and our own direction is reset when it has.
+    pub fn release(&mut self, stream: StreamNo, streams: &mut Streams, now: Instant) {
         let Some(entry) = streams.remove(stream) else { return };
         self.numbers.remove(&entry.id);
-        if entry.outward == Outward::Open {
-            let _ = self.quic.stream_shutdown(entry.id, Shutdown::Write, 0);
-        }
         if entry.inward == Inward::Open {
             let _ = self.quic.stream_shutdown(entry.id, Shutdown::Read, 0);
         }
+        self.leaving.push(Leaving { id: entry.id, outward: entry.outward, since: now });
+    }
+
+    /// Goes on with what was released.
+    fn part(&mut self, now: Instant) {
+        let quic = &mut self.quic;
+        self.leaving.retain_mut(|stream| {
+            // Asking makes quiche forget a stream that the other side stopped and that is over.
+            if let Err(quiche::Error::InvalidStreamState(_)) = quic.stream_capacity(stream.id) {
+                return false;
+            }
+            let ripe = match stream.outward {
+                Outward::Open => true,
+                // What was sent before its end must arrive: long ago it has.
+                Outward::Finished => now.saturating_duration_since(stream.since) > LINGER,
+                Outward::Stopped => false,
+            };
+            if ripe && quic.stream_finished(stream.id) {
+                let _ = quic.stream_shutdown(stream.id, Shutdown::Write, 0);
+                stream.outward = Outward::Stopped;
+            }
+            true
+        });
     }
 
     /// Says goodbye.
@@ -399,6 +434,8 @@ fn alert(code: u64) -> &'static str {
 pub const UNREACHABLE: &str = "no answer";
 /// quiche's default urgency.
 const PRIORITY: u8 = 127;
+/// Bytes that are not acknowledged after so long are lost with the connection.
+const LINGER: Duration = Duration::from_secs(10);
 /// As far ahead of its pace packets may be sent: timers are no finer than some milliseconds.
 const GULP: Duration = Duration::from_millis(1);
 /// How many bytes that wait are counted.

@@ -323,8 +323,9 @@ impl Mux for QuicServer {
 
     fn release(&mut self, stream: StreamNo) {
         self.dirty = true;
+        let now = self.now;
         let released = self.with(stream, |connection, streams| {
-            connection.release(stream, streams);
+            connection.release(stream, streams, now);
             Ok(())
         });
         if released.is_err() {

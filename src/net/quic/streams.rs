@@ -161,9 +161,4 @@ impl Streams {
             self.tell(stream);
         }
     }
-
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.table.len()
-    }
 }
