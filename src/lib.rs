@@ -42,6 +42,8 @@ pub mod net {
     #[cfg(feature = "h2")]
     pub mod nghttp2;
     pub mod pipe;
+    #[cfg(feature = "quic")]
+    pub mod quic;
     pub mod relay;
     pub mod resolve;
     pub mod stream;

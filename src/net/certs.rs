@@ -27,6 +27,16 @@ pub struct Identity {
     pub config: Arc<ServerConfig>,
     /// SHA-256 of the leaf.
     pub leaf: Fingerprint,
+    /// The same in DER, for a TLS that is not rustls.
+    pub der: Arc<Der>,
+}
+
+/// A certificate chain and its key, as bytes.
+pub struct Der {
+    /// The certificates, leaf first.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// The leaf's private key.
+    pub key: PrivateKeyDer<'static>,
 }
 
 /// Who may connect to a TLS server.
@@ -112,6 +122,7 @@ fn load(origin: &Origin, audience: Audience) -> Result<Identity, String> {
         Audience::Pool(_) => &[&TLS13],
         Audience::Users => &[&TLS13, &TLS12],
     };
+    let der = Arc::new(Der { chain: chain.clone(), key: key.clone_key() });
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(versions)
         .map_err(|error| error.to_string())?
@@ -127,7 +138,7 @@ fn load(origin: &Origin, audience: Audience) -> Result<Identity, String> {
     }
     config.session_storage = ServerSessionMemoryCache::new(RESUMABLE);
     config.send_tls13_tickets = 1;
-    Ok(Identity { config: Arc::new(config), leaf })
+    Ok(Identity { config: Arc::new(config), leaf, der })
 }
 
 fn self_signed() -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), String> {
@@ -195,15 +206,21 @@ pub fn client(trust: Trust, speech: Speech) -> Result<Arc<ClientConfig>, String>
     Ok(Arc::new(config))
 }
 
-/// The system's roots, and those of `SSL_CERT_FILE`.
 fn roots() -> Result<RootCertStore, String> {
-    let found = rustls_native_certs::load_native_certs();
     let mut store = RootCertStore::empty();
-    let (added, _) = store.add_parsable_certificates(found.certs);
-    match (added, found.errors.first()) {
-        (0, Some(error)) => Err(format!("no root certificates: {error}")),
-        (0, None) => Err("no root certificates in the system; SSL_CERT_FILE can name a file of them".into()),
+    match store.add_parsable_certificates(root_certificates()?) {
+        (0, _) => Err("no usable root certificates".into()),
         _ => Ok(store),
+    }
+}
+
+/// The system's root certificates, or those of `SSL_CERT_FILE`; at least one.
+pub fn root_certificates() -> Result<Vec<CertificateDer<'static>>, String> {
+    let found = rustls_native_certs::load_native_certs();
+    match (found.certs.is_empty(), found.errors.first()) {
+        (false, _) => Ok(found.certs),
+        (true, Some(error)) => Err(format!("no root certificates: {error}")),
+        (true, None) => Err("no root certificates in the system; SSL_CERT_FILE can name a file of them".into()),
     }
 }
 
