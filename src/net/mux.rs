@@ -64,7 +64,9 @@ pub trait Mux: Send {
     fn close(&mut self);
     /// Of all who may come to a port that many share, only this address is let in from now on, and shown this
     /// certificate; connections that were let in before are closed. A connection of its own has nothing to do.
-    fn expect(&mut self, _peer: Option<IpAddr>, _identity: &Identity) {}
+    fn expect(&mut self, _peer: Option<IpAddr>, _identity: &Identity) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// A stream's address within its connection: a key of the connection's own table, never used twice.

@@ -27,6 +27,8 @@ use super::worker::Worker;
 use crate::logic::slab::Key;
 use crate::net::leg::Leg;
 use crate::net::mux::{Hold, Loan, Mux, Muxes};
+#[cfg(feature = "quic")]
+use crate::net::quic;
 use crate::net::stream::now as passing;
 
 /// A shared connection and what its streams are for.
@@ -180,6 +182,19 @@ impl Carriage {
     }
 }
 
+/// A QUIC connection to the server, for the tunnel's pool connections.
+#[cfg(feature = "quic")]
+pub(super) fn call_quic(call: Arc<Call>, home: Home, means: &mut Means, now: Instant) -> io::Result<Task> {
+    let missing = || io::Error::other("no server to call over QUIC");
+    let (server, tls) = (call.addresses.first().ok_or_else(missing)?, call.quic.as_ref().ok_or_else(missing)?);
+    // Where UDP is blocked the other way is found the sooner.
+    let (report, patience) = (means.shared.config.limits.report, call.patience / 2);
+    let settings = quic::Settings { report, patience, streams: 0, batched: true };
+    let mut mux = quic::QuicClient::connect(*server, tls, &settings, &mut means.tickets, now)?;
+    mux.register(&means.registry, token(home.key, FAR))?;
+    Ok(Task::Carrier(Carrier::calling(Box::new(mux), call, means)))
+}
+
 impl Worker {
     /// A port to which connections of many streams come.
     pub(super) fn serve(&mut self, mut mux: Box<dyn Mux>, gate: Arc<Gate>) {
@@ -200,9 +215,14 @@ impl Worker {
             let Some(slot) = self.tasks.get_mut(key) else { continue };
             let Some(Task::Carrier(carrier)) = slot.task.as_deref_mut() else { continue };
             let Purpose::Port(gate) = &mut carrier.purpose else { continue };
+            let number = |gate: &Gate| gate.tunnel.map(|tunnel| tunnel.number);
+            // The present tunnel's connection goes on with the certificate that it began with.
+            let same = number(gate).is_some() && number(gate) == number(&fresh);
             (*gate, carrier.stirred) = (fresh.clone(), true);
-            if let (Some(mux), Some(identity)) = (self.means.muxes.get_mut(&carrier.hold), &fresh.tls) {
-                mux.expect(fresh.tunnel.map(|tunnel| tunnel.peer), identity);
+            if let (Some(mux), Some(identity), false) = (self.means.muxes.get_mut(&carrier.hold), &fresh.tls, same) {
+                if let Err(error) = mux.expect(fresh.tunnel.map(|tunnel| tunnel.peer), identity) {
+                    log::error!("The new certificate cannot be used for QUIC, the old one stays: {error}");
+                }
             }
         }
     }

@@ -21,6 +21,8 @@ use crate::logic::handshake::{Feature, Flow, Offer, Terms};
 use crate::logic::pace::Pace;
 use crate::logic::wire::{Fingerprint, Id};
 use crate::net::certs::{client, server_name, Speech, Trust};
+#[cfg(feature = "quic")]
+use crate::net::quic::ClientTls;
 
 /// A client's own state.
 pub(super) struct Client {
@@ -129,10 +131,18 @@ impl Hub {
             }
             other => return Err(format!("the server wants tls={other}, which is not known here")),
         };
+        #[cfg(feature = "quic")]
+        let quic = match (transport, terms.tls) {
+            (Transport::Quic, 2) => Some(Arc::new(ClientTls::new(Trust::Roots, &peer_name(config))?)),
+            (Transport::Quic, _) => Some(Arc::new(ClientTls::new(Trust::Anyone, "")?)),
+            _ => None,
+        };
         let call = Arc::new(Call {
             tunnel: number,
             addresses: vec![server],
             tls,
+            #[cfg(feature = "quic")]
+            quic,
             transport,
             authority: authority(config, transport),
             open: terms.open,
@@ -227,6 +237,8 @@ impl Client {
             tunnel: 0,
             addresses,
             tls,
+            #[cfg(feature = "quic")]
+            quic: None,
             transport: Transport::Tcp,
             authority: String::new(),
             open: None,

@@ -26,6 +26,8 @@ use crate::logic::slab::Key;
 use crate::logic::wire::{Fingerprint, Id};
 use crate::net::certs::Identity;
 use crate::net::mux::Mux;
+#[cfg(feature = "quic")]
+use crate::net::quic::ClientTls;
 use crate::net::udp::Door;
 
 /// Where a task lives: which worker, and its key there.
@@ -210,6 +212,9 @@ pub struct Call {
     pub addresses: Vec<SocketAddr>,
     /// TLS, and who must answer.
     pub tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+    /// The same for QUIC, which brings a TLS of its own.
+    #[cfg(feature = "quic")]
+    pub quic: Option<Arc<ClientTls>>,
     /// What pool connections are made of.
     pub transport: Transport,
     /// Who is called, in the words of HTTP: the tunnel's host and, if it has one of its own, its port.

@@ -15,6 +15,8 @@ use crate::logic::handshake::{judge, opening, Feature, Flow, Request, Terms, Ver
 use crate::logic::wire::{Fingerprint, Id, CONTROL};
 use crate::net::certs::Certs;
 use crate::net::mux::Mux;
+#[cfg(feature = "quic")]
+use crate::net::quic;
 
 /// A server's own state.
 pub(super) struct Server {
@@ -111,8 +113,10 @@ impl Server {
     fn open_shared(&mut self, config: &Config, now: Instant) -> Result<Option<Box<dyn Mux>>, String> {
         let (Transport::Quic, Some(identity)) = (config.transport, &self.gate.tls) else { return Ok(None) };
         let addresses = listening_addresses(&self.at)?;
-        let settings = quic_settings(config, streams_for(config.max, config.slot));
-        let server = QuicServer::bind(&addresses, identity, settings, now);
+        let (report, patience) = (config.limits.report, config.limits.handshake);
+        let streams = streams_for(config.max, config.slot) as u64;
+        let settings = quic::Settings { report, patience, streams, batched: true };
+        let server = quic::QuicServer::bind(&addresses, identity, &settings, now);
         let server = server.map_err(|error| format!("cannot listen at {} for QUIC (UDP): {error}", self.at))?;
         Ok(Some(Box::new(server)))
     }

@@ -28,6 +28,8 @@ use crate::logic::timers::Bucket;
 use crate::logic::wire::Id;
 use crate::net::leg::Leg;
 use crate::net::mux::Muxes;
+#[cfg(feature = "quic")]
+use crate::net::quic::Tickets;
 use crate::net::stream::Stores;
 
 /// One thing a worker looks after: at any time a task is in one of these stages.
@@ -240,6 +242,9 @@ pub struct Means {
     pub udp: Stores,
     /// Connections that carry many streams.
     pub muxes: Muxes,
+    /// Sessions with the server that can be resumed.
+    #[cfg(feature = "quic")]
+    pub tickets: Tickets,
     /// What those connections have brought about and the worker has yet to see to.
     pub news: News,
 }

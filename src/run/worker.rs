@@ -24,6 +24,8 @@ use crate::logic::timers::Timers;
 use crate::logic::wire::{Id, CONTROL};
 use crate::net::leg::Leg;
 use crate::net::mux::Muxes;
+#[cfg(feature = "quic")]
+use crate::net::quic::Tickets;
 use crate::net::stream::{Buffer, Stores};
 use crate::net::tcp::Tcp;
 use crate::net::udp::{conduit_size, Session};
@@ -66,7 +68,17 @@ impl Worker {
         let limits = &shared.config.limits;
         let (tcp, udp) = (Stores::new(limits.tcp_buffer, sys::SPLICE), conduit_size(limits.udp_buffer));
         let (muxes, news) = (Muxes::default(), News::default());
-        let means = Means { registry, hub, tcp, udp: Stores::new(udp, false), shared, muxes, news };
+        let means = Means {
+            registry,
+            hub,
+            tcp,
+            udp: Stores::new(udp, false),
+            shared,
+            muxes,
+            #[cfg(feature = "quic")]
+            tickets: Tickets::default(),
+            news,
+        };
         let (tasks, ready, visitors) = (Slab::new(), VecDeque::new(), VecDeque::new());
         Worker {
             index,
