@@ -54,6 +54,7 @@ pub mod run {
     pub mod handoff;
     pub mod hub;
     pub mod joined;
+    pub mod leash;
     mod plan;
     mod probe;
     mod server;
@@ -69,6 +70,13 @@ pub mod run {
 #[cfg(feature = "master")]
 pub mod master {
     pub mod call;
+    pub mod child;
+    pub mod events;
+    pub mod instance;
     pub mod order;
+    mod orders;
     pub mod record;
+    pub mod start;
+    pub mod supervisor;
+    pub mod words;
 }
