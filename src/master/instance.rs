@@ -215,6 +215,9 @@ impl Instance {
 
     /// Changes what is kept with it. What is to be done with the process is for the verbs above.
     pub fn amend(&mut self, patch: &Patch) {
+        if self.is_doomed() {
+            return;
+        }
         let Record { alias, restart, meta, .. } = &mut self.record;
         let mut changed = set(alias, &patch.alias);
         changed |= set(restart, &patch.restart);
@@ -228,6 +231,9 @@ impl Instance {
 
     /// Sets the counters to zero; the present process goes on counting from there.
     pub fn reset(&mut self) {
+        if self.is_doomed() {
+            return;
+        }
         let figures = &mut self.record.figures;
         (figures.base, figures.reset) = ([0; 4], self.said);
         self.show();
