@@ -50,7 +50,7 @@ pub mod run {
     mod caller;
     mod client;
     mod dialer;
-    mod door;
+    pub(crate) mod door;
     pub mod handoff;
     pub mod hub;
     pub mod joined;
@@ -69,6 +69,8 @@ pub mod run {
 #[cfg(feature = "master")]
 pub mod master {
     pub mod call;
+    pub mod front;
+    pub mod http;
     pub mod order;
     pub mod record;
 }
