@@ -284,10 +284,11 @@ impl Desk {
     /// Lets one client go on, after `first`, and keeps the books.
     fn work(&mut self, key: Key, now: Instant, first: impl FnOnce(&mut Client, &Means)) {
         let Some(client) = self.clients.get_mut(key) else { return };
-        let (load, was_waiting) = (client.load(), client.is_waiting());
+        let load = client.load();
         self.means.large = self.used.large < self.most.large;
         self.means.stream = self.used.streams < self.most.streams;
         first(client, &self.means);
+        let was_waiting = client.is_waiting();
         let next = client.advance(&mut self.means, now);
         // Whatever a client left in it is not for the next one.
         self.means.clear();
@@ -332,11 +333,13 @@ impl Desk {
                 if self.used.calls >= self.most.calls && !self.hurry(now) {
                     return;
                 }
+                self.waiting.pop_front();
                 let token = Token(MOST_DOORS + 2 * key.index() + 1);
                 let link = Link::open(self.http.path(), &self.registry, token);
                 self.work(key, now, |client, means| client.hand(link, means, now));
+            } else {
+                self.waiting.pop_front();
             }
-            self.waiting.pop_front();
         }
     }
 
