@@ -50,7 +50,7 @@ pub mod run {
     mod caller;
     mod client;
     mod dialer;
-    mod door;
+    pub(crate) mod door;
     pub mod handoff;
     pub mod hub;
     pub mod joined;
@@ -73,6 +73,8 @@ pub mod master {
     pub mod child;
     pub mod events;
     pub mod instance;
+    pub mod front;
+    pub mod http;
     pub mod order;
     mod orders;
     pub mod record;
