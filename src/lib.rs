@@ -68,7 +68,16 @@ pub mod run {
 /// Processes: a REST API, and instances as children.
 #[cfg(feature = "master")]
 pub mod master {
+    pub mod api;
     pub mod call;
+    mod exchange;
+    mod fields;
+    mod host;
+    mod json;
+    mod mcp;
+    mod openapi;
     pub mod order;
     pub mod record;
+    mod stream;
+    mod tcping;
 }
