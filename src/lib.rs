@@ -69,16 +69,25 @@ pub mod run {
 /// Processes: a REST API, and instances as children.
 #[cfg(feature = "master")]
 pub mod master {
+    pub mod api;
     pub mod call;
     pub mod child;
     pub mod events;
-    pub mod instance;
+    mod exchange;
+    mod fields;
     pub mod front;
+    mod host;
     pub mod http;
+    pub mod instance;
+    mod json;
+    mod mcp;
+    mod openapi;
     pub mod order;
     mod orders;
     pub mod record;
     pub mod start;
+    mod stream;
     pub mod supervisor;
+    mod tcping;
     pub mod words;
 }

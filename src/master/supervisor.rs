@@ -135,7 +135,6 @@ impl Supervisor {
         };
         self.keep.save(self.records());
         self.keep.close();
-        log::info!("Master shutdown complete");
         code
     }
 
