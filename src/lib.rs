@@ -61,10 +61,11 @@ pub mod run {
     mod carrier;
     mod client;
     mod dialer;
-    mod door;
+    pub(crate) mod door;
     pub mod handoff;
     pub mod hub;
     pub mod joined;
+    pub mod leash;
     mod plan;
     mod probe;
     mod server;
@@ -80,7 +81,25 @@ pub mod run {
 /// Processes: a REST API, and instances as children.
 #[cfg(feature = "master")]
 pub mod master {
+    pub mod api;
     pub mod call;
+    pub mod child;
+    pub mod events;
+    mod exchange;
+    mod fields;
+    pub mod front;
+    mod host;
+    pub mod http;
+    pub mod instance;
+    mod json;
+    mod mcp;
+    mod openapi;
     pub mod order;
+    mod orders;
     pub mod record;
+    pub mod start;
+    mod stream;
+    pub mod supervisor;
+    mod tcping;
+    pub mod words;
 }

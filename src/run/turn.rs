@@ -16,6 +16,7 @@ use super::client::{speech, Client};
 use super::door::Entrance;
 use super::handoff::{queue, Bell, Job, Notice, Post};
 use super::hub::{certs, Hub, Part, ENTRANCE, GATE};
+use super::leash;
 use super::server::Server;
 use super::task::{Meters, Shared};
 use super::worker::Worker;
@@ -75,7 +76,10 @@ pub fn start(config: Config) -> Result<ExitCode, String> {
         }
     }
     let (poll, bell, worker) = first.ok_or("no worker")?;
-    turns(poll, &bell, worker, Some(hub)).map_err(failed)
+    let held = leash::is_held().then(|| leash::watch(poll.registry(), LEASH)).transpose().map_err(failed)?;
+    let code = turns(poll, &bell, worker, Some((hub, post))).map_err(failed);
+    drop(held);
+    code
 }
 
 /// Where users come in.
@@ -90,7 +94,7 @@ fn part(config: &Config, registry: &mio::Registry, now: Instant) -> Result<(Part
     let try_at = |at| Entrance::open(at, config.tcp, config.udp, registry, ENTRANCE);
     let limits = &config.limits;
     match config.role {
-        Role::Master => Err("the master is not part of this build".into()),
+        Role::Master => Err("the master does not run as an instance".into()),
         Role::Server => {
             let at = &config.targets[0];
             let (flow, way) = match config.mode {
@@ -140,7 +144,8 @@ fn listen_for_signals(post: Post<Notice>) -> io::Result<()> {
 }
 
 /// Waits, notes what happened, lets the hub decide and the worker work; again and again.
-fn turns(mut poll: Poll, bell: &Bell, mut worker: Worker, mut hub: Option<Hub>) -> io::Result<ExitCode> {
+fn turns(mut poll: Poll, bell: &Bell, mut worker: Worker, hub: Option<(Hub, Post<Notice>)>) -> io::Result<ExitCode> {
+    let (mut hub, post) = hub.unzip();
     let mut events = Events::with_capacity(MOST_EVENTS);
     loop {
         let busy = worker.is_busy() || hub.as_ref().is_some_and(Hub::is_busy);
@@ -158,6 +163,11 @@ fn turns(mut poll: Poll, bell: &Bell, mut worker: Worker, mut hub: Option<Hub>) 
         for event in &events {
             match (event.token(), &mut hub) {
                 (BELL, _) => {}
+                (LEASH, Some(hub)) if event.is_read_closed() && !hub.is_stopping() => {
+                    log::warn!("The master is gone");
+                    post.iter().for_each(|post| post.send(Notice::Signal(SIGTERM)));
+                }
+                (LEASH, _) => {}
                 (Token(token), Some(hub)) if token >= GATE => hub.note(event),
                 _ => worker.note(event),
             }
@@ -183,6 +193,8 @@ fn wait_for(due: Instant) -> Duration {
 
 /// The token of a thread's bell.
 const BELL: Token = Token(usize::MAX);
+/// The token of the leash.
+const LEASH: Token = Token(usize::MAX - 1);
 /// Events taken from the kernel at once.
 const MOST_EVENTS: usize = 256;
 /// Workers need little stack: nothing recurses.
