@@ -50,6 +50,7 @@ pub mod net {
     pub mod sys;
     pub mod tcp;
     pub mod tls;
+    pub mod tunnelling;
     pub mod udp;
     #[cfg(feature = "ws")]
     pub mod ws;
