@@ -4,8 +4,12 @@
 
 #[path = "h2/frames.rs"]
 mod frames;
+#[path = "h2/interop.rs"]
+mod interop;
 #[path = "h2/pair.rs"]
 mod pair;
+#[path = "h2/simulation.rs"]
+mod simulation;
 #[path = "h2/speed.rs"]
 mod speed;
 
