@@ -87,7 +87,8 @@ fn run(count: usize, total: usize, batched: bool) {
 /// What this process has used so far, in seconds.
 fn cpu_time() -> f64 {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
-    let fields: Vec<u64> = stat.rsplit(')').next().unwrap().split_whitespace().filter_map(|word| word.parse().ok()).collect();
+    let fields: Vec<u64> =
+        stat.rsplit(')').next().unwrap().split_whitespace().filter_map(|word| word.parse().ok()).collect();
     // After the state, which is no number, utime and stime are the 11th and 12th.
     (fields[10] + fields[11]) as f64 / 100.0
 }

@@ -215,6 +215,18 @@ pub fn raise_descriptor_limit() {
     }
 }
 
+/// How many descriptors this process may have now.
+pub fn descriptor_limit() -> usize {
+    // SAFETY: the call writes one rlimit, and `limit` is one.
+    unsafe {
+        let mut limit: libc::rlimit = zeroed();
+        match libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) {
+            0 => usize::try_from(limit.rlim_cur).unwrap_or(usize::MAX),
+            _ => 0,
+        }
+    }
+}
+
 /// Gives memory that was freed back to the system, where the C library keeps it (glibc); elsewhere nothing.
 pub fn trim_heap() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]

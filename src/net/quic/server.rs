@@ -54,7 +54,7 @@ struct Hall {
 }
 
 impl QuicServer {
-    /// Listens at these addresses. Nobody is let in before [`QuicServer::expect`].
+    /// Listens at these addresses. Nobody is let in before [`Mux::expect`].
     pub fn bind(
         addresses: &[SocketAddr],
         identity: &Identity,
@@ -75,19 +75,6 @@ impl QuicServer {
             largest: port.largest(),
         };
         Ok(QuicServer { port, hall, dirty: false, next: None, now })
-    }
-
-    /// A new tunnel begins: only `peer` is let in from now on, and is shown this identity; who is here has to go.
-    pub fn expect(&mut self, peer: Option<IpAddr>, identity: &Identity) -> io::Result<()> {
-        self.hall.dismiss();
-        self.hall.expected = peer.map(|ip| ip.to_canonical());
-        self.dirty = true;
-        // The same certificate keeps its tickets, so that sessions can be resumed.
-        if identity.leaf != self.hall.leaf {
-            self.hall.config = server_config(identity, &self.hall.settings, self.hall.largest)?;
-            self.hall.leaf = identity.leaf;
-        }
-        Ok(())
     }
 
     /// The addresses it listens at.
@@ -178,9 +165,7 @@ impl Hall {
         let Ok(ours) = random_id() else { return };
         let Some(token) = self.tokens.mint(way.from, &header.dcid, &ours, now) else { return };
         let ours = ConnectionId::from_ref(&ours);
-        reply(outbox, way, |room| {
-            quiche::retry(&header.scid, &header.dcid, &ours, &token, header.version, room)
-        });
+        reply(outbox, way, |room| quiche::retry(&header.scid, &header.dcid, &ours, &token, header.version, room));
     }
 
     /// Lets somebody in whose address is proven.
@@ -245,6 +230,18 @@ fn reply(outbox: &mut Outbox, way: Way, write: impl FnOnce(&mut [u8]) -> quiche:
 }
 
 impl Mux for QuicServer {
+    fn expect(&mut self, peer: Option<IpAddr>, identity: &Identity) -> io::Result<()> {
+        self.hall.dismiss();
+        self.hall.expected = peer.map(|ip| ip.to_canonical());
+        self.dirty = true;
+        // The same certificate keeps its tickets, so that sessions can be resumed.
+        if identity.leaf != self.hall.leaf {
+            self.hall.config = server_config(identity, &self.hall.settings, self.hall.largest)?;
+            self.hall.leaf = identity.leaf;
+        }
+        Ok(())
+    }
+
     fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         self.port.sockets.iter_mut().try_for_each(|socket| socket.register(registry, token))
     }

@@ -139,11 +139,11 @@ impl Socket {
             inbox.bytes = vec![0; room];
         }
         self.tally.receives += 1;
-        let result =
-            batch::receive_many(self.socket.as_fd(), &mut inbox.bytes[..room], slot, &mut inbox.messages);
+        let result = batch::receive_many(self.socket.as_fd(), &mut inbox.bytes[..room], slot, &mut inbox.messages);
         match result {
             Ok(count) => {
-                self.tally.received += inbox.messages.iter().take(count).flatten().map(|one| one.len as u64).sum::<u64>();
+                self.tally.received +=
+                    inbox.messages.iter().take(count).flatten().map(|one| one.len as u64).sum::<u64>();
                 Ok(count)
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
@@ -244,10 +244,12 @@ impl Inbox {
     /// The packets of the first `count` messages, each with its sender and the address it was sent to.
     pub fn packets(&mut self, count: usize) -> impl Iterator<Item = (Incoming, &mut [u8])> {
         let slots = self.bytes.chunks_exact_mut(self.slot.max(1)).zip(self.messages.iter()).take(count);
-        slots.filter_map(|(slot, message)| Some((*message)?).map(|message| (message, slot))).flat_map(|(message, slot)| {
-            let usable = if message.cut { 0 } else { message.len };
-            slot[..usable].chunks_mut(message.segment.max(1)).map(move |packet| (message, packet))
-        })
+        slots.filter_map(|(slot, message)| Some((*message)?).map(|message| (message, slot))).flat_map(
+            |(message, slot)| {
+                let usable = if message.cut { 0 } else { message.len };
+                slot[..usable].chunks_mut(message.segment.max(1)).map(move |packet| (message, packet))
+            },
+        )
     }
 
     /// Gives its memory back.
