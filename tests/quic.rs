@@ -3,6 +3,14 @@
 
 #[path = "quic/ends.rs"]
 mod ends;
+#[path = "quic/nat.rs"]
+mod nat;
+#[path = "quic/paths.rs"]
+mod paths;
+#[path = "quic/strangers.rs"]
+mod strangers;
+#[path = "quic/trust.rs"]
+mod trust;
 
 use std::io::ErrorKind;
 use std::time::Duration;

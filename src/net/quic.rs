@@ -75,7 +75,7 @@ fn config(settings: &Settings, context: SslContextBuilder, largest: usize) -> io
         config.set_initial_max_stream_data_bidi_local(STREAM_START);
         config.set_initial_max_stream_data_bidi_remote(STREAM_START);
         config.set_max_stream_window(STREAM_WINDOW);
-        config.set_active_connection_id_limit(IDS);
+        config.set_active_connection_id_limit(PATHS);
         config.set_cc_algorithm(CongestionControlAlgorithm::CUBIC);
         config.grease(false);
         Ok::<_, quiche::Error>(config)
@@ -97,8 +97,11 @@ fn random_id() -> io::Result<Id> {
 const ALPN: &[u8] = b"np-quic";
 /// Bytes of a connection id of ours.
 const ID: usize = 8;
-/// Ids of either side at a time: one in use, and spare ones for new paths.
-const IDS: u64 = 4;
+/// Most addresses that one connection may have had. quiche forgets none of them, and each keeps an id: after so many
+/// changes the connection times out, and a new one follows.
+const PATHS: u64 = 64;
+/// Ids that the other side has in hand for its next addresses.
+const SPARE_IDS: usize = 3;
 /// Bytes that a new stream may send before it is read.
 pub const STREAM_START: u64 = 64 * 1024;
 /// Most bytes of one stream that wait to be read: 1 Gbit/s x 50 ms is 6.25 MB.

@@ -16,7 +16,7 @@ use quiche::{ConnectionError, ConnectionId, RecvInfo, Shutdown};
 
 use super::socket::Outbox;
 use super::streams::{Inward, Outward, Streams};
-use super::{random_id, Id, Settings};
+use super::{random_id, Id, Settings, SPARE_IDS};
 use crate::logic::slab::{Key, Slab};
 use crate::logic::wire::Fingerprint;
 use crate::net::mux::StreamNo;
@@ -122,7 +122,8 @@ impl Connection {
 
     /// Gives the other side spare ids for new paths; `each` is told of them.
     pub fn issue_ids(&mut self, mut each: impl FnMut(Id)) -> io::Result<()> {
-        while self.quic.scids_left() > 0 {
+        let wanted = self.quic.path_stats().count() + SPARE_IDS;
+        while self.quic.active_scids() < wanted && self.quic.scids_left() > 0 {
             let id = random_id()?;
             let reset = u128::from_be_bytes([random_id()?, random_id()?].concat().try_into().unwrap_or_default());
             if self.quic.new_scid(&ConnectionId::from_ref(&id), reset, true).is_err() {

@@ -19,10 +19,11 @@ pub struct ClientTls {
 
 impl ClientTls {
     /// With [`Trust::Roots`] the server's chain and `name` are verified and a DNS name is sent; else neither.
-    /// The error says why there are no roots.
+    /// The error says why there are no roots, or that there is no name.
     pub fn new(trust: Trust, name: &str) -> Result<ClientTls, String> {
         let roots = match trust {
             Trust::Anyone => None,
+            Trust::Roots if name.is_empty() => return Err("no server name to verify".into()),
             Trust::Roots => Some(root_certificates()?),
         };
         Ok(ClientTls { name: name.to_owned(), roots })
