@@ -69,6 +69,7 @@ pub mod run {
 #[cfg(feature = "master")]
 pub mod master {
     pub mod call;
+    pub mod gob;
     pub mod order;
     pub mod record;
 }
