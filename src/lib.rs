@@ -72,4 +72,5 @@ pub mod master {
     pub mod gob;
     pub mod order;
     pub mod record;
+    pub mod state;
 }
