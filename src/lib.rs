@@ -22,10 +22,12 @@ pub mod logic {
     pub mod names;
     pub mod pace;
     pub mod pool;
+    pub mod proxy;
     pub mod slab;
     pub mod sniff;
     pub mod target;
     pub mod timers;
+    pub mod upgrade;
     pub mod wire;
 }
 
@@ -33,9 +35,15 @@ pub mod logic {
 pub mod net {
     pub mod certs;
     pub mod connect;
+    #[cfg(feature = "h2")]
+    pub mod h2;
     pub mod leg;
     pub mod mux;
+    #[cfg(feature = "h2")]
+    pub mod nghttp2;
     pub mod pipe;
+    #[cfg(feature = "quic")]
+    pub mod quic;
     pub mod relay;
     pub mod resolve;
     pub mod stream;
@@ -43,11 +51,14 @@ pub mod net {
     pub mod tcp;
     pub mod tls;
     pub mod udp;
+    #[cfg(feature = "ws")]
+    pub mod ws;
 }
 
 /// Threads: one hub, workers, and how they talk.
 pub mod run {
     mod caller;
+    mod carrier;
     mod client;
     mod dialer;
     mod door;
@@ -62,6 +73,7 @@ pub mod run {
     pub mod turn;
     mod users;
     mod visitor;
+    mod way;
     mod worker;
 }
 

@@ -12,14 +12,14 @@ use mio::{Events, Poll, Token};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use super::client::Client;
+use super::client::{speech, Client};
 use super::door::Entrance;
 use super::handoff::{queue, Bell, Job, Notice, Post};
 use super::hub::{certs, Hub, Part, ENTRANCE, GATE};
 use super::server::Server;
 use super::task::{Meters, Shared};
 use super::worker::Worker;
-use crate::config::{Config, Mode, Role, Transport};
+use crate::config::{Config, Mode, Role};
 use crate::logic::handshake::Flow;
 use crate::logic::timers::Bucket;
 use crate::net::certs::Audience;
@@ -27,9 +27,11 @@ use crate::net::sys;
 
 /// Runs a server or a client until it is told to stop. The error is for the user: one line.
 pub fn start(config: Config) -> Result<ExitCode, String> {
-    if config.transport != Transport::Tcp {
-        let (code, name) = (config.transport.code(), config.transport.name());
-        return Err(format!("type={code} ({name}) is not part of this build: expected type=0 (TCP)"));
+    if !config.transport.is_built() {
+        let (code, name, feature) = (config.transport.code(), config.transport.name(), config.transport.feature());
+        return Err(format!(
+            "type={code} ({name}) is not part of this build, which was made without the cargo feature \"{feature}\""
+        ));
     }
     sys::raise_descriptor_limit();
     let epoch = Instant::now();
@@ -102,7 +104,15 @@ fn part(config: &Config, registry: &mio::Registry, now: Instant) -> Result<(Part
                     }
                 },
             };
-            Ok((Part::Server(Server::new(config, certs(&config.tls, Audience::Pool)?, flow, now)), way))
+            Ok((
+                Part::Server(Server::new(
+                    config,
+                    certs(&config.tls, Audience::Pool(speech(config.transport)))?,
+                    flow,
+                    now,
+                )),
+                way,
+            ))
         }
         Role::Client => {
             let way = match config.mode {

@@ -15,8 +15,8 @@ use mio::{Events, Poll, Token};
 use socket2::SockRef;
 
 use super::far::pair;
-use super::{flow, identity, nonblocking, GRACE};
-use nodepass::net::certs::{self, Audience, Trust};
+use super::{flow, identity, nonblocking, GRACE, POOL};
+use nodepass::net::certs::{self, Trust};
 use nodepass::net::leg::Leg;
 use nodepass::net::relay::Half;
 use nodepass::net::stream::{now, Conduit, Stores};
@@ -30,7 +30,7 @@ fn bare_sockets_are_joined_in_the_kernel_where_that_is_allowed_and_possible() {
         let (mut a, mut b) = (Leg::Tcp(nonblocking(ours)), Leg::Tcp(nonblocking(pair(false).0)));
         user.write_all(b"x").unwrap();
         let (mut conduit, mut stores) = (Conduit::Empty, Stores::new(SIZE, allowed));
-        now(conduit.fill(a.lend(), b.lend(), 1, &mut stores)).unwrap();
+        now(conduit.fill(a.own().unwrap(), b.own().unwrap(), 1, &mut stores)).unwrap();
         assert_eq!(matches!(conduit, Conduit::Kernel(_)), allowed && SPLICE);
         assert_eq!(matches!(conduit, Conduit::Memory(_)), !(allowed && SPLICE));
     }
@@ -190,9 +190,10 @@ fn world(way: &Way, small: bool) -> (TcpStream, TcpStream, Relays) {
         Way::Copy => vec![spawn(a, b, false)],
         Way::Tls => {
             let (near, far) = pair(small);
-            let (config, name) = (certs::client(Trust::Anyone).unwrap(), certs::server_name("127.0.0.1").unwrap());
+            let (config, name) =
+                (certs::client(Trust::Anyone, certs::Speech::Raw).unwrap(), certs::server_name("127.0.0.1").unwrap());
             let near = Tls::connect(nonblocking(near), config, name).unwrap();
-            let far = Tls::accept(nonblocking(far), identity(Audience::Pool).config).unwrap();
+            let far = Tls::accept(nonblocking(far), identity(POOL).config).unwrap();
             vec![spawn(a, Leg::Tls(Box::new(near)), true), spawn(Leg::Tls(Box::new(far)), b, true)]
         }
     };
@@ -209,8 +210,8 @@ fn relay(mut a: Leg, mut b: Leg, splice: bool) -> io::Result<()> {
     }
     let (mut forth, mut back, mut stores) = (Half::default(), Half::default(), Stores::new(SIZE, splice));
     loop {
-        let there = forth.pump(a.lend(), b.lend(), BUDGET, &mut stores)?;
-        let here = back.pump(b.lend(), a.lend(), BUDGET, &mut stores)?;
+        let there = forth.pump(a.own().unwrap(), b.own().unwrap(), BUDGET, &mut stores)?;
+        let here = back.pump(b.own().unwrap(), a.own().unwrap(), BUDGET, &mut stores)?;
         if forth.is_closed() && back.is_closed() {
             return Ok(());
         }
