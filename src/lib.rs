@@ -84,25 +84,25 @@ pub mod run {
 pub mod master {
     pub mod api;
     pub mod call;
+    pub mod child;
+    pub mod events;
     mod exchange;
     mod fields;
+    pub mod front;
+    pub mod gob;
     mod host;
+    pub mod http;
+    pub mod instance;
     mod json;
     mod mcp;
     mod openapi;
-    pub mod child;
-    pub mod events;
-    pub mod front;
-    pub mod gob;
-    pub mod http;
-    pub mod instance;
     pub mod order;
     mod orders;
     pub mod record;
-    mod stream;
-    mod tcping;
     pub mod start;
     pub mod state;
+    mod stream;
     pub mod supervisor;
+    mod tcping;
     pub mod words;
 }

@@ -607,8 +607,9 @@ fn ws<F: Far + Read + Write>(rig: Rig<F>, end: End) -> Rig<far::Socket<F>> {
         End::Client => Role::Server,
         End::Server => Role::Client,
     };
+    let Near::Leg(leg) = leg else { unreachable!() };
     let (leg, far) = (leg.into_ws(end, true, b"").unwrap(), far::Socket::new(far, theirs));
-    Rig { poll, leg, door, far, buffer, heard }
+    Rig { poll, leg: Near::Leg(leg), door, far, buffer, heard }
 }
 
 fn established(tls: Tls, far: Connection, theirs: std::net::TcpStream) -> Rig<far::Session> {
