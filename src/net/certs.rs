@@ -168,6 +168,16 @@ pub fn client(trust: Trust) -> Result<Arc<ClientConfig>, String> {
     Ok(Arc::new(config))
 }
 
+/// The same, for a use of TLS that names its protocols (ALPN), the preferred one first; `client` alone names none. Sessions are
+/// resumed across all of them.
+///
+/// WebSocket pools name none, as originals do: a proxy that ends TLS then speaks HTTP/1.1, the only HTTP with an upgrade.
+pub fn with_alpn(config: &ClientConfig, protocols: &[&[u8]]) -> Arc<ClientConfig> {
+    let mut config = config.clone();
+    config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+    Arc::new(config)
+}
+
 /// The system's roots, and those of `SSL_CERT_FILE`.
 fn roots() -> Result<RootCertStore, String> {
     let found = rustls_native_certs::load_native_certs();
@@ -238,6 +248,15 @@ mod tests {
         let one = Certs::new(Origin::Memory, Audience::Pool).unwrap();
         let two = Certs::new(Origin::Memory, Audience::Users).unwrap();
         assert_ne!(one.current().leaf, two.current().leaf);
+    }
+
+    #[test]
+    fn protocols_are_named_where_a_use_has_some() {
+        let plain = client(Trust::Anyone).unwrap();
+        assert!(plain.alpn_protocols.is_empty());
+        let h2 = with_alpn(&plain, &[b"h2"]);
+        assert_eq!(h2.alpn_protocols, [b"h2"]);
+        assert!(!h2.enable_sni, "the rest stays as it is");
     }
 
     #[test]

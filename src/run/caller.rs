@@ -1,7 +1,7 @@
 //! A call to the server (client): the handshake, or a pool connection that opens.
 //!
 //! ```text
-//!  Dialling --> Securing (with TLS) --> Talking: say what there is to say, read the reply
+//!  Dialling --> Tunnelling (through a proxy) --> Securing (with TLS) --> Talking: say what there is to say, read the reply
 //! ```
 
 use std::io;
@@ -18,7 +18,9 @@ use crate::logic::wire::{Fingerprint, Id, CONTROL};
 use crate::net::connect::{Connect, Outcome};
 use crate::net::leg::Leg;
 use crate::net::stream::{now as passing, Buffer};
+use crate::net::tcp::Tcp;
 use crate::net::tls::Tls;
+use crate::net::tunnelling::Tunnelling;
 
 /// A call and how far it has come.
 pub struct Caller {
@@ -38,6 +40,7 @@ enum Purpose {
 
 enum Phase {
     Dialling(Connect),
+    Tunnelling(Tcp, Tunnelling),
     Securing(Leg),
     Talking { leg: Leg, say: Buffer, reply: Buffer },
     Over,
@@ -94,6 +97,7 @@ impl Caller {
     pub fn note(&mut self, event: &Event) {
         match &mut self.phase {
             Phase::Dialling(connect) => connect.note(event),
+            Phase::Tunnelling(tcp, _) => tcp.note(event),
             Phase::Securing(leg) | Phase::Talking { leg, .. } => leg.note(event),
             Phase::Over => {}
         }
@@ -117,15 +121,20 @@ impl Caller {
                     Outcome::Failed(why) => return Err(why),
                     Outcome::Reached(address, _, tcp) => {
                         (self.address, self.until) = (address, Some(now + self.call.patience));
-                        self.phase = match &self.call.tls {
-                            None => self.talk(Leg::Tcp(tcp)),
-                            Some((config, name)) => {
-                                let tls = Tls::connect(tcp, config.clone(), name.clone()).map_err(|e| e.to_string())?;
-                                Phase::Securing(Leg::Tls(Box::new(tls)))
-                            }
+                        self.phase = match &self.call.via {
+                            None => self.secure(tcp)?,
+                            Some(request) => Phase::Tunnelling(tcp, Tunnelling::new(request.clone())),
                         };
                     }
                 },
+                Phase::Tunnelling(tcp, tunnelling) => {
+                    if passing(tunnelling.advance(tcp)).map_err(|error| error.to_string())?.is_none() {
+                        return Ok(None);
+                    }
+                    if let Phase::Tunnelling(tcp, _) = std::mem::replace(&mut self.phase, Phase::Over) {
+                        self.phase = self.secure(tcp)?;
+                    }
+                }
                 Phase::Securing(leg) => {
                     let Leg::Tls(tls) = leg else { return Ok(None) };
                     match passing(tls.handshake()) {
@@ -142,6 +151,13 @@ impl Caller {
                 Phase::Over => return Ok(None),
             }
         }
+    }
+
+    /// The way to the server is there.
+    fn secure(&self, tcp: Tcp) -> Result<Phase, String> {
+        let Some((config, name)) = &self.call.tls else { return Ok(self.talk(Leg::Tcp(tcp))) };
+        let tls = Tls::connect(tcp, config.clone(), name.clone()).map_err(|error| error.to_string())?;
+        Ok(Phase::Securing(Leg::Tls(Box::new(tls))))
     }
 
     fn talk(&self, leg: Leg) -> Phase {

@@ -15,7 +15,7 @@ use super::handoff::{Call, Home, Job, TunnelNo};
 use super::hub::{Hub, Part};
 use super::server::{FEATURES, HTTPS};
 use super::tunnel::Side;
-use crate::config::{Config, Host};
+use crate::config::{Config, Endpoint, Host};
 use crate::logic::handshake::{Feature, Offer, Terms};
 use crate::logic::pace::Pace;
 use crate::logic::wire::{Fingerprint, Id};
@@ -79,7 +79,7 @@ impl Hub {
             _ => return,
         }
         let shared = self.shared.clone();
-        let called = match self.ways.addresses(&shared.config.tunnel, now) {
+        let called = match self.ways.addresses(first_hop(&shared.config), now) {
             Ok(Some(addresses)) => client.call(&shared.config, addresses).map(Some),
             Ok(None) => Ok(None),
             Err(why) => Err(why),
@@ -122,7 +122,7 @@ impl Hub {
         let quiet = terms.flow == crate::logic::handshake::Flow::Forward;
         let (addresses, open) = (vec![server], terms.open);
         let (dial, patience) = (limits.tcp_dial, limits.handshake);
-        let call = Arc::new(Call { tunnel: number, addresses, tls, open, quiet, dial, patience });
+        let call = Arc::new(Call { tunnel: number, addresses, via: via(config), tls, open, quiet, dial, patience });
         let pace = Pace::new(config.min, terms.max, limits.min_pool_interval, limits.max_pool_interval, now);
         client.phase = Phase::Tunnel;
         client.said.clear();
@@ -172,7 +172,7 @@ impl Hub {
     fn complain(&mut self, why: String, now: Instant) {
         let shared = self.shared.clone();
         let cooldown = shared.config.limits.cooldown;
-        self.ways.doubt(&shared.config.tunnel, now);
+        self.ways.doubt(first_hop(&shared.config), now);
         let Part::Client(client) = &mut self.part else { return };
         if client.said == why {
             log::debug!("Handshake with {} failed again: {why}", shared.config.tunnel);
@@ -202,8 +202,23 @@ impl Client {
             _ => None,
         };
         let (dial, patience) = (config.limits.tcp_dial, config.limits.handshake);
-        Ok((Arc::new(Call { tunnel: 0, addresses, tls, open: None, quiet: true, dial, patience }), request))
+        Ok((
+            Arc::new(Call { tunnel: 0, addresses, via: via(config), tls, open: None, quiet: true, dial, patience }),
+            request,
+        ))
     }
+}
+
+/// Whom to dial: the server, or the proxy before it. All connections of a tunnel go the same way, since the server takes pool
+/// connections from the address that shook hands.
+fn first_hop(config: &Config) -> &Endpoint {
+    config.https_proxy.as_ref().map_or(&config.tunnel, |(proxy, _)| proxy)
+}
+
+/// What to say to a proxy.
+fn via(config: &Config) -> Option<Vec<u8>> {
+    let (_, proxy) = config.https_proxy.as_ref()?;
+    Some(proxy.connect(&config.tunnel.to_string()))
 }
 
 /// Who must answer where certificates are verified: `sni`, else the tunnel's host.
