@@ -25,6 +25,7 @@ use std::time::Duration;
 use pico_args::Arguments;
 
 use crate::log::{printable, Level};
+use crate::logic::proxy::Proxy;
 pub use address::{Endpoint, Host};
 pub use choice::{Balance, Block, Mode, Role, Tls, Transport};
 pub use help::{arch, os, short_usage, usage, version};
@@ -110,6 +111,8 @@ pub struct Config {
     pub tcp: bool,
     /// Whether UDP is carried.
     pub udp: bool,
+    /// `HTTPS_PROXY`, for a client whose server is not among the exceptions of `NO_PROXY`: where the proxy is, and its request.
+    pub https_proxy: Option<(Endpoint, Proxy)>,
     /// Sizes and times from the environment.
     pub limits: Limits,
     /// Whether `tls` was raised from 0 to 1 because `transport` needs it.
@@ -199,9 +202,19 @@ impl Parts {
         draft.adopt_key(key, &mut warnings);
         draft.adopt(given, &mut warnings)?;
         draft.config.limits = Limits::from_env(env, &mut warnings);
+        if role == Role::Client {
+            draft.config.https_proxy = https_proxy(&draft.config.tunnel, env)?;
+        }
         let config = Box::new(draft.finished(&mut warnings)?);
         Ok(Parsed { command: Command::Run(config), warnings })
     }
+}
+
+/// The proxy on the way to this server, if the environment names one.
+fn https_proxy(server: &Endpoint, env: &dyn Fn(&str) -> Option<String>) -> Result<Option<(Endpoint, Proxy)>, String> {
+    let Some(proxy) = Proxy::from_env(env, &server.host.to_string(), server.port)? else { return Ok(None) };
+    let host = proxy.host.parse().map_or_else(|_| Host::Name(proxy.host.clone()), Host::Ip);
+    Ok(Some((Endpoint { host, port: proxy.port }, proxy)))
 }
 
 impl Draft {
@@ -302,6 +315,7 @@ impl Config {
             block: Block::default(),
             tcp: true,
             udp: true,
+            https_proxy: None,
             limits: Limits::default(),
             raised: false,
         }

@@ -206,6 +206,7 @@ pub fn client(trust: Trust, speech: Speech) -> Result<Arc<ClientConfig>, String>
     Ok(Arc::new(config))
 }
 
+/// The system's roots, and those of `SSL_CERT_FILE`.
 fn roots() -> Result<RootCertStore, String> {
     let mut store = RootCertStore::empty();
     match store.add_parsable_certificates(root_certificates()?) {
@@ -282,6 +283,15 @@ mod tests {
         let one = Certs::new(Origin::Memory, Audience::Pool(Speech::Raw)).unwrap();
         let two = Certs::new(Origin::Memory, Audience::Users).unwrap();
         assert_ne!(one.current().leaf, two.current().leaf);
+    }
+
+    #[test]
+    fn protocols_are_named_where_a_use_has_some() {
+        let plain = client(Trust::Anyone).unwrap();
+        assert!(plain.alpn_protocols.is_empty());
+        let h2 = with_alpn(&plain, &[b"h2"]);
+        assert_eq!(h2.alpn_protocols, [b"h2"]);
+        assert!(!h2.enable_sni, "the rest stays as it is");
     }
 
     #[test]
