@@ -163,7 +163,6 @@ impl Supervisor {
         match known {
             Err(refusal) => send(&reply, Err(refusal)),
             Ok(()) => {
-                log::info!("Instance deleted [{id}]");
                 self.waiting.push((id.to_string(), Wait::Deleted(reply)));
                 self.with(id, now, |instance| instance.delete(now));
             }
