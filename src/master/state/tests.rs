@@ -235,7 +235,7 @@ fn what_cannot_be_read_is_left_alone_and_nothing_is_saved() {
 fn a_file_of_somebody_else_is_left_alone() {
     let folder = Folder::new();
     folder.put(FILE, &gob::encode(&records(1, "x")));
-    fs::set_permissions(folder.inner().join(FILE), Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(folder.inner().join(FILE), Permissions::from_mode(0o000)).unwrap();
     if File::open(folder.inner().join(FILE)).is_ok() {
         return eprintln!("skipped: who runs this may read everything");
     }
@@ -375,14 +375,14 @@ fn child_that_saves_until_it_is_killed() {
         number += 1;
         state.save(&records(CHILDS, &number.to_string())).unwrap();
         println!("\nsaved {number}");
-        if number % 8 == 0 {
+        if number.is_multiple_of(8) {
             state.backup().unwrap();
         }
     }
 }
 
 const CHILD: &str = "NODEPASS_TEST_STATE_CHILD";
-/// Instances that the child keeps: some ten kilobytes.
+/// Instances that the child keeps: some kilobytes.
 const CHILDS: usize = 50;
 
 /// Starts the child, lets it save for a while that `pause` is long, kills it. What it said it had saved last.
