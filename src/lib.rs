@@ -76,6 +76,7 @@ pub mod master {
     mod exchange;
     mod fields;
     pub mod front;
+    pub mod gob;
     mod host;
     pub mod http;
     pub mod instance;
@@ -86,6 +87,7 @@ pub mod master {
     mod orders;
     pub mod record;
     pub mod start;
+    pub mod state;
     mod stream;
     pub mod supervisor;
     mod tcping;

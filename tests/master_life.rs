@@ -123,8 +123,8 @@ fn a_new_url_is_answered_when_the_old_process_has_gone() {
     let id = bench.create(URL).id;
     bench.speaks(&id, "up");
     let old = bench.living();
+    let put = |url: &str| one(bench.ask(Order::Replace(id.clone(), url.into())));
     std::thread::scope(|scope| {
-        let put = |url: &str| one(bench.ask(Order::Replace(id.clone(), url.into())));
         let first = scope.spawn(|| put(OTHER));
         assert!(eventually(GRACE, || bench.get(&id).url.contains("10103")));
         bench.act(&id, Action::Stop);
