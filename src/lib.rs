@@ -50,6 +50,7 @@ pub mod net {
     pub mod sys;
     pub mod tcp;
     pub mod tls;
+    pub mod tunnelling;
     pub mod udp;
     #[cfg(feature = "ws")]
     pub mod ws;
@@ -88,6 +89,7 @@ pub mod master {
     mod exchange;
     mod fields;
     pub mod front;
+    pub mod gob;
     mod host;
     pub mod http;
     pub mod instance;
@@ -98,6 +100,7 @@ pub mod master {
     mod orders;
     pub mod record;
     pub mod start;
+    pub mod state;
     mod stream;
     pub mod supervisor;
     mod tcping;

@@ -1,6 +1,8 @@
 //! The front: what a browser, curl and openssl see of it, and what a stranger can do to it, which is nothing to others.
 #![cfg(feature = "master")]
 
+#[path = "front/hostile.rs"]
+mod hostile;
 #[path = "front/toy.rs"]
 mod toy;
 

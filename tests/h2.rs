@@ -1,11 +1,17 @@
 //! HTTP/2 connections as pools have them: streams between two of our own ends, what the rules of RFC 9113 require of a server,
-//! floods, and other programs at the other end.
+//! and other programs at the other end.
 #![cfg(feature = "h2")]
 
 #[path = "h2/frames.rs"]
 mod frames;
+#[path = "h2/interop.rs"]
+mod interop;
 #[path = "h2/pair.rs"]
 mod pair;
+#[path = "h2/raw.rs"]
+mod raw;
+#[path = "h2/simulation.rs"]
+mod simulation;
 #[path = "h2/speed.rs"]
 mod speed;
 

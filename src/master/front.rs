@@ -15,6 +15,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
 use std::sync::mpsc::{channel, Receiver, Sender};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -130,6 +131,8 @@ struct Desk {
     waiting: VecDeque<Key>,
     most: Limits,
     used: Limits,
+    /// Clients get no descriptor from here on: what is left is for those who are answered, and for the rest of the program.
+    ceiling: usize,
     means: Means,
     /// It takes nobody any more, and ends then.
     closing: Option<Instant>,
@@ -172,6 +175,7 @@ impl Desk {
         orders: Receiver<Order>,
         now: Instant,
     ) -> Desk {
+        let descriptors = descriptor_limit();
         let means = Means { scratch: Buffer::new(SCRATCH), large: true, stream: true, time: SystemTime::now() };
         Desk {
             registry,
@@ -183,8 +187,9 @@ impl Desk {
             timers: Timers::new(now),
             ready: VecDeque::new(),
             waiting: VecDeque::new(),
-            most: Limits::within(descriptor_limit()),
+            most: Limits::within(descriptors),
             used: Limits::default(),
+            ceiling: descriptors - descriptors / 4,
             means,
             closing: None,
         }
@@ -250,8 +255,11 @@ impl Desk {
                 if self.used.clients >= self.most.clients {
                     self.make_place(now);
                 }
-                // A socket that cannot be registered is closed; whoever it was comes again.
-                let _ = self.take_in(socket, now);
+                // The system gives the lowest number that is free, so a high one says that few are left.
+                if usize::try_from(socket.as_raw_fd()).is_ok_and(|number| number < self.ceiling) {
+                    // A socket that cannot be registered is closed; whoever it was comes again.
+                    let _ = self.take_in(socket, now);
+                }
             }
         }
     }

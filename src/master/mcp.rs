@@ -25,7 +25,10 @@ pub(super) fn reply<M: From<Request>>(api: &Api<M>, call: &Call) -> Reply {
     let (id, method, params) = match message {
         // There is nothing that we do on a notification, and nothing that we ask.
         Message::Notice => return empty(202),
-        Message::Request { id, method, params } => (id, method, params),
+        Message::Request { id, method, params: Some(params) } => (id, method, params),
+        Message::Request { id, params: None, .. } => {
+            return failed(400, &id, &Fault::new(INVALID_PARAMS, "params: expected an object"));
+        }
     };
     if let Some(version) = call.header("mcp-protocol-version") {
         if method != "initialize" && !VERSIONS.contains(&version) {
@@ -38,16 +41,16 @@ pub(super) fn reply<M: From<Request>>(api: &Api<M>, call: &Call) -> Reply {
     }
 }
 
-fn serve<M: From<Request>>(api: &Api<M>, method: &str, params: Params) -> Result<Value, Fault> {
+fn serve<M: From<Request>>(api: &Api<M>, method: &str, params: Map<String, Value>) -> Result<Value, Fault> {
     match method {
-        "initialize" => initialize(&params.object()?),
-        "ping" => params.object().map(|_| json!({})),
-        "tools/list" => match params.object()?.get("cursor") {
+        "initialize" => initialize(&params),
+        "ping" => Ok(json!({})),
+        "tools/list" => match params.get("cursor") {
             None => Ok(json!({ "tools": tools::list() })),
             // The list has one page, and we have given no cursor.
             Some(_) => Err(Fault::new(INVALID_PARAMS, "Invalid cursor")),
         },
-        "tools/call" => tools::call(api, params.object()?),
+        "tools/call" => tools::call(api, params),
         _ => Err(Fault::new(UNKNOWN_METHOD, format!("Method not found: {}", crate::log::printable(method)))),
     }
 }
@@ -69,8 +72,8 @@ fn initialize(params: &Map<String, Value>) -> Result<Value, Fault> {
 /// What a client sends.
 #[derive(Debug)]
 enum Message {
-    /// Wants an answer.
-    Request { id: Value, method: String, params: Params },
+    /// Wants an answer. No `params` means that they are not an object; empty ones may be left out.
+    Request { id: Value, method: String, params: Option<Map<String, Value>> },
     /// Does not: a notification, or an answer to something that we never asked.
     Notice,
 }
@@ -93,27 +96,19 @@ impl Message {
             Some(_) => return invalid("Invalid request: expected id to be a string or a whole number"),
             None => None,
         };
+        let params = match fields.remove("params") {
+            Some(Value::Object(params)) => Some(params),
+            Some(_) => None,
+            None => Some(Map::new()),
+        };
         match (fields.remove("method"), id) {
-            (Some(Value::String(method)), Some(id)) => {
-                Ok(Message::Request { id, method, params: Params(fields.remove("params")) })
+            (Some(Value::String(method)), Some(id)) => Ok(Message::Request { id, method, params }),
+            (Some(Value::String(_)), None) if params.is_none() => {
+                invalid("Invalid request: expected params to be an object")
             }
             (Some(Value::String(_)), None) => Ok(Message::Notice),
             (None, Some(_)) if fields.contains_key("result") || fields.contains_key("error") => Ok(Message::Notice),
             _ => invalid("Invalid request: expected method to be a string"),
-        }
-    }
-}
-
-/// A request's parameters: an object, or nothing.
-#[derive(Debug)]
-struct Params(Option<Value>);
-
-impl Params {
-    fn object(self) -> Result<Map<String, Value>, Fault> {
-        match self.0 {
-            Some(Value::Object(fields)) => Ok(fields),
-            None => Ok(Map::new()),
-            Some(_) => Err(Fault::new(INVALID_PARAMS, "params: expected an object")),
         }
     }
 }

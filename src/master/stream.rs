@@ -56,12 +56,11 @@ fn write(events: &Receiver<Arc<Event>>, quiet: Duration, out: &mut dyn Write) ->
 /// without.
 fn shown(event: &Event) -> Option<Vec<u8>> {
     let whole = framed(event, &event.logs);
-    let over = whole.len().saturating_sub(LARGEST);
-    if over == 0 {
+    if whole.len() <= LARGEST {
         return Some(whole);
     }
-    // A byte of text takes one to six bytes of JSON: cutting as many as there are too many is always enough.
-    let mut end = event.logs.len().checked_sub(over)?;
+    let room = LARGEST.checked_sub(framed(event, "").len())?;
+    let mut end = (room / WIDEST).min(event.logs.len());
     while !event.logs.is_char_boundary(end) {
         end -= 1;
     }
@@ -110,6 +109,9 @@ const QUIET: Duration = Duration::from_secs(15);
 
 /// Bytes of one event: readers with a buffer of 64 KiB for a line must cope.
 const LARGEST: usize = 65535;
+
+/// Bytes of JSON that one byte of text may become: `\u003c`.
+const WIDEST: usize = 6;
 
 #[cfg(test)]
 mod tests {

@@ -176,9 +176,9 @@ impl<C: Carrier> H2<C> {
     /// Does what was left to do by those whom the library called back.
     fn respond(&mut self) -> io::Result<()> {
         for (id, status) in std::mem::take(&mut self.flows.refused) {
+            // The rest of the request finds a window that does not open again. A reset (RFC 9113, 8.1) would be more, but there are
+            // clients that take it for a failure and do not look at the answer.
             self.session.respond(id, &[(":status", status)], false)?;
-            // RFC 9113, 8.1: the answer is complete, the rest of the request is not wanted.
-            self.flows.done.push((id, flows::NO_ERROR));
         }
         if self.session.queued() > MAX_QUEUED {
             return Err(self.calm(io::Error::other("HTTP/2: too many answers wait for a peer who does not read")));

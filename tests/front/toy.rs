@@ -114,11 +114,21 @@ impl Api {
         Web::over(try_connect(self.addr).expect("a connection"))
     }
 
-    /// What a new connection gets for these bytes.
-    pub fn ask(&self, bytes: impl AsRef<[u8]>) -> Said {
+    /// A new connection that has said this.
+    pub fn began(&self, bytes: impl AsRef<[u8]>) -> Web {
         let mut web = self.dial();
         web.say(bytes);
-        web.hear()
+        web
+    }
+
+    /// A new connection that asks for a path and does not read the answer.
+    pub fn open(&self, path: &str) -> Web {
+        self.began(get(path))
+    }
+
+    /// What a new connection gets for these bytes.
+    pub fn ask(&self, bytes: impl AsRef<[u8]>) -> Said {
+        self.began(bytes).hear()
     }
 
     /// Whether a stranger is served.

@@ -72,7 +72,8 @@ fn a_client_whose_own_address_changes_goes_on() {
 fn where_nobody_listens_the_error_names_the_port() {
     let closed = open().local_addr().unwrap();
     let deaf = open();
-    for (at, patience) in [(closed, Duration::from_secs(60)), (deaf.local_addr().unwrap(), Duration::from_millis(300))] {
+    for (at, patience) in [(closed, Duration::from_secs(60)), (deaf.local_addr().unwrap(), Duration::from_millis(300))]
+    {
         let settings = Settings { patience, ..settings() };
         let mut client = client(at, &anyone(), &settings, &mut Default::default());
         let deadline = Instant::now() + GRACE;

@@ -124,3 +124,55 @@ const DAY: u64 = 24 * 3600;
 /// The first of January 1970 was a Thursday.
 const WEEKDAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
 const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn dates_are_written_as_http_wants_them() {
+        for (seconds, text) in [
+            (0, "Thu, 01 Jan 1970 00:00:00 GMT"),
+            (784_111_777, "Sun, 06 Nov 1994 08:49:37 GMT"),
+            (951_782_399, "Mon, 28 Feb 2000 23:59:59 GMT"),
+            (951_782_400, "Tue, 29 Feb 2000 00:00:00 GMT"),
+            (951_868_800, "Wed, 01 Mar 2000 00:00:00 GMT"),
+            (1_795_227_425, "Sat, 21 Nov 2026 02:17:05 GMT"),
+            (4_107_542_400, "Mon, 01 Mar 2100 00:00:00 GMT"),
+        ] {
+            assert_eq!(date(UNIX_EPOCH + Duration::from_secs(seconds)), text);
+        }
+        assert_eq!(date(UNIX_EPOCH - Duration::from_secs(9)), date(UNIX_EPOCH));
+    }
+
+    #[test]
+    fn a_header_cannot_start_another() {
+        let bytes = head(200, &[("X", "a\r\nSet-Cookie: b\0".into())], UNIX_EPOCH);
+        let text = String::from_utf8(bytes).unwrap();
+        assert!(text.starts_with("HTTP/1.1 200 OK\r\n") && text.contains("\r\nX: a  Set-Cookie: b \r\n"), "{text}");
+    }
+
+    #[test]
+    fn a_refusal_is_json_that_any_page_may_read() {
+        let text = String::from_utf8(TOO_LARGE.into_bytes(UNIX_EPOCH, false)).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.1 413 Payload Too Large\r\n"));
+        assert!(head.contains("Access-Control-Allow-Origin: *") && head.contains("Content-Type: application/json"));
+        assert!(head.ends_with(&format!("Connection: close\r\nContent-Length: {}", body.len())));
+        assert_eq!(body, "{\"error\":\"Request body too large\"}\n");
+        assert!(TOO_LARGE.into_bytes(UNIX_EPOCH, true).ends_with(b"\r\n\r\n"));
+    }
+
+    #[test]
+    fn an_answer_loses_what_concerned_the_connection_behind_and_its_length_is_known() {
+        let answered =
+            Answered::parse(b"HTTP/1.1 200 OK\r\nA: b\r\nConnection: close\r\nContent-Length: 7\r\n\r\n").unwrap();
+        assert_eq!((answered.status, answered.length), (200, Some(7)));
+        assert_eq!(answered.head, b"HTTP/1.1 200 OK\r\nA: b\r\nContent-Length: 7\r\n");
+        assert_eq!(Answered::parse(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").unwrap().length, None);
+        for wrong in ["", "HTTP/1.1 200", "nonsense\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n"] {
+            assert_eq!(Answered::parse(wrong.as_bytes()), None);
+        }
+    }
+}

@@ -21,7 +21,7 @@ use super::answer::{is_bodiless, Answered, Refusal, BROKEN, BUSY, LATE, TOO_SLOW
 use super::link::Link;
 use super::request::{end_of_head, Progress, Reader, Request, MOST_HEAD};
 use crate::net::leg::Leg;
-use crate::net::stream::{now as passing, Buffer};
+use crate::net::stream::{now as passing, Buffer, Stream};
 
 /// A client and how far it has come.
 pub struct Client {
@@ -304,7 +304,7 @@ impl Client {
                         return Ok(Step::Leave);
                     }
                     // Only a stream that has something to say can stall.
-                    let idle = buffer.is_empty() && passing(leg.lend().flush())?.is_some();
+                    let idle = buffer.is_empty() && passing(own(leg)?.flush())?.is_some();
                     self.until = if idle { None } else { self.until.or(Some(now + STALL)) };
                 }
                 Ok(step)
@@ -312,25 +312,25 @@ impl Client {
             State::Sending(buffer, after) => {
                 let mut moved = false;
                 while !buffer.is_empty() {
-                    match passing(leg.lend().drain(buffer))? {
+                    match passing(own(leg)?.drain(buffer))? {
                         Some(_) => moved = true,
                         None => return Ok(if moved { Step::Moved } else { Step::Wait }),
                     }
                 }
                 match after {
                     After::Closing => Ok(Step::On(State::Finishing)),
-                    After::Reading => match passing(leg.lend().flush())? {
+                    After::Reading => match passing(own(leg)?.flush())? {
                         Some(()) => Ok(Step::On(State::Reading(Buffer::new(0)))),
                         None => Ok(Step::Wait),
                     },
                 }
             }
-            State::Finishing => match passing(leg.lend().finish())? {
+            State::Finishing => match passing(own(leg)?.finish())? {
                 Some(()) => Ok(Step::On(State::Lingering)),
                 None => Ok(Step::Wait),
             },
             State::Lingering => {
-                let more = passing(leg.lend().fill(&mut means.scratch))?;
+                let more = passing(own(leg)?.fill(&mut means.scratch))?;
                 means.clear();
                 match more {
                     Some(0) => Ok(Step::Leave),
@@ -392,11 +392,11 @@ fn read(leg: &mut Leg, reader: &mut Reader, notice: &mut Buffer, means: &mut Mea
         return Ok(Step::On(refused(BUSY, false, means.time)));
     }
     while !notice.is_empty() {
-        if passing(leg.lend().drain(notice))?.is_none() {
+        if passing(own(leg)?.drain(notice))?.is_none() {
             break;
         }
     }
-    match passing(leg.lend().fill(&mut means.scratch))? {
+    match passing(own(leg)?.fill(&mut means.scratch))? {
         Some(0) => Ok(Step::Leave),
         Some(count) => {
             reader.feed(means.scratch.bytes());
@@ -404,7 +404,7 @@ fn read(leg: &mut Leg, reader: &mut Reader, notice: &mut Buffer, means: &mut Mea
             Ok(Step::Again)
         }
         None => {
-            passing(leg.lend().flush())?;
+            passing(own(leg)?.flush())?;
             Ok(Step::Wait)
         }
     }
@@ -465,11 +465,16 @@ fn relay(leg: &mut Leg, link: &mut Link, buffer: &mut Buffer, left: &mut Left) -
             (Some(_), Left::Stream) => {}
         }
     }
-    match buffer.is_empty() || passing(leg.lend().drain(buffer))?.is_none() {
+    match buffer.is_empty() || passing(own(leg)?.drain(buffer))?.is_none() {
         false => Ok(Step::Moved),
         true if dry || buffer.is_full() => Ok(Step::Wait),
         true => Ok(Step::Again),
     }
+}
+
+/// A client's connection is a socket of its own.
+fn own(leg: &mut Leg) -> io::Result<&mut dyn Stream> {
+    leg.own().ok_or_else(|| io::ErrorKind::NotConnected.into())
 }
 
 fn take(buffer: &mut Buffer) -> Buffer {
@@ -479,7 +484,7 @@ fn take(buffer: &mut Buffer) -> Buffer {
 /// Whether the reader of a stream has left. What it says meanwhile is kept for later, within limits.
 fn gone(leg: &mut Leg, reader: &mut Reader, means: &mut Means) -> io::Result<bool> {
     while reader.has_room() {
-        match passing(leg.lend().fill(&mut means.scratch))? {
+        match passing(own(leg)?.fill(&mut means.scratch))? {
             Some(0) => return Ok(true),
             Some(count) => {
                 reader.feed(means.scratch.bytes());

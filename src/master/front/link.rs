@@ -8,6 +8,7 @@ use mio::event::Event;
 use mio::net::UnixStream;
 use mio::{Interest, Registry, Token};
 
+use super::CALLS;
 use crate::net::stream::{would_block, Buffer};
 
 /// A connection to the server behind. As [`Tcp`](crate::net::tcp::Tcp), it tries nothing that is known to have to wait.
@@ -77,6 +78,6 @@ fn again(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
     }
 }
 
-/// Descriptors that must be free before a connection is opened: the other end takes two, and what else is opened at the same
-/// moment some.
-const SPARE: usize = 6;
+/// Descriptors that must be free when a connection is opened: two for its other end, two for each of the others that may be
+/// opened at the same moment.
+const SPARE: usize = 2 * CALLS;

@@ -381,3 +381,6 @@ pub const MOST_BODY: usize = 1024 * 1024;
 const MOST_HEADERS: usize = 64;
 /// Bytes of the end of a head that may have come before the last of them.
 const END_OF_HEAD: usize = 3;
+
+#[cfg(test)]
+mod tests;

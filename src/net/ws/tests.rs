@@ -10,10 +10,10 @@ use super::*;
 
 #[test]
 fn recorded_frames_of_an_original_are_read() {
-    let (mut ws, mut peer) = rig(End::Server, false);
+    let (mut ws, peer) = rig(End::Server, false);
     peer.say(b"\x82\x92mdZ\xd5\x05\x016\xb9\x02I<\xa7\x02\tw\xa1\x0c\x16=\xb0\x19n\x88\x82\tcMS\n\x8b");
     assert_eq!(filled(&mut ws), (b"hello-from-target\n".to_vec(), Seen::End));
-    let (mut ws, mut peer) = rig(End::Client, false);
+    let (mut ws, peer) = rig(End::Client, false);
     peer.say(b"\x82\x04\xc6\xe6\x11T\x88\x02\x03\xe8");
     assert_eq!(filled(&mut ws), (b"\xc6\xe6\x11T".to_vec(), Seen::End));
 }
@@ -46,7 +46,7 @@ fn frames_may_come_split_at_every_byte() {
     for end in [End::Client, End::Server] {
         let (bytes, payload) = session(end);
         for at in (0..600).chain(bytes.len() - 600..bytes.len()) {
-            let (mut ws, mut peer) = rig(end, true);
+            let (mut ws, peer) = rig(end, true);
             peer.say(&bytes[..at]);
             let (mut came, _) = filled(&mut ws);
             peer.say(&bytes[at..]);
@@ -391,8 +391,6 @@ fn an_end_that_cannot_be_sent_now_is_sent_when_it_can() {
 
 #[test]
 fn looking_for_waiting_bytes_takes_none() {
-    let (mut ws, peer) = rig(End::Client, true);
-    assert_eq!(ws.waiting().unwrap_err().kind(), ErrorKind::WouldBlock);
     let (mut ws, peer) = rig(End::Client, false);
     peer.say(&encode(FIN | BINARY, None, b""));
     assert_eq!(ws.waiting().unwrap_err().kind(), ErrorKind::WouldBlock, "nothing is no bytes");
@@ -489,8 +487,9 @@ impl Carrier for Wire {
 
 impl Peer {
     fn say(&self, bytes: &[u8]) {
-        // The other end may have hung up.
-        let _ = self.input.as_ref().unwrap().send(bytes.to_vec());
+        if !bytes.is_empty() {
+            self.input.as_ref().unwrap().send(bytes.to_vec()).unwrap();
+        }
     }
 
     fn end(&mut self) {
@@ -606,7 +605,7 @@ fn encode(first: u8, mask: Option<[u8; 4]>, payload: &[u8]) -> Vec<u8> {
 /// Frames of all sizes and kinds that may come to this end, up to its end of stream; and their payload.
 fn session(end: End) -> (Vec<u8>, Vec<u8>) {
     let (mut bytes, mut payload) = (Vec::new(), Vec::new());
-    let mut mask: [u8; 4] = [0xab, 0x12, 0x00, 0xff];
+    let mut mask = [0xabu8, 0x12, 0x00, 0xff];
     let mut put = |first: u8, part: &[u8]| {
         mask[0] = mask[0].wrapping_add(1);
         bytes.extend(encode(first, (end == End::Server).then_some(mask), part));
