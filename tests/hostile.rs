@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | here | strangers at the tunnel's port, and users without manners |
 //! | `lying` | peers who know the key and lie |
+//! | `middle` | one who sits between client and server |
 //!
 //! In most tests a tunnel carries a user again and again all the while, and holds afterwards what it held before.
 
@@ -11,6 +12,8 @@ mod support;
 
 #[path = "hostile/lying.rs"]
 mod lying;
+#[path = "hostile/middle.rs"]
+mod middle;
 #[path = "hostile/peer.rs"]
 mod peer;
 
