@@ -1,7 +1,7 @@
 # Few targets, each one line to remember: make demo, make test.
 CARGO ?= cargo
 
-.PHONY: build demo test check bench fuzz clean
+.PHONY: build demo test check bench fuzz cross cross-all cross-test clean
 
 build:            ## the release binary: target/release/nodepass
 	$(CARGO) build --release
@@ -27,6 +27,15 @@ bench:            ## side by side with other programs; results into docs/benchma
 fuzz:             ## each fuzz target for a minute (needs cargo-fuzz and a nightly toolchain)
 	for target in url request answer signals frames sniff; do \
 	    $(CARGO) +nightly fuzz run --fuzz-dir tests/fuzz $$target -- -max_total_time=60 || exit 1; done
+
+cross:            ## static musl binaries, full and lite, for TARGET= (a name of cross/targets) into target/cross
+	cross/build.sh $(TARGET)
+
+cross-all:        ## the same for every target
+	cross/build.sh all
+
+cross-test:       ## a binary of target/cross in real tunnels, under an emulator: make cross-test BINARY=armv7-lite
+	scripts/cross-test.sh $(BINARY)
 
 clean:
 	$(CARGO) clean

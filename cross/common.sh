@@ -1,5 +1,7 @@
 # shellcheck shell=sh
-# What the scripts of this folder share: where things are, and one row of the table of targets. Read with `.`, not run.
+# What the scripts of this folder share: where things are, and one row of the table of targets. Read with `.`, not run:
+# what is set here is used there.
+# shellcheck disable=SC2034
 
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(dirname "$here")
@@ -22,7 +24,6 @@ rows() { grep -v '^#' "$here/targets"; }
 names() { rows | awk '{ print $1 }'; }
 
 # pick NAME: sets name, rust, zig, cpu, code, without and qemu from its row.
-# shellcheck disable=SC2034
 pick() {
     row=$(rows | awk -v name="$1" '$1 == name || $2 == name')
     [ -n "$row" ] || fail "no target $1; there are: $(names | tr '\n' ' ')"

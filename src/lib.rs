@@ -56,6 +56,7 @@ pub mod run {
     pub mod joined;
     mod plan;
     mod probe;
+    mod room;
     mod server;
     pub mod task;
     mod tunnel;

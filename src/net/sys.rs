@@ -215,6 +215,41 @@ pub fn raise_descriptor_limit() {
     }
 }
 
+/// How many descriptors this process may have.
+pub fn descriptor_limit() -> usize {
+    limit(libc::RLIMIT_NOFILE as _)
+}
+
+/// Bytes of memory that this process may have: the lower of its limits of address space and of data.
+pub fn memory_limit() -> usize {
+    limit(libc::RLIMIT_AS as _).min(limit(libc::RLIMIT_DATA as _))
+}
+
+/// Bytes of memory in this machine; where that is not known, no limit.
+pub fn memory_of_machine() -> usize {
+    #[cfg(target_os = "linux")]
+    // SAFETY: sysinfo writes one structure of plain numbers, and `info` is one.
+    unsafe {
+        let mut info: libc::sysinfo = zeroed();
+        if libc::sysinfo(&mut info) == 0 {
+            return (info.totalram as usize).saturating_mul(info.mem_unit as usize);
+        }
+    }
+    usize::MAX
+}
+
+/// A limit of this process; none is the largest number.
+fn limit(of: libc::c_int) -> usize {
+    // SAFETY: the call writes one rlimit, and `limit` is one.
+    unsafe {
+        let mut limit: libc::rlimit = zeroed();
+        match libc::getrlimit(of as _, &mut limit) {
+            0 if limit.rlim_cur != libc::RLIM_INFINITY => usize::try_from(limit.rlim_cur).unwrap_or(usize::MAX),
+            _ => usize::MAX,
+        }
+    }
+}
+
 /// Gives memory that was freed back to the system, where the C library keeps it (glibc); elsewhere nothing.
 pub fn trim_heap() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]

@@ -123,7 +123,8 @@ impl Hub {
         let (addresses, open) = (vec![server], terms.open);
         let (dial, patience) = (limits.tcp_dial, limits.handshake);
         let call = Arc::new(Call { tunnel: number, addresses, tls, open, quiet, dial, patience });
-        let pace = Pace::new(config.min, terms.max, limits.min_pool_interval, limits.max_pool_interval, now);
+        let pace =
+            Pace::new(config.min, terms.max.min(config.max), limits.min_pool_interval, limits.max_pool_interval, now);
         client.phase = Phase::Tunnel;
         client.said.clear();
         self.begin_tunnel(number, terms, server, Some((pace, call)), now);

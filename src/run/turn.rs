@@ -16,6 +16,7 @@ use super::client::Client;
 use super::door::Entrance;
 use super::handoff::{queue, Bell, Job, Notice, Post};
 use super::hub::{certs, Hub, Part, ENTRANCE, GATE};
+use super::room::Room;
 use super::server::Server;
 use super::task::{Meters, Shared};
 use super::worker::Worker;
@@ -26,12 +27,15 @@ use crate::net::certs::Audience;
 use crate::net::sys;
 
 /// Runs a server or a client until it is told to stop. The error is for the user: one line.
-pub fn start(config: Config) -> Result<ExitCode, String> {
+pub fn start(mut config: Config) -> Result<ExitCode, String> {
     if config.transport != Transport::Tcp {
         let (code, name) = (config.transport.code(), config.transport.name());
         return Err(format!("type={code} ({name}) is not part of this build: expected type=0 (TCP)"));
     }
     sys::raise_descriptor_limit();
+    if let Some(lowered) = Room::here().fit(&mut config) {
+        log::info!("{lowered}");
+    }
     let epoch = Instant::now();
     let bucket = || config.rate.map(|rate| Bucket::new(rate, epoch));
     let (up, down) = (bucket(), bucket());
