@@ -27,9 +27,10 @@ use pico_args::Arguments;
 use crate::log::{printable, Level};
 pub use address::{Endpoint, Host};
 pub use choice::{Balance, Block, Mode, Role, Tls, Transport};
-pub use help::{short_usage, usage, version};
+pub use help::{arch, os, short_usage, usage, version};
 pub use limits::Limits;
 use table::{Draft, PARAMETERS};
+pub(crate) use value::percent_decoded;
 
 /// What the command line asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -22,10 +22,12 @@ pub mod logic {
     pub mod names;
     pub mod pace;
     pub mod pool;
+    pub mod proxy;
     pub mod slab;
     pub mod sniff;
     pub mod target;
     pub mod timers;
+    pub mod upgrade;
     pub mod wire;
 }
 
@@ -33,27 +35,38 @@ pub mod logic {
 pub mod net {
     pub mod certs;
     pub mod connect;
+    #[cfg(feature = "h2")]
+    pub mod h2;
     pub mod leg;
     pub mod mux;
+    #[cfg(feature = "h2")]
+    pub mod nghttp2;
     pub mod pipe;
+    #[cfg(feature = "quic")]
+    pub mod quic;
     pub mod relay;
     pub mod resolve;
     pub mod stream;
     pub mod sys;
     pub mod tcp;
     pub mod tls;
+    pub mod tunnelling;
     pub mod udp;
+    #[cfg(feature = "ws")]
+    pub mod ws;
 }
 
 /// Threads: one hub, workers, and how they talk.
 pub mod run {
     mod caller;
+    mod carrier;
     mod client;
     mod dialer;
-    mod door;
+    pub(crate) mod door;
     pub mod handoff;
     pub mod hub;
     pub mod joined;
+    pub mod leash;
     mod plan;
     mod probe;
     mod room;
@@ -63,13 +76,34 @@ pub mod run {
     pub mod turn;
     mod users;
     mod visitor;
+    mod way;
     mod worker;
 }
 
 /// Processes: a REST API, and instances as children.
 #[cfg(feature = "master")]
 pub mod master {
+    pub mod api;
     pub mod call;
+    pub mod child;
+    pub mod events;
+    mod exchange;
+    mod fields;
+    pub mod front;
+    pub mod gob;
+    mod host;
+    pub mod http;
+    pub mod instance;
+    mod json;
+    mod mcp;
+    mod openapi;
     pub mod order;
+    mod orders;
     pub mod record;
+    pub mod start;
+    pub mod state;
+    mod stream;
+    pub mod supervisor;
+    mod tcping;
+    pub mod words;
 }

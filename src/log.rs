@@ -118,6 +118,17 @@ pub fn init(level: Level, colour: bool) {
     drop(started);
 }
 
+/// A moment as RFC 3339 has it: local time to the millisecond, and how far that is from UTC (`Z`, or as in `+01:00`).
+pub fn rfc3339(time: SystemTime) -> String {
+    let Stamp { year, month, day, hour, minute, second, milli, offset } = Stamp::local(time);
+    let date = format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}");
+    let (sign, minutes) = (if offset < 0 { '-' } else { '+' }, offset.unsigned_abs());
+    match minutes {
+        0 => date + "Z",
+        _ => format!("{date}{sign}{:02}:{:02}", minutes / 60, minutes % 60),
+    }
+}
+
 /// A moment in local time, to the millisecond.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Stamp {
@@ -128,6 +139,8 @@ struct Stamp {
     minute: u8,
     second: u8,
     milli: u16,
+    /// Minutes that it is ahead of UTC.
+    offset: i32,
 }
 
 impl Stamp {
@@ -135,7 +148,7 @@ impl Stamp {
     fn local(time: SystemTime) -> Stamp {
         let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
         let Some(tm) = broken_down(since.as_secs()) else {
-            return Stamp { year: 1970, month: 1, day: 1, hour: 0, minute: 0, second: 0, milli: 0 };
+            return Stamp { year: 1970, month: 1, day: 1, hour: 0, minute: 0, second: 0, milli: 0, offset: 0 };
         };
         let small = |number: libc::c_int| u8::try_from(number).unwrap_or_default();
         Stamp {
@@ -146,6 +159,7 @@ impl Stamp {
             minute: small(tm.tm_min),
             second: small(tm.tm_sec),
             milli: since.subsec_millis() as u16,
+            offset: i32::try_from(tm.tm_gmtoff / 60).unwrap_or_default(),
         }
     }
 }
@@ -165,7 +179,7 @@ fn broken_down(seconds: u64) -> Option<libc::tm> {
 /// A whole line, its end included. Control characters in `text` are written as escapes, so that one record is one line.
 fn line(stamp: &Stamp, level: Level, text: &str, colour: bool) -> String {
     use fmt::Write;
-    let Stamp { year, month, day, hour, minute, second, milli } = stamp;
+    let Stamp { year, month, day, hour, minute, second, milli, .. } = stamp;
     let mut line = String::with_capacity(text.len() + HEAD);
     let word = level.name().to_uppercase();
     let written = write!(line, "{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}.{milli:03}  ")
@@ -222,12 +236,12 @@ const HEAD: usize = 48;
 mod tests {
     use super::*;
 
-    const STAMP: Stamp = Stamp { year: 2026, month: 1, day: 31, hour: 18, minute: 5, second: 9, milli: 123 };
+    const STAMP: Stamp = Stamp { year: 2026, month: 1, day: 31, hour: 18, minute: 5, second: 9, milli: 123, offset: 0 };
 
     #[test]
     fn a_line_has_time_level_and_text_two_spaces_apart() {
         assert_eq!(line(&STAMP, Level::Info, "text", false), "2026-01-31 18:05:09.123  INFO  text\n");
-        let early = Stamp { year: 987, month: 2, day: 3, hour: 4, minute: 5, second: 6, milli: 7 };
+        let early = Stamp { year: 987, month: 2, day: 3, hour: 4, minute: 5, second: 6, milli: 7, offset: 0 };
         assert_eq!(line(&early, Level::Event, "", false), "0987-02-03 04:05:06.007  EVENT  \n");
     }
 
@@ -314,6 +328,15 @@ mod tests {
         );
         assert_eq!(stamp.milli, 123);
         assert_eq!(stamp.second, 0);
+    }
+
+    #[test]
+    fn a_moment_for_programs_names_its_distance_from_utc() {
+        let text = rfc3339(UNIX_EPOCH + std::time::Duration::from_millis(1_769_860_800_123));
+        let (moment, offset) = text.split_at("2026-01-31T12:00:00.123".len());
+        assert!(moment.starts_with("2026-0") && moment.ends_with(":00.123"), "{text}");
+        let is_offset = offset.len() == 6 && offset.starts_with(['+', '-']) && offset.as_bytes()[3] == b':';
+        assert!(offset == "Z" || is_offset, "{text}");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use nodepass::config::{parse, short_usage, usage, version, Command};
+use nodepass::config::{parse, short_usage, usage, version, Command, Config, Role};
 use nodepass::{log as lines, run};
 
 fn main() -> ExitCode {
@@ -24,17 +24,32 @@ fn main() -> ExitCode {
         }
         Command::Run(config) => *config,
     };
-    lines::init(config.log, false);
+    // A master reads what its children say, and hands the colours on.
+    lines::init(config.log, run::leash::is_held());
     for warning in &parsed.warnings {
         log::warn!("{warning}");
     }
-    match run::turn::start(config) {
+    let ended = match config.role {
+        Role::Master => master(config),
+        Role::Server | Role::Client => run::turn::start(config),
+    };
+    match ended {
         Ok(code) => code,
         Err(why) => {
             eprintln!("Error: {why}");
             ExitCode::FAILURE
         }
     }
+}
+
+#[cfg(feature = "master")]
+fn master(config: Config) -> Result<ExitCode, String> {
+    nodepass::master::start::start(config)
+}
+
+#[cfg(not(feature = "master"))]
+fn master(_: Config) -> Result<ExitCode, String> {
+    Err("the master is not part of this build: expected server:// or client://".into())
 }
 
 /// Prints to a reader who may have gone already (`nodepass help | head -1`).

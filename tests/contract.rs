@@ -10,8 +10,10 @@
 mod far;
 #[path = "contract/relays.rs"]
 mod relays;
+#[path = "contract/shared.rs"]
+mod shared;
 
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, UdpSocket};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,11 +24,18 @@ use rustls::{ClientConnection, Connection, ProtocolVersion, ServerConnection, Su
 
 use far::{pair, Far, Nobody};
 use nodepass::net::certs::{self, Audience, Certs, Origin, Trust};
+#[cfg(feature = "h2")]
+use nodepass::net::h2::{Limits, H2};
 use nodepass::net::leg::{Leg, Line};
-use nodepass::net::stream::{now, Buffer};
+use nodepass::net::mux::{Mux, Muxes};
+use nodepass::net::stream::{now, Buffer, Stream};
 use nodepass::net::tcp::Tcp;
 use nodepass::net::tls::Tls;
 use nodepass::net::udp::{conduit_size, Door, Session};
+use nodepass::net::ws::End;
+use shared::Shared;
+use tungstenite::protocol::Role;
+use tungstenite::{Error, Message};
 
 /// One test for each clause and each kind of stream.
 macro_rules! contract {
@@ -81,12 +90,22 @@ macro_rules! sessions {
 
 contract! {
     tcp: tcp() => all connections;
-    tls_server: tls_server(Audience::Pool, &TLS13) => all connections sessions;
+    tls_server: tls_server(POOL, &TLS13) => all connections sessions;
     tls_client: tls_client() => all connections sessions;
     tls_1_2_user: tls_server(Audience::Users, &TLS12) => all connections sessions;
+    ws_server: ws(tcp(), End::Server) => all connections;
+    ws_client: ws(tcp(), End::Client) => all connections;
+    wss_server: ws(tls_server(POOL, &TLS13), End::Server) => all connections;
+    wss_client: ws(tls_client(), End::Client) => all connections;
     udp_target: udp_target() => all;
     udp_user: udp_user() => all;
     line: line() => all;
+}
+
+#[cfg(feature = "h2")]
+contract! {
+    h2_client: h2(true) => all connections;
+    h2_server: h2(false) => all connections;
 }
 
 // ---- the clauses ----------------------------------------------------------------------------------------------------
@@ -233,13 +252,13 @@ fn bytes_that_are_no_records_are_an_error(mut rig: Rig<far::Session>) {
 
 #[test]
 fn pool_sessions_speak_tls_1_3_and_each_side_knows_the_same_leaf() {
-    let identity = identity(Audience::Pool);
-    let rig = tls_server(Audience::Pool, &TLS13);
+    let identity = identity(POOL);
+    let rig = tls_server(POOL, &TLS13);
     assert_eq!(rig.far.tls.protocol_version(), Some(ProtocolVersion::TLSv1_3));
     let (ours, theirs) = pair(false);
     let server = ServerConnection::new(identity.config.clone()).unwrap();
     let rig = tls_client_with(ours, theirs, server.into());
-    let Leg::Tls(tls) = &rig.leg else { unreachable!() };
+    let Near::Leg(Leg::Tls(tls)) = &rig.leg else { unreachable!() };
     assert_eq!(tls.peer_fingerprint(), Some(identity.leaf));
 }
 
@@ -248,7 +267,7 @@ fn an_older_tls_than_1_3_is_refused_by_a_pool() {
     let (ours, theirs) = pair(false);
     let old = ClientConnection::new(far::client(&TLS12), certs::server_name("a.example").unwrap()).unwrap();
     let mut far = far::Session::new(old.into(), theirs);
-    let tls = Tls::accept(nonblocking(ours), identity(Audience::Pool).config).unwrap();
+    let tls = Tls::accept(nonblocking(ours), identity(POOL).config).unwrap();
     far.socket.set_nonblocking(true).unwrap();
     far.tls.write_tls(&mut far.socket).unwrap();
     let mut rig = Rig::new(Leg::Tls(Box::new(tls)), far);
@@ -259,7 +278,7 @@ fn an_older_tls_than_1_3_is_refused_by_a_pool() {
 #[test]
 fn an_end_during_the_handshake_is_an_error() {
     let (ours, theirs) = pair(false);
-    let tls = Tls::accept(nonblocking(ours), identity(Audience::Pool).config).unwrap();
+    let tls = Tls::accept(nonblocking(ours), identity(POOL).config).unwrap();
     let mut rig = Rig::new(Leg::Tls(Box::new(tls)), theirs);
     assert_eq!(rig.shake_hands().unwrap(), None);
     rig.far.end();
@@ -269,7 +288,7 @@ fn an_end_during_the_handshake_is_an_error() {
 
 #[test]
 fn new_keys_in_the_middle_of_a_session_change_nothing() {
-    let mut rig = tls_server(Audience::Pool, &TLS13);
+    let mut rig = tls_server(POOL, &TLS13);
     for round in 0..5 {
         rig.far.tls.refresh_traffic_keys().unwrap();
         rig.say(&message(round, 5000));
@@ -292,6 +311,10 @@ fn an_idle_connection_that_its_peer_has_left_or_misused_is_not_alive() {
     judged(tls_client(), |far| far.end(), false);
     judged(tls_client(), |far| far.socket.end(), false);
     judged(tls_client(), |far| assert_ne!(far.say(b"who are you?"), 0), true);
+    judged(ws(tls_client(), End::Client), |far| far.end(), false);
+    judged(ws(tls_client(), End::Client), |far| far.ws.get_mut().end(), false);
+    judged(ws(tcp(), End::Server), |far| far.ws.close(None).unwrap(), false);
+    judged(ws(tcp(), End::Server), |far| assert_ne!(far.say(b"who are you?"), 0), true);
 }
 
 #[test]
@@ -303,8 +326,41 @@ fn looking_whether_a_connection_lives_takes_nothing_out_of_it() {
         assert_eq!(rig.filled(502), message(1, 500));
     }
     looked(tcp());
-    looked(tls_server(Audience::Pool, &TLS13));
+    looked(tls_server(POOL, &TLS13));
     looked(tls_client());
+    looked(ws(tls_client(), End::Client));
+}
+
+#[test]
+fn a_websocket_closes_properly_when_both_directions_have_ended() {
+    for ours_first in [true, false] {
+        let mut rig = ws(tls_client(), End::Client);
+        rig.say(&message(1, 100));
+        if ours_first {
+            rig.finish();
+        }
+        rig.far.end();
+        assert_eq!(rig.filled(102), message(1, 100));
+        rig.their_end();
+        rig.finish();
+        let error = rig.until("their end", |rig| rig.far.heard(&mut Vec::new()).err());
+        assert!(matches!(error, Error::ConnectionClosed), "{error}");
+    }
+}
+
+#[test]
+fn a_websocket_answers_a_ping_of_another_program() {
+    let mut rig = ws(tcp(), End::Server);
+    rig.far.ws.send(Message::Ping(b"are you there?".to_vec().into())).unwrap();
+    let text = rig.until("a pong", |rig| {
+        assert_eq!(rig.fill().unwrap(), None);
+        match rig.far.ws.read() {
+            Ok(Message::Pong(text)) => Some(text),
+            Ok(other) => panic!("{other}"),
+            Err(_) => None,
+        }
+    });
+    assert_eq!(&text[..], b"are you there?");
 }
 
 #[test]
@@ -319,10 +375,39 @@ fn a_line_that_is_not_read_says_so() {
 
 // ---- the rig --------------------------------------------------------------------------------------------------------
 
+/// What is under test: a leg with a socket of its own, or a stream of a connection that carries many.
+enum Near {
+    Leg(Leg),
+    Shared(Shared),
+}
+
+impl Near {
+    fn lend(&mut self) -> &mut dyn Stream {
+        match self {
+            Near::Leg(leg) => leg.own().expect("it has a socket of its own"),
+            Near::Shared(shared) => shared,
+        }
+    }
+
+    fn failed(&mut self) -> bool {
+        match self {
+            Near::Leg(leg) => leg.failed(&mut Muxes::default()),
+            Near::Shared(shared) => shared.failed(),
+        }
+    }
+
+    fn is_alive(&mut self, quiet: bool) -> bool {
+        match self {
+            Near::Leg(leg) => leg.is_alive(quiet, &mut Muxes::default()),
+            Near::Shared(shared) => !shared.failed(),
+        }
+    }
+}
+
 /// A leg under test, the far end, and the edges between them.
 struct Rig<F> {
     poll: Poll,
-    leg: Leg,
+    leg: Near,
     door: Option<Arc<Door>>,
     far: F,
     buffer: Buffer,
@@ -334,6 +419,10 @@ impl<F: Far> Rig<F> {
     fn new(mut leg: Leg, far: F) -> Rig<F> {
         let poll = Poll::new().unwrap();
         leg.register(poll.registry(), Token(0)).unwrap();
+        Rig::over(Near::Leg(leg), far, poll)
+    }
+
+    fn over(leg: Near, far: F, poll: Poll) -> Rig<F> {
         Rig { poll, leg, door: None, far, buffer: Buffer::new(conduit_size(65535)), heard: Vec::new() }
     }
 
@@ -346,12 +435,18 @@ impl<F: Far> Rig<F> {
                 Some(door) if event.token() == DOOR => {
                     let mut packet = [0; 65536];
                     while let Some(arrived) = now(door.receive(&mut packet)).unwrap() {
-                        let Leg::Udp(session) = &mut self.leg else { unreachable!() };
+                        let Near::Leg(Leg::Udp(session)) = &mut self.leg else { unreachable!() };
                         session.deliver(packet[..arrived.len].to_vec());
                     }
                 }
-                _ => self.leg.note(event),
+                _ => {
+                    let Near::Leg(leg) = &mut self.leg else { unreachable!() };
+                    leg.note(event);
+                }
             }
+        }
+        if let Near::Shared(shared) = &mut self.leg {
+            shared.turn();
         }
     }
 
@@ -440,7 +535,7 @@ impl<F: Far> Rig<F> {
 
     /// The far end says a few bytes, which always go.
     fn say(&mut self, bytes: &[u8]) {
-        if let Leg::Line(line) = &mut self.leg {
+        if let Near::Leg(Leg::Line(line)) = &mut self.leg {
             assert!(line.say(bytes));
             return;
         }
@@ -453,7 +548,7 @@ impl<F: Far> Rig<F> {
 
     fn listen_far(&mut self) {
         match &mut self.leg {
-            Leg::Line(line) => self.heard.extend(line.heard()),
+            Near::Leg(Leg::Line(line)) => self.heard.extend(line.heard()),
             _ => assert!(!self.far.hear(&mut self.heard), "an end that nobody made"),
         }
     }
@@ -468,7 +563,7 @@ impl<F: Far> Rig<F> {
     }
 
     fn shake_hands(&mut self) -> io::Result<Option<()>> {
-        let Leg::Tls(tls) = &mut self.leg else { unreachable!() };
+        let Near::Leg(Leg::Tls(tls)) = &mut self.leg else { unreachable!() };
         now(tls.handshake())
     }
 }
@@ -495,14 +590,26 @@ fn tls_server(audience: Audience, version: &'static SupportedProtocolVersion) ->
 /// Our side is the one that dials.
 fn tls_client() -> Rig<far::Session> {
     let (ours, theirs) = pair(true);
-    let far = ServerConnection::new(identity(Audience::Pool).config).unwrap();
+    let far = ServerConnection::new(identity(POOL).config).unwrap();
     tls_client_with(ours, theirs, far.into())
 }
 
 fn tls_client_with(ours: std::net::TcpStream, theirs: std::net::TcpStream, far: Connection) -> Rig<far::Session> {
     let name = certs::server_name("127.0.0.1").unwrap();
-    let tls = Tls::connect(nonblocking(ours), certs::client(Trust::Anyone).unwrap(), name).unwrap();
+    let tls = Tls::connect(nonblocking(ours), certs::client(Trust::Anyone, certs::Speech::Raw).unwrap(), name).unwrap();
     established(tls, far, theirs)
+}
+
+/// A WebSocket over this connection.
+fn ws<F: Far + Read + Write>(rig: Rig<F>, end: End) -> Rig<far::Socket<F>> {
+    let Rig { poll, leg, door, far, buffer, heard } = rig;
+    let theirs = match end {
+        End::Client => Role::Server,
+        End::Server => Role::Client,
+    };
+    let Near::Leg(leg) = leg else { unreachable!() };
+    let (leg, far) = (leg.into_ws(end, true, b"").unwrap(), far::Socket::new(far, theirs));
+    Rig { poll, leg: Near::Leg(leg), door, far, buffer, heard }
 }
 
 fn established(tls: Tls, far: Connection, theirs: std::net::TcpStream) -> Rig<far::Session> {
@@ -527,7 +634,7 @@ fn udp_target() -> Rig<UdpSocket> {
     let mut session = Session::to_target(target.local_addr().unwrap(), None, true, 65535).unwrap();
     // Its first datagram tells the target where it is.
     let hello = &mut Buffer::holding(vec![0, 0]);
-    nodepass::net::stream::Stream::drain(&mut session, hello).unwrap();
+    Stream::drain(&mut session, hello).unwrap();
     let mut rig = Rig::new(Leg::Udp(Box::new(session)), target);
     let from = rig.until("a greeting", |rig| rig.far.recv_from(&mut []).ok()).1;
     rig.far.connect(from).unwrap();
@@ -548,6 +655,28 @@ fn udp_user() -> Rig<UdpSocket> {
     let mut rig = Rig::new(Leg::Udp(Box::new(session)), user);
     (rig.poll, rig.door) = (poll, Some(door));
     rig
+}
+
+/// A stream between two ends of one connection; ours is the one that dials, or not.
+fn shared(near: Box<dyn Mux>, far: Box<dyn Mux>, we_dial: bool) -> Rig<Shared> {
+    let (mut near, mut far) = (Shared::new(near), Shared::new(far));
+    match we_dial {
+        true => Shared::join(&mut near, &mut far),
+        false => Shared::join(&mut far, &mut near),
+    }
+    Rig::over(Near::Shared(near), far, Poll::new().unwrap())
+}
+
+#[cfg(feature = "h2")]
+fn h2(we_dial: bool) -> Rig<Shared> {
+    let (one, two) = pair(true);
+    let (peer, limits) = (one.local_addr().unwrap(), Limits::new(10, GRACE));
+    let client: Box<dyn Mux> = Box::new(H2::client(nonblocking(one), "a.example", limits).unwrap());
+    let server: Box<dyn Mux> = Box::new(H2::server(nonblocking(two), peer, limits).unwrap());
+    match we_dial {
+        true => shared(client, server, true),
+        false => shared(server, client, false),
+    }
 }
 
 fn line() -> Rig<Nobody> {
@@ -573,3 +702,5 @@ const MANY: usize = 4 * 1024 * 1024;
 const MOMENT: Duration = Duration::from_millis(1);
 /// Far longer than anything here takes.
 const GRACE: Duration = Duration::from_secs(30);
+/// Pool connections of type 0.
+const POOL: Audience = Audience::Pool(certs::Speech::Raw);

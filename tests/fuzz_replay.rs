@@ -37,6 +37,12 @@ fn any_first_bytes_are_told_early_and_for_good() {
     replay("sniff", targets::sniff);
 }
 
+#[cfg(feature = "master")]
+#[test]
+fn any_state_file_is_refused_or_its_records_survive_being_written() {
+    replay("state", targets::state);
+}
+
 fn replay(name: &str, target: fn(&[u8])) {
     let corpus = corpus(name);
     for input in &corpus {

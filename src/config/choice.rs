@@ -156,6 +156,36 @@ impl Transport {
             Transport::Http2 => "HTTP/2",
         }
     }
+
+    /// The transport of that digit.
+    pub fn from_code(code: u8) -> Option<Transport> {
+        Transport::ALL.into_iter().find(|transport| transport.code() == code)
+    }
+
+    /// The cargo feature that brings it, where it is one.
+    pub fn feature(self) -> &'static str {
+        match self {
+            Transport::Tcp => "tcp",
+            Transport::Quic => "quic",
+            Transport::WebSocket => "ws",
+            Transport::Http2 => "h2",
+        }
+    }
+
+    /// Whether this build has it.
+    pub fn is_built(self) -> bool {
+        match self {
+            Transport::Tcp => true,
+            Transport::Quic => cfg!(feature = "quic"),
+            Transport::WebSocket => cfg!(feature = "ws"),
+            Transport::Http2 => cfg!(feature = "h2"),
+        }
+    }
+
+    /// Whether all pool connections are streams of one connection.
+    pub fn is_shared(self) -> bool {
+        matches!(self, Transport::Quic | Transport::Http2)
+    }
 }
 
 impl Block {

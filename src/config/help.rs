@@ -41,8 +41,17 @@ pub fn short_usage() -> &'static str {
 
 /// Version, system and architecture in Go's words, and what is built in: `nodepass 1.14.0 linux/amd64 (features: tcp ...)`.
 pub fn version() -> String {
-    let (version, os, arch) = (env!("CARGO_PKG_VERSION"), go_os(OS), go_arch(ARCH, cfg!(target_endian = "little")));
-    format!("nodepass {version} {os}/{arch} (features: {})", FEATURES.join(" "))
+    format!("nodepass {} {}/{} (features: {})", env!("CARGO_PKG_VERSION"), os(), arch(), FEATURES.join(" "))
+}
+
+/// The system this was built for, in Go's words: `linux`, `darwin`.
+pub fn os() -> &'static str {
+    go_os(OS)
+}
+
+/// The processor this was built for, in Go's words: `amd64`, `arm64`, `mipsle`.
+pub fn arch() -> &'static str {
+    go_arch(ARCH, cfg!(target_endian = "little"))
 }
 
 /// A name, who takes it, what it does, what is accepted.

@@ -132,7 +132,7 @@ pub(super) fn duration_words(duration: Duration) -> String {
 }
 
 /// `%NN` back to bytes, and `+` to a space where `plus` says so. The error is the broken escape.
-pub(super) fn percent_decoded(text: &str, plus: bool) -> Result<Vec<u8>, String> {
+pub(crate) fn percent_decoded(text: &str, plus: bool) -> Result<Vec<u8>, String> {
     let mut bytes = text.bytes();
     let mut decoded = Vec::with_capacity(text.len());
     while let Some(byte) = bytes.next() {

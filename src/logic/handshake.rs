@@ -15,6 +15,7 @@ use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::upgrade::{self, Fault, Key};
 use super::wire::{token, token_matches};
 
 // ---- features -------------------------------------------------------------------------------------------------------
@@ -26,13 +27,18 @@ pub enum Feature {
     UdpFrame,
     /// `ws-eof`: an empty binary message is the end of stream in that direction of a WebSocket pool connection.
     WsEof,
-    /// `open`: each TCP pool connection starts with the 16 bytes that came with the terms, said by the client.
+    /// `open`: each pool connection starts with the 16 bytes that came with the terms, said by the client.
     Open,
+    /// `edge`: a reverse proxy that ends TLS may stand between the two; there is no certificate check on the control
+    /// connection, since it would find the proxy's certificate. The client verifies who answers by chain and name.
+    Edge,
+    /// `fallback`: where the tunnel's UDP port cannot be reached, pool connections of type 1 may come over TCP with TLS.
+    Fallback,
 }
 
 impl Feature {
     /// All of them, in the order in which lists name them.
-    pub const ALL: [Feature; 3] = [Feature::UdpFrame, Feature::WsEof, Feature::Open];
+    pub const ALL: [Feature; 5] = [Feature::UdpFrame, Feature::WsEof, Feature::Open, Feature::Edge, Feature::Fallback];
 
     /// Its name on the wire.
     pub fn name(self) -> &'static str {
@@ -40,6 +46,8 @@ impl Feature {
             Feature::UdpFrame => "udp-frame",
             Feature::WsEof => "ws-eof",
             Feature::Open => "open",
+            Feature::Edge => "edge",
+            Feature::Fallback => "fallback",
         }
     }
 
@@ -96,6 +104,8 @@ pub struct Request {
     pub token: Option<String>,
     /// The features that he knows and that are known here.
     pub features: Vec<Feature>,
+    /// Whether he asks for a WebSocket, and whether he does so properly.
+    pub upgrade: Option<Result<Key, Fault>>,
 }
 
 /// The token is a secret: it is not shown.
@@ -156,7 +166,8 @@ impl Request {
         };
         let features = Feature::named(head.all("NodePass-Features").flat_map(|list| list.split(',')).map(str::trim));
         let path = target.split('?').next().unwrap_or(target);
-        Some(Request { method: method.to_owned(), path: path.to_owned(), token, features })
+        let upgrade = upgrade::wanted(&head);
+        Some(Request { method: method.to_owned(), path: path.to_owned(), token, features, upgrade })
     }
 }
 
@@ -246,11 +257,11 @@ pub struct Terms {
     pub transport: u8,
     /// The features in force, in the order of [`Feature::ALL`].
     pub features: Vec<Feature>,
-    /// What each TCP pool connection starts with, made by [`opening`]; there if and only if [`Feature::Open`] is.
+    /// What each pool connection starts with, made by [`opening`]; there if and only if [`Feature::Open`] is.
     pub open: Option<[u8; 16]>,
 }
 
-/// What TCP pool connections start with: a byte 00, so that it is neither HTTP nor TLS, and then chance.
+/// What pool connections start with: a byte 00, so that it is neither HTTP nor TLS, and then chance.
 pub fn opening(random: [u8; 15]) -> [u8; 16] {
     let mut open = [0; 16];
     open[1..].copy_from_slice(&random);
@@ -323,7 +334,7 @@ fn open_bytes(text: &str) -> Option<[u8; 16]> {
 }
 
 /// A response with `first` as its status and first fields, and one line as its body.
-fn response(first: &str, kind: &str, line: &str) -> Vec<u8> {
+pub(super) fn response(first: &str, kind: &str, line: &str) -> Vec<u8> {
     let length = line.len() + 1;
     format!("HTTP/1.1 {first}Connection: close\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\r\n{line}\n")
         .into_bytes()
@@ -390,7 +401,8 @@ fn take_answer(bytes: &[u8], ended: bool) -> Part<(u16, Cow<'_, [u8]>)> {
     Ok(whole.map(|body| (status, body)))
 }
 
-fn status(first: &str) -> Option<u16> {
+/// The number in the first line of an answer.
+pub(super) fn status(first: &str) -> Option<u16> {
     let code = first.split(' ').nth(1)?;
     code.parse().ok().filter(|_| code.len() == 3 && code.bytes().all(|byte| byte.is_ascii_digit()))
 }
@@ -443,15 +455,15 @@ fn number(text: &str, radix: u32) -> Option<usize> {
 // ---- heads ----------------------------------------------------------------------------------------------------------
 
 /// The head of a request or an answer.
-struct Head<'a> {
+pub(super) struct Head<'a> {
     /// The first line.
-    first: &'a str,
+    pub(super) first: &'a str,
     fields: Vec<(&'a str, &'a str)>,
 }
 
 impl<'a> Head<'a> {
     /// Reads a whole head. Lines may end in CR LF or LF; folded ones are refused.
-    fn parse(text: &'a str) -> Option<Head<'a>> {
+    pub(super) fn parse(text: &'a str) -> Option<Head<'a>> {
         let mut lines = text.lines().take_while(|line| !line.is_empty());
         let first = lines.next()?;
         let fields = lines.map(|line| {
@@ -463,13 +475,13 @@ impl<'a> Head<'a> {
     }
 
     /// The values of a field, whatever the case of its name.
-    fn all(&self, name: &'static str) -> impl Iterator<Item = &'a str> + Clone + '_ {
+    pub(super) fn all(&self, name: &'static str) -> impl Iterator<Item = &'a str> + Clone + '_ {
         self.fields.iter().filter(move |(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| *value)
     }
 }
 
 /// Where the head ends: after the first empty line that begins at `from` or later.
-fn end_of_head(bytes: &[u8], from: usize) -> Option<usize> {
+pub(super) fn end_of_head(bytes: &[u8], from: usize) -> Option<usize> {
     let breaks = bytes.iter().enumerate().skip(from).filter(|(_, &byte)| byte == b'\n');
     breaks.map(|(at, _)| at + 1).find_map(|next| match bytes[next..] {
         [b'\n', ..] => Some(next + 1),
@@ -682,7 +694,7 @@ mod tests {
         assert_eq!(
             text.split("\r\n\r\n").nth(1),
             Some(
-                "{\"flow\":\"+\",\"max\":7,\"tls\":\"2\",\"type\":\"3\",\"features\":[\"udp-frame\",\"ws-eof\",\"open\"],\
+                "{\"flow\":\"+\",\"max\":7,\"tls\":\"2\",\"type\":\"3\",\"features\":[\"udp-frame\",\"ws-eof\",\"open\",\"edge\",\"fallback\"],\
                  \"open\":\"00ababababababababababababababab\"}\n"
             )
         );

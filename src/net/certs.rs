@@ -27,13 +27,23 @@ pub struct Identity {
     pub config: Arc<ServerConfig>,
     /// SHA-256 of the leaf.
     pub leaf: Fingerprint,
+    /// The same in DER, for a TLS that is not rustls.
+    pub der: Arc<Der>,
+}
+
+/// A certificate chain and its key, as bytes.
+pub struct Der {
+    /// The certificates, leaf first.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// The leaf's private key.
+    pub key: PrivateKeyDer<'static>,
 }
 
 /// Who may connect to a TLS server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Audience {
-    /// Pool connections: TLS 1.3 only.
-    Pool,
+    /// Pool connections, and what is spoken on them: TLS 1.3 only.
+    Pool(Speech),
     /// Users of a single-end listener: any browser may come, so 1.3 and 1.2.
     Users,
 }
@@ -109,9 +119,10 @@ fn load(origin: &Origin, audience: Audience) -> Result<Identity, String> {
     };
     let leaf = Fingerprint::of(chain.first().ok_or("no certificate")?);
     let versions: &[_] = match audience {
-        Audience::Pool => &[&TLS13],
+        Audience::Pool(_) => &[&TLS13],
         Audience::Users => &[&TLS13, &TLS12],
     };
+    let der = Arc::new(Der { chain: chain.clone(), key: key.clone_key() });
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(versions)
         .map_err(|error| error.to_string())?
@@ -121,9 +132,13 @@ fn load(origin: &Origin, audience: Audience) -> Result<Identity, String> {
             Origin::Files { crt, key } => format!("{} and {}: {error}", crt.display(), key.display()),
             Origin::Memory => error.to_string(),
         })?;
+    // Who comes for the handshake may speak HTTP/1.1 all the same.
+    if audience == Audience::Pool(Speech::Http2) {
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    }
     config.session_storage = ServerSessionMemoryCache::new(RESUMABLE);
     config.send_tls13_tickets = 1;
-    Ok(Identity { config: Arc::new(config), leaf })
+    Ok(Identity { config: Arc::new(config), leaf, der })
 }
 
 fn self_signed() -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), String> {
@@ -151,8 +166,30 @@ pub enum Trust {
     Roots,
 }
 
+/// What is spoken inside TLS (ALPN).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Speech {
+    /// Nothing that has a name.
+    Raw,
+    /// HTTP/1.1: the handshake through a proxy, WebSocket.
+    Http1,
+    /// HTTP/2.
+    Http2,
+}
+
+impl Speech {
+    /// What a TLS client offers. A proxy that could speak HTTP/2 must know that we do not want it.
+    fn offers(self) -> Vec<Vec<u8>> {
+        match self {
+            Speech::Raw => Vec::new(),
+            Speech::Http1 => vec![b"http/1.1".to_vec()],
+            Speech::Http2 => vec![b"h2".to_vec()],
+        }
+    }
+}
+
 /// A client's side of TLS.
-pub fn client(trust: Trust) -> Result<Arc<ClientConfig>, String> {
+pub fn client(trust: Trust, speech: Speech) -> Result<Arc<ClientConfig>, String> {
     let builder = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13])
         .map_err(|error| error.to_string())?;
@@ -164,19 +201,26 @@ pub fn client(trust: Trust) -> Result<Arc<ClientConfig>, String> {
         Trust::Roots => builder.with_root_certificates(roots()?).with_no_client_auth(),
     };
     config.enable_sni = trust == Trust::Roots;
+    config.alpn_protocols = speech.offers();
     config.resumption = rustls::client::Resumption::in_memory_sessions(RESUMABLE);
     Ok(Arc::new(config))
 }
 
-/// The system's roots, and those of `SSL_CERT_FILE`.
 fn roots() -> Result<RootCertStore, String> {
-    let found = rustls_native_certs::load_native_certs();
     let mut store = RootCertStore::empty();
-    let (added, _) = store.add_parsable_certificates(found.certs);
-    match (added, found.errors.first()) {
-        (0, Some(error)) => Err(format!("no root certificates: {error}")),
-        (0, None) => Err("no root certificates in the system; SSL_CERT_FILE can name a file of them".into()),
+    match store.add_parsable_certificates(root_certificates()?) {
+        (0, _) => Err("no usable root certificates".into()),
         _ => Ok(store),
+    }
+}
+
+/// The system's root certificates, or those of `SSL_CERT_FILE`; at least one.
+pub fn root_certificates() -> Result<Vec<CertificateDer<'static>>, String> {
+    let found = rustls_native_certs::load_native_certs();
+    match (found.certs.is_empty(), found.errors.first()) {
+        (false, _) => Ok(found.certs),
+        (true, Some(error)) => Err(format!("no root certificates: {error}")),
+        (true, None) => Err("no root certificates in the system; SSL_CERT_FILE can name a file of them".into()),
     }
 }
 
@@ -235,7 +279,7 @@ mod tests {
 
     #[test]
     fn every_self_signed_identity_is_a_new_one() {
-        let one = Certs::new(Origin::Memory, Audience::Pool).unwrap();
+        let one = Certs::new(Origin::Memory, Audience::Pool(Speech::Raw)).unwrap();
         let two = Certs::new(Origin::Memory, Audience::Users).unwrap();
         assert_ne!(one.current().leaf, two.current().leaf);
     }
@@ -243,7 +287,7 @@ mod tests {
     #[test]
     fn a_missing_file_is_named() {
         let origin = Origin::Files { crt: "/nowhere/a.crt".into(), key: "/nowhere/a.key".into() };
-        assert!(Certs::new(origin, Audience::Pool).err().unwrap().contains("/nowhere/a.crt"));
+        assert!(Certs::new(origin, Audience::Pool(Speech::Raw)).err().unwrap().contains("/nowhere/a.crt"));
     }
 
     #[test]
@@ -262,7 +306,8 @@ mod tests {
             file.set_modified(SystemTime::now() + Duration::from_secs(seconds)).unwrap();
         };
         write();
-        let mut certs = Certs::new(Origin::Files { crt: crt.clone(), key: key.clone() }, Audience::Pool).unwrap();
+        let mut certs =
+            Certs::new(Origin::Files { crt: crt.clone(), key: key.clone() }, Audience::Pool(Speech::Raw)).unwrap();
         let first = certs.current().leaf;
         assert_eq!(certs.reload(), Ok(false));
 

@@ -6,10 +6,14 @@ use std::io;
 use mio::event::Event;
 use mio::{Registry, Token};
 
+use super::mux::{Loan, MuxStream, Muxes};
 use super::stream::{would_block, Buffer, Stream};
 use super::tcp::Tcp;
 use super::tls::Tls;
 use super::udp::Session;
+#[cfg(feature = "ws")]
+use super::ws::{self, Ws};
+use crate::logic::wire::Fingerprint;
 
 /// One end of a relay. A new transport is one more line here.
 pub enum Leg {
@@ -17,20 +21,57 @@ pub enum Leg {
     Tcp(Tcp),
     /// TLS over TCP.
     Tls(Box<Tls>),
+    /// WebSocket messages over TLS or TCP.
+    #[cfg(feature = "ws")]
+    Ws(Box<Ws>),
     /// A UDP user or target.
     Udp(Box<Session>),
+    /// A stream of a connection that carries many.
+    Mux(Loan),
     /// The hub's end of the control connection.
     Line(Line),
 }
 
-impl Leg {
-    /// Lends it for the length of a call.
-    pub fn lend(&mut self) -> &mut dyn Stream {
+/// A leg for the length of a call.
+pub enum Lent<'a> {
+    /// It is a stream by itself.
+    Own(&'a mut dyn Stream),
+    /// With the connection that it is a stream of.
+    Mux(MuxStream<'a>),
+    /// The connection that it was a stream of is gone.
+    Gone(Gone),
+}
+
+impl<'a> Lent<'a> {
+    /// What moves the bytes.
+    pub fn stream(&mut self) -> &mut (dyn Stream + 'a) {
         match self {
-            Leg::Tcp(tcp) => tcp,
-            Leg::Tls(tls) => &mut **tls,
-            Leg::Udp(session) => &mut **session,
-            Leg::Line(line) => line,
+            Lent::Own(stream) => *stream,
+            Lent::Mux(stream) => stream,
+            Lent::Gone(gone) => gone,
+        }
+    }
+}
+
+impl Leg {
+    /// Lends it for the length of a call. `muxes` are the shared connections of the worker where it lives.
+    pub fn lend<'a>(&'a mut self, muxes: &'a mut Muxes) -> Lent<'a> {
+        match self {
+            Leg::Mux(loan) => muxes.lend(loan).map_or(Lent::Gone(Gone), Lent::Mux),
+            other => other.own().map_or(Lent::Gone(Gone), Lent::Own),
+        }
+    }
+
+    /// Itself, if it needs no other connection to be a stream.
+    pub fn own(&mut self) -> Option<&mut dyn Stream> {
+        match self {
+            Leg::Tcp(tcp) => Some(tcp),
+            Leg::Tls(tls) => Some(&mut **tls),
+            #[cfg(feature = "ws")]
+            Leg::Ws(ws) => Some(&mut **ws),
+            Leg::Udp(session) => Some(&mut **session),
+            Leg::Line(line) => Some(line),
+            Leg::Mux(_) => None,
         }
     }
 
@@ -55,8 +96,13 @@ impl Leg {
     }
 
     /// Whether the other side has reset it, or the path has.
-    pub fn failed(&mut self) -> bool {
-        self.carrier().is_some_and(|tcp| tcp.failed())
+    pub fn failed(&mut self, muxes: &mut Muxes) -> bool {
+        match self {
+            #[cfg(feature = "ws")]
+            Leg::Ws(ws) => ws.failed(),
+            Leg::Mux(loan) => muxes.lend(loan).is_none_or(|mut stream| is_dead(stream.waiting())),
+            other => other.carrier().is_some_and(|tcp| tcp.failed()),
+        }
     }
 
     /// Makes the coming close a reset where that loses nothing.
@@ -69,8 +115,8 @@ impl Leg {
     /// Looks whether an idle connection still lives, without taking anything out of it.
     ///
     /// `quiet` says that the other side has no reason to speak before we do: whoever does is not our peer.
-    pub fn is_alive(&mut self, quiet: bool) -> bool {
-        match self.waiting() {
+    pub fn is_alive(&mut self, quiet: bool, muxes: &mut Muxes) -> bool {
+        match self.waiting(muxes) {
             Ok(0) => false,
             Ok(_) => !quiet,
             Err(error) => error.kind() == io::ErrorKind::WouldBlock,
@@ -78,15 +124,40 @@ impl Leg {
     }
 
     /// Whether the other side has said nothing and ended its direction.
-    pub fn has_ended(&mut self) -> bool {
-        matches!(self.waiting(), Ok(0))
+    pub fn has_ended(&mut self, muxes: &mut Muxes) -> bool {
+        matches!(self.waiting(muxes), Ok(0))
     }
 
-    fn waiting(&mut self) -> io::Result<usize> {
+    /// The WebSocket over this connection, once its upgrade is done; `early` is what came after the other side's head.
+    #[cfg(feature = "ws")]
+    pub fn into_ws(self, end: ws::End, ws_eof: bool, early: &[u8]) -> io::Result<Leg> {
+        let carrier: Box<dyn ws::Carrier> = match self {
+            Leg::Tcp(tcp) => Box::new(tcp),
+            Leg::Tls(tls) => tls,
+            _ => return Err(io::Error::other("no connection that could carry a WebSocket")),
+        };
+        Ok(Leg::Ws(Box::new(Ws::new(carrier, end, ws_eof, early))))
+    }
+
+    fn waiting(&mut self, muxes: &mut Muxes) -> io::Result<usize> {
         match self {
             Leg::Tcp(tcp) => tcp.waiting(),
             Leg::Tls(tls) => tls.waiting(),
+            #[cfg(feature = "ws")]
+            Leg::Ws(ws) => ws.waiting(),
+            Leg::Mux(loan) => muxes.lend(loan).map_or_else(gone, |mut stream| stream.waiting()),
             Leg::Udp(_) | Leg::Line(_) => would_block(),
+        }
+    }
+
+    /// The fingerprint of the certificate that the other side showed, where there is one.
+    pub fn peer_fingerprint(&self, muxes: &mut Muxes) -> Option<Fingerprint> {
+        match self {
+            Leg::Tls(tls) => tls.peer_fingerprint(),
+            #[cfg(feature = "ws")]
+            Leg::Ws(ws) => ws.peer_fingerprint(),
+            Leg::Mux(loan) => muxes.lend(loan)?.mux.peer_fingerprint(),
+            _ => None,
         }
     }
 
@@ -95,9 +166,40 @@ impl Leg {
         match self {
             Leg::Tcp(tcp) => Some(tcp),
             Leg::Tls(tls) => Some(tls.carrier()),
-            Leg::Udp(_) | Leg::Line(_) => None,
+            #[cfg(feature = "ws")]
+            Leg::Ws(ws) => Some(ws.carrier()),
+            Leg::Udp(_) | Leg::Mux(_) | Leg::Line(_) => None,
         }
     }
+}
+
+/// A stream whose connection is gone: every call says so.
+pub struct Gone;
+
+impl Stream for Gone {
+    fn fill(&mut self, _: &mut Buffer) -> io::Result<usize> {
+        gone()
+    }
+
+    fn drain(&mut self, _: &mut Buffer) -> io::Result<usize> {
+        gone()
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        gone()
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
+        gone()
+    }
+}
+
+fn gone<T>() -> io::Result<T> {
+    Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the connection that carried it has ended"))
+}
+
+fn is_dead(waiting: io::Result<usize>) -> bool {
+    waiting.is_err_and(|error| error.kind() != io::ErrorKind::WouldBlock)
 }
 
 /// The hub's letterbox: what it says goes out on the control connection, what comes in is kept for it.

@@ -10,13 +10,14 @@
 //! ```
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::mpsc::{channel, Receiver, Sender};
 use std::time::Instant;
 
 use mio::event::Event;
 use mio::{Registry, Token};
 
+use super::certs::Identity;
 use super::stream::{Buffer, Stream};
 use crate::logic::slab::{Key, Slab};
 use crate::logic::wire::Fingerprint;
@@ -25,7 +26,7 @@ use crate::logic::wire::Fingerprint;
 ///
 /// Nothing here waits. `fill`, `drain` and `finish` keep the contract of [`Stream`]: after `WouldBlock` the stream's token
 /// is owed by [`Mux::changed`]. They may leave output behind: [`Mux::is_dirty`] says so, and `advance` sends it.
-pub trait Mux {
+pub trait Mux: Send {
     /// Registers the socket.
     fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()>;
     /// Remembers an edge of the socket.
@@ -61,6 +62,11 @@ pub trait Mux {
     fn release(&mut self, stream: StreamNo);
     /// Says goodbye, as far as that goes without waiting.
     fn close(&mut self);
+    /// Of all who may come to a port that many share, only this address is let in from now on, and shown this
+    /// certificate; connections that were let in before are closed. A connection of its own has nothing to do.
+    fn expect(&mut self, _peer: Option<IpAddr>, _identity: &Identity) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// A stream's address within its connection: a key of the connection's own table, never used twice.
@@ -69,8 +75,14 @@ pub type StreamNo = Key;
 /// The connections of one worker that carry many streams.
 pub struct Muxes {
     muxes: Slab<Box<dyn Mux>>,
-    graves: Receiver<(Key, StreamNo)>,
-    burial: Sender<(Key, StreamNo)>,
+    graves: Receiver<Grave>,
+    burial: Sender<Grave>,
+}
+
+/// What nobody uses any more.
+enum Grave {
+    Mux(Key),
+    Stream(Key, StreamNo),
 }
 
 impl Default for Muxes {
@@ -81,26 +93,26 @@ impl Default for Muxes {
 }
 
 impl Muxes {
-    /// Takes a connection in.
-    pub fn insert(&mut self, mux: Box<dyn Mux>) -> Key {
-        self.muxes.insert(mux)
-    }
-
-    /// Says goodbye to a connection and drops it; its streams answer with errors from now on.
-    pub fn remove(&mut self, key: Key) {
-        if let Some(mut mux) = self.muxes.remove(key) {
-            mux.close();
-        }
+    /// Takes a connection in; it ends with a goodbye when what this answers is dropped.
+    pub fn insert(&mut self, mux: Box<dyn Mux>) -> Hold {
+        Hold { mux: self.muxes.insert(mux), burial: self.burial.clone() }
     }
 
     /// A connection, if it still lives.
-    pub fn get_mut(&mut self, key: Key) -> Option<&mut Box<dyn Mux>> {
-        self.muxes.get_mut(key)
+    pub fn get_mut(&mut self, hold: &Hold) -> Option<&mut dyn Mux> {
+        self.muxes.get_mut(hold.mux).map(|mux| &mut **mux as &mut dyn Mux)
     }
 
     /// A claim to a stream; the stream is released when the claim is dropped.
-    pub fn claim(&self, mux: Key, stream: StreamNo) -> Loan {
-        Loan { mux, stream, burial: self.burial.clone() }
+    pub fn claim(&mut self, hold: &Hold, stream: StreamNo) -> Loan {
+        Loan { mux: hold.mux, stream, burial: self.burial.clone() }
+    }
+
+    /// Tells the edges of a claimed stream under `token` from now on.
+    pub fn watch(&mut self, loan: &Loan, token: Token) {
+        if let Some(mux) = self.muxes.get_mut(loan.mux) {
+            mux.watch(loan.stream, token);
+        }
     }
 
     /// Lends a stream for the length of a call. `None` if its connection is gone.
@@ -109,13 +121,32 @@ impl Muxes {
         Some(MuxStream { mux, stream: loan.stream })
     }
 
-    /// Releases the streams whose claims were dropped.
+    /// Releases the streams whose claims were dropped, and ends the connections that nobody holds.
     pub fn bury(&mut self) {
-        while let Ok((mux, stream)) = self.graves.try_recv() {
-            if let Some(mux) = self.muxes.get_mut(mux) {
-                mux.release(stream);
+        while let Ok(grave) = self.graves.try_recv() {
+            match grave {
+                Grave::Mux(mux) => self.muxes.remove(mux).iter_mut().for_each(|mux| mux.close()),
+                Grave::Stream(mux, stream) => self.muxes.get_mut(mux).into_iter().for_each(|mux| mux.release(stream)),
             }
         }
+    }
+
+    /// Ends all of them with a goodbye.
+    pub fn close(&mut self) {
+        self.muxes.iter_mut().for_each(|(_, mux)| mux.close());
+    }
+}
+
+/// A connection of this worker's [`Muxes`].
+pub struct Hold {
+    mux: Key,
+    burial: Sender<Grave>,
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        // Without a reader the worker itself is gone, and the connection with it.
+        let _ = self.burial.send(Grave::Mux(self.mux));
     }
 }
 
@@ -123,13 +154,13 @@ impl Muxes {
 pub struct Loan {
     mux: Key,
     stream: StreamNo,
-    burial: Sender<(Key, StreamNo)>,
+    burial: Sender<Grave>,
 }
 
 impl Drop for Loan {
     fn drop(&mut self) {
-        // Without a reader the worker itself is gone, and the connection with it.
-        let _ = self.burial.send((self.mux, self.stream));
+        // As above.
+        let _ = self.burial.send(Grave::Stream(self.mux, self.stream));
     }
 }
 
@@ -139,6 +170,13 @@ pub struct MuxStream<'a> {
     pub mux: &'a mut dyn Mux,
     /// Which of its streams.
     pub stream: StreamNo,
+}
+
+impl MuxStream<'_> {
+    /// As [`Mux::waiting`].
+    pub fn waiting(&mut self) -> io::Result<usize> {
+        self.mux.waiting(self.stream)
+    }
 }
 
 impl Stream for MuxStream<'_> {

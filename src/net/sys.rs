@@ -1,6 +1,6 @@
 //! The system calls that no library here offers in safe form: splice, and datagrams that say at which address they arrived.
 //!
-//! All of the crate's `unsafe` for sockets is in this file. Each block passes only pointers to live local values whose
+//! All of the crate's `unsafe` for sockets is in this file, and in `quic/batch.rs` for many datagrams at once. Each block passes only pointers to live local values whose
 //! lengths are given beside them, and every result is checked.
 
 use std::io;
@@ -68,7 +68,7 @@ pub fn choose_port_late(socket: BorrowedFd<'_>) {
     let _ = socket;
 }
 
-fn switch_on(socket: BorrowedFd<'_>, level: libc::c_int, name: libc::c_int) -> io::Result<()> {
+pub(super) fn switch_on(socket: BorrowedFd<'_>, level: libc::c_int, name: libc::c_int) -> io::Result<()> {
     let on: libc::c_int = 1;
     let size = size_of::<libc::c_int>() as libc::socklen_t;
     // SAFETY: the option is one int, and its size is given.
@@ -186,7 +186,7 @@ unsafe fn destination(header: &libc::msghdr) -> Option<IpAddr> {
 ///
 /// # Safety
 /// `name` was filled in by the kernel (or is zero).
-unsafe fn address(name: &libc::sockaddr_storage) -> Option<SocketAddr> {
+pub(super) unsafe fn address(name: &libc::sockaddr_storage) -> Option<SocketAddr> {
     match libc::c_int::from(name.ss_family) {
         libc::AF_INET => {
             // SAFETY: the family says which of the two shapes the storage has, and it is larger than either.
@@ -263,11 +263,11 @@ pub fn trim_heap() {
 #[repr(C, align(8))]
 struct Control([u8; 64]);
 
-fn check(result: isize) -> io::Result<usize> {
+pub(super) fn check(result: isize) -> io::Result<usize> {
     usize::try_from(result).map_err(|_| io::Error::last_os_error())
 }
 
-fn retry(mut call: impl FnMut() -> isize) -> io::Result<usize> {
+pub(super) fn retry(mut call: impl FnMut() -> isize) -> io::Result<usize> {
     loop {
         match check(call()) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

@@ -1,6 +1,6 @@
 //! TLS over a TCP socket, as a [`Stream`] whose two directions end independently.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
@@ -54,6 +54,11 @@ impl Tls {
         self.session.peer_certificates()?.first().map(|leaf| Fingerprint::of(leaf))
     }
 
+    /// Whether both sides chose HTTP/2 (ALPN).
+    pub fn speaks_h2(&self) -> bool {
+        self.session.alpn_protocol() == Some(b"h2")
+    }
+
     /// As [`Tcp::waiting`], for plaintext: 0 at an end, with or without a proper goodbye.
     pub fn waiting(&mut self) -> io::Result<usize> {
         loop {
@@ -96,33 +101,54 @@ impl Tls {
     }
 }
 
-impl Stream for Tls {
-    fn fill(&mut self, into: &mut Buffer) -> io::Result<usize> {
+/// Plaintext in; 0 is the end, and `WouldBlock` owes an edge.
+impl Read for Tls {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         loop {
-            match self.session.reader().read(into.room(1)) {
-                Ok(count) => {
-                    into.advance(count);
-                    return Ok(count);
-                }
+            match self.session.reader().read(into) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
                     return Err(io::Error::new(error.kind(), "the TLS session was cut off without a goodbye"));
                 }
-                Err(error) => return Err(error),
+                result => return result,
             }
             self.pull()?;
         }
     }
+}
 
-    fn drain(&mut self, from: &mut Buffer) -> io::Result<usize> {
+/// Plaintext out: what was held back first, then as much as there is room for. No room is `WouldBlock`.
+impl Write for Tls {
+    fn write(&mut self, from: &[u8]) -> io::Result<usize> {
+        self.write_vectored(&[IoSlice::new(from)])
+    }
+
+    fn write_vectored(&mut self, from: &[IoSlice<'_>]) -> io::Result<usize> {
         self.push()?;
-        let count = self.session.writer().write(from.bytes())?;
-        from.consume(count);
+        let count = self.session.writer().write_vectored(from)?;
         now(self.push())?;
         match count {
             0 => would_block(),
             count => Ok(count),
         }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.push()
+    }
+}
+
+impl Stream for Tls {
+    fn fill(&mut self, into: &mut Buffer) -> io::Result<usize> {
+        let count = self.read(into.room(1))?;
+        into.advance(count);
+        Ok(count)
+    }
+
+    fn drain(&mut self, from: &mut Buffer) -> io::Result<usize> {
+        let count = self.write(from.bytes())?;
+        from.consume(count);
+        Ok(count)
     }
 
     fn flush(&mut self) -> io::Result<()> {

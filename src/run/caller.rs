@@ -1,7 +1,10 @@
-//! A call to the server (client): the handshake, or a pool connection that opens.
+//! A call to the server (client): the handshake, a pool connection that opens, or a connection that will carry many.
 //!
 //! ```text
-//!  Dialling --> Securing (with TLS) --> Talking: say what there is to say, read the reply
+//!  Dialling --> Securing (with TLS) --+--> Talking: say what there is to say, read the reply --> Idle
+//!                                     +--> Upgrading (WebSocket) ---^
+//!  a stream of a Carrier -------------------------------------------^
+//!                                     +--> Carrier (HTTP/2)
 //! ```
 
 use std::io;
@@ -9,16 +12,27 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use mio::event::Event;
+#[cfg(feature = "ws")]
+use ring::rand::{SecureRandom, SystemRandom};
 
+use super::carrier::Carrier;
 use super::handoff::{Call, Home, Notice};
 use super::task::{token, Idle, Means, Next, Task, FAR};
+use crate::config::Transport;
 use crate::log::printable;
 use crate::logic::handshake::{parse_answer, Answer, Terms};
-use crate::logic::wire::{Fingerprint, Id, CONTROL};
+use crate::logic::wire::{Id, CONTROL};
+#[cfg(feature = "ws")]
+use crate::logic::{handshake::MAX_HEAD, upgrade};
 use crate::net::connect::{Connect, Outcome};
+#[cfg(feature = "h2")]
+use crate::net::h2::{self, H2};
 use crate::net::leg::Leg;
+use crate::net::mux::{Mux, Muxes};
 use crate::net::stream::{now as passing, Buffer};
 use crate::net::tls::Tls;
+#[cfg(feature = "ws")]
+use crate::net::ws::End;
 
 /// A call and how far it has come.
 pub struct Caller {
@@ -34,12 +48,26 @@ enum Purpose {
     Ask(Vec<u8>),
     /// A pool connection: open it, read its id.
     Open,
+    /// A connection whose streams will be the pool connections.
+    Carry,
 }
 
 enum Phase {
     Dialling(Connect),
     Securing(Leg),
-    Talking { leg: Leg, say: Buffer, reply: Buffer },
+    /// Asking for a WebSocket.
+    #[cfg(feature = "ws")]
+    Upgrading {
+        leg: Leg,
+        say: Buffer,
+        reply: Buffer,
+        key: upgrade::Key,
+    },
+    Talking {
+        leg: Leg,
+        say: Buffer,
+        reply: Buffer,
+    },
     Over,
 }
 
@@ -47,13 +75,37 @@ enum Phase {
 enum Reply {
     Terms(Box<Terms>),
     Id(Leg, Id),
+    Carrier(Box<dyn Mux>),
 }
 
 impl Caller {
     /// Calls for a pool connection, or with `request` for the terms.
     pub fn new(call: Arc<Call>, request: Option<Vec<u8>>, home: Home) -> Caller {
+        Caller::dialling(call, request.map_or(Purpose::Open, Purpose::Ask), home)
+    }
+
+    /// Calls for a connection that will carry the tunnel's pool connections.
+    pub fn carrying(call: Arc<Call>, home: Home, means: &mut Means, now: Instant) -> io::Result<Task> {
+        match call.transport {
+            #[cfg(feature = "quic")]
+            Transport::Quic => super::carrier::call_quic(call, home, means, now),
+            _ => {
+                let _ = (means, now);
+                Ok(Task::Caller(Caller::dialling(call, Purpose::Carry, home)))
+            }
+        }
+    }
+
+    /// Makes a stream of such a connection a pool connection. It is watched already.
+    pub fn over(leg: Leg, call: Arc<Call>, now: Instant) -> Caller {
+        let until = Some(now + call.patience);
+        let mut caller = Caller { call, purpose: Purpose::Open, phase: Phase::Over, address: 0, until };
+        caller.phase = caller.talk(leg);
+        caller
+    }
+
+    fn dialling(call: Arc<Call>, purpose: Purpose, home: Home) -> Caller {
         let connect = Connect::new(call.addresses.clone(), None, call.dial, token(home.key, FAR));
-        let purpose = request.map_or(Purpose::Open, Purpose::Ask);
         Caller { call, purpose, phase: Phase::Dialling(connect), address: 0, until: None }
     }
 
@@ -66,11 +118,11 @@ impl Caller {
         let tunnel = self.call.tunnel;
         match (result, &self.purpose) {
             (Ok(None), _) => Next::Wait,
+            (Ok(Some(Reply::Carrier(mux))), _) => {
+                Next::Become(Task::Carrier(Carrier::calling(mux, self.call.clone(), means)))
+            }
             (Ok(Some(Reply::Id(leg, id))), _) => {
-                let fp: Option<Fingerprint> = match &leg {
-                    Leg::Tls(tls) => tls.peer_fingerprint(),
-                    _ => None,
-                };
+                let fp = leg.peer_fingerprint(&mut means.muxes);
                 means.hub.send(Notice::Opened(home, tunnel, id, fp));
                 let quiet = self.call.quiet && id != CONTROL;
                 Next::Become(Task::Idle(Idle { leg: Some(leg), tunnel, id: Some(id), quiet, ended: false }))
@@ -87,6 +139,10 @@ impl Caller {
                 means.hub.send(Notice::Failed(tunnel, why));
                 Next::End
             }
+            (Err(why), Purpose::Carry) => {
+                means.hub.send(Notice::Unreached(tunnel, why));
+                Next::End
+            }
         }
     }
 
@@ -95,6 +151,8 @@ impl Caller {
         match &mut self.phase {
             Phase::Dialling(connect) => connect.note(event),
             Phase::Securing(leg) | Phase::Talking { leg, .. } => leg.note(event),
+            #[cfg(feature = "ws")]
+            Phase::Upgrading { leg, .. } => leg.note(event),
             Phase::Over => {}
         }
     }
@@ -108,7 +166,7 @@ impl Caller {
     }
 
     /// Goes through the phases as far as possible; the reply when it is there.
-    fn step(&mut self, means: &Means, now: Instant) -> Result<Option<Reply>, String> {
+    fn step(&mut self, means: &mut Means, now: Instant) -> Result<Option<Reply>, String> {
         loop {
             match &mut self.phase {
                 Phase::Dialling(connect) => match connect.advance(&means.registry, now) {
@@ -118,7 +176,7 @@ impl Caller {
                     Outcome::Reached(address, _, tcp) => {
                         (self.address, self.until) = (address, Some(now + self.call.patience));
                         self.phase = match &self.call.tls {
-                            None => self.talk(Leg::Tcp(tcp)),
+                            None => self.begin(Leg::Tcp(tcp))?,
                             Some((config, name)) => {
                                 let tls = Tls::connect(tcp, config.clone(), name.clone()).map_err(|e| e.to_string())?;
                                 Phase::Securing(Leg::Tls(Box::new(tls)))
@@ -130,16 +188,68 @@ impl Caller {
                     let Leg::Tls(tls) = leg else { return Ok(None) };
                     match passing(tls.handshake()) {
                         Ok(None) => return Ok(None),
-                        Ok(Some(())) => {
-                            if let Phase::Securing(leg) = std::mem::replace(&mut self.phase, Phase::Over) {
-                                self.phase = self.talk(leg);
-                            }
-                        }
+                        Ok(Some(())) => match (std::mem::replace(&mut self.phase, Phase::Over), &self.purpose) {
+                            (Phase::Securing(leg), Purpose::Carry) => return self.carrier(leg, means),
+                            (Phase::Securing(leg), _) => self.phase = self.begin(leg)?,
+                            _ => return Ok(None),
+                        },
                         Err(error) => return Err(format!("TLS: {error}")),
                     }
                 }
-                Phase::Talking { .. } => return self.converse().map_err(|error| error.to_string()),
+                #[cfg(feature = "ws")]
+                Phase::Upgrading { .. } => match self.upgrade().map_err(|error| error.to_string())? {
+                    Some(leg) => self.phase = self.talk(leg),
+                    None => return Ok(None),
+                },
+                Phase::Talking { .. } => return self.converse(&mut means.muxes).map_err(|error| error.to_string()),
                 Phase::Over => return Ok(None),
+            }
+        }
+    }
+
+    /// What comes once the connection is there, and secure.
+    fn begin(&self, leg: Leg) -> Result<Phase, String> {
+        #[cfg(feature = "ws")]
+        if let (Purpose::Open, Transport::WebSocket) = (&self.purpose, self.call.transport) {
+            let mut random = [0; 16];
+            SystemRandom::new().fill(&mut random).map_err(|_| "the system gives no random numbers")?;
+            let key = upgrade::Key::new(random);
+            let say = upgrade::Ask { host: &self.call.authority, key }.to_bytes();
+            let (say, reply) = (Buffer::holding(say), Buffer::new(MAX_HEAD));
+            return Ok(Phase::Upgrading { leg, say, reply, key });
+        }
+        Ok(self.talk(leg))
+    }
+
+    /// Asks for a WebSocket, and reads the answer; the WebSocket when it is one.
+    #[cfg(feature = "ws")]
+    fn upgrade(&mut self) -> io::Result<Option<Leg>> {
+        let Phase::Upgrading { leg, say, reply, key } = &mut self.phase else { return Ok(None) };
+        let Some(stream) = leg.own() else { return Ok(None) };
+        while !say.is_empty() {
+            if passing(stream.drain(say))?.is_none() {
+                return Ok(None);
+            }
+        }
+        passing(stream.flush())?;
+        loop {
+            let ended = match passing(stream.fill(reply))? {
+                None => return Ok(None),
+                Some(count) => count == 0,
+            };
+            match upgrade::parse_answer(reply.bytes(), *key) {
+                upgrade::Answer::Done(head) => {
+                    reply.consume(head);
+                    let Phase::Upgrading { leg, reply, .. } = std::mem::replace(&mut self.phase, Phase::Over) else {
+                        return Ok(None);
+                    };
+                    return leg.into_ws(End::Client, self.call.ws_eof, reply.bytes()).map(Some);
+                }
+                upgrade::Answer::Bad(why) => return Err(io::Error::other(why)),
+                upgrade::Answer::NeedMore if ended => {
+                    return Err(io::Error::other("the server closed it before the WebSocket began"));
+                }
+                upgrade::Answer::NeedMore => {}
             }
         }
     }
@@ -147,24 +257,51 @@ impl Caller {
     fn talk(&self, leg: Leg) -> Phase {
         let (say, room) = match &self.purpose {
             Purpose::Ask(request) => (request.clone(), LARGEST_ANSWER),
-            Purpose::Open => (self.call.open.map(Vec::from).unwrap_or_default(), ID),
+            Purpose::Open => (self.opening(), ID),
+            Purpose::Carry => (Vec::new(), 0),
         };
         Phase::Talking { leg, say: Buffer::holding(say), reply: Buffer::new(room) }
     }
 
-    fn converse(&mut self) -> io::Result<Option<Reply>> {
+    /// What a pool connection opens with: a stream has to say something to be one.
+    fn opening(&self) -> Vec<u8> {
+        match (self.call.open, self.call.transport.is_shared()) {
+            (Some(open), _) => open.to_vec(),
+            (None, true) => vec![0],
+            (None, false) => Vec::new(),
+        }
+    }
+
+    /// The server speaks HTTP/2.
+    #[cfg(feature = "h2")]
+    fn carrier(&self, leg: Leg, means: &Means) -> Result<Option<Reply>, String> {
+        let Leg::Tls(tls) = leg else { return Ok(None) };
+        if !tls.speaks_h2() {
+            return Err("the server does not speak HTTP/2 here".into());
+        }
+        let limits = h2::Limits::new(0, means.shared.config.limits.report);
+        let mux = H2::client(*tls, &self.call.authority, limits).map_err(|error| error.to_string())?;
+        Ok(Some(Reply::Carrier(Box::new(mux))))
+    }
+
+    #[cfg(not(feature = "h2"))]
+    fn carrier(&self, _: Leg, _: &Means) -> Result<Option<Reply>, String> {
+        Err("this build has no HTTP/2".into())
+    }
+
+    fn converse(&mut self, muxes: &mut Muxes) -> io::Result<Option<Reply>> {
         let Phase::Talking { leg, say, reply } = &mut self.phase else { return Ok(None) };
         while !say.is_empty() {
-            if passing(leg.lend().drain(say))?.is_none() {
+            if passing(leg.lend(muxes).stream().drain(say))?.is_none() {
                 break;
             }
         }
-        passing(leg.lend().flush())?;
+        passing(leg.lend(muxes).stream().flush())?;
         loop {
             // Never more than the id is read: what follows it belongs to a relay.
             let ended = match reply.is_full() {
                 true => false,
-                false => match passing(leg.lend().fill(reply))? {
+                false => match passing(leg.lend(muxes).stream().fill(reply))? {
                     None => return Ok(None),
                     Some(count) => count == 0,
                 },
@@ -180,6 +317,7 @@ impl Caller {
                     Err(_) if ended => return Err(io::Error::other("the server closed it before its id came")),
                     Err(_) => {}
                 },
+                Purpose::Carry => return Ok(None),
                 Purpose::Ask(_) => match parse_answer(reply.bytes(), ended) {
                     Answer::NeedMore if ended || reply.is_full() => {
                         return Err(io::Error::other("the server's answer is cut short or too long"));

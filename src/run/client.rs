@@ -5,7 +5,7 @@
 //!     +<---------------------- any failure, any end <----------+-----------------+
 //! ```
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -13,21 +13,26 @@ use rustls::ClientConfig;
 
 use super::handoff::{Call, Home, Job, TunnelNo};
 use super::hub::{Hub, Part};
-use super::server::{FEATURES, HTTPS};
-use super::tunnel::Side;
-use crate::config::{Config, Host};
-use crate::logic::handshake::{Feature, Offer, Terms};
+use super::server::HTTPS;
+use super::tunnel::{Side, Tunnel};
+use super::way::Way;
+use crate::config::{Config, Host, Transport};
+use crate::logic::handshake::{Feature, Flow, Offer, Terms};
 use crate::logic::pace::Pace;
 use crate::logic::wire::{Fingerprint, Id};
-use crate::net::certs::{client, server_name, Trust};
+use crate::net::certs::{client, server_name, Speech, Trust};
+#[cfg(feature = "quic")]
+use crate::net::quic::ClientTls;
 
 /// A client's own state.
 pub(super) struct Client {
     phase: Phase,
     /// What was last complained of: said once, not every second.
     said: String,
-    anyone: Option<Arc<ClientConfig>>,
-    roots: Option<Arc<ClientConfig>>,
+    /// TLS configurations that were made.
+    made: Vec<(Trust, Speech, Arc<ClientConfig>)>,
+    /// Whether QUIC gets through.
+    pub way: Way,
 }
 
 enum Phase {
@@ -40,13 +45,14 @@ enum Phase {
 impl Client {
     /// A client that will call at once.
     pub fn new(now: Instant) -> Client {
-        Client { phase: Phase::Resting(now), said: String::new(), anyone: None, roots: None }
+        Client { phase: Phase::Resting(now), said: String::new(), made: Vec::new(), way: Way::default() }
     }
 
     /// When the clock has something to say.
     pub fn deadline(&self) -> Option<Instant> {
         match self.phase {
             Phase::Resting(until) => Some(until),
+            Phase::Tunnel => self.way.deadline(),
             _ => None,
         }
     }
@@ -57,15 +63,13 @@ impl Client {
     }
 
     /// TLS as the server's terms want it, made once.
-    fn tls(&mut self, trust: Trust) -> Result<Arc<ClientConfig>, String> {
-        let made = match trust {
-            Trust::Anyone => &mut self.anyone,
-            Trust::Roots => &mut self.roots,
-        };
-        if let Some(config) = made {
+    fn tls(&mut self, trust: Trust, speech: Speech) -> Result<Arc<ClientConfig>, String> {
+        if let Some((_, _, config)) = self.made.iter().find(|made| (made.0, made.1) == (trust, speech)) {
             return Ok(config.clone());
         }
-        Ok(made.insert(client(trust)?).clone())
+        let config = client(trust, speech)?;
+        self.made.push((trust, speech, config.clone()));
+        Ok(config)
     }
 }
 
@@ -76,6 +80,7 @@ impl Hub {
         match client.phase {
             Phase::Resting(until) if now >= until => {}
             Phase::Looking => {}
+            Phase::Tunnel => return self.try_quic_again(now),
             _ => return,
         }
         let shared = self.shared.clone();
@@ -108,21 +113,45 @@ impl Hub {
     fn begin_client(&mut self, terms: Terms, server: SocketAddr, now: Instant) -> Result<(), String> {
         let shared = self.shared.clone();
         let (config, limits) = (&shared.config, &shared.config.limits);
-        if terms.transport != 0 {
-            return Err(format!("the server wants type={}; this build has type=0 (TCP) only", terms.transport));
-        }
+        let transport = Transport::from_code(terms.transport).filter(|transport| transport.is_built());
+        let Some(transport) = transport else {
+            return Err(format!("the server wants type={}, which this build does not have", terms.transport));
+        };
+        let edge = terms.features.contains(&Feature::Edge);
         let number = self.next_number();
         let Part::Client(client) = &mut self.part else { return Ok(()) };
+        let speech = speech(transport);
         let tls = match terms.tls {
             0 => None,
-            1 => Some((client.tls(Trust::Anyone)?, server_name("nodepass.invalid").map_err(|e| e.to_string())?)),
-            2 => Some((client.tls(Trust::Roots)?, server_name(&peer_name(config)).map_err(|e| e.to_string())?)),
+            1 if !edge => {
+                Some((client.tls(Trust::Anyone, speech)?, server_name("nodepass.invalid").map_err(|e| e.to_string())?))
+            }
+            1 | 2 => {
+                Some((client.tls(Trust::Roots, speech)?, server_name(&peer_name(config)).map_err(|e| e.to_string())?))
+            }
             other => return Err(format!("the server wants tls={other}, which is not known here")),
         };
-        let quiet = terms.flow == crate::logic::handshake::Flow::Forward;
-        let (addresses, open) = (vec![server], terms.open);
-        let (dial, patience) = (limits.tcp_dial, limits.handshake);
-        let call = Arc::new(Call { tunnel: number, addresses, tls, open, quiet, dial, patience });
+        #[cfg(feature = "quic")]
+        let quic = match (transport, terms.tls) {
+            (Transport::Quic, 2) => Some(Arc::new(ClientTls::new(Trust::Roots, &peer_name(config))?)),
+            (Transport::Quic, _) => Some(Arc::new(ClientTls::new(Trust::Anyone, "")?)),
+            _ => None,
+        };
+        let call = Arc::new(Call {
+            tunnel: number,
+            addresses: vec![server],
+            tls,
+            #[cfg(feature = "quic")]
+            quic,
+            transport,
+            authority: authority(config, transport),
+            open: terms.open,
+            ws_eof: terms.features.contains(&Feature::WsEof),
+            quiet: terms.flow == Flow::Forward,
+            dial: limits.tcp_dial,
+            patience: limits.handshake,
+        });
+        let call = client.way.choose(call, terms.features.contains(&Feature::Fallback));
         let pace =
             Pace::new(config.min, terms.max.min(config.max), limits.min_pool_interval, limits.max_pool_interval, now);
         client.phase = Phase::Tunnel;
@@ -144,8 +173,9 @@ impl Hub {
         if !self.pool_connection(id, home, fp, now) {
             return self.failed(number, &format!("the server gave the id {id} twice"));
         }
-        if let Some((pace, _)) = self.tunnel.as_mut().and_then(|tunnel| tunnel.pace.as_mut()) {
+        if let Some(Tunnel { pace: Some((pace, _)), failing, .. }) = &mut self.tunnel {
             pace.opened();
+            *failing = None;
         }
     }
 
@@ -157,6 +187,7 @@ impl Hub {
         log::debug!("Pool connection not opened: {why}");
         if let Some(tunnel) = &mut self.tunnel {
             let up = tunnel.is_up();
+            tunnel.failing = Some(why.to_owned());
             if let Some((pace, _)) = &mut tunnel.pace {
                 pace.failed();
             }
@@ -188,22 +219,63 @@ impl Hub {
 impl Client {
     /// The call for the terms, and what it says.
     fn call(&mut self, config: &Config, addresses: Vec<SocketAddr>) -> Result<(Arc<Call>, Vec<u8>), String> {
-        let host = match (&config.sni, &config.tunnel.host) {
-            (Some(sni), _) => sni.as_str(),
-            (None, Host::Name(name)) => name.as_str(),
-            (None, _) => "none",
+        let offered = |feature: &Feature| match feature {
+            Feature::UdpFrame | Feature::Open => true,
+            Feature::WsEof => Transport::WebSocket.is_built(),
+            Feature::Edge => config.tunnel.port == HTTPS,
+            Feature::Fallback => Transport::Quic.is_built(),
         };
-        let features = FEATURES.map(Feature::name);
-        let request = Offer { host, key: config.key.as_bytes(), features: &features }.to_bytes();
+        let features: Vec<_> = Feature::ALL.into_iter().filter(offered).map(Feature::name).collect();
+        let request = Offer { host: named(config), key: config.key.as_bytes(), features: &features }.to_bytes();
         let tls = match config.tunnel.port {
             HTTPS => {
                 let name = server_name(&peer_name(config)).map_err(|error| error.to_string())?;
-                Some((self.tls(Trust::Roots)?, name))
+                Some((self.tls(Trust::Roots, Speech::Http1)?, name))
             }
             _ => None,
         };
-        let (dial, patience) = (config.limits.tcp_dial, config.limits.handshake);
-        Ok((Arc::new(Call { tunnel: 0, addresses, tls, open: None, quiet: true, dial, patience }), request))
+        let call = Call {
+            tunnel: 0,
+            addresses,
+            tls,
+            #[cfg(feature = "quic")]
+            quic: None,
+            transport: Transport::Tcp,
+            authority: String::new(),
+            open: None,
+            ws_eof: false,
+            quiet: true,
+            dial: config.limits.tcp_dial,
+            patience: config.limits.handshake,
+        };
+        Ok((Arc::new(call), request))
+    }
+}
+
+/// What is spoken inside the TLS of a transport.
+pub(super) fn speech(transport: Transport) -> Speech {
+    match transport {
+        Transport::Tcp | Transport::Quic => Speech::Raw,
+        Transport::WebSocket => Speech::Http1,
+        Transport::Http2 => Speech::Http2,
+    }
+}
+
+/// Who is called, as the handshake's `Host` says it: `sni`, else the host's name; `none` for a bare address.
+fn named(config: &Config) -> &str {
+    match (&config.sni, &config.tunnel.host) {
+        (Some(sni), _) => sni,
+        (None, Host::Name(name)) => name,
+        (None, _) => "none",
+    }
+}
+
+/// Who is called, as pool connections in HTTP say it: an original's HTTP/2 as in the handshake, its WebSocket by address.
+fn authority(config: &Config, transport: Transport) -> String {
+    match (transport, &config.sni, &config.tunnel.host) {
+        (Transport::WebSocket, None, Host::Ip(IpAddr::V6(ip))) => format!("[{ip}]"),
+        (Transport::WebSocket, None, Host::Ip(ip)) => ip.to_string(),
+        _ => named(config).to_owned(),
     }
 }
 

@@ -59,7 +59,7 @@ impl Dialer {
         if self.plan.udp {
             return self.connect_udp(home, means, now);
         }
-        if self.waiting.as_mut().is_none_or(|leg| leg.failed()) {
+        if self.waiting.as_mut().is_none_or(|leg| leg.failed(&mut means.muxes)) {
             log::debug!("{} left before target was reached", self.plan.user);
             return self.leave(home, means);
         }

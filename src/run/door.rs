@@ -34,6 +34,11 @@ impl TcpDoor {
         Ok(TcpDoor { listener, ready: true, again: None, starved: false })
     }
 
+    /// Where it listens.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
     /// Somebody came.
     pub fn note(&mut self) {
         self.ready = true;

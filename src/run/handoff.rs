@@ -20,10 +20,14 @@ use mio::{Registry, Token, Waker};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ServerConfig};
 
+use crate::config::Transport;
 use crate::logic::handshake::{Request, Terms};
 use crate::logic::slab::Key;
 use crate::logic::wire::{Fingerprint, Id};
 use crate::net::certs::Identity;
+use crate::net::mux::Mux;
+#[cfg(feature = "quic")]
+use crate::net::quic::ClientTls;
 use crate::net::udp::Door;
 
 /// Where a task lives: which worker, and its key there.
@@ -42,6 +46,10 @@ pub type TunnelNo = u32;
 pub enum Job {
     /// Somebody came to the tunnel's port: find out what he wants.
     Visit(TcpStream, SocketAddr, Arc<Gate>),
+    /// A port to which connections of many streams come (server).
+    Serve(Box<dyn Mux>, Arc<Gate>),
+    /// What visitors of such a port must bring from now on.
+    Gate(Arc<Gate>),
     /// Send a visitor his answer and let him go.
     Answer(Key, Vec<u8>),
     /// Give a pool connection its id (server).
@@ -84,6 +92,10 @@ pub enum Notice {
     Opened(Home, TunnelNo, Id, Option<Fingerprint>),
     /// A pool connection could not be opened (client).
     Failed(TunnelNo, String),
+    /// The connection that carries all pool connections is up (client).
+    Carried(TunnelNo),
+    /// It did not come about (client).
+    Unreached(TunnelNo, String),
     /// An idle pool connection died.
     Gone(TunnelNo, Id),
     /// The peer ended its direction of an idle pool connection (egress).
@@ -160,7 +172,7 @@ impl User {
 pub struct Gate {
     /// For visitors who speak TLS.
     pub tls: Option<Identity>,
-    /// Handshakes may come inside TLS (the tunnel port is 443).
+    /// Handshakes may come inside TLS (the tunnel port is 443, or a proxy may stand before it).
     pub tls_handshake: bool,
     /// The tunnel that pool connections are expected for.
     pub tunnel: Option<Expected>,
@@ -179,11 +191,20 @@ pub struct Expected {
     pub open: Option<[u8; 16]>,
     /// Whether the pool is encrypted.
     pub tls: bool,
+    /// What pool connections are made of.
+    pub transport: Transport,
+    /// TLS over TCP will do as well: the peer may find the way for `transport` blocked.
+    pub fallback: bool,
+    /// Whether an empty message is an end (WebSocket).
+    pub ws_eof: bool,
+    /// Most streams that the peer may have open at once.
+    pub streams: usize,
     /// Whether the peer has no reason to speak first on a pool connection (we are the ingress).
     pub quiet: bool,
 }
 
 /// How a client calls the server.
+#[derive(Clone)]
 pub struct Call {
     /// The tunnel this is for.
     pub tunnel: TunnelNo,
@@ -191,8 +212,17 @@ pub struct Call {
     pub addresses: Vec<SocketAddr>,
     /// TLS, and who must answer.
     pub tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+    /// The same for QUIC, which brings a TLS of its own.
+    #[cfg(feature = "quic")]
+    pub quic: Option<Arc<ClientTls>>,
+    /// What pool connections are made of.
+    pub transport: Transport,
+    /// Who is called, in the words of HTTP: the tunnel's host and, if it has one of its own, its port.
+    pub authority: String,
     /// What to open a pool connection with.
     pub open: Option<[u8; 16]>,
+    /// As in [`Expected::ws_eof`].
+    pub ws_eof: bool,
     /// As in [`Expected::quiet`].
     pub quiet: bool,
     /// For the dialling of each address (`NP_TCP_DIAL_TIMEOUT`).

@@ -9,6 +9,7 @@ use super::handoff::{Home, Notice, Proto, TunnelNo};
 use super::task::{add, Means, Next, NEAR};
 use crate::logic::timers::Bucket;
 use crate::net::leg::{Leg, Line};
+use crate::net::mux::Muxes;
 use crate::net::relay::{Half, Pumped};
 
 /// A relay and what it is for.
@@ -72,7 +73,7 @@ impl Joined {
         self.tell(means);
         match pumped {
             Ok(_) if self.is_over() => self.end(None, home, means),
-            Ok(_) if self.near.failed() || self.far.failed() => self.end(Some("reset".into()), home, means),
+            Ok(_) if self.has_failed(means) => self.end(Some("reset".into()), home, means),
             Ok(_) if self.is_refused(means) => self.end(Some("the target refuses".into()), home, means),
             Ok(_) if self.is_idle(now) => self.end(Some("idle for too long".into()), home, means),
             Ok(true) => Next::Again,
@@ -83,16 +84,19 @@ impl Joined {
 
     /// Both directions once; whether one of them has more to do.
     fn pump(&mut self, means: &mut Means, now: Instant) -> io::Result<bool> {
-        let Means { shared, tcp, udp, .. } = means;
+        let Means { shared, tcp, udp, muxes, .. } = means;
         let stores = if self.is_udp() { udp } else { tcp };
         let limited = self.join.proto.is_some();
         let (up, down) = (shared.up.as_ref().filter(|_| limited), shared.down.as_ref().filter(|_| limited));
 
         let [hold_forth, hold_back] = &mut self.held;
+        // The near end is a socket of ours or the hub's line, never a stream of a shared connection.
+        let Some(near) = self.near.own() else { return Ok(false) };
+        let mut far = self.far.lend(muxes);
         let budget = grant(up, hold_forth, now);
-        let forth = settle(self.forth.pump(self.near.lend(), self.far.lend(), budget, stores), up, budget, now);
+        let forth = settle(self.forth.pump(near, far.stream(), budget, stores), up, budget, now);
         let budget = grant(down, hold_back, now);
-        let back = settle(self.back.pump(self.far.lend(), self.near.lend(), budget, stores), down, budget, now);
+        let back = settle(self.back.pump(far.stream(), near, budget, stores), down, budget, now);
         let (forth, back) = (forth?, back?);
         if forth.moved + back.moved > 0 {
             self.active = now;
@@ -152,10 +156,10 @@ impl Joined {
     }
 
     /// Ends a control connection properly; TLS has a word for it. A user's relay that is cut must look cut, not complete.
-    pub fn farewell(&mut self) {
+    pub fn farewell(&mut self, muxes: &mut Muxes) {
         if self.join.proto.is_none() {
             // Best effort: a peer that takes nothing now learns it from the closed socket.
-            let _ = self.far.lend().finish();
+            let _ = self.far.lend(muxes).stream().finish();
         }
     }
 
@@ -176,6 +180,10 @@ impl Joined {
             Some(Proto::Tcp) => self.forth.is_closed() && self.back.is_closed(),
             _ => self.forth.has_ended() || self.back.has_ended(),
         }
+    }
+
+    fn has_failed(&mut self, means: &mut Means) -> bool {
+        self.near.failed(&mut means.muxes) || self.far.failed(&mut means.muxes)
     }
 
     /// Whether a UDP target has refused: the user's next datagram finds another.

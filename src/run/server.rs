@@ -10,16 +10,21 @@ use ring::rand::{SecureRandom, SystemRandom};
 use super::door::{listening_addresses, TcpDoor};
 use super::handoff::{Expected, Gate, Home, Job, TunnelNo};
 use super::hub::{reload_certs, Hub, Part, GATE};
-use crate::config::{Config, Endpoint};
+use crate::config::{Config, Endpoint, Transport};
 use crate::logic::handshake::{judge, opening, Feature, Flow, Request, Terms, Verdict};
 use crate::logic::wire::{Fingerprint, Id, CONTROL};
 use crate::net::certs::Certs;
+use crate::net::mux::Mux;
+#[cfg(feature = "quic")]
+use crate::net::quic;
 
 /// A server's own state.
 pub(super) struct Server {
     doors: Vec<TcpDoor>,
     certs: Option<Certs>,
     gate: Arc<Gate>,
+    regate: bool,
+    transport: Transport,
     flow: Flow,
     at: Endpoint,
     again: Option<Instant>,
@@ -31,9 +36,11 @@ pub(super) struct Server {
 impl Server {
     /// A server whose users come in on the side that `flow` says.
     pub fn new(config: &Config, certs: Option<Certs>, flow: Flow, now: Instant) -> Server {
+        // Reverse proxies carry these two, and speak TLS to the server for the handshake as well.
+        let behind = matches!(config.transport, Transport::WebSocket | Transport::Http2);
         let gate = Gate {
             tls: certs.as_ref().map(Certs::current),
-            tls_handshake: config.tunnel.port == HTTPS,
+            tls_handshake: behind || config.tunnel.port == HTTPS,
             tunnel: None,
             patience: config.limits.handshake,
         };
@@ -41,6 +48,8 @@ impl Server {
             doors: Vec::new(),
             certs,
             gate: Arc::new(gate),
+            regate: false,
+            transport: config.transport,
             flow,
             at: config.tunnel.clone(),
             again: Some(now),
@@ -71,6 +80,12 @@ impl Server {
         let Gate { tls_handshake, patience, .. } = *self.gate;
         let tls = self.certs.as_ref().map(Certs::current);
         self.gate = Arc::new(Gate { tls, tls_handshake, tunnel, patience });
+        self.regate = true;
+    }
+
+    /// The gate, if it has changed since the last call: for the port that the worker looks after.
+    fn changed_gate(&mut self) -> Option<Arc<Gate>> {
+        std::mem::take(&mut self.regate).then(|| self.gate.clone())
     }
 
     /// Looks at the certificate files again.
@@ -91,6 +106,24 @@ impl Server {
             self.doors.push(door.map_err(|error| format!("cannot listen at {address} for the tunnel: {error}"))?);
         }
         Ok(())
+    }
+
+    /// The UDP port for QUIC.
+    #[cfg(feature = "quic")]
+    fn open_shared(&mut self, config: &Config, now: Instant) -> Result<Option<Box<dyn Mux>>, String> {
+        let (Transport::Quic, Some(identity)) = (config.transport, &self.gate.tls) else { return Ok(None) };
+        let addresses = listening_addresses(&self.at)?;
+        let (report, patience) = (config.limits.report, config.limits.handshake);
+        let streams = streams_for(config.max, config.slot) as u64;
+        let settings = quic::Settings { report, patience, streams, batched: true };
+        let server = quic::QuicServer::bind(&addresses, identity, &settings, now);
+        let server = server.map_err(|error| format!("cannot listen at {} for QUIC (UDP): {error}", self.at))?;
+        Ok(Some(Box::new(server)))
+    }
+
+    #[cfg(not(feature = "quic"))]
+    fn open_shared(&mut self, _: &Config, _: Instant) -> Result<Option<Box<dyn Mux>>, String> {
+        Ok(None)
     }
 
     /// Random bytes. Without any there is no safe way to go on.
@@ -140,13 +173,15 @@ impl Hub {
         }
         let number = self.next_number();
         let config = &self.shared.config;
-        let (max, tls) = (config.max, config.tls.code());
+        let (max, tls, transport) = (config.max, config.tls.code(), config.transport);
         let Part::Server(server) = &mut self.part else { return Vec::new() };
-        let features = Feature::common(&FEATURES, &features);
+        let features = Feature::common(&features_with(transport, tls), &features);
         let open = features.contains(&Feature::Open).then(|| opening(server.random()));
-        let terms = Terms { flow: server.flow, max, tls, transport: config.transport.code(), features, open };
-        let quiet = server.flow == Flow::Reverse;
-        server.expect(Some(Expected { number, peer: from.ip(), open, tls: tls > 0, quiet }));
+        let (fallback, ws_eof) = (features.contains(&Feature::Fallback), features.contains(&Feature::WsEof));
+        let terms = Terms { flow: server.flow, max, tls, transport: transport.code(), features, open };
+        let (tls, quiet, streams) = (tls > 0, server.flow == Flow::Reverse, streams_for(max, config.slot));
+        let peer = from.ip();
+        server.expect(Some(Expected { number, peer, open, tls, transport, fallback, ws_eof, streams, quiet }));
         let answer = terms.to_bytes();
         self.begin_tunnel(number, terms, from, None, now);
         answer
@@ -175,8 +210,12 @@ impl Hub {
         let limits = &self.shared.config.limits;
         let Part::Server(server) = &mut self.part else { return };
         if server.again.is_some_and(|again| now >= again) {
-            match server.open(&self.registry) {
-                Ok(()) => {
+            let opened = server.open(&self.registry).and_then(|()| server.open_shared(&self.shared.config, now));
+            match opened {
+                Ok(shared) => {
+                    if let Some(mux) = shared {
+                        self.workers[0].send(Job::Serve(mux, server.gate.clone()));
+                    }
                     server.again = None;
                     log::info!("Waiting for a client at {}", server.at);
                 }
@@ -193,11 +232,38 @@ impl Hub {
             server.reload = now + limits.reload;
             server.reload();
         }
+        self.tell_gate();
+    }
+
+    /// Whoever looks after a port that connections of many streams share has to know whom to let in.
+    pub(super) fn tell_gate(&mut self) {
+        let Part::Server(server) = &mut self.part else { return };
+        if server.transport == Transport::Quic {
+            if let Some(gate) = server.changed_gate() {
+                self.workers[0].send(Job::Gate(gate));
+            }
+        }
     }
 }
 
-/// What this build can do beyond 1.14.
-pub(super) const FEATURES: [Feature; 2] = [Feature::UdpFrame, Feature::Open];
+/// What this build can do beyond 1.14 with that transport and TLS mode.
+fn features_with(transport: Transport, tls: u8) -> Vec<Feature> {
+    let has = |feature: &Feature| match feature {
+        Feature::UdpFrame | Feature::Open => true,
+        Feature::WsEof => transport == Transport::WebSocket,
+        Feature::Edge => transport != Transport::Quic && tls > 0,
+        Feature::Fallback => transport == Transport::Quic,
+    };
+    Feature::ALL.into_iter().filter(has).collect()
+}
+
+/// Most streams of one connection: those of users, as many again that wait idle, and one for control.
+fn streams_for(max: usize, slot: Option<usize>) -> usize {
+    slot.unwrap_or(MOST_STREAMS).saturating_add(max.saturating_mul(2)).clamp(max + 1, MOST_STREAMS)
+}
+
+/// Most streams of one connection at once, whatever `slot` says.
+const MOST_STREAMS: usize = 131_072;
 /// Handshakes at this port come inside TLS.
 pub(super) const HTTPS: u16 = 443;
 /// Most visitors taken in one turn.

@@ -4,6 +4,7 @@
 //!  server:  Visitor --pool connection--> Idle --Join--> Joined            --Dial--> Dialer --> Joined
 //!  client:  Caller  --id came----------> Idle --Dial--> Dialer -> Joined  --Join--> Joined
 //!  single:  (Greeter, with TLS) ------------------------------------------> Dialer --> Joined
+//!  both:    Visitor, Caller --HTTP/2, QUIC--> Carrier, whose streams are Visitors and Callers in their turn
 //! ```
 
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use mio::{Registry, Token};
 use portable_atomic::{AtomicU64, Ordering};
 
 use super::caller::Caller;
+use super::carrier::{Carrier, News};
 use super::dialer::{Dialer, Greeter};
 use super::handoff::{Home, Notice, Post, Proto, TunnelNo};
 use super::joined::Joined;
@@ -25,6 +27,9 @@ use crate::logic::sniff::Blocked;
 use crate::logic::timers::Bucket;
 use crate::logic::wire::Id;
 use crate::net::leg::Leg;
+use crate::net::mux::Muxes;
+#[cfg(feature = "quic")]
+use crate::net::quic::Tickets;
 use crate::net::stream::Stores;
 
 /// One thing a worker looks after: at any time a task is in one of these stages.
@@ -43,6 +48,8 @@ pub enum Task {
     Probe(Probe),
     /// Two ends joined.
     Joined(Joined),
+    /// A connection that carries many streams, each of which is a task of its own.
+    Carrier(Carrier),
 }
 
 /// What a task wants after it went on. A task that becomes another is moved once; boxing it would cost an allocation.
@@ -69,11 +76,12 @@ impl Task {
             Task::Dialer(task) => task.advance(home, means, now),
             Task::Probe(task) => task.advance(means, now),
             Task::Joined(task) => task.advance(home, means, now),
+            Task::Carrier(task) => task.advance(means, now),
         }
     }
 
     /// Remembers an edge of its near (0) or far (1) socket.
-    pub fn note(&mut self, side: usize, event: &Event) {
+    pub fn note(&mut self, side: usize, event: &Event, muxes: &mut Muxes) {
         match self {
             Task::Visitor(task) => task.leg.iter_mut().for_each(|leg| leg.note(event)),
             Task::Caller(task) => task.note(event),
@@ -82,6 +90,7 @@ impl Task {
             Task::Dialer(task) => task.note(side, event),
             Task::Probe(task) => task.connect.note(event),
             Task::Joined(task) => task.note(side, event),
+            Task::Carrier(task) => task.note(event, muxes),
         }
     }
 
@@ -95,6 +104,8 @@ impl Task {
             Task::Dialer(task) => task.deadline(),
             Task::Probe(task) => task.connect.deadline(),
             Task::Joined(task) => task.deadline(),
+            // Looked at each turn, since its clocks are finer than the timers.
+            Task::Carrier(_) => None,
         }
     }
 
@@ -104,7 +115,7 @@ impl Task {
             Task::Greeter(_) => Some(Proto::Tcp),
             Task::Dialer(task) => Some(task.proto()),
             Task::Joined(task) => task.proto(),
-            Task::Visitor(_) | Task::Caller(_) | Task::Idle(_) | Task::Probe(_) => None,
+            Task::Visitor(_) | Task::Caller(_) | Task::Idle(_) | Task::Probe(_) | Task::Carrier(_) => None,
         }
     }
 }
@@ -130,14 +141,15 @@ impl Idle {
     fn advance(&mut self, means: &mut Means) -> Next {
         let (quiet, ended) = (self.quiet, self.ended);
         let Some(leg) = &mut self.leg else { return self.gone(means) };
-        if leg.failed() {
+        let muxes = &mut means.muxes;
+        if leg.failed(muxes) {
             return self.gone(means);
         }
-        if leg.is_alive(quiet) || ended {
+        if leg.is_alive(quiet, muxes) || ended {
             return Next::Wait;
         }
         match self.id {
-            Some(id) if !quiet && leg.has_ended() => {
+            Some(id) if !quiet && leg.has_ended(muxes) => {
                 self.ended = true;
                 means.hub.send(Notice::Ended(self.tunnel, id));
                 Next::Wait
@@ -228,6 +240,13 @@ pub struct Means {
     pub tcp: Stores,
     /// Buffers for relays that carry datagrams.
     pub udp: Stores,
+    /// Connections that carry many streams.
+    pub muxes: Muxes,
+    /// Sessions with the server that can be resumed.
+    #[cfg(feature = "quic")]
+    pub tickets: Tickets,
+    /// What those connections have brought about and the worker has yet to see to.
+    pub news: News,
 }
 
 /// The near socket of a relay: the user's, or the target's at the egress.

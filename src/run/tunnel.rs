@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use super::handoff::{Call, Flow, Home, Job, Proto, TunnelNo, User};
 use super::hub::{Hub, Part};
 use super::plan::Launch;
+use crate::config::Transport;
 use crate::logic::control::{Control, Do};
 use crate::logic::handshake::{Feature, Flow as Direction, Terms};
 use crate::logic::pace::Pace;
@@ -29,6 +30,8 @@ pub(super) struct Tunnel {
     /// The client's pace, and how it opens pool connections.
     pub pace: Option<(Pace, Arc<Call>)>,
     control: Option<(Control, Home)>,
+    /// Why the last pool connection was not opened, until one is (client).
+    pub failing: Option<String>,
     /// Our certificate check.
     check: Check,
     /// Checks of the peer's whose connection has not come yet.
@@ -124,7 +127,8 @@ impl Hub {
             _ => Side::Egress,
         };
         // With tls=2 the chain has been verified, and an original's server has no fingerprint to compare ours with.
-        let check = match terms.tls == 1 || (terms.tls == 2 && is_server) {
+        let checked = terms.tls == 1 || (terms.tls == 2 && is_server);
+        let check = match checked && !terms.features.contains(&Feature::Edge) {
             true => Check::Due,
             false => Check::Sent,
         };
@@ -132,16 +136,20 @@ impl Hub {
         // reason to turn the replacements away.
         let lag = if terms.open.is_some() { 2 } else { 1 };
         self.pool.begin(terms.max.saturating_mul(lag));
-        let until = now + self.shared.config.limits.handshake;
+        // A client that finds UDP blocked needs its tries, and then the other way.
+        let tries = if terms.features.contains(&Feature::Fallback) { FALLBACK_TIME } else { 1 };
+        let until = now + self.shared.config.limits.handshake * tries;
         let (control, checks, sick) = (None, Vec::new(), now + self.shared.config.limits.report);
-        self.tunnel = Some(Tunnel { number, terms, side, peer, pace, control, check, checks, until, sick });
+        let failing = None;
+        self.tunnel = Some(Tunnel { number, terms, side, peer, pace, failing, control, check, checks, until, sick });
     }
 
     /// The first pool connection came: it is the control connection.
     pub(super) fn begin_control(&mut self, home: Home, now: Instant) {
         let Some(tunnel) = &mut self.tunnel else { return };
         let config = &self.shared.config;
-        let gated = tunnel.side == Side::Ingress && tunnel.terms.tls == 1;
+        let edge = tunnel.terms.features.contains(&Feature::Edge);
+        let gated = tunnel.side == Side::Ingress && tunnel.terms.tls == 1 && !edge;
         let control = Control::new(config.key.as_bytes(), config.limits.report, gated, now);
         self.workers[home.worker].send(Job::Control(home.key));
         tunnel.control = Some((control, home));
@@ -321,6 +329,7 @@ impl Hub {
                 let why = match &self.tunnel {
                     None => "there is no peer",
                     Some(tunnel) if !tunnel.is_up() => "the tunnel is not up yet",
+                    Some(Tunnel { failing: Some(why), .. }) => why.as_str(),
                     Some(_) => "no pool connection came",
                 };
                 log::warn!("{} closed after {:?}: {why}", user.address(), self.shared.config.limits.pool_get);
@@ -343,7 +352,8 @@ impl Hub {
             return;
         }
         for _ in 0..pace.open(self.pool.idle(), now) {
-            let worker = self.pool.next_worker();
+            // One connection carries them all, and it lives where the control connection does.
+            let worker = if call.transport.is_shared() { 0 } else { self.pool.next_worker() };
             self.workers[worker].send(Job::Open(call.clone()));
         }
     }
@@ -384,10 +394,13 @@ pub(super) fn describe(terms: &Terms) -> String {
         Direction::Reverse => "users at the server, targets at the client",
         Direction::Forward => "users at the client, targets at the server",
     };
-    format!("{flow}; TCP pool of at most {}, tls={}{extra}", terms.max, terms.tls)
+    let transport = Transport::from_code(terms.transport).map_or("unknown", Transport::name);
+    format!("{flow}; {transport} pool of at most {}, tls={}{extra}", terms.max, terms.tls)
 }
 
 /// A connection's id travels on another path than our check that names it: time for it to arrive.
 const SETTLING: Duration = Duration::from_millis(50);
+/// So many times the usual wait for the first pool connection, where the client may have to fall back to TCP.
+const FALLBACK_TIME: u32 = 3;
 /// Most certificate checks that wait for their connection.
 const MOST_CHECKS: usize = 16;

@@ -12,15 +12,16 @@ use mio::{Events, Poll, Token};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use super::client::Client;
+use super::client::{speech, Client};
 use super::door::Entrance;
 use super::handoff::{queue, Bell, Job, Notice, Post};
 use super::hub::{certs, Hub, Part, ENTRANCE, GATE};
+use super::leash;
 use super::room::Room;
 use super::server::Server;
 use super::task::{Meters, Shared};
 use super::worker::Worker;
-use crate::config::{Config, Mode, Role, Transport};
+use crate::config::{Config, Mode, Role};
 use crate::logic::handshake::Flow;
 use crate::logic::timers::Bucket;
 use crate::net::certs::Audience;
@@ -28,9 +29,11 @@ use crate::net::sys;
 
 /// Runs a server or a client until it is told to stop. The error is for the user: one line.
 pub fn start(mut config: Config) -> Result<ExitCode, String> {
-    if config.transport != Transport::Tcp {
-        let (code, name) = (config.transport.code(), config.transport.name());
-        return Err(format!("type={code} ({name}) is not part of this build: expected type=0 (TCP)"));
+    if !config.transport.is_built() {
+        let (code, name, feature) = (config.transport.code(), config.transport.name(), config.transport.feature());
+        return Err(format!(
+            "type={code} ({name}) is not part of this build, which was made without the cargo feature \"{feature}\""
+        ));
     }
     sys::raise_descriptor_limit();
     if let Some(lowered) = Room::here().fit(&mut config) {
@@ -77,7 +80,10 @@ pub fn start(mut config: Config) -> Result<ExitCode, String> {
         }
     }
     let (poll, bell, worker) = first.ok_or("no worker")?;
-    turns(poll, &bell, worker, Some(hub)).map_err(failed)
+    let held = leash::is_held().then(|| leash::watch(poll.registry(), LEASH)).transpose().map_err(failed)?;
+    let code = turns(poll, &bell, worker, Some((hub, post))).map_err(failed);
+    drop(held);
+    code
 }
 
 /// Where users come in.
@@ -92,7 +98,7 @@ fn part(config: &Config, registry: &mio::Registry, now: Instant) -> Result<(Part
     let try_at = |at| Entrance::open(at, config.tcp, config.udp, registry, ENTRANCE);
     let limits = &config.limits;
     match config.role {
-        Role::Master => Err("the master is not part of this build".into()),
+        Role::Master => Err("the master does not run as an instance".into()),
         Role::Server => {
             let at = &config.targets[0];
             let (flow, way) = match config.mode {
@@ -106,7 +112,15 @@ fn part(config: &Config, registry: &mio::Registry, now: Instant) -> Result<(Part
                     }
                 },
             };
-            Ok((Part::Server(Server::new(config, certs(&config.tls, Audience::Pool)?, flow, now)), way))
+            Ok((
+                Part::Server(Server::new(
+                    config,
+                    certs(&config.tls, Audience::Pool(speech(config.transport)))?,
+                    flow,
+                    now,
+                )),
+                way,
+            ))
         }
         Role::Client => {
             let way = match config.mode {
@@ -134,7 +148,8 @@ fn listen_for_signals(post: Post<Notice>) -> io::Result<()> {
 }
 
 /// Waits, notes what happened, lets the hub decide and the worker work; again and again.
-fn turns(mut poll: Poll, bell: &Bell, mut worker: Worker, mut hub: Option<Hub>) -> io::Result<ExitCode> {
+fn turns(mut poll: Poll, bell: &Bell, mut worker: Worker, hub: Option<(Hub, Post<Notice>)>) -> io::Result<ExitCode> {
+    let (mut hub, post) = hub.unzip();
     let mut events = Events::with_capacity(MOST_EVENTS);
     loop {
         let busy = worker.is_busy() || hub.as_ref().is_some_and(Hub::is_busy);
@@ -152,6 +167,11 @@ fn turns(mut poll: Poll, bell: &Bell, mut worker: Worker, mut hub: Option<Hub>) 
         for event in &events {
             match (event.token(), &mut hub) {
                 (BELL, _) => {}
+                (LEASH, Some(hub)) if event.is_read_closed() && !hub.is_stopping() => {
+                    log::warn!("The master is gone");
+                    post.iter().for_each(|post| post.send(Notice::Signal(SIGTERM)));
+                }
+                (LEASH, _) => {}
                 (Token(token), Some(hub)) if token >= GATE => hub.note(event),
                 _ => worker.note(event),
             }
@@ -177,6 +197,8 @@ fn wait_for(due: Instant) -> Duration {
 
 /// The token of a thread's bell.
 const BELL: Token = Token(usize::MAX);
+/// The token of the leash.
+const LEASH: Token = Token(usize::MAX - 1);
 /// Events taken from the kernel at once.
 const MOST_EVENTS: usize = 256;
 /// Workers need little stack: nothing recurses.

@@ -1,8 +1,10 @@
 //! Somebody at the tunnel's port (server): what does he want?
 //!
 //! ```text
-//!  Peeking --0x16--> Securing --+          (no peeking where there is no TLS)
+//!  Peeking --0x16--> Securing --+--h2--> Carrier      (no peeking where there is no TLS)
 //!     +------------------------>+--> Reading --GET--> Heading --> Asked --Answer--> Answering --> Lingering
+//!  a stream of a Carrier ------>+       |                +--Upgrade--> Upgrading --+
+//!                                       +<-----------------------------------------+
 //!                                       +--the opening, or silence where that is one--> Idle
 //! ```
 //!
@@ -16,14 +18,24 @@ use std::time::{Duration, Instant};
 use mio::net::TcpStream;
 use subtle::ConstantTimeEq;
 
+#[cfg(feature = "h2")]
+use super::carrier::Carrier;
 use super::handoff::{Expected, Gate, Home, Notice};
 use super::task::{token, Idle, Means, Next, Task, FAR};
+use crate::config::Transport;
 use crate::logic::handshake::{Progress, Reader};
 use crate::logic::sniff::{visitor, Visitor as Kind};
+#[cfg(feature = "ws")]
+use crate::logic::upgrade;
+#[cfg(feature = "h2")]
+use crate::net::h2::{self, H2};
 use crate::net::leg::Leg;
+use crate::net::mux::Muxes;
 use crate::net::stream::{now as passing, Buffer};
 use crate::net::tcp::Tcp;
 use crate::net::tls::Tls;
+#[cfg(feature = "ws")]
+use crate::net::ws::End;
 
 /// A visitor and how far he has come.
 pub struct Visitor {
@@ -43,6 +55,9 @@ enum Phase {
     Reading(Buffer),
     Heading(Reader),
     Asked,
+    /// The answer to somebody who asked for a WebSocket; then it is one.
+    #[cfg(feature = "ws")]
+    Upgrading(Buffer),
     Answering(Buffer),
     Lingering,
 }
@@ -53,6 +68,7 @@ enum Step {
     Again,
     On(Phase),
     Pool(Expected),
+    Carry,
     Asked(Box<crate::logic::handshake::Request>),
     Leave,
 }
@@ -75,22 +91,37 @@ impl Visitor {
         };
         let until = now + gate.patience;
         let mut visitor = Visitor { leg: Some(leg), from, gate, phase, until, silence: None };
-        visitor.silence = visitor.expected(false).map(|_| now + SILENCE);
+        visitor.silence = visitor.expected().filter(is_silent).map(|_| now + SILENCE);
         Ok(visitor)
+    }
+
+    /// Takes in a stream of a shared connection, which is watched already.
+    pub fn of_stream(leg: Leg, from: SocketAddr, gate: Arc<Gate>, now: Instant) -> Visitor {
+        let (phase, until) = (Phase::Reading(Buffer::new(OPENING)), now + gate.patience);
+        Visitor { leg: Some(leg), from, gate, phase, until, silence: None }
     }
 
     /// Goes on.
     pub fn advance(&mut self, home: Home, means: &mut Means, now: Instant) -> Next {
         loop {
-            match self.step(now).unwrap_or(Step::Leave) {
+            match self.step(&mut means.muxes, now).unwrap_or(Step::Leave) {
                 Step::Again => {}
                 Step::On(phase) => self.phase = phase,
+                #[cfg(feature = "ws")]
+                Step::Asked(request) if request.upgrade.is_some() => {
+                    self.phase = match (self.upgradable(), upgrade::answer(&request)) {
+                        (true, Ok(answer)) => Phase::Upgrading(Buffer::holding(answer)),
+                        (true, Err(answer)) => Phase::Answering(Buffer::holding(answer)),
+                        (false, _) => return Next::End,
+                    };
+                }
                 Step::Asked(request) => {
                     self.phase = Phase::Asked;
                     self.until = now + self.gate.patience;
                     means.hub.send(Notice::Asked(home, self.from, request));
                 }
                 Step::Pool(expected) => return self.settle(expected, home, means),
+                Step::Carry => return self.carry(means),
                 Step::Wait if now < self.until => return Next::Wait,
                 Step::Wait | Step::Leave => return Next::End,
             }
@@ -107,13 +138,45 @@ impl Visitor {
         self.silence.map_or(self.until, |silence| silence.min(self.until))
     }
 
-    /// The tunnel that he may belong to if he is silent: the one that his address shook hands for.
-    fn expected(&self, tls: bool) -> Option<Expected> {
-        let fits = |e: &Expected| e.open.is_none() && e.tls == tls && e.peer == self.from.ip();
-        self.gate.tunnel.filter(fits)
+    /// The tunnel that he may belong to: the one that his address shook hands for, if it takes pool connections of his
+    /// kind.
+    fn expected(&self) -> Option<Expected> {
+        let tunnel = self.gate.tunnel.filter(|tunnel| tunnel.open.is_some() || tunnel.peer == self.from.ip())?;
+        let fits = match (self.leg.as_ref()?, tunnel.transport) {
+            (Leg::Tcp(_), Transport::Tcp) => !tunnel.tls,
+            (Leg::Tls(_), Transport::Tcp) => tunnel.tls,
+            (Leg::Tls(_), Transport::Quic) => tunnel.fallback,
+            (Leg::Mux(_), Transport::Quic | Transport::Http2) => true,
+            #[cfg(feature = "ws")]
+            (Leg::Ws(_), Transport::WebSocket) => true,
+            _ => false,
+        };
+        fits.then_some(tunnel)
     }
 
-    fn step(&mut self, now: Instant) -> io::Result<Step> {
+    /// Whether he may have a WebSocket: inside TLS, for a tunnel that is made of them.
+    #[cfg(feature = "ws")]
+    fn upgradable(&self) -> bool {
+        let wanted = self.gate.tunnel.is_some_and(|tunnel| tunnel.transport == Transport::WebSocket);
+        wanted && matches!(self.leg, Some(Leg::Tls(_)))
+    }
+
+    /// The connection is a WebSocket now. An original waits for its id at once.
+    #[cfg(feature = "ws")]
+    fn upgraded(&mut self) -> io::Result<Step> {
+        let ws_eof = self.gate.tunnel.is_some_and(|tunnel| tunnel.ws_eof);
+        if let Some(leg) = self.leg.take() {
+            self.leg = Some(leg.into_ws(End::Server, ws_eof, &[])?);
+        }
+        Ok(match self.expected() {
+            Some(expected) if expected.open.is_none() => Step::Pool(expected),
+            Some(_) => Step::On(Phase::Reading(Buffer::new(OPENING))),
+            None => Step::Leave,
+        })
+    }
+
+    fn step(&mut self, muxes: &mut Muxes, now: Instant) -> io::Result<Step> {
+        let expected = self.expected();
         let Some(leg) = &mut self.leg else { return Ok(Step::Leave) };
         match &mut self.phase {
             Phase::Peeking => {
@@ -123,7 +186,7 @@ impl Visitor {
                     Some(0) => Ok(Step::Leave),
                     Some(_) if first[0] == TLS_RECORD => self.secure(),
                     Some(_) => Ok(Step::On(Phase::Reading(Buffer::new(OPENING)))),
-                    None => Ok(self.silent(false, now)),
+                    None => Ok(self.silent(now)),
                 }
             }
             Phase::Securing => {
@@ -131,7 +194,10 @@ impl Visitor {
                 if passing(tls.handshake())?.is_none() {
                     return Ok(Step::Wait);
                 }
-                match self.expected(true) {
+                if tls.speaks_h2() {
+                    return Ok(Step::Carry);
+                }
+                match expected.filter(is_silent) {
                     Some(expected) if !self.gate.tls_handshake => return Ok(Step::Pool(expected)),
                     Some(_) => self.silence = Some(now + SILENCE),
                     None => {}
@@ -139,28 +205,33 @@ impl Visitor {
                 Ok(Step::On(Phase::Reading(Buffer::new(OPENING))))
             }
             Phase::Reading(buffer) => {
-                let more = passing(leg.lend().fill(buffer))?;
+                let more = passing(leg.lend(muxes).stream().fill(buffer))?;
                 if more == Some(0) {
                     return Ok(Step::Leave);
                 }
-                let (bytes, tls) = (buffer.bytes(), matches!(leg, Leg::Tls(_)));
+                let bytes = buffer.bytes();
+                let may_ask = match leg {
+                    Leg::Tcp(_) => true,
+                    Leg::Tls(_) => self.gate.tls_handshake,
+                    _ => false,
+                };
                 match visitor(bytes) {
-                    Kind::Handshake if !tls || self.gate.tls_handshake => {
+                    Kind::Handshake if may_ask => {
                         let mut reader = Reader::default();
                         let progress = reader.feed(bytes);
                         self.silence = None;
                         Ok(headed(progress, reader))
                     }
-                    Kind::Pool => Ok(opening(bytes, self.gate.tunnel, tls, more.is_some())),
+                    Kind::Pool => Ok(opening(bytes, expected, more.is_some())),
                     Kind::NeedMore if more.is_some() => Ok(Step::Again),
-                    Kind::NeedMore if bytes.is_empty() => Ok(self.silent(tls, now)),
+                    Kind::NeedMore if bytes.is_empty() => Ok(self.silent(now)),
                     Kind::NeedMore => Ok(Step::Wait),
                     _ => Ok(Step::Leave),
                 }
             }
             Phase::Heading(reader) => {
                 let mut buffer = Buffer::new(OPENING);
-                match passing(leg.lend().fill(&mut buffer))? {
+                match passing(leg.lend(muxes).stream().fill(&mut buffer))? {
                     Some(0) => Ok(Step::Leave),
                     Some(_) => {
                         let progress = reader.feed(buffer.bytes());
@@ -170,13 +241,22 @@ impl Visitor {
                 }
             }
             Phase::Asked => Ok(Step::Wait),
-            Phase::Answering(buffer) => {
+            #[cfg(feature = "ws")]
+            Phase::Upgrading(buffer) => {
                 while !buffer.is_empty() {
-                    if passing(leg.lend().drain(buffer))?.is_none() {
+                    if passing(leg.lend(muxes).stream().drain(buffer))?.is_none() {
                         return Ok(Step::Wait);
                     }
                 }
-                match passing(leg.lend().finish())? {
+                self.upgraded()
+            }
+            Phase::Answering(buffer) => {
+                while !buffer.is_empty() {
+                    if passing(leg.lend(muxes).stream().drain(buffer))?.is_none() {
+                        return Ok(Step::Wait);
+                    }
+                }
+                match passing(leg.lend(muxes).stream().finish())? {
                     Some(()) => Ok(Step::On(Phase::Lingering)),
                     None => Ok(Step::Wait),
                 }
@@ -184,7 +264,7 @@ impl Visitor {
             // Closing while his bytes are unread would reset the connection and lose the answer on its way.
             Phase::Lingering => {
                 let mut buffer = Buffer::new(OPENING);
-                match passing(leg.lend().fill(&mut buffer))? {
+                match passing(leg.lend(muxes).stream().fill(&mut buffer))? {
                     Some(0) => Ok(Step::Leave),
                     Some(_) => Ok(Step::Again),
                     None => Ok(Step::Wait),
@@ -194,8 +274,8 @@ impl Visitor {
     }
 
     /// Nothing was said yet. Long enough of that is how a 1.14 client opens a pool connection.
-    fn silent(&mut self, tls: bool, now: Instant) -> Step {
-        match self.expected(tls) {
+    fn silent(&mut self, now: Instant) -> Step {
+        match self.expected().filter(is_silent) {
             Some(expected) if self.silence.is_some_and(|silence| now >= silence) => Step::Pool(expected),
             _ => Step::Wait,
         }
@@ -212,23 +292,43 @@ impl Visitor {
     }
 
     fn settle(&mut self, expected: Expected, home: Home, means: &mut Means) -> Next {
-        let tls = matches!(self.leg, Some(Leg::Tls(_)));
-        let fp = self.gate.tls.as_ref().filter(|_| tls).map(|identity| identity.leaf);
+        let plain = matches!(self.leg, Some(Leg::Tcp(_)));
+        let fp = self.gate.tls.as_ref().filter(|_| !plain).map(|identity| identity.leaf);
         means.hub.send(Notice::Came(home, expected.number, fp));
         let Expected { number: tunnel, quiet, .. } = expected;
         Next::Become(Task::Idle(Idle { leg: self.leg.take(), tunnel, id: None, quiet, ended: false }))
     }
+
+    /// He speaks HTTP/2: his streams will be the pool connections.
+    #[cfg(feature = "h2")]
+    fn carry(&mut self, means: &mut Means) -> Next {
+        let wanted = self.gate.tunnel.filter(|tunnel| tunnel.transport == Transport::Http2);
+        let (Some(tunnel), Some(Leg::Tls(tls))) = (wanted, self.leg.take()) else { return Next::End };
+        let limits = h2::Limits::new(tunnel.streams as u32, means.shared.config.limits.report);
+        let Ok(mux) = H2::server(*tls, self.from, limits) else { return Next::End };
+        log::debug!("HTTP/2 connection from {}", self.from);
+        Next::Become(Task::Carrier(Carrier::serving(Box::new(mux), self.gate.clone(), means)))
+    }
+
+    #[cfg(not(feature = "h2"))]
+    fn carry(&mut self, _: &mut Means) -> Next {
+        Next::End
+    }
 }
 
-/// He opens as our own clients do: right or wrong?
-fn opening(bytes: &[u8], tunnel: Option<Expected>, tls: bool, more: bool) -> Step {
-    match tunnel {
-        Some(expected @ Expected { open: Some(open), .. }) if expected.tls == tls => match bytes.len() {
-            len if len < open.len() && more => Step::Again,
-            len if len < open.len() => Step::Wait,
-            _ if bool::from(bytes.ct_eq(&open)) => Step::Pool(expected),
-            _ => Step::Leave,
-        },
+/// Whether the peer opens its pool connections by silence: the server speaks first there.
+fn is_silent(expected: &Expected) -> bool {
+    expected.open.is_none() && expected.transport == Transport::Tcp
+}
+
+/// He opens as clients do: with the bytes of the feature `open`, or on a stream with a byte 00. Right or wrong?
+fn opening(bytes: &[u8], expected: Option<Expected>, more: bool) -> Step {
+    let Some(expected) = expected.filter(|expected| !is_silent(expected)) else { return Step::Leave };
+    let open = expected.open.as_ref().map_or(&[0][..], |open| &open[..]);
+    match bytes.len() {
+        len if len < open.len() && more => Step::Again,
+        len if len < open.len() => Step::Wait,
+        _ if bool::from(bytes.ct_eq(open)) => Step::Pool(expected),
         _ => Step::Leave,
     }
 }

@@ -12,6 +12,7 @@ use mio::event::Event;
 use mio::Registry;
 
 use super::caller::Caller;
+use super::carrier::{Carriage, Carrier, News};
 use super::dialer::{Dialer, Greeter};
 use super::handoff::{Call, Home, Inbox, Job, Notice, Post, TunnelNo, User};
 use super::joined::{control, Join, Joined};
@@ -22,6 +23,9 @@ use crate::logic::slab::{Key, Slab};
 use crate::logic::timers::Timers;
 use crate::logic::wire::{Id, CONTROL};
 use crate::net::leg::Leg;
+use crate::net::mux::Muxes;
+#[cfg(feature = "quic")]
+use crate::net::quic::Tickets;
 use crate::net::stream::{Buffer, Stores};
 use crate::net::tcp::Tcp;
 use crate::net::udp::{conduit_size, Session};
@@ -31,21 +35,22 @@ use crate::net::{sys, tcp};
 pub struct Worker {
     index: usize,
     inbox: Inbox<Job>,
-    tasks: Slab<Slot>,
+    pub(super) tasks: Slab<Slot>,
     ready: VecDeque<Key>,
     timers: Timers<Key>,
-    visitors: VecDeque<Key>,
+    pub(super) visitors: VecDeque<Key>,
     later: Vec<Arc<Call>>,
-    means: Means,
+    pub(super) carriage: Carriage,
+    pub(super) means: Means,
     busiest: usize,
     tidy: Option<Instant>,
 }
 
 /// A task and its place in the queues.
-struct Slot {
+pub(super) struct Slot {
     /// Boxed, so that places which a crowd has left cost little until they are used again.
-    task: Option<Box<Task>>,
-    tunnel: TunnelNo,
+    pub task: Option<Box<Task>>,
+    pub tunnel: TunnelNo,
     queued: bool,
     armed: Option<Instant>,
 }
@@ -62,7 +67,18 @@ impl Worker {
     ) -> Worker {
         let limits = &shared.config.limits;
         let (tcp, udp) = (Stores::new(limits.tcp_buffer, sys::SPLICE), conduit_size(limits.udp_buffer));
-        let means = Means { registry, hub, tcp, udp: Stores::new(udp, false), shared };
+        let (muxes, news) = (Muxes::default(), News::default());
+        let means = Means {
+            registry,
+            hub,
+            tcp,
+            udp: Stores::new(udp, false),
+            shared,
+            muxes,
+            #[cfg(feature = "quic")]
+            tickets: Tickets::default(),
+            news,
+        };
         let (tasks, ready, visitors) = (Slab::new(), VecDeque::new(), VecDeque::new());
         Worker {
             index,
@@ -72,6 +88,7 @@ impl Worker {
             timers: Timers::new(now),
             visitors,
             later: Vec::new(),
+            carriage: Carriage::default(),
             means,
             busiest: 0,
             tidy: None,
@@ -83,12 +100,12 @@ impl Worker {
         let token = event.token().0;
         let Some(key) = self.tasks.at(token / 2) else { return };
         if let Some(task) = self.tasks.get_mut(key).and_then(|slot| slot.task.as_mut()) {
-            task.note(token % 2, event);
+            task.note(token % 2, event, &mut self.means.muxes);
             self.queue(key);
         }
     }
 
-    /// One turn: jobs, timers, then each ready task once.
+    /// One turn: jobs, timers, what shared connections bring, then each ready task once, then what they say on those.
     pub fn turn(&mut self, now: Instant) {
         while let Some(job) = self.inbox.next() {
             self.accept(job, now);
@@ -99,17 +116,26 @@ impl Worker {
                 self.queue(key);
             }
         }
+        self.carry(now);
         for _ in 0..self.ready.len() {
             if let Some(key) = self.ready.pop_front() {
                 self.advance(key, now);
             }
         }
+        self.carry(now);
         self.tidy(now);
     }
 
     /// Whether something is to be done at once.
     pub fn is_busy(&self) -> bool {
-        !self.ready.is_empty() || !self.later.is_empty()
+        !self.ready.is_empty() || !self.later.is_empty() || self.carriage.is_busy(|key| self.carrier(key))
+    }
+
+    fn carrier(&self, key: Key) -> Option<&Carrier> {
+        match self.tasks.get(key)?.task.as_deref()? {
+            Task::Carrier(carrier) => Some(carrier),
+            _ => None,
+        }
     }
 
     /// Pool connections to open for later users: after a look at what the present ones want.
@@ -120,36 +146,46 @@ impl Worker {
     /// Opens them.
     pub fn open(&mut self, later: Vec<Arc<Call>>, now: Instant) {
         for call in later {
+            if call.transport.is_shared() {
+                self.want(call, now);
+                continue;
+            }
             let tunnel = call.tunnel;
             if let Some(key) = self.start(tunnel, |home, _| Ok(Task::Caller(Caller::new(call, None, home)))) {
                 self.advance(key, now);
             }
         }
+        self.carry(now);
     }
 
     /// When a timer is due.
     pub fn deadline(&self) -> Option<Instant> {
-        self.timers.next().into_iter().chain(self.tidy).min()
+        let carriers = self.carriage.deadline(|key| self.carrier(key));
+        self.timers.next().into_iter().chain(self.tidy).chain(carriers).min()
     }
 
     /// The program ends: a control connection ends properly, as far as that goes without waiting.
     pub fn farewell(&mut self) {
         for (_, slot) in self.tasks.iter_mut() {
             if let Some(Task::Joined(joined)) = slot.task.as_deref_mut() {
-                joined.farewell();
+                joined.farewell(&mut self.means.muxes);
             }
         }
+        self.means.muxes.close();
     }
 
     fn accept(&mut self, job: Job, now: Instant) {
         match job {
             Job::Visit(socket, from, gate) => {
                 self.evict();
-                let made = |home, means: &Means| Visitor::new(socket, from, gate, home, means, now).map(Task::Visitor);
+                let made =
+                    |home, means: &mut Means| Visitor::new(socket, from, gate, home, means, now).map(Task::Visitor);
                 if let Some(key) = self.start(0, made) {
                     self.visitors.push_back(key);
                 }
             }
+            Job::Serve(mux, gate) => self.serve(mux, gate),
+            Job::Gate(gate) => self.regate(gate),
             Job::Answer(key, bytes) => {
                 if let Some(Task::Visitor(visitor)) = self.task(key) {
                     visitor.answer(bytes);
@@ -192,7 +228,7 @@ impl Worker {
             }
             Job::Forward(number, user, plan, tls) => {
                 let proto = user.proto();
-                let made = |home: Home, means: &Means| match (user, tls) {
+                let made = |home: Home, means: &mut Means| match (user, tls) {
                     (User::Tcp(socket, _), Some(tls)) => {
                         Greeter::new(socket, tls, plan, home, means, now).map(Task::Greeter)
                     }
@@ -228,11 +264,12 @@ impl Worker {
     /// Writes a pool connection's id, which is what makes it one.
     fn number(&mut self, key: Key, id: Id) {
         let mut bytes = Buffer::holding(id.0.to_vec());
-        let sent = match self.task(key) {
+        let sent = match self.tasks.get_mut(key).and_then(|slot| slot.task.as_deref_mut()) {
             Some(Task::Idle(Idle { leg: Some(leg), id: number, tunnel, quiet, .. })) => {
                 *number = Some(id);
                 *quiet &= id != CONTROL;
-                Some((leg.lend().drain(&mut bytes).is_ok() && bytes.is_empty(), *tunnel))
+                let mut lent = leg.lend(&mut self.means.muxes);
+                Some((lent.stream().drain(&mut bytes).is_ok() && bytes.is_empty(), *tunnel))
             }
             _ => None,
         };
@@ -245,8 +282,9 @@ impl Worker {
     /// A user gets his pool connection. If that has just died, the hub finds him another.
     fn join(&mut self, key: Key, user: User, framed: bool, now: Instant) {
         let home = self.home(key);
-        let alive = match self.task(key) {
-            Some(Task::Idle(Idle { leg: Some(leg), quiet, .. })) => !leg.failed() && leg.is_alive(*quiet),
+        let muxes = &mut self.means.muxes;
+        let alive = match self.tasks.get_mut(key).and_then(|slot| slot.task.as_deref_mut()) {
+            Some(Task::Idle(Idle { leg: Some(leg), quiet, .. })) => !leg.failed(muxes) && leg.is_alive(*quiet, muxes),
             _ => false,
         };
         let Some(Idle { leg: Some(far), tunnel, .. }) = self.idle(key).filter(|_| alive) else {
@@ -269,9 +307,13 @@ impl Worker {
     }
 
     /// Makes a new task under a key of its own and queues it.
-    fn start(&mut self, tunnel: TunnelNo, make: impl FnOnce(Home, &Means) -> io::Result<Task>) -> Option<Key> {
+    pub(super) fn start(
+        &mut self,
+        tunnel: TunnelNo,
+        make: impl FnOnce(Home, &mut Means) -> io::Result<Task>,
+    ) -> Option<Key> {
         let key = self.tasks.insert(Slot { task: None, tunnel, queued: false, armed: None });
-        match make(self.home(key), &self.means) {
+        match make(self.home(key), &mut self.means) {
             Ok(task) => {
                 self.become_(key, task, tunnel);
                 Some(key)
@@ -285,7 +327,7 @@ impl Worker {
     }
 
     /// Lets a task go on, and through as many changes as that brings.
-    fn advance(&mut self, key: Key, now: Instant) {
+    pub(super) fn advance(&mut self, key: Key, now: Instant) {
         let home = self.home(key);
         let Some(slot) = self.tasks.get_mut(key) else { return };
         slot.queued = false;
@@ -296,6 +338,10 @@ impl Worker {
                     // A visitor is nobody's until he turns out to be a tunnel's pool connection, which ends with it.
                     if let Task::Idle(idle) = &next {
                         slot.tunnel = idle.tunnel;
+                    }
+                    if let Task::Carrier(carrier) = &next {
+                        slot.tunnel = carrier.tunnel();
+                        self.carriage.add(key);
                     }
                     **task = next;
                 }
@@ -318,7 +364,7 @@ impl Worker {
         }
     }
 
-    fn queue(&mut self, key: Key) {
+    pub(super) fn queue(&mut self, key: Key) {
         if let Some(slot) = self.tasks.get_mut(key).filter(|slot| !slot.queued) {
             slot.queued = true;
             self.ready.push_back(key);

@@ -1,8 +1,8 @@
-//! Relays over real sockets: in the kernel, by copying, and through TLS.
+//! Relays over real sockets: in the kernel, by copying, and through TLS and WebSockets.
 //!
 //! ```text
 //!   user == [ a  relay  b ] == target                                      spliced, copied
-//!   user == [ a  relay  b ] == TLS == [ a  relay  b ] == target            through a session
+//!   user == [ a  relay  b ] == TLS == [ a  relay  b ] == target            through a session, a WebSocket, or both
 //! ```
 
 use std::io::{self, ErrorKind, Read, Write};
@@ -15,13 +15,14 @@ use mio::{Events, Poll, Token};
 use socket2::SockRef;
 
 use super::far::pair;
-use super::{flow, identity, nonblocking, GRACE};
-use nodepass::net::certs::{self, Audience, Trust};
+use super::{flow, identity, nonblocking, GRACE, POOL};
+use nodepass::net::certs::{self, Trust};
 use nodepass::net::leg::Leg;
 use nodepass::net::relay::Half;
 use nodepass::net::stream::{now, Conduit, Stores};
 use nodepass::net::sys::SPLICE;
 use nodepass::net::tls::Tls;
+use nodepass::net::ws::End;
 
 #[test]
 fn bare_sockets_are_joined_in_the_kernel_where_that_is_allowed_and_possible() {
@@ -30,7 +31,7 @@ fn bare_sockets_are_joined_in_the_kernel_where_that_is_allowed_and_possible() {
         let (mut a, mut b) = (Leg::Tcp(nonblocking(ours)), Leg::Tcp(nonblocking(pair(false).0)));
         user.write_all(b"x").unwrap();
         let (mut conduit, mut stores) = (Conduit::Empty, Stores::new(SIZE, allowed));
-        now(conduit.fill(a.lend(), b.lend(), 1, &mut stores)).unwrap();
+        now(conduit.fill(a.own().unwrap(), b.own().unwrap(), 1, &mut stores)).unwrap();
         assert_eq!(matches!(conduit, Conduit::Kernel(_)), allowed && SPLICE);
         assert_eq!(matches!(conduit, Conduit::Memory(_)), !(allowed && SPLICE));
     }
@@ -49,6 +50,12 @@ fn copied_bytes_arrive_both_ways() {
 #[test]
 fn bytes_through_tls_arrive_both_ways() {
     bytes_arrive_both_ways(&Way::Tls);
+}
+
+#[test]
+fn bytes_through_websockets_arrive_both_ways() {
+    bytes_arrive_both_ways(&Way::Ws);
+    bytes_arrive_both_ways(&Way::Wss);
 }
 
 fn bytes_arrive_both_ways(way: &Way) {
@@ -170,9 +177,11 @@ enum Way {
     Splice,
     Copy,
     Tls,
+    Ws,
+    Wss,
 }
 
-const WAYS: [Way; 3] = [Way::Splice, Way::Copy, Way::Tls];
+const WAYS: [Way; 5] = [Way::Splice, Way::Copy, Way::Tls, Way::Ws, Way::Wss];
 
 type Relays = Vec<JoinHandle<io::Result<()>>>;
 
@@ -184,33 +193,49 @@ fn world(way: &Way, small: bool) -> (TcpStream, TcpStream, Relays) {
         end.set_write_timeout(Some(GRACE)).unwrap();
     }
     let (a, b) = (Leg::Tcp(nonblocking(a)), Leg::Tcp(nonblocking(b)));
-    let spawn = |a, b, splice| thread::spawn(move || relay(a, b, splice));
+    let spawn = |a, b, splice, end| thread::spawn(move || relay(a, b, splice, end));
+    let through =
+        |a, near, far, b, end: [Option<End>; 2]| vec![spawn(a, near, true, end[0]), spawn(far, b, true, end[1])];
+    let sockets = [Some(End::Client), Some(End::Server)];
     let relays = match way {
-        Way::Splice => vec![spawn(a, b, true)],
-        Way::Copy => vec![spawn(a, b, false)],
-        Way::Tls => {
+        Way::Splice => vec![spawn(a, b, true, None)],
+        Way::Copy => vec![spawn(a, b, false, None)],
+        Way::Ws => {
             let (near, far) = pair(small);
-            let (config, name) = (certs::client(Trust::Anyone).unwrap(), certs::server_name("127.0.0.1").unwrap());
+            through(a, Leg::Tcp(nonblocking(near)), Leg::Tcp(nonblocking(far)), b, sockets)
+        }
+        Way::Tls | Way::Wss => {
+            let (near, far) = pair(small);
+            let (config, name) =
+                (certs::client(Trust::Anyone, certs::Speech::Raw).unwrap(), certs::server_name("127.0.0.1").unwrap());
             let near = Tls::connect(nonblocking(near), config, name).unwrap();
-            let far = Tls::accept(nonblocking(far), identity(Audience::Pool).config).unwrap();
-            vec![spawn(a, Leg::Tls(Box::new(near)), true), spawn(Leg::Tls(Box::new(far)), b, true)]
+            let far = Tls::accept(nonblocking(far), identity(POOL).config).unwrap();
+            let end = if matches!(way, Way::Wss) { sockets } else { [None, None] };
+            through(a, Leg::Tls(Box::new(near)), Leg::Tls(Box::new(far)), b, end)
         }
     };
     (user, target, relays)
 }
 
 /// What a worker does with two legs: handshakes first, and never again; then both directions at every edge.
-fn relay(mut a: Leg, mut b: Leg, splice: bool) -> io::Result<()> {
+///
+/// The client's end of a WebSocket is its far leg, the server's end its near one.
+fn relay(mut a: Leg, mut b: Leg, splice: bool, end: Option<End>) -> io::Result<()> {
     let mut poll = Poll::new()?;
     a.register(poll.registry(), Token(0))?;
     b.register(poll.registry(), Token(1))?;
     while !(established(&mut a)? && established(&mut b)?) {
         listen(&mut poll, [&mut a, &mut b], GRACE)?;
     }
+    match end {
+        Some(End::Client) => b = b.into_ws(End::Client, true, b"")?,
+        Some(End::Server) => a = a.into_ws(End::Server, true, b"")?,
+        None => {}
+    }
     let (mut forth, mut back, mut stores) = (Half::default(), Half::default(), Stores::new(SIZE, splice));
     loop {
-        let there = forth.pump(a.lend(), b.lend(), BUDGET, &mut stores)?;
-        let here = back.pump(b.lend(), a.lend(), BUDGET, &mut stores)?;
+        let there = forth.pump(a.own().unwrap(), b.own().unwrap(), BUDGET, &mut stores)?;
+        let here = back.pump(b.own().unwrap(), a.own().unwrap(), BUDGET, &mut stores)?;
         if forth.is_closed() && back.is_closed() {
             return Ok(());
         }

@@ -11,6 +11,8 @@ use nodepass::config::{self, Command};
 use nodepass::logic::handshake::{judge, parse_answer, Answer, Progress, Reader, Verdict, MAX_ANSWER};
 use nodepass::logic::sniff::{self, Blocked, Visitor};
 use nodepass::logic::wire::{encode, frame_header, next_frame, token_matches, BadLine, Frame, Lines, Signal, MAX_LINE};
+#[cfg(feature = "master")]
+use nodepass::master::gob;
 
 const KEY: &[u8] = b"testkey";
 
@@ -149,4 +151,16 @@ fn settles<T: PartialEq + std::fmt::Debug>(data: &[u8], open: T, ask: impl Fn(&[
 fn piece_sizes(data: &[u8]) -> [usize; 3] {
     let chosen = data.iter().fold(0, |sum: usize, byte| sum.wrapping_mul(31).wrapping_add(usize::from(*byte)));
     [7, data.len() / 2 + 1, chosen % (data.len() + 1) + 1]
+}
+
+/// A master's state file.
+#[cfg(feature = "master")]
+pub fn state(data: &[u8]) {
+    match gob::decode(data) {
+        Ok(records) => {
+            assert!(records.iter().all(|(id, record)| *id == record.id));
+            assert_eq!(gob::decode(&gob::encode(&records)), Ok(records));
+        }
+        Err(fault) => assert_eq!(fault.to_string().lines().count(), 1),
+    }
 }

@@ -1,0 +1,224 @@
+//! What requests may say about an instance, and how much of it.
+
+use std::collections::BTreeMap;
+
+use super::super::fields::{Fields, Malformed};
+use super::super::json;
+use super::super::order::{Action, Patch, Refusal};
+use super::super::record::{Meta, Peer};
+
+/// A new instance.
+#[derive(Debug)]
+pub(crate) struct New {
+    /// Never empty.
+    pub url: String,
+    pub alias: String,
+}
+
+impl New {
+    pub fn read(fields: &mut Fields) -> Result<New, Malformed> {
+        Ok(New { url: fields.needed("url")?, alias: fields.text("alias")?.unwrap_or_default() })
+    }
+
+    /// Not longer than may be kept.
+    pub fn bounded(self) -> Result<New, Refusal> {
+        short("Instance alias", &self.alias)?;
+        Ok(New { url: bounded_url(self.url)?, alias: self.alias })
+    }
+}
+
+/// A change of an instance. Empty texts change nothing: dashboards send the fields that they do not mean as empty.
+#[derive(Debug, Default)]
+pub(crate) struct Change {
+    pub alias: Option<String>,
+    pub action: Option<String>,
+    pub restart: Option<bool>,
+    pub peer: Option<Peer>,
+    pub tags: Option<BTreeMap<String, String>>,
+}
+
+impl Change {
+    pub fn read(fields: &mut Fields) -> Result<Change, Malformed> {
+        let alias = fields.text("alias")?.filter(|alias| !alias.is_empty());
+        let restart = fields.flag("restart")?;
+        let Said { peer, tags } = meta(fields)?;
+        Ok(Change { alias, action: None, restart, peer, tags })
+    }
+
+    /// The same, with an action.
+    pub fn read_with_action(fields: &mut Fields) -> Result<Change, Malformed> {
+        let action = fields.text("action")?.filter(|action| !action.is_empty());
+        Ok(Change { action, ..Change::read(fields)? })
+    }
+
+    /// Not longer than may be kept, and an action that there is.
+    pub fn checked(self) -> Result<Patch, Refusal> {
+        let Change { alias, action, restart, peer, tags } = self;
+        short("Instance alias", alias.as_deref().unwrap_or_default())?;
+        let action = action.map(|action| action_named(&action)).transpose()?;
+        if let Some(peer) = &peer {
+            bounded_peer(peer)?;
+        }
+        if let Some(tags) = &tags {
+            bounded_tags(tags)?;
+        }
+        Ok(Patch { alias, action, restart, peer, tags })
+    }
+}
+
+/// The parts of `meta` that are said.
+#[derive(Debug, Default)]
+pub(crate) struct Said {
+    pub peer: Option<Peer>,
+    pub tags: Option<BTreeMap<String, String>>,
+}
+
+impl Said {
+    /// All of it; what is not said is empty.
+    pub fn whole(self) -> Meta {
+        Meta { peer: self.peer.unwrap_or_default(), tags: self.tags.unwrap_or_default() }
+    }
+}
+
+/// What dashboards keep with an instance, as far as it is said.
+pub(crate) fn meta(fields: &mut Fields) -> Result<Said, Malformed> {
+    let Some(mut meta) = fields.object("meta")? else { return Ok(Said::default()) };
+    let said = Said { peer: peer(&mut meta)?, tags: meta.texts("tags")? };
+    meta.end()?;
+    Ok(said)
+}
+
+/// The other end, if it is named; what is not said of it is empty.
+fn peer(meta: &mut Fields) -> Result<Option<Peer>, Malformed> {
+    let Some(mut peer) = meta.object("peer")? else { return Ok(None) };
+    let mut text = |name| peer.text(name).map(Option::unwrap_or_default);
+    let said = Peer { sid: text("sid")?, kind: text("type")?, alias: text("alias")? };
+    peer.end()?;
+    Ok(Some(said))
+}
+
+/// The action of that name.
+pub(crate) fn action_named(name: &str) -> Result<Action, Refusal> {
+    match name {
+        "start" => Ok(Action::Start),
+        "stop" => Ok(Action::Stop),
+        "restart" => Ok(Action::Restart),
+        "reset" => Ok(Action::Reset),
+        _ => Err(Refusal::new(400, format!("Invalid action: {name}"))),
+    }
+}
+
+/// A text with a name that is kept: at most [`LONGEST`] bytes.
+pub(crate) fn short(what: &str, text: &str) -> Result<(), Refusal> {
+    within(what, text.len(), LONGEST)
+}
+
+/// A URL that is kept: at most [`LONGEST_URL`] bytes as it is written in an answer.
+pub(crate) fn bounded_url(url: String) -> Result<String, Refusal> {
+    within("Instance URL", json::compact(&url).len() - QUOTES, LONGEST_URL)?;
+    Ok(url)
+}
+
+/// What dashboards keep with an instance.
+pub(crate) fn bounded_meta(meta: &Meta) -> Result<(), Refusal> {
+    bounded_peer(&meta.peer)?;
+    bounded_tags(&meta.tags)
+}
+
+fn bounded_peer(peer: &Peer) -> Result<(), Refusal> {
+    short("Meta peer.sid", &peer.sid)?;
+    short("Meta peer.type", &peer.kind)?;
+    short("Meta peer.alias", &peer.alias)
+}
+
+fn bounded_tags(tags: &BTreeMap<String, String>) -> Result<(), Refusal> {
+    for (name, value) in tags {
+        short("Meta tag key", name)?;
+        short("Meta tag value", value)?;
+    }
+    within("Meta tags", json::compact(tags).len(), LARGEST_TAGS)
+}
+
+fn within(what: &str, len: usize, most: usize) -> Result<(), Refusal> {
+    match len <= most {
+        true => Ok(()),
+        false => Err(Refusal::new(400, format!("{what} exceeds maximum length {most}"))),
+    }
+}
+
+/// Bytes in an alias, in a field of the peer, in the name or the value of a tag: the original's limit.
+pub(crate) const LONGEST: usize = 256;
+
+/// Bytes in a URL as JSON: two of them, all tags and a line of log must fit in one event of 64 KiB.
+pub(crate) const LONGEST_URL: usize = 8192;
+
+/// Bytes in all tags as JSON, for the same reason.
+pub(crate) const LARGEST_TAGS: usize = 16384;
+
+/// The quotation marks around a JSON string.
+const QUOTES: usize = 2;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn change(text: &str) -> Result<Patch, Refusal> {
+        Change::read_with_action(&mut Fields::parse(text.as_bytes()).unwrap()).unwrap().checked()
+    }
+
+    fn refused(text: &str) -> String {
+        let refusal = change(text).unwrap_err();
+        assert_eq!(refusal.status, 400);
+        refusal.text
+    }
+
+    #[test]
+    fn a_change_has_what_was_said_and_nothing_else() {
+        let patch = change(r#"{"alias":"a","action":"stop","restart":false,"meta":{"peer":{"sid":"s"},"tags":{}}}"#);
+        let patch = patch.unwrap();
+        assert_eq!((patch.alias.as_deref(), patch.action, patch.restart), (Some("a"), Some(Action::Stop), Some(false)));
+        assert_eq!(patch.peer, Some(Peer { sid: "s".into(), ..Peer::default() }));
+        assert_eq!(patch.tags, Some(BTreeMap::new()));
+        for nothing in ["{}", r#"{"alias":"","action":"","meta":{}}"#, r#"{"meta":null,"restart":null,"other":1}"#] {
+            assert_eq!(change(nothing), Ok(Patch::default()), "{nothing}");
+        }
+    }
+
+    #[test]
+    fn texts_over_256_bytes_are_named() {
+        let long = "a".repeat(257);
+        let told = |text: &str| refused(&text.replace('*', &long));
+        assert_eq!(told(r#"{"alias":"*"}"#), "Instance alias exceeds maximum length 256");
+        assert_eq!(told(r#"{"meta":{"peer":{"sid":"*"}}}"#), "Meta peer.sid exceeds maximum length 256");
+        assert_eq!(told(r#"{"meta":{"peer":{"type":"*"}}}"#), "Meta peer.type exceeds maximum length 256");
+        assert_eq!(told(r#"{"meta":{"peer":{"alias":"*"}}}"#), "Meta peer.alias exceeds maximum length 256");
+        assert_eq!(told(r#"{"meta":{"tags":{"*":"v"}}}"#), "Meta tag key exceeds maximum length 256");
+        assert_eq!(told(r#"{"meta":{"tags":{"k":"*"}}}"#), "Meta tag value exceeds maximum length 256");
+        assert!(change(&format!(r#"{{"alias":"{}"}}"#, &long[1..])).is_ok());
+    }
+
+    #[test]
+    fn all_tags_together_are_bounded() {
+        let tags = |count: usize| {
+            let tags: BTreeMap<String, String> = (0..count).map(|n| (format!("{n:0256}"), "v".repeat(256))).collect();
+            serde_json::json!({ "meta": { "tags": tags } }).to_string()
+        };
+        assert!(change(&tags(31)).is_ok());
+        assert_eq!(refused(&tags(32)), "Meta tags exceeds maximum length 16384");
+    }
+
+    #[test]
+    fn an_unknown_action_is_named() {
+        assert_eq!(refused(r#"{"action":"explode"}"#), "Invalid action: explode");
+        assert_eq!(refused(r#"{"action":"Start"}"#), "Invalid action: Start");
+    }
+
+    #[test]
+    fn a_url_is_bounded_as_it_is_written() {
+        assert!(bounded_url("a".repeat(LONGEST_URL)).is_ok());
+        let told = bounded_url("a".repeat(LONGEST_URL + 1)).unwrap_err();
+        assert_eq!(told.text, "Instance URL exceeds maximum length 8192");
+        // Six bytes each.
+        assert!(bounded_url("&".repeat(LONGEST_URL / 6 + 1)).is_err());
+    }
+}

@@ -1,0 +1,495 @@
+use super::super::call::Answer as _;
+use super::super::order::{Action, Patch};
+use super::super::record::Kind;
+use super::*;
+use crate::config::Command;
+use serde_json::{json, Value};
+use std::sync::mpsc::channel;
+use std::thread;
+
+const KEY: &str = "0123456789abcdef0123456789abcdef";
+const ID: &str = "0a1b2c3d";
+const URL: &str = "client://127.0.0.1:10101/127.0.0.1:80?mode=1";
+
+/// An API before a supervisor with one instance, who does what he is asked and no more.
+fn api(url: &str) -> Api<Mail> {
+    let parsed = config::parse(&[url.to_owned()], &|_| None).unwrap();
+    let Command::Run(config) = parsed.command else { panic!("{url}") };
+    let (mailbox, mails) = channel::<Mail>();
+    thread::spawn(move || {
+        let mut records = vec![
+            Record { id: KEY_ID.into(), url: KEY.into(), config: "0123456789abcdef".into(), ..Record::default() },
+            Record { id: ID.into(), kind: Kind::Client, url: URL.into(), config: URL.into(), ..Record::default() },
+        ];
+        for Mail(Request { order, reply }) in mails {
+            let _ = reply.send(obey(&mut records, order));
+        }
+    });
+    Api::new(Desk::new(mailbox), &config)
+}
+
+struct Mail(Request);
+
+impl From<Request> for Mail {
+    fn from(request: Request) -> Mail {
+        Mail(request)
+    }
+}
+
+fn obey(records: &mut Vec<Record>, order: Order) -> Result<Answer, Refusal> {
+    let find = |records: &mut Vec<Record>, id: &str| {
+        records.iter().position(|record| record.id == id).ok_or_else(|| Refusal::new(404, "Instance not found"))
+    };
+    let one = |record: &Record| Ok(Answer::One(Box::new(record.clone())));
+    match order {
+        Order::Admit(Some(key)) if key == KEY => Ok(Answer::Done),
+        Order::Admit(key) => Err(Refusal::new(401, if key.is_some() { "wrong" } else { "none" })),
+        Order::List => Ok(Answer::Many(records.clone())),
+        Order::Get(id) => find(records, &id).and_then(|at| one(&records[at])),
+        Order::Create { url, alias } => {
+            records.push(Record { id: "ffffffff".into(), url, alias, ..Record::default() });
+            one(&records[records.len() - 1])
+        }
+        Order::Patch(id, Patch { alias, action, .. }) => {
+            let at = find(records, &id)?;
+            records[at].alias = alias.unwrap_or_default();
+            records[at].figures.pool = i32::from(action == Some(Action::Stop));
+            one(&records[at])
+        }
+        Order::Replace(id, url) => {
+            let at = find(records, &id)?;
+            records[at].url = url;
+            one(&records[at])
+        }
+        Order::Delete(id) => find(records, &id).map(|at| drop(records.remove(at))).map(|()| Answer::Done),
+        Order::Logs(id) => find(records, &id).map(|_| Answer::Lines(vec!["a <b>".into()])),
+        Order::Import(new) => {
+            records.extend(new.clone());
+            Ok(Answer::Many(new))
+        }
+        Order::Name(alias) => {
+            records[0].alias = alias;
+            one(&records[0])
+        }
+        Order::Listen => Ok(Answer::Events(std::sync::mpsc::sync_channel(1).1)),
+    }
+}
+
+/// Status, headers and text of an answer.
+struct Said {
+    status: u16,
+    headers: Vec<(&'static str, String)>,
+    text: String,
+}
+
+impl Said {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap()
+    }
+}
+
+fn ask_as(api: &Api<Mail>, key: Option<&str>, request: &str, body: &str) -> Said {
+    let (method, target) = request.split_once(' ').unwrap();
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let headers = key.map(|key| ("x-api-key".to_string(), key.to_string())).into_iter().collect();
+    let (method, path, query) = (method.into(), path.into(), query.into());
+    match api.answer(Call { method, path, query, headers, body: body.into() }) {
+        Reply::Whole { status, headers, body } => Said { status, headers, text: String::from_utf8(body).unwrap() },
+        Reply::Stream { headers, .. } => Said { status: 200, headers, text: String::new() },
+    }
+}
+
+fn ask(api: &Api<Mail>, request: &str, body: &str) -> Said {
+    ask_as(api, Some(KEY), request, body)
+}
+
+fn told(api: &Api<Mail>, request: &str, body: &str) -> (u16, String) {
+    let said = ask(api, request, body);
+    (said.status, said.text)
+}
+
+fn refused(status: u16, text: &str) -> (u16, String) {
+    (status, format!("{{\"error\":\"{text}\"}}\n"))
+}
+
+#[test]
+fn an_unknown_path_comes_before_the_key_the_key_before_the_method() {
+    let api = api("master://127.0.0.1:9090");
+    for path in
+        ["/", "/api", "/api/", "/api/v1", "/api/v1/", "/api/v1/nope", "/api/v1/info/", "/v1/info", "/api/v1/instancesx"]
+    {
+        let said = ask_as(&api, None, &format!("GET {path}"), "");
+        assert_eq!((said.status, said.text.as_str()), (404, "404 page not found\n"), "{path}");
+        assert_eq!(said.headers[0], ("Content-Type", "text/plain; charset=utf-8".into()));
+    }
+    for request in [
+        "GET /api/v1/instances",
+        "DELETE /api/v1/instances",
+        "GET /api/v1/instances/",
+        "POST /api/v1/export",
+        "GET /api/v2",
+    ] {
+        assert_eq!(ask_as(&api, None, request, "").text, "{\"error\":\"none\"}\n", "{request}");
+        assert_eq!(ask_as(&api, Some(""), request, "").text, "{\"error\":\"none\"}\n", "{request}");
+        assert_eq!(ask_as(&api, Some("x"), request, "").text, "{\"error\":\"wrong\"}\n", "{request}");
+    }
+    let said = ask_as(&api, None, "OPTIONS /api/v1/instances", "");
+    assert_eq!((said.status, said.text.as_str(), said.headers.len()), (200, "", 0));
+}
+
+#[test]
+fn a_method_that_is_not_there_is_told_with_those_that_are() {
+    let api = api("master://127.0.0.1:9090");
+    let wrong = [
+        ("HEAD /api/v1/instances", "GET, POST, OPTIONS"),
+        ("PUT /api/v1/info", "GET, POST, OPTIONS"),
+        ("POST /api/v1/instances/0a1b2c3d", "GET, PATCH, PUT, DELETE, OPTIONS"),
+        ("get /api/v1/tcping", "GET, OPTIONS"),
+        ("POST /api/v1/events", "GET, OPTIONS"),
+        ("POST /api/v1/docs", "GET, OPTIONS"),
+        ("GET /api/v1/import", "POST, OPTIONS"),
+        ("GET /api/v2", "POST, OPTIONS"),
+        ("DELETE /api/v1/instances/0a1b2c3d/logs", "GET, OPTIONS"),
+    ];
+    for (request, allowed) in wrong {
+        let said = ask(&api, request, "");
+        assert_eq!((said.status, said.text), refused(405, "Method not allowed"), "{request}");
+        assert!(said.headers.contains(&("Allow", allowed.into())), "{request}: {:?}", said.headers);
+    }
+}
+
+#[test]
+fn an_instance_is_looked_for_before_its_body_is_read() {
+    let api = api("master://127.0.0.1:9090");
+    for method in ["PATCH", "PUT", "DELETE", "GET"] {
+        let path = "/api/v1/instances";
+        assert_eq!(told(&api, &format!("{method} {path}/ffffffff"), "{bad"), refused(404, "Instance not found"));
+        assert_eq!(told(&api, &format!("{method} {path}/"), "{bad"), refused(400, "Instance ID is required"));
+        assert_eq!(told(&api, &format!("{method} {path}/a/b"), "{bad"), refused(404, "Instance not found"));
+    }
+    for method in ["PUT", "DELETE"] {
+        let request = format!("{method} /api/v1/instances/{KEY_ID}");
+        assert_eq!(told(&api, &request, "{bad"), refused(403, "Forbidden: API Key"));
+    }
+    assert_eq!(ask(&api, &format!("GET /api/v1/instances/{KEY_ID}"), "").json()["url"], KEY);
+}
+
+#[test]
+fn bodies_of_the_wrong_form_are_refused_in_one_way() {
+    let api = api("master://127.0.0.1:9090");
+    let instance = format!("/api/v1/instances/{ID}");
+    for body in ["", "{bad", "null", "[]", "\"x\"", "{\"url\":5}", "{\"alias\":5}", "{\"alias\":[\"x\"]}"] {
+        let bad = refused(400, "Invalid request body");
+        assert_eq!(told(&api, "POST /api/v1/instances", body), bad, "{body}");
+        assert_eq!(told(&api, &format!("PUT {instance}"), body), bad, "{body}");
+        assert_eq!(told(&api, "POST /api/v1/info", body), bad, "{body}");
+        assert_eq!(body == "[]", told(&api, "POST /api/v1/import", body) != bad, "{body}");
+        if body != "{\"url\":5}" {
+            assert_eq!(told(&api, &format!("PATCH {instance}"), body), bad, "{body}");
+        }
+    }
+    for body in
+        ["{\"meta\":[]}", "{\"meta\":{\"tags\":{\"k\":5}}}", "{\"restart\":\"yes\"}", "{\"meta\":{\"peer\":[]}}"]
+    {
+        assert_eq!(told(&api, &format!("PATCH {instance}"), body), refused(400, "Invalid request body"), "{body}");
+    }
+    assert_eq!(told(&api, "POST /api/v1/instances", "{\"alias\":\"x\"}"), refused(400, "Invalid request body"));
+}
+
+#[test]
+fn instances_are_made_changed_and_deleted() {
+    let api = api("master://127.0.0.1:9090");
+    let said = ask(&api, "POST /api/v1/instances", r#"{"url":"client://a:1/b:2?x=1&y=2","alias":"n","more":{}}"#);
+    assert_eq!(said.status, 201);
+    let start =
+        r#"{"id":"ffffffff","alias":"n","type":"","status":"","url":"client://a:1/b:2?x=1\u0026y=2","config":"""#;
+    assert!(said.text.starts_with(&start[..start.len() - 1]) && said.text.ends_with("}\n"), "{}", said.text);
+    assert_eq!(said.headers, [("Content-Type", "application/json".to_string())]);
+    let instance = "/api/v1/instances/ffffffff";
+    assert_eq!(ask(&api, &format!("PATCH {instance}"), r#"{"action":"stop"}"#).json()["pool"], 1);
+    assert_eq!(told(&api, &format!("PATCH {instance}"), r#"{"action":"x"}"#), refused(400, "Invalid action: x"));
+    assert_eq!(
+        ask(&api, &format!("PUT {instance}"), r#"{"url":"client://c:1/d:2"}"#).json()["url"],
+        "client://c:1/d:2"
+    );
+    let long = format!(r#"{{"url":"client://{}"}}"#, "a".repeat(8192));
+    let told_long = told(&api, &format!("PUT {instance}"), &long);
+    assert_eq!(told_long, refused(400, "Instance URL exceeds maximum length 8192"));
+    assert_eq!(told(&api, &format!("GET {instance}/logs"), ""), (200, "[\"a \\u003cb\\u003e\"]\n".into()));
+    let said = ask(&api, &format!("DELETE {instance}"), "");
+    assert_eq!((said.status, said.text.as_str(), said.headers.len()), (204, "", 0));
+    assert_eq!(told(&api, &format!("DELETE {instance}"), ""), refused(404, "Instance not found"));
+    assert_eq!(ask(&api, "GET /api/v1/instances", "").json().as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn info_shows_the_master_with_its_names_in_order() {
+    let api = api("master://0.0.0.0:9090/x/y/?log=debug&tls=2&crt=/c.pem&key=/k.pem");
+    let said = ask(&api, "POST /x/y/v1/info", r#"{"alias":"my <master>"}"#);
+    assert_eq!(said.status, 200);
+    let names: Vec<&str> = said.text.trim().split(",\"").filter_map(|part| part.split("\":").next()).collect();
+    let wanted = "alias arch cpu crt diskr diskw key log mem_total mem_used mid name netrx nettx noc os swap_total \
+        swap_used sysup tls uptime ver";
+    assert_eq!(names.join(" ").replace("{\"", ""), wanted);
+    let info = said.json();
+    assert_eq!(info["alias"], "my <master>");
+    assert_eq!((&info["name"], &info["tls"], &info["log"]), (&json!("0.0.0.0"), &json!("2"), &json!("debug")));
+    assert_eq!((&info["crt"], &info["key"]), (&json!("/c.pem"), &json!("/k.pem")));
+    assert_eq!(info["mid"], "0123456789abcdef");
+    assert_eq!(info["ver"], format!("v{}", env!("CARGO_PKG_VERSION")));
+    let long = format!(r#"{{"alias":"{}"}}"#, "a".repeat(257));
+    assert_eq!(told(&api, "POST /x/y/v1/info", &long), refused(400, "Master alias exceeds maximum length 256"));
+    assert_eq!(ask(&api, "POST /x/y/v1/info", r#"{"alias":""}"#).json()["alias"], "");
+}
+
+#[test]
+fn a_target_is_read_from_the_query_with_or_without_escapes() {
+    for (query, wanted) in [
+        ("target=[::1]:80", Some("[::1]:80")),
+        ("target=%5B%3A%3A1%5D%3A80&x=1", Some("[::1]:80")),
+        ("x=1&target=a:1&target=b:2", Some("a:1")),
+        ("", None),
+        ("target=", None),
+        ("target", None),
+        ("Target=a:1", None),
+        ("target=%zz", None),
+        ("target=%ff", None),
+    ] {
+        assert_eq!(target(query).as_deref(), wanted, "{query}");
+    }
+    let api = api("master://127.0.0.1:9090");
+    assert_eq!(told(&api, "GET /api/v1/tcping", ""), refused(400, "Target address required"));
+    let (status, text) = told(&api, "GET /api/v1/tcping?target=nonsense", "");
+    let error = "dial tcp: address nonsense: missing port in address";
+    let wanted = format!("{{\"target\":\"nonsense\",\"connected\":false,\"latency\":0,\"error\":\"{error}\"}}\n");
+    assert_eq!((status, text), (200, wanted));
+}
+
+#[test]
+fn description_and_page_need_no_key_and_describe_what_is_there() {
+    let api = api("master://127.0.0.1:9090/p");
+    let said = ask_as(&api, None, "GET /p/v1/openapi.json", "");
+    let document = said.json();
+    assert_eq!(document["servers"][0]["url"], "/p");
+    for (path, item) in document["paths"].as_object().unwrap() {
+        let path = format!("/p{}", path.replace("{id}", ID));
+        let route = Route::of("/p", &path).unwrap();
+        let methods: Vec<String> =
+            item.as_object().unwrap().keys().filter(|key| *key != "parameters").map(|key| key.to_uppercase()).collect();
+        let mut known: Vec<&str> = route.methods().to_vec();
+        known.sort_unstable();
+        assert_eq!(methods, known, "{path}");
+        let open = item.get("get").and_then(|get| get.get("security")).is_some_and(|security| *security == json!([]));
+        assert_eq!(open, route.is_open(), "{path}");
+    }
+    let page = ask_as(&api, None, "GET /p/v1/docs", "");
+    assert!(page.text.starts_with("<!doctype html>") && page.status == 200);
+}
+
+#[test]
+fn an_export_can_be_imported_where_its_ids_are_not_known() {
+    let (here, there) = (api("master://127.0.0.1:9090"), api("master://127.0.0.1:9091"));
+    let text = ask(&here, "GET /api/v1/export", "").text;
+    let peer = r#""meta":{"peer":{"sid":"","type":"","alias":""},"tags":{}}"#;
+    assert_eq!(
+        text,
+        format!("{{\"instances\":[{{\"id\":\"{ID}\",\"alias\":\"\",\"url\":\"{URL}\",\"restart\":false,{peer}}}]}}\n")
+    );
+    let answer = ask(&there, "POST /api/v1/import", &text).json();
+    assert_eq!(
+        answer,
+        json!({"imported": [], "skipped": [{"index": 0, "id": ID, "reason": "Instance exists already"}]})
+    );
+    let answer = ask(&there, "POST /api/v1/import", &text.replace(ID, "00000001")).json();
+    assert_eq!((&answer["imported"][0]["id"], &answer["imported"][0]["restart"]), (&json!("00000001"), &json!(false)));
+    assert_eq!(answer["skipped"], json!([]));
+}
+
+#[test]
+fn each_entry_that_is_left_out_is_told_with_its_reason() {
+    let api = api("master://127.0.0.1:9090");
+    let list = json!([
+        { "id": KEY_ID, "url": KEY },
+        { "id": "ABCDEF01", "url": URL },
+        { "id": "1", "url": URL },
+        { "id": "00000002", "url": URL, "alias": "a".repeat(257) },
+        { "id": "00000002", "url": URL, "alias": "two" },
+        { "id": "00000002", "url": URL },
+        { "url": URL, "restart": false },
+        { "url": "master://127.0.0.1:1" },
+        { "url": "client://127.0.0.1:1" },
+    ]);
+    let answer = ask(&api, "POST /api/v1/import", &list.to_string()).json();
+    let imported = answer["imported"].as_array().unwrap();
+    assert_eq!((imported.len(), &imported[0]["alias"], &imported[0]["restart"]), (2, &json!("two"), &json!(true)));
+    assert_eq!(imported[1]["id"].as_str().unwrap().len(), 8);
+    let reasons: Vec<(u64, &str)> = answer["skipped"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|skipped| (skipped["index"].as_u64().unwrap(), skipped["reason"].as_str().unwrap()))
+        .collect();
+    let wanted = [
+        (0, "Forbidden: API Key"),
+        (1, "Invalid instance ID"),
+        (2, "Invalid instance ID"),
+        (3, "Instance alias exceeds maximum length 256"),
+        (5, "Instance exists already"),
+        (7, "Invalid URL scheme"),
+        (8, "no target: expected one or more after the tunnel address, as in /host:port"),
+    ];
+    assert_eq!(reasons, wanted);
+    for spoilt in [json!([{ "url": 5 }]), json!([{}]), json!([5]), json!({}), json!({ "instances": {} })] {
+        let bad = refused(400, "Invalid request body");
+        assert_eq!(told(&api, "POST /api/v1/import", &spoilt.to_string()), bad, "{spoilt}");
+    }
+}
+
+fn rpc(api: &Api<Mail>, message: &Value) -> (u16, Value) {
+    let said = ask(api, "POST /api/v2", &message.to_string());
+    (said.status, if said.text.is_empty() { Value::Null } else { said.json() })
+}
+
+fn tool(api: &Api<Mail>, name: &str, arguments: Value) -> Value {
+    let params = json!({ "name": name, "arguments": arguments });
+    let (status, answer) = rpc(api, &json!({ "jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": params }));
+    assert_eq!((status, &answer["id"], &answer["jsonrpc"]), (200, &json!(7), &json!("2.0")));
+    answer
+}
+
+#[test]
+fn what_is_no_message_of_json_rpc_is_told_so() {
+    let api = api("master://127.0.0.1:9090");
+    let code = |body: &str| {
+        let said = ask(&api, "POST /api/v2", body);
+        (said.status, said.json()["error"]["code"].as_i64().unwrap())
+    };
+    assert_eq!(code("{bad"), (400, -32700));
+    assert_eq!(code(""), (400, -32700));
+    let invalid = [
+        "[]",
+        "5",
+        r#"[{"jsonrpc":"2.0","id":1,"method":"ping"}]"#,
+        r#"{"id":1,"method":"ping"}"#,
+        r#"{"jsonrpc":"1.0","id":1,"method":"ping"}"#,
+        r#"{"jsonrpc":"2.0","id":null,"method":"ping"}"#,
+        r#"{"jsonrpc":"2.0","id":1.5,"method":"ping"}"#,
+        r#"{"jsonrpc":"2.0","id":1}"#,
+        r#"{"jsonrpc":"2.0","id":1,"method":5}"#,
+        r#"{"jsonrpc":"2.0","method":"x","params":5}"#,
+    ];
+    for body in invalid {
+        assert_eq!(code(body), (400, -32600), "{body}");
+    }
+    assert_eq!(code(r#"{"jsonrpc":"2.0","id":1,"method":"ping","params":[]}"#), (400, -32602));
+    assert_eq!(code(r#"{"jsonrpc":"2.0","id":1,"method":"tools/none"}"#), (200, -32601));
+    for notice in
+        [r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#, r#"{"jsonrpc":"2.0","id":1,"result":{}}"#]
+    {
+        let said = ask(&api, "POST /api/v2", notice);
+        assert_eq!((said.status, said.text.as_str()), (202, ""));
+    }
+}
+
+#[test]
+fn a_session_begins_with_a_version_that_both_know() {
+    let api = api("master://127.0.0.1:9090");
+    let version = |asked: Value| {
+        let params =
+            json!({ "protocolVersion": asked, "capabilities": {}, "clientInfo": { "name": "t", "version": "1" } });
+        rpc(&api, &json!({ "jsonrpc": "2.0", "id": "a", "method": "initialize", "params": params })).1
+    };
+    let answer = version(json!("2025-11-25"));
+    assert_eq!(answer["result"]["protocolVersion"], "2025-11-25");
+    assert_eq!(answer["result"]["capabilities"], json!({ "tools": { "listChanged": false } }));
+    assert_eq!((&answer["result"]["serverInfo"]["name"], &answer["id"]), (&json!("nodepass"), &json!("a")));
+    assert_eq!(version(json!("2025-06-18"))["result"]["protocolVersion"], "2025-06-18");
+    assert_eq!(version(json!("2024-11-05"))["result"]["protocolVersion"], "2025-11-25");
+    assert_eq!(version(json!(5))["error"]["code"], -32602);
+    let said = |version: &str| {
+        let headers = vec![("x-api-key".into(), KEY.into()), ("mcp-protocol-version".into(), version.into())];
+        let body = br#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#.to_vec();
+        match api.answer(Call { method: "POST".into(), path: "/api/v2".into(), query: "".into(), headers, body }) {
+            Reply::Whole { status, .. } => status,
+            Reply::Stream { .. } => panic!("a stream"),
+        }
+    };
+    assert_eq!((said("2025-11-25"), said("1999-01-01")), (200, 400));
+}
+
+#[test]
+fn every_tool_listed_can_be_called_and_takes_what_its_schema_says() {
+    let api = api("master://127.0.0.1:9090");
+    let list = rpc(&api, &json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/list" })).1["result"]["tools"].clone();
+    let example = json!({
+        "id": ID, "url": URL, "alias": "n", "restart": true, "action": "reset", "target": "127.0.0.1:1",
+        "meta": { "peer": { "sid": "s", "type": "t", "alias": "a" }, "tags": { "k": "v" } }, "instances": [{ "url": URL }],
+    });
+    let names: Vec<&str> = list.as_array().unwrap().iter().map(|tool| tool["name"].as_str().unwrap()).collect();
+    assert_eq!(names.len(), 11);
+    // The one that deletes what the others need comes last.
+    let (last, first): (Vec<&Value>, Vec<&Value>) =
+        list.as_array().unwrap().iter().partition(|tool| tool["name"] == "delete_instance");
+    for each in first.into_iter().chain(last) {
+        let (name, schema) = (each["name"].as_str().unwrap(), &each["inputSchema"]);
+        assert_eq!((&schema["type"], &schema["additionalProperties"]), (&json!("object"), &json!(false)), "{name}");
+        assert!(!each["description"].as_str().unwrap().is_empty());
+        let properties = schema["properties"].as_object().unwrap();
+        let all: Value = properties.keys().map(|name| (name.clone(), example[name].clone())).collect();
+        for needed in schema["required"].as_array().unwrap_or(&Vec::new()) {
+            let mut without = all.clone();
+            without.as_object_mut().unwrap().remove(needed.as_str().unwrap());
+            assert_eq!(tool(&api, name, without)["error"]["code"], -32602, "{name} without {needed}");
+        }
+        for property in properties.keys() {
+            let mut wrong = all.clone();
+            wrong[property] = json!(5);
+            assert_eq!(tool(&api, name, wrong)["error"]["code"], -32602, "{name} with a wrong {property}");
+        }
+        let mut more = all.clone();
+        more["more"] = json!(1);
+        assert_eq!(tool(&api, name, more)["error"]["code"], -32602, "{name} with more");
+        let answer = tool(&api, name, all);
+        assert_eq!(answer["result"]["isError"], false, "{name}: {answer}");
+        let result = &answer["result"]["structuredContent"];
+        assert!(result.is_object(), "{name}");
+        let text = answer["result"]["content"][0]["text"].as_str().unwrap();
+        assert_eq!(serde_json::from_str::<Value>(text).unwrap(), *result, "{name}");
+    }
+}
+
+#[test]
+fn what_the_master_refuses_a_tool_is_a_result_and_the_key_is_out_of_reach() {
+    let api = api("master://127.0.0.1:9090");
+    let error = |name: &str, arguments: Value| {
+        let answer = tool(&api, name, arguments)["result"].clone();
+        assert_eq!(answer["isError"], true, "{name}: {answer}");
+        answer["content"][0]["text"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(error("get_instance", json!({ "id": "ffffffff" })), "Instance not found");
+    let long = json!({ "url": URL, "alias": "a".repeat(257) });
+    assert_eq!(error("create_instance", long), "Instance alias exceeds maximum length 256");
+    for name in ["get_instance", "delete_instance", "update_instance", "get_instance_logs"] {
+        assert_eq!(error(name, json!({ "id": KEY_ID })), "Forbidden: API Key");
+    }
+    assert_eq!(error("control_instance", json!({ "id": KEY_ID, "action": "restart" })), "Forbidden: API Key");
+    for name in ["list_instances", "export_instances", "get_master_info"] {
+        assert!(!tool(&api, name, json!({})).to_string().contains(KEY), "{name}");
+    }
+    assert_eq!(tool(&api, "control_instance", json!({ "id": ID, "action": "explode" }))["error"]["code"], -32602);
+    assert_eq!(tool(&api, "no_tool", json!({}))["error"]["code"], -32602);
+    let call =
+        |params: Value| rpc(&api, &json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params })).1;
+    assert_eq!(call(json!({}))["error"]["code"], -32602);
+    assert_eq!(call(json!({ "name": "tcping", "arguments": [] }))["error"]["code"], -32602);
+    assert_eq!(call(json!({ "name": "list_instances" }))["result"]["isError"], false);
+    let list = rpc(&api, &json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": { "cursor": "x" } }));
+    assert_eq!(list.1["error"]["code"], -32602);
+}
+
+#[test]
+fn events_are_a_stream_of_their_own_type() {
+    let said = ask(&api("master://127.0.0.1:9090"), "GET /api/v1/events", "");
+    let wanted = [("Content-Type", "text/event-stream".to_string()), ("Cache-Control", "no-cache".to_string())];
+    assert_eq!((said.status, said.headers), (200, wanted.to_vec()));
+}

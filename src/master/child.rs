@@ -1,0 +1,195 @@
+//! The process of an instance: this same executable with the instance's URL as its one argument.
+//!
+//! ```text
+//!   supervisor --Child-- leash ===== socket pair ===== stdin, stdout, stderr of the process
+//!       ^                              |
+//!       +---- Mail::Said, Quiet ---- reader thread: lines -> words
+//! ```
+//!
+//! Our end of the pair is the leash: it closes when the master dies, whatever of, and the process leaves as on SIGTERM.
+
+use std::io::{self, BufReader, IsTerminal, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child as Process, Command, Stdio};
+use std::sync::mpsc::{sync_channel, Receiver, Sender, SyncSender};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::supervisor::Mail;
+use super::words::{plain, Lines, Word};
+use crate::run::leash;
+
+/// How processes are made.
+#[derive(Clone, Debug)]
+pub struct Program {
+    path: PathBuf,
+    /// Whether what children say is shown on our stdout, and whether in colour.
+    echo: Option<bool>,
+}
+
+impl Program {
+    /// This executable, by the path that it has now: when it is replaced by a newer one, children started from then on
+    /// are of the newer one. `echo` shows on stdout what children say.
+    pub fn own(echo: bool) -> Program {
+        Program::at(std::env::current_exe().unwrap_or_else(|_| PathBuf::from(SELF)), echo)
+    }
+
+    /// Any executable.
+    pub fn at(path: PathBuf, echo: bool) -> Program {
+        Program { path, echo: echo.then(|| io::stdout().is_terminal()) }
+    }
+
+    /// The path, or where that is empty now, the image that runs.
+    fn command(&self) -> Command {
+        match self.path.exists() {
+            true => Command::new(&self.path),
+            false => Command::new(SELF),
+        }
+    }
+}
+
+/// A process that was started and has not been waited for.
+pub struct Child {
+    process: Process,
+    /// Closes with this value, if not before.
+    _leash: UnixStream,
+    words: Receiver<Word>,
+    /// Its reader has read everything.
+    quiet: bool,
+    /// When to see whether it has ended, and how long to wait after that.
+    look: Option<(Instant, Duration)>,
+    /// When it was first seen to have ended, though somebody still holds its output.
+    over: Option<Instant>,
+}
+
+impl Child {
+    /// Starts the process of the instance `id`. Its words are announced to the mailbox, one mail each.
+    pub fn spawn(program: &Program, id: &str, url: &str, mailbox: &Sender<Mail>) -> io::Result<Child> {
+        let (ours, theirs) = UnixStream::pair()?;
+        let theirs = OwnedFd::from(theirs);
+        let (post, words) = sync_channel(MOST_WORDS);
+        let from = ours.try_clone()?;
+        // The thread before the process: if there is none to be had, there is no process either.
+        let reader = Reader { from, id: id.into(), echo: program.echo, post, mailbox: mailbox.clone() };
+        let name = format!("reader-{id}");
+        thread::Builder::new().name(name).stack_size(STACK).spawn(move || reader.run())?;
+        let process = program
+            .command()
+            .arg(url)
+            .env(leash::NAME, leash::VALUE)
+            .stdin(Stdio::from(theirs.try_clone()?))
+            .stdout(Stdio::from(theirs.try_clone()?))
+            .stderr(Stdio::from(theirs))
+            // Ctrl-C at the master's terminal is for the master alone, which then stops its children.
+            .process_group(0)
+            .spawn()?;
+        Ok(Child { process, _leash: ours, words, quiet: false, look: None, over: None })
+    }
+
+    /// The next thing it said, if it was announced.
+    pub fn word(&self) -> Option<Word> {
+        self.words.try_recv().ok()
+    }
+
+    /// Its reader has read everything: mostly it has ended.
+    pub fn quiet(&mut self, now: Instant) {
+        self.quiet = true;
+        self.look_at(now);
+    }
+
+    /// Asks it to leave: SIGTERM.
+    pub fn terminate(&self) {
+        let Ok(pid) = libc::pid_t::try_from(self.process.id()) else { return };
+        // SAFETY: a plain system call. The process has not been waited for, so the number is still its own.
+        unsafe { libc::kill(pid, libc::SIGTERM) };
+    }
+
+    /// Ends it: SIGKILL.
+    pub fn kill(&mut self, now: Instant) {
+        // An error means that it has ended already.
+        let _ = self.process.kill();
+        self.look_at(now);
+    }
+
+    /// When to ask whether it has [`ended`](Child::ended).
+    pub fn deadline(&self) -> Option<Instant> {
+        self.look.map(|(at, _)| at)
+    }
+
+    /// Whether it has ended, and everything that it said was read; and if so, whether with success.
+    pub fn ended(&mut self, now: Instant) -> Option<bool> {
+        let (_, pause) = self.look.filter(|(at, _)| now >= *at)?;
+        self.look = Some((now + pause, (pause * 2).min(LONGEST_PAUSE)));
+        let status = self.process.try_wait().ok()??;
+        // A process of its own may hold its output open: that is not waited for.
+        let over = *self.over.get_or_insert(now);
+        (self.quiet || now >= over + LINGER).then(|| status.success())
+    }
+
+    fn look_at(&mut self, now: Instant) {
+        self.look = Some((now, PAUSE));
+    }
+}
+
+/// Reads what one child says, until nobody can say anything more.
+struct Reader {
+    from: UnixStream,
+    id: Arc<str>,
+    echo: Option<bool>,
+    post: SyncSender<Word>,
+    mailbox: Sender<Mail>,
+}
+
+impl Reader {
+    fn run(self) {
+        let mut lines = Lines::new(BufReader::with_capacity(BUFFER, &self.from));
+        while let Ok(Some(line)) = lines.read() {
+            let word = Word::of(line);
+            if let Word::Line { text, .. } = &word {
+                self.show(text);
+            }
+            // The queue bounds the mails: a child that talks faster than the master listens waits.
+            if self.post.send(word).is_err() || self.mailbox.send(Mail::Said(self.id.clone())).is_err() {
+                return;
+            }
+        }
+        // An error means that the supervisor has left.
+        let _ = self.mailbox.send(Mail::Quiet(self.id.clone()));
+    }
+
+    /// Shows a line as the master's own, and whose it is. A closed stdout loses it.
+    fn show(&self, text: &str) {
+        let id = &self.id;
+        let line = match self.echo {
+            None => return,
+            Some(true) => format!("{text} [{id}]\n"),
+            Some(false) => format!("{} [{id}]\n", plain(text)),
+        };
+        let _ = io::stdout().write_all(line.as_bytes());
+    }
+}
+
+/// The image that runs, even if its file is gone.
+const SELF: &str = "/proc/self/exe";
+
+/// Words of one child that wait for the supervisor.
+const MOST_WORDS: usize = 64;
+
+/// Bytes read from a child at once.
+const BUFFER: usize = 1024;
+
+/// Readers need little stack: nothing recurses.
+const STACK: usize = 64 * 1024;
+
+/// The first pause between two looks at whether a process has ended; each is twice as long as the one before.
+const PAUSE: Duration = Duration::from_millis(2);
+
+/// The longest one.
+const LONGEST_PAUSE: Duration = Duration::from_millis(250);
+
+/// How long the output of a process is read on after its end.
+const LINGER: Duration = Duration::from_secs(1);

@@ -1,0 +1,426 @@
+//! What stands between the network and the API: TLS, HTTP's framing, and every limit that a stranger could try.
+//!
+//! ```text
+//!  network --TCP, TLS--> [ door ] --> [ client, client, ... ] --whole requests--> [ http: tiny_http ] --> Answer
+//!                         one thread, one event loop             a Unix socket      a thread a call
+//! ```
+//!
+//! tiny_http takes whatever comes, for as long as it comes; the front lets through only whole requests, a few at a time:
+//!
+//! - so many connections; a newcomer beyond takes the place of the one that has been idle, or slow, for longest;
+//! - a head, a body and a time for each request, and little memory before it is whole;
+//! - so many calls at once, the others wait for their turn; streams are counted apart, and those who do not read, and so
+//!   hold up a thread, go first.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
+use std::sync::mpsc::{channel, Receiver, Sender};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant, SystemTime};
+
+use mio::event::Event;
+use mio::net::TcpStream;
+use mio::{Events, Poll, Registry, Token, Waker};
+
+use self::client::{Client, Load, Means, Next};
+use self::link::Link;
+use super::call::Answer;
+use super::http::Http;
+use crate::config::Endpoint;
+use crate::logic::slab::{Key, Slab};
+use crate::logic::timers::Timers;
+use crate::net::certs::Certs;
+use crate::net::leg::Leg;
+use crate::net::stream::Buffer;
+use crate::net::sys::descriptor_limit;
+use crate::net::tcp::Tcp;
+use crate::net::tls::Tls;
+use crate::run::door::{listening_addresses, TcpDoor};
+
+pub mod answer;
+mod chunks;
+mod client;
+mod link;
+pub mod request;
+
+/// The API on the network. Dropping it closes it.
+pub struct Front {
+    orders: Sender<Order>,
+    waker: Arc<Waker>,
+    thread: Option<JoinHandle<()>>,
+    addresses: Vec<SocketAddr>,
+}
+
+/// What its thread is told.
+enum Order {
+    Reload,
+    Close,
+}
+
+impl Front {
+    /// Listens at `listen`, over TLS if there are `certs`, and lets `answer` answer. The error is for the user: one line.
+    pub fn start(listen: &Endpoint, certs: Option<Certs>, answer: Arc<dyn Answer>) -> Result<Front, String> {
+        let failed = |error: io::Error| format!("cannot start the API: {error}");
+        let poll = Poll::new().map_err(failed)?;
+        let waker = Arc::new(Waker::new(poll.registry(), BELL).map_err(failed)?);
+        let mut doors = Vec::new();
+        let mut addresses = Vec::new();
+        for (n, at) in listening_addresses(listen)?.into_iter().take(MOST_DOORS).enumerate() {
+            let door = TcpDoor::open(at, poll.registry(), Token(n));
+            let door = door.map_err(|error| format!("cannot listen at {at} (TCP): {error}"))?;
+            addresses.push(door.address().map_err(failed)?);
+            doors.push(door);
+        }
+        let http = Http::start(answer).map_err(failed)?;
+        let registry = poll.registry().try_clone().map_err(failed)?;
+        let (orders, received) = channel();
+        let desk = Desk::new(registry, doors, certs, http, received, Instant::now());
+        let run = move || {
+            if let Err(error) = turns(poll, desk) {
+                log::error!("The API has ended: {error}");
+            }
+        };
+        let thread = thread::Builder::new().name("front".into()).stack_size(STACK).spawn(run).map_err(failed)?;
+        Ok(Front { orders, waker, thread: Some(thread), addresses })
+    }
+
+    /// Where it listens.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Loads the certificate files again if they have changed. What it comes to is logged.
+    pub fn reload(&self) {
+        self.order(Order::Reload);
+    }
+
+    /// Takes nobody any more, lets answers that are under way come to their end for at most 5 s, and ends.
+    pub fn close(self) {}
+
+    fn order(&self, order: Order) {
+        // Both fail only when the thread has ended already.
+        let _ = self.orders.send(order);
+        let _ = self.waker.wake();
+    }
+}
+
+impl Drop for Front {
+    fn drop(&mut self) {
+        self.order(Order::Close);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Everything that the thread owns.
+struct Desk {
+    registry: Registry,
+    doors: Vec<TcpDoor>,
+    certs: Option<Certs>,
+    http: Http,
+    orders: Receiver<Order>,
+    clients: Slab<Client>,
+    timers: Timers<Key>,
+    /// Who has something to do.
+    ready: VecDeque<Key>,
+    /// Who has a whole request, in the order in which they came.
+    waiting: VecDeque<Key>,
+    most: Limits,
+    used: Limits,
+    /// Clients get no descriptor from here on: what is left is for those who are answered, and for the rest of the program.
+    ceiling: usize,
+    means: Means,
+    /// It takes nobody any more, and ends then.
+    closing: Option<Instant>,
+}
+
+/// Numbers of what is limited: how many there may be, or are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Limits {
+    clients: usize,
+    large: usize,
+    calls: usize,
+    streams: usize,
+}
+
+impl Limits {
+    /// The named limits, or less where the system allows few descriptors: a client takes one, and one that is answered
+    /// three more.
+    fn within(descriptors: usize) -> Limits {
+        let share = |most: usize, part: usize| most.min(descriptors / part).max(LEAST);
+        let (clients, calls, streams) = (share(CLIENTS, 4), share(CALLS, 16), share(STREAMS, 16));
+        Limits { clients, large: LARGE, calls, streams }
+    }
+
+    fn of(&mut self, load: Load) -> Option<&mut usize> {
+        match load {
+            Load::Light => None,
+            Load::Large => Some(&mut self.large),
+            Load::Call => Some(&mut self.calls),
+            Load::Stream => Some(&mut self.streams),
+        }
+    }
+}
+
+impl Desk {
+    fn new(
+        registry: Registry,
+        doors: Vec<TcpDoor>,
+        certs: Option<Certs>,
+        http: Http,
+        orders: Receiver<Order>,
+        now: Instant,
+    ) -> Desk {
+        let descriptors = descriptor_limit();
+        let means = Means { scratch: Buffer::new(SCRATCH), large: true, stream: true, time: SystemTime::now() };
+        Desk {
+            registry,
+            doors,
+            certs,
+            http,
+            orders,
+            clients: Slab::new(),
+            timers: Timers::new(now),
+            ready: VecDeque::new(),
+            waiting: VecDeque::new(),
+            most: Limits::within(descriptors),
+            used: Limits::default(),
+            ceiling: descriptors - descriptors / 4,
+            means,
+            closing: None,
+        }
+    }
+
+    /// Whether there is something to do without waiting.
+    fn is_busy(&self) -> bool {
+        !self.ready.is_empty() || self.doors.iter().any(TcpDoor::is_ready)
+    }
+
+    fn deadline(&self, now: Instant) -> Option<Instant> {
+        let doors = self.doors.iter().filter_map(TcpDoor::deadline);
+        let turn = (!self.waiting.is_empty()).then_some(now + SLOW);
+        doors.chain(self.timers.next()).chain(turn).chain(self.closing).min()
+    }
+
+    fn note(&mut self, event: &Event) {
+        let Token(token) = event.token();
+        if let Some(door) = self.doors.get_mut(token) {
+            return door.note();
+        }
+        let Some(number) = token.checked_sub(MOST_DOORS) else { return };
+        let Some(key) = self.clients.at(number / 2) else { return };
+        if let Some(client) = self.clients.get_mut(key) {
+            match number % 2 {
+                0 => client.note(event),
+                _ => client.note_link(event),
+            }
+        }
+        self.ready.push_back(key);
+    }
+
+    /// What is to be done now; whether it is over.
+    fn turn(&mut self, now: Instant) -> bool {
+        self.means.time = SystemTime::now();
+        while let Ok(order) = self.orders.try_recv() {
+            match order {
+                Order::Reload => self.reload(),
+                Order::Close => self.close(now),
+            }
+        }
+        while let Some(key) = self.timers.expired(now) {
+            if let Some(client) = self.clients.get_mut(key) {
+                client.armed = client.armed.filter(|armed| *armed > now);
+                self.ready.push_back(key);
+            }
+        }
+        self.admit(now);
+        for _ in 0..self.ready.len() {
+            if let Some(key) = self.ready.pop_front() {
+                self.work(key, now, |_, _| {});
+            }
+        }
+        self.hand_out(now);
+        self.closing.is_some_and(|until| now >= until || !self.clients.iter().any(|(_, client)| client.is_busy()))
+    }
+
+    /// Takes newcomers in.
+    fn admit(&mut self, now: Instant) {
+        for door in 0..self.doors.len() {
+            for _ in 0..ADMITTED {
+                let Some((socket, _)) = self.doors[door].accept(now) else { break };
+                if self.used.clients >= self.most.clients {
+                    self.make_place(now);
+                }
+                // The system gives the lowest number that is free, so a high one says that few are left.
+                if usize::try_from(socket.as_raw_fd()).is_ok_and(|number| number < self.ceiling) {
+                    // A socket that cannot be registered is closed; whoever it was comes again.
+                    let _ = self.take_in(socket, now);
+                }
+            }
+        }
+    }
+
+    fn take_in(&mut self, socket: TcpStream, now: Instant) -> io::Result<()> {
+        let tcp = Tcp::new(socket);
+        let leg = match &self.certs {
+            Some(certs) => Leg::Tls(Box::new(Tls::accept(tcp, certs.current().config)?)),
+            None => Leg::Tcp(tcp),
+        };
+        let key = self.clients.insert(Client::new(leg, now));
+        self.used.clients += 1;
+        let token = Token(MOST_DOORS + 2 * key.index());
+        let registered = self.clients.get_mut(key).map_or(Ok(()), |client| client.register(&self.registry, token));
+        match registered {
+            Ok(()) => self.ready.push_back(key),
+            Err(_) => self.remove(key),
+        }
+        registered
+    }
+
+    /// The oldest of the idle ones goes, or the oldest of those who have not said what they want.
+    fn make_place(&mut self, now: Instant) {
+        let ages = self.clients.iter().filter_map(|(key, client)| Some((client.age(now)?, key)));
+        if let Some((_, key)) = ages.max() {
+            self.remove(key);
+        }
+    }
+
+    /// Lets one client go on, after `first`, and keeps the books.
+    fn work(&mut self, key: Key, now: Instant, first: impl FnOnce(&mut Client, &Means)) {
+        let Some(client) = self.clients.get_mut(key) else { return };
+        let load = client.load();
+        self.means.large = self.used.large < self.most.large;
+        self.means.stream = self.used.streams < self.most.streams;
+        first(client, &self.means);
+        let was_waiting = client.is_waiting();
+        let next = client.advance(&mut self.means, now);
+        // Whatever a client left in it is not for the next one.
+        self.means.clear();
+        let (after, is_waiting) = (client.load(), client.is_waiting());
+        if let Some(until) = client.deadline().filter(|until| client.armed.is_none_or(|armed| *until < armed)) {
+            client.armed = Some(until);
+            self.timers.arm(until, key);
+        }
+        self.book(load, after);
+        match next {
+            Next::End => return self.remove(key),
+            Next::Again => self.ready.push_back(key),
+            Next::Wait => {}
+        }
+        if is_waiting && !was_waiting {
+            self.waiting.push_back(key);
+        }
+    }
+
+    fn book(&mut self, before: Load, after: Load) {
+        if before != after {
+            if let Some(count) = self.used.of(before) {
+                *count -= 1;
+            }
+            if let Some(count) = self.used.of(after) {
+                *count += 1;
+            }
+        }
+    }
+
+    fn remove(&mut self, key: Key) {
+        if let Some(client) = self.clients.remove(key) {
+            self.used.clients -= 1;
+            self.book(client.load(), Load::Light);
+        }
+    }
+
+    /// Those who wait get their turn.
+    fn hand_out(&mut self, now: Instant) {
+        while let Some(key) = self.waiting.front().copied() {
+            if self.clients.get(key).is_some_and(Client::is_waiting) {
+                if self.used.calls >= self.most.calls && !self.hurry(now) {
+                    return;
+                }
+                self.waiting.pop_front();
+                let token = Token(MOST_DOORS + 2 * key.index() + 1);
+                let link = Link::open(self.http.path(), &self.registry, token);
+                self.work(key, now, |client, means| client.hand(link, means, now));
+            } else {
+                self.waiting.pop_front();
+            }
+        }
+    }
+
+    /// Others wait: whoever has taken an answer most slowly is cut off; whether there was one.
+    fn hurry(&mut self, now: Instant) -> bool {
+        let slow = self.clients.iter().filter_map(|(key, client)| Some((client.holds_up(now)?, key)));
+        match slow.filter(|(time, _)| *time >= SLOW).max() {
+            Some((_, key)) => {
+                self.remove(key);
+                true
+            }
+            None => false,
+        }
+    }
+
+    fn reload(&mut self) {
+        match self.certs.as_mut().map(Certs::reload) {
+            Some(Ok(true)) => log::info!("The API has a new certificate"),
+            Some(Err(why)) => log::error!("The API's certificate cannot be loaded: {why}"),
+            _ => {}
+        }
+    }
+
+    fn close(&mut self, now: Instant) {
+        self.doors.clear();
+        self.closing.get_or_insert(now + FAREWELL);
+    }
+}
+
+/// Waits, notes what happened, and does what is to be done; again and again.
+fn turns(mut poll: Poll, mut desk: Desk) -> io::Result<()> {
+    let mut events = Events::with_capacity(MOST_EVENTS);
+    loop {
+        let now = Instant::now();
+        let patience = match desk.is_busy() {
+            true => Some(Duration::ZERO),
+            false => desk.deadline(now).map(|due| due.saturating_duration_since(now)),
+        };
+        match poll.poll(&mut events, patience) {
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
+            _ => {}
+        }
+        events.iter().filter(|event| event.token() != BELL).for_each(|event| desk.note(event));
+        if desk.turn(Instant::now()) {
+            return Ok(());
+        }
+    }
+}
+
+/// The token of the thread's bell.
+const BELL: Token = Token(usize::MAX);
+/// Most addresses of one name that are listened at.
+const MOST_DOORS: usize = 8;
+/// Newcomers taken in at one door in one turn.
+const ADMITTED: usize = 64;
+/// Events taken from the kernel at once.
+const MOST_EVENTS: usize = 256;
+/// Bytes read at once.
+const SCRATCH: usize = 16 * 1024;
+/// Nothing recurses; TLS handshakes are what needs most.
+const STACK: usize = 256 * 1024;
+
+/// Most connections.
+pub const CLIENTS: usize = 512;
+/// Most large requests (over 16 KB) that are read at once: so many MB at most.
+const LARGE: usize = 8;
+/// Most calls that are answered at once, each on a thread; others wait. More than the ten `/tcping` at once.
+pub const CALLS: usize = 16;
+/// Most event streams, each on a thread.
+pub const STREAMS: usize = 64;
+/// The least of each, however few descriptors there are.
+const LEAST: usize = 4;
+/// While others wait, one who has taken an answer for so long may be cut off.
+const SLOW: Duration = Duration::from_secs(2);
+/// When the front closes, answers may take so long to come to their end.
+const FAREWELL: Duration = Duration::from_secs(5);

@@ -1,0 +1,517 @@
+//! One connection from the network, and how far it has come.
+//!
+//! ```text
+//!  Securing --> Reading --whole--> Waiting --a turn--> Handing --> Awaiting --head--> Relaying
+//!                ^  |                 |                   |            |                  |
+//!                |  +--refused--------+--too late---------+------------+                  | all of it
+//!                |  v                                                                     v
+//!                |  Sending <-------------------------------------------------------------+
+//!                +--kept--+--else--> Finishing --> Lingering --> (closed)
+//! ```
+//!
+//! At most one request is under way: what a client sends meanwhile waits in its socket.
+
+use std::io;
+use std::time::{Duration, Instant, SystemTime};
+
+use mio::event::Event;
+use mio::{Registry, Token};
+
+use super::answer::{is_bodiless, Answered, Refusal, BROKEN, BUSY, LATE, TOO_SLOW};
+use super::link::Link;
+use super::request::{end_of_head, Progress, Reader, Request, MOST_HEAD};
+use crate::net::leg::Leg;
+use crate::net::stream::{now as passing, Buffer, Stream};
+
+/// A client and how far it has come.
+pub struct Client {
+    leg: Leg,
+    reader: Reader,
+    state: State,
+    since: Instant,
+    until: Option<Instant>,
+    /// The deadline that a timer is armed for.
+    pub armed: Option<Instant>,
+}
+
+enum State {
+    /// The TLS handshake.
+    Securing,
+    /// A request is read; what has to be said meanwhile waits in the buffer.
+    Reading(Buffer),
+    /// A whole request waits for its turn.
+    Waiting(Box<Request>),
+    /// It is written to the server behind.
+    Handing(Link, Buffer, Manner),
+    /// The head of the answer is read.
+    Awaiting(Link, Vec<u8>, Manner),
+    /// The answer's body passes through.
+    Relaying(Link, Buffer, Left),
+    /// The rest of what there is to say is known.
+    Sending(Buffer, After),
+    /// Our direction is ended.
+    Finishing,
+    /// Closing while the client's bytes are unread would reset the connection and lose the answer on its way.
+    Lingering,
+}
+
+/// What of a request matters to its answer.
+#[derive(Clone, Copy)]
+struct Manner {
+    only_head: bool,
+    modern: bool,
+    keep: bool,
+}
+
+/// How much of an answer's body is to come from the server behind.
+enum Left {
+    /// So many bytes.
+    Bytes(u64, After),
+    /// Nobody knows; it ends with the connection, on both sides.
+    Stream,
+}
+
+/// What comes after an answer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum After {
+    Reading,
+    Closing,
+}
+
+/// What a client uses of what is limited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Load {
+    /// Nothing but its connection.
+    Light,
+    /// Memory for a large request.
+    Large,
+    /// A thread of the server behind.
+    Call,
+    /// The same, for as long as it likes.
+    Stream,
+}
+
+/// What a client may use just now, and what it works with.
+pub struct Means {
+    /// Where bytes come in.
+    pub scratch: Buffer,
+    /// Whether one more large request is allowed.
+    pub large: bool,
+    /// Whether one more stream is allowed.
+    pub stream: bool,
+    /// For the dates of answers.
+    pub time: SystemTime,
+}
+
+impl Means {
+    /// Forgets the bytes that came in.
+    pub fn clear(&mut self) {
+        self.scratch.consume(self.scratch.bytes().len());
+    }
+}
+
+/// What comes next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Something has to happen first.
+    Wait,
+    /// It has had its share of this turn.
+    Again,
+    /// It is over.
+    End,
+}
+
+/// What one step came to.
+enum Step {
+    Wait,
+    Again,
+    Moved,
+    On(State),
+    Leave,
+}
+
+impl Client {
+    /// A client who has just come.
+    pub fn new(leg: Leg, now: Instant) -> Client {
+        let state = match &leg {
+            Leg::Tls(_) => State::Securing,
+            _ => State::Reading(Buffer::new(0)),
+        };
+        Client { leg, reader: Reader::default(), state, since: now, until: Some(now + PATIENCE), armed: None }
+    }
+
+    /// Registers its connection under `token`, once.
+    pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        self.leg.register(registry, token)
+    }
+
+    /// Remembers an edge of its connection.
+    pub fn note(&mut self, event: &Event) {
+        self.leg.note(event);
+    }
+
+    /// Remembers an edge of its link to the server behind.
+    pub fn note_link(&mut self, event: &Event) {
+        if let State::Handing(link, ..) | State::Awaiting(link, ..) | State::Relaying(link, ..) = &mut self.state {
+            link.note(event);
+        }
+    }
+
+    /// Goes on as far as it can, within its share of a turn.
+    pub fn advance(&mut self, means: &mut Means, now: Instant) -> Next {
+        for _ in 0..STEPS {
+            match self.step(means, now).unwrap_or(Step::Leave) {
+                Step::Again => {}
+                Step::Moved => self.moved(now),
+                Step::On(state) => self.enter(state, now),
+                Step::Leave => return Next::End,
+                Step::Wait if self.until.is_some_and(|until| now >= until) => match self.late(means.time) {
+                    Some(state) => self.enter(state, now),
+                    None => return Next::End,
+                },
+                Step::Wait => return Next::Wait,
+            }
+        }
+        Next::Again
+    }
+
+    /// Its turn has come: its request goes to the server behind through `link`, if that could be opened.
+    pub fn hand(&mut self, link: io::Result<Link>, means: &Means, now: Instant) {
+        let state = match std::mem::replace(&mut self.state, State::Lingering) {
+            State::Waiting(request) => match link {
+                Ok(link) => {
+                    let head = &request.head;
+                    let manner = Manner { only_head: head.method == "HEAD", modern: head.modern, keep: head.keep };
+                    State::Handing(link, Buffer::holding(request.into_bytes()), manner)
+                }
+                Err(_) => refused(BUSY, request.head.method == "HEAD", means.time),
+            },
+            other => other,
+        };
+        self.enter(state, now);
+    }
+
+    /// When it has had its time.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.until
+    }
+
+    /// What it uses.
+    pub fn load(&self) -> Load {
+        match &self.state {
+            State::Reading(_) if self.reader.held() > SMALL => Load::Large,
+            State::Waiting(request) if request.body.len() > SMALL => Load::Large,
+            State::Handing(..) | State::Awaiting(..) | State::Relaying(_, _, Left::Bytes(..)) => Load::Call,
+            State::Relaying(_, _, Left::Stream) => Load::Stream,
+            _ => Load::Light,
+        }
+    }
+
+    /// Whether it waits for its turn.
+    pub fn is_waiting(&self) -> bool {
+        matches!(self.state, State::Waiting(_))
+    }
+
+    /// Whether an answer is under way.
+    pub fn is_busy(&self) -> bool {
+        self.load() == Load::Stream
+            || self.load() == Load::Call
+            || matches!(self.state, State::Waiting(_) | State::Sending(..))
+    }
+
+    /// Whether nothing of a request has come and nothing of an answer is to go.
+    pub fn is_idle(&self) -> bool {
+        matches!(self.state, State::Reading(_)) && self.reader.is_empty()
+    }
+
+    /// How willingly its connection is given up for a newcomer: the greatest goes first. `None` for those whose request is
+    /// under way.
+    pub fn age(&self, now: Instant) -> Option<(bool, Duration)> {
+        match self.load() {
+            Load::Light | Load::Large if self.is_waiting() => None,
+            Load::Light | Load::Large => Some((self.is_idle(), now.saturating_duration_since(self.since))),
+            Load::Call | Load::Stream => None,
+        }
+    }
+
+    /// For how long it has held up a thread of the server behind that has nothing left to do but write.
+    pub fn holds_up(&self, now: Instant) -> Option<Duration> {
+        match self.state {
+            State::Relaying(_, _, Left::Bytes(..)) => Some(now.saturating_duration_since(self.since)),
+            _ => None,
+        }
+    }
+
+    fn step(&mut self, means: &mut Means, now: Instant) -> io::Result<Step> {
+        let Client { leg, reader, state, .. } = self;
+        match state {
+            State::Securing => match leg {
+                Leg::Tls(tls) => match passing(tls.handshake())? {
+                    Some(()) => Ok(Step::On(State::Reading(Buffer::new(0)))),
+                    None => Ok(Step::Wait),
+                },
+                _ => Ok(Step::Leave),
+            },
+            State::Reading(notice) => {
+                let was_empty = reader.is_empty();
+                let step = read(leg, reader, notice, means)?;
+                // The clock of a request runs from its first byte.
+                if was_empty && !reader.is_empty() && !matches!(step, Step::On(_)) {
+                    (self.since, self.until) = (now, Some(now + PATIENCE));
+                }
+                Ok(step)
+            }
+            State::Waiting(_) => Ok(Step::Wait),
+            State::Handing(link, buffer, manner) => {
+                while !buffer.is_empty() {
+                    match passing(link.drain(buffer)) {
+                        Ok(Some(_)) => {}
+                        Ok(None) => return Ok(Step::Wait),
+                        Err(_) => return Ok(Step::On(refused(BROKEN, manner.only_head, means.time))),
+                    }
+                }
+                let manner = *manner;
+                Ok(match std::mem::replace(state, State::Finishing) {
+                    State::Handing(link, ..) => Step::On(State::Awaiting(link, Vec::new(), manner)),
+                    _ => Step::Leave,
+                })
+            }
+            State::Awaiting(link, head, manner) => {
+                let manner = *manner;
+                match passing(link.fill(&mut means.scratch, usize::MAX)) {
+                    Ok(None) => return Ok(Step::Wait),
+                    Ok(Some(count)) if count > 0 && head.len() < MOST_HEAD => {
+                        head.extend_from_slice(means.scratch.bytes());
+                        means.scratch.consume(count);
+                    }
+                    _ => return Ok(Step::On(refused(BROKEN, manner.only_head, means.time))),
+                }
+                let Some(end) = end_of_head(head) else { return Ok(Step::Again) };
+                let Some(answered) = Answered::parse(&head[..end]) else {
+                    return Ok(Step::On(refused(BROKEN, manner.only_head, means.time)));
+                };
+                let body = head.split_off(end);
+                Ok(match std::mem::replace(state, State::Finishing) {
+                    State::Awaiting(link, ..) => Step::On(answer(link, answered, body, manner, means)),
+                    _ => Step::Leave,
+                })
+            }
+            State::Relaying(link, buffer, left) => {
+                let step = relay(leg, link, buffer, left)?;
+                if let (Step::Wait, Left::Stream) = (&step, left) {
+                    // Nobody reads a stream whose reader has left; one that lasts may end at any time.
+                    if gone(leg, reader, means)? {
+                        return Ok(Step::Leave);
+                    }
+                    // Only a stream that has something to say can stall.
+                    let idle = buffer.is_empty() && passing(own(leg)?.flush())?.is_some();
+                    self.until = if idle { None } else { self.until.or(Some(now + STALL)) };
+                }
+                Ok(step)
+            }
+            State::Sending(buffer, after) => {
+                let mut moved = false;
+                while !buffer.is_empty() {
+                    match passing(own(leg)?.drain(buffer))? {
+                        Some(_) => moved = true,
+                        None => return Ok(if moved { Step::Moved } else { Step::Wait }),
+                    }
+                }
+                match after {
+                    After::Closing => Ok(Step::On(State::Finishing)),
+                    After::Reading => match passing(own(leg)?.flush())? {
+                        Some(()) => Ok(Step::On(State::Reading(Buffer::new(0)))),
+                        None => Ok(Step::Wait),
+                    },
+                }
+            }
+            State::Finishing => match passing(own(leg)?.finish())? {
+                Some(()) => Ok(Step::On(State::Lingering)),
+                None => Ok(Step::Wait),
+            },
+            State::Lingering => {
+                let more = passing(own(leg)?.fill(&mut means.scratch))?;
+                means.clear();
+                match more {
+                    Some(0) => Ok(Step::Leave),
+                    Some(_) => Ok(Step::Again),
+                    None => Ok(Step::Wait),
+                }
+            }
+        }
+    }
+
+    /// A new state begins, and with it its time.
+    fn enter(&mut self, state: State, now: Instant) {
+        let patience = match &state {
+            State::Reading(_) if self.reader.is_empty() => {
+                self.reader.rest();
+                match self.state {
+                    State::Securing => PATIENCE,
+                    _ => IDLE,
+                }
+            }
+            State::Securing | State::Reading(_) | State::Waiting(_) | State::Handing(..) => PATIENCE,
+            State::Awaiting(..) => ANSWER,
+            State::Relaying(..) | State::Sending(..) | State::Finishing => STALL,
+            State::Lingering => LINGER,
+        };
+        (self.state, self.since, self.until) = (state, now, Some(now + patience));
+    }
+
+    /// The client took bytes: it has not stalled.
+    fn moved(&mut self, now: Instant) {
+        self.until = Some(now + STALL);
+    }
+
+    /// Its time is up; what follows, unless it is closed without a word.
+    fn late(&self, time: SystemTime) -> Option<State> {
+        match &self.state {
+            State::Reading(_) if !self.reader.is_empty() => Some(refused(TOO_SLOW, false, time)),
+            State::Waiting(request) => Some(refused(BUSY, request.head.method == "HEAD", time)),
+            State::Handing(_, _, manner) | State::Awaiting(_, _, manner) => Some(refused(LATE, manner.only_head, time)),
+            _ => None,
+        }
+    }
+}
+
+fn refused(refusal: Refusal, only_head: bool, time: SystemTime) -> State {
+    State::Sending(Buffer::holding(refusal.into_bytes(time, only_head)), After::Closing)
+}
+
+/// Reads a request.
+fn read(leg: &mut Leg, reader: &mut Reader, notice: &mut Buffer, means: &mut Means) -> io::Result<Step> {
+    let held = reader.held();
+    match reader.look() {
+        Err(refusal) => return Ok(Step::On(refused(refusal, false, means.time))),
+        Ok(Progress::Whole(request)) => return Ok(Step::On(State::Waiting(request))),
+        Ok(Progress::Expected) => *notice = Buffer::holding(GO_AHEAD.to_vec()),
+        Ok(Progress::More) => {}
+    }
+    if held <= SMALL && reader.held() > SMALL && !means.large {
+        return Ok(Step::On(refused(BUSY, false, means.time)));
+    }
+    while !notice.is_empty() {
+        if passing(own(leg)?.drain(notice))?.is_none() {
+            break;
+        }
+    }
+    match passing(own(leg)?.fill(&mut means.scratch))? {
+        Some(0) => Ok(Step::Leave),
+        Some(count) => {
+            reader.feed(means.scratch.bytes());
+            means.scratch.consume(count);
+            Ok(Step::Again)
+        }
+        None => {
+            passing(own(leg)?.flush())?;
+            Ok(Step::Wait)
+        }
+    }
+}
+
+/// What follows when the head of an answer has come, and `body` behind it.
+fn answer(link: Link, answered: Answered, mut body: Vec<u8>, manner: Manner, means: &Means) -> State {
+    let Manner { only_head, modern, keep } = manner;
+    let length = match answered.length {
+        _ if only_head || is_bodiless(answered.status) => Some(0),
+        length => length,
+    };
+    if length.is_none() && !means.stream {
+        return refused(BUSY, false, means.time);
+    }
+    let mut bytes = answered.head;
+    bytes.extend_from_slice(match keep && length.is_some() {
+        true if modern => b"\r\n",
+        true => b"Connection: keep-alive\r\n\r\n",
+        false => b"Connection: close\r\n\r\n",
+    });
+    let after = if keep { After::Reading } else { After::Closing };
+    let left = match length {
+        Some(length) => {
+            body.truncate(usize::try_from(length).unwrap_or(usize::MAX));
+            Left::Bytes(length - body.len() as u64, after)
+        }
+        None => Left::Stream,
+    };
+    bytes.append(&mut body);
+    if let Left::Bytes(0, after) = left {
+        return State::Sending(Buffer::holding(bytes), after);
+    }
+    let mut buffer = Buffer::new(RELAYED.max(bytes.len()));
+    buffer.append(&bytes);
+    State::Relaying(link, buffer, left)
+}
+
+/// Passes an answer's body on: no more is taken in than there is room for.
+fn relay(leg: &mut Leg, link: &mut Link, buffer: &mut Buffer, left: &mut Left) -> io::Result<Step> {
+    let mut dry = false;
+    if !buffer.is_full() {
+        let limit = match left {
+            Left::Bytes(count, _) => usize::try_from(*count).unwrap_or(usize::MAX),
+            Left::Stream => usize::MAX,
+        };
+        match (passing(link.fill(buffer, limit))?, left) {
+            (None, _) => dry = true,
+            // Cut short: the client can see that, as long as nothing follows.
+            (Some(0), Left::Bytes(..)) => return Ok(Step::Leave),
+            (Some(0), Left::Stream) => return Ok(Step::On(State::Sending(take(buffer), After::Closing))),
+            (Some(count), Left::Bytes(bytes, after)) => {
+                *bytes -= count as u64;
+                if *bytes == 0 {
+                    return Ok(Step::On(State::Sending(take(buffer), *after)));
+                }
+            }
+            (Some(_), Left::Stream) => {}
+        }
+    }
+    match buffer.is_empty() || passing(own(leg)?.drain(buffer))?.is_none() {
+        false => Ok(Step::Moved),
+        true if dry || buffer.is_full() => Ok(Step::Wait),
+        true => Ok(Step::Again),
+    }
+}
+
+/// A client's connection is a socket of its own.
+fn own(leg: &mut Leg) -> io::Result<&mut dyn Stream> {
+    leg.own().ok_or_else(|| io::ErrorKind::NotConnected.into())
+}
+
+fn take(buffer: &mut Buffer) -> Buffer {
+    std::mem::replace(buffer, Buffer::new(0))
+}
+
+/// Whether the reader of a stream has left. What it says meanwhile is kept for later, within limits.
+fn gone(leg: &mut Leg, reader: &mut Reader, means: &mut Means) -> io::Result<bool> {
+    while reader.has_room() {
+        match passing(own(leg)?.fill(&mut means.scratch))? {
+            Some(0) => return Ok(true),
+            Some(count) => {
+                reader.feed(means.scratch.bytes());
+                means.scratch.consume(count);
+            }
+            None => break,
+        }
+    }
+    Ok(false)
+}
+
+/// What a client that asks before it sends a body is told.
+const GO_AHEAD: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// A handshake, a whole request, and a request's turn each have to come within this time.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+/// Between two requests a client may be silent for so long.
+pub const IDLE: Duration = Duration::from_secs(60);
+/// The server behind has so long to begin its answer: more than any route takes.
+const ANSWER: Duration = Duration::from_secs(60);
+/// A client that takes nothing of its answer for so long has gone.
+pub const STALL: Duration = Duration::from_secs(30);
+/// After the last answer, what the client still sends is read and thrown away for so long.
+const LINGER: Duration = Duration::from_secs(2);
+/// Bytes of an answer on their way, for each client.
+const RELAYED: usize = 16 * 1024;
+/// Requests of more bytes are large: only a few may come in at once.
+pub const SMALL: usize = 16 * 1024;
+/// Steps of one client in one turn, each of at most one buffer.
+const STEPS: usize = 16;

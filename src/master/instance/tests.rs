@@ -1,0 +1,467 @@
+use super::*;
+use crate::master::order::Action;
+
+const TIMES: Times =
+    Times { silence: Duration::from_secs(15), retry: Duration::from_secs(3600), grace: Duration::from_secs(5) };
+
+const BEAT: Duration = Duration::from_millis(1);
+
+fn record() -> Record {
+    Record { id: "0a1b2c3d".into(), url: "client://h:1/h:2".into(), restart: true, ..Record::default() }
+}
+
+fn point(bytes: [u64; 4]) -> Word {
+    Word::Point(Point { mode: 2, ping: 7, pool: 8, tcps: 1, udps: 1, bytes })
+}
+
+fn trouble() -> Word {
+    Word::Line { text: "Server error: x".into(), trouble: true }
+}
+
+fn steps(instance: &mut Instance) -> Vec<Step> {
+    std::iter::from_fn(|| instance.poll()).collect()
+}
+
+fn published(instance: &mut Instance) -> Vec<What> {
+    let what = |step| match step {
+        Step::Publish(what, _) => Some(what),
+        _ => None,
+    };
+    steps(instance).into_iter().filter_map(what).collect()
+}
+
+fn stopped() -> Instance {
+    Instance::loaded(record(), TIMES)
+}
+
+fn running() -> Instance {
+    let mut instance = stopped();
+    instance.start();
+    instance.spawned();
+    steps(&mut instance);
+    instance
+}
+
+fn counters(instance: &Instance) -> [u64; 4] {
+    instance.shown()
+}
+
+/// One instance in each state, with its name. Those that were told to stop were told so at `now`.
+fn every_state(now: Instant) -> Vec<(&'static str, Instance)> {
+    let with = |state: fn(Instant) -> Instance| {
+        let mut instance = state(now);
+        steps(&mut instance);
+        instance
+    };
+    fn after(act: impl Fn(&mut Instance)) -> Instance {
+        let mut instance = running();
+        act(&mut instance);
+        instance
+    }
+    vec![
+        ("stopped", with(|_| stopped())),
+        ("failed", with(|now| after(|instance| instance.ended(false, now)))),
+        (
+            "starting",
+            with(|_| {
+                let mut instance = stopped();
+                instance.start();
+                instance
+            }),
+        ),
+        ("fresh", with(|_| running())),
+        ("well", with(|now| after(|instance| instance.said(point([1; 4]), now)))),
+        ("ill", with(|now| after(|instance| instance.said(trouble(), now)))),
+        ("stopping", with(|now| after(|instance| instance.stop(now)))),
+        ("restarting", with(|now| after(|instance| instance.restart(now)))),
+        ("deleting", with(|now| after(|instance| instance.delete(now)))),
+        (
+            "gone",
+            with(|now| {
+                let mut instance = stopped();
+                instance.delete(now);
+                instance
+            }),
+        ),
+    ]
+}
+
+fn name(instance: &Instance) -> &'static str {
+    match &instance.life {
+        Life::Stopped => "stopped",
+        Life::Failed { .. } => "failed",
+        Life::Starting => "starting",
+        Life::Running(Health::Fresh) => "fresh",
+        Life::Running(Health::Well { .. }) => "well",
+        Life::Running(Health::Ill { .. }) => "ill",
+        Life::Stopping { then: Then::Stop, .. } => "stopping",
+        Life::Stopping { then: Then::Start, .. } => "restarting",
+        Life::Stopping { then: Then::Delete, .. } => "deleting",
+        Life::Gone => "gone",
+    }
+}
+
+#[test]
+fn every_order_has_its_meaning_in_every_state() {
+    let now = Instant::now();
+    let replace =
+        |instance: &mut Instance| instance.replace(Kind::Client, "client://new".into(), "client://new?".into(), now);
+    // state, then what it is after start, stop, restart, PUT and DELETE
+    let table = [
+        ("stopped", ["starting", "stopped", "starting", "starting", "gone"]),
+        ("failed", ["starting", "stopped", "starting", "starting", "gone"]),
+        ("starting", ["starting", "stopped", "starting", "starting", "gone"]),
+        ("fresh", ["fresh", "stopping", "restarting", "restarting", "deleting"]),
+        ("well", ["well", "stopping", "restarting", "restarting", "deleting"]),
+        ("ill", ["ill", "stopping", "restarting", "restarting", "deleting"]),
+        ("stopping", ["restarting", "stopping", "restarting", "restarting", "deleting"]),
+        ("restarting", ["restarting", "stopping", "restarting", "restarting", "deleting"]),
+        ("deleting", ["deleting", "deleting", "deleting", "deleting", "deleting"]),
+        ("gone", ["gone", "gone", "gone", "gone", "gone"]),
+    ];
+    for (state, after) in table {
+        for (order, expected) in after.into_iter().enumerate() {
+            let mut states = every_state(now);
+            let at = states.iter().position(|(name, _)| *name == state).unwrap();
+            let (_, mut instance) = states.swap_remove(at);
+            assert_eq!(name(&instance), state);
+            let had = instance.has_process();
+            match order {
+                0 => instance.start(),
+                1 => instance.stop(now),
+                2 => instance.restart(now),
+                3 => replace(&mut instance),
+                _ => instance.delete(now),
+            }
+            assert_eq!(name(&instance), expected, "{state}, order {order}");
+            assert_eq!(instance.has_process(), had, "an order neither makes nor loses a process by itself");
+            let steps = steps(&mut instance);
+            let asked = had && !state.ends_with("ing") && expected.ends_with("ing");
+            assert_eq!(steps.contains(&Step::Terminate), asked, "{state}, order {order}: {steps:?}");
+            let spawns = state != "starting" && expected == "starting";
+            assert_eq!(steps.contains(&Step::Spawn), spawns, "{state}, order {order}: {steps:?}");
+        }
+    }
+}
+
+#[test]
+fn a_new_instance_is_created_stopped_and_then_asks_for_its_process() {
+    let mut instance = Instance::new(record(), TIMES);
+    assert_eq!(instance.record().status, Status::Stopped);
+    let create = Step::Publish(What::Create, String::new());
+    assert_eq!(steps(&mut instance), [create, Step::Save, Step::Spawn]);
+    instance.spawned();
+    assert_eq!(instance.record().status, Status::Running);
+    assert_eq!(published(&mut instance), [What::Update]);
+}
+
+#[test]
+fn a_restart_shows_stopped_and_then_running() {
+    let now = Instant::now();
+    let mut instance = running();
+    instance.restart(now);
+    assert_eq!(instance.record().status, Status::Running);
+    assert_eq!(steps(&mut instance), [Step::Terminate]);
+    instance.ended(true, now);
+    assert_eq!(instance.record().status, Status::Stopped);
+    let update = Step::Publish(What::Update, String::new());
+    assert_eq!(steps(&mut instance), [update, Step::Save, Step::Spawn, Step::Settled]);
+    instance.spawned();
+    assert_eq!(instance.record().status, Status::Running);
+    assert_eq!(published(&mut instance), [What::Update]);
+}
+
+#[test]
+fn one_that_does_not_leave_is_killed_once_after_its_grace() {
+    let now = Instant::now();
+    let mut instance = running();
+    instance.stop(now);
+    assert_eq!(steps(&mut instance), [Step::Terminate]);
+    instance.tick(now + TIMES.grace - BEAT);
+    assert_eq!(steps(&mut instance), []);
+    assert_eq!(instance.deadline(), Some(now + TIMES.grace));
+    instance.tick(now + TIMES.grace);
+    assert_eq!(steps(&mut instance), [Step::Kill]);
+    instance.restart(now);
+    instance.tick(now + TIMES.grace * 2);
+    assert_eq!((steps(&mut instance), instance.deadline()), (vec![], None));
+    instance.ended(false, now);
+    assert_eq!(name(&instance), "starting");
+}
+
+#[test]
+fn a_failure_is_an_error_and_the_next_start_comes_at_the_retry_and_not_before() {
+    let now = Instant::now();
+    let mut instance = running();
+    instance.ended(false, now);
+    assert_eq!(instance.record().status, Status::Error);
+    assert_eq!(published(&mut instance), [What::Update]);
+    instance.tick(now + TIMES.retry - BEAT);
+    assert_eq!(steps(&mut instance), []);
+    instance.tick(now + TIMES.retry);
+    assert_eq!(steps(&mut instance), [Step::Spawn]);
+    instance.unspawnable(now + TIMES.retry);
+    assert_eq!((name(&instance), instance.deadline()), ("failed", Some(now + TIMES.retry * 2)));
+}
+
+#[test]
+fn an_end_with_success_that_nobody_asked_for_is_a_stop() {
+    let mut instance = running();
+    instance.ended(true, Instant::now());
+    assert_eq!((name(&instance), instance.record().status), ("stopped", Status::Stopped));
+}
+
+#[test]
+fn whatever_way_one_goes_that_was_asked_to_stop_is_no_error() {
+    let now = Instant::now();
+    let mut instance = running();
+    instance.stop(now);
+    instance.said(trouble(), now);
+    instance.ended(false, now);
+    assert_eq!((name(&instance), instance.record().status), ("stopped", Status::Stopped));
+}
+
+#[test]
+fn silence_counts_from_the_first_check_point_on_and_another_one_ends_it() {
+    let now = Instant::now();
+    let mut instance = running();
+    assert_eq!(instance.deadline(), None);
+    instance.said(point([0; 4]), now);
+    assert_eq!(instance.deadline(), Some(now + TIMES.silence));
+    instance.tick(now + TIMES.silence);
+    assert_eq!(instance.record().status, Status::Error);
+    instance.said(point([0; 4]), now + TIMES.silence);
+    assert_eq!((instance.record().status, name(&instance)), (Status::Running, "well"));
+}
+
+#[test]
+fn trouble_is_an_error_until_a_check_point_comes_or_it_is_started_again() {
+    let now = Instant::now();
+    let mut instance = running();
+    instance.said(trouble(), now);
+    assert_eq!(instance.record().status, Status::Error);
+    instance.said(trouble(), now + TIMES.retry / 2);
+    assert_eq!(instance.deadline(), Some(now + TIMES.retry));
+    steps(&mut instance);
+    instance.tick(now + TIMES.retry);
+    assert_eq!((name(&instance), steps(&mut instance)), ("restarting", vec![Step::Terminate]));
+}
+
+#[test]
+fn every_check_point_is_an_update_and_no_log() {
+    let mut instance = running();
+    instance.said(point([1, 2, 3, 4]), Instant::now());
+    assert_eq!(published(&mut instance), [What::Update]);
+    assert_eq!(instance.tail().count(), 0);
+    let figures = instance.record().figures;
+    assert_eq!((figures.mode, figures.ping, figures.pool, figures.tcps, figures.udps), (2, 7, 8, 1, 1));
+    assert_eq!(counters(&instance), [1, 2, 3, 4]);
+}
+
+#[test]
+fn counters_go_on_over_restarts_and_live_figures_do_not() {
+    let now = Instant::now();
+    let mut instance = running();
+    instance.said(point([10, 20, 30, 40]), now);
+    instance.restart(now);
+    instance.said(point([11, 21, 31, 41]), now);
+    instance.ended(true, now);
+    let figures = instance.record().figures;
+    assert_eq!((figures.mode, figures.ping, figures.pool, figures.tcps, figures.udps), (2, 0, 0, 0, 0));
+    assert_eq!(counters(&instance), [11, 21, 31, 41]);
+    instance.spawned();
+    instance.said(point([1, 1, 1, 1]), now);
+    assert_eq!(counters(&instance), [12, 22, 32, 42]);
+
+    let mut again = Instance::loaded(instance.record().clone(), TIMES);
+    again.start();
+    again.spawned();
+    again.said(point([8, 8, 8, 8]), now);
+    assert_eq!(counters(&again), [20, 30, 40, 50]);
+}
+
+#[test]
+fn a_reset_counts_from_zero_and_the_next_process_goes_on_from_there() {
+    let now = Instant::now();
+    let mut instance = running();
+    instance.said(point([10, 20, 30, 40]), now);
+    instance.reset();
+    assert_eq!(published(&mut instance), [What::Update, What::Update]);
+    assert_eq!(counters(&instance), [0; 4]);
+    instance.said(point([15, 20, 30, 40]), now);
+    assert_eq!(counters(&instance), [5, 0, 0, 0]);
+    instance.restart(now);
+    instance.ended(true, now);
+    instance.spawned();
+    instance.said(point([1, 2, 3, 4]), now);
+    assert_eq!(counters(&instance), [6, 2, 3, 4]);
+}
+
+#[test]
+fn a_process_that_counts_less_than_at_the_reset_has_begun_again() {
+    let now = Instant::now();
+    let mut instance = running();
+    instance.said(point([100; 4]), now);
+    instance.reset();
+    instance.said(point([7; 4]), now);
+    assert_eq!(counters(&instance), [7; 4]);
+}
+
+#[test]
+fn counters_that_would_overflow_stay_at_the_top() {
+    let mut old = record();
+    old.figures.tcprx = u64::MAX - 1;
+    let mut instance = Instance::loaded(old, TIMES);
+    instance.start();
+    instance.spawned();
+    instance.said(point([5; 4]), Instant::now());
+    assert_eq!(counters(&instance), [u64::MAX, 5, 5, 5]);
+}
+
+#[test]
+fn the_last_lines_are_kept_and_each_is_told() {
+    let mut instance = running();
+    for n in 0..MOST_LINES + 5 {
+        instance.said(Word::Line { text: n.to_string(), trouble: false }, Instant::now());
+    }
+    assert_eq!(published(&mut instance).len(), MOST_LINES + 5);
+    let kept: Vec<&String> = instance.tail().collect();
+    assert_eq!((kept.len(), kept[0].as_str()), (MOST_LINES, "5"));
+}
+
+#[test]
+fn a_new_url_takes_effect_at_once_and_its_process_comes_after_the_old_one() {
+    let now = Instant::now();
+    let mut instance = running();
+    instance.replace(Kind::Server, "server://b".into(), "server://b?".into(), now);
+    assert_eq!(steps(&mut instance), [Step::Terminate, Step::Save]);
+    assert_eq!(instance.record().url, "server://b");
+    instance.ended(true, now);
+    let steps = steps(&mut instance);
+    assert!(steps.ends_with(&[Step::Spawn, Step::Settled]), "{steps:?}");
+}
+
+#[test]
+fn what_is_kept_with_it_changes_once_and_only_if_it_is_another() {
+    let mut instance = stopped();
+    let patch = Patch { alias: Some("a".into()), restart: Some(false), ..Patch::default() };
+    instance.amend(&patch);
+    assert_eq!(published(&mut instance), [What::Update]);
+    assert_eq!((instance.record().alias.as_str(), instance.record().restart), ("a", false));
+    instance.amend(&patch);
+    instance.amend(&Patch { action: Some(Action::Stop), ..Patch::default() });
+    assert_eq!(steps(&mut instance), []);
+}
+
+/// A small generator of numbers that look random (SplitMix64).
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % sides
+    }
+}
+
+/// A world in which processes start late, end when they like, and ignore signals; it checks what must hold in all of them.
+struct World {
+    instance: Instance,
+    now: Instant,
+    process: bool,
+    terminated: bool,
+    births: usize,
+    told: Vec<What>,
+}
+
+impl World {
+    fn new() -> World {
+        let instance = Instance::new(record(), TIMES);
+        World { instance, now: Instant::now(), process: false, terminated: false, births: 0, told: Vec::new() }
+    }
+
+    fn settle(&mut self, why: u64) {
+        for step in steps(&mut self.instance) {
+            match step {
+                Step::Spawn => self.births += 1,
+                Step::Terminate | Step::Kill => {
+                    assert!(self.process, "nothing there to end, after {why}");
+                    self.terminated = true;
+                }
+                Step::Publish(what, _) => {
+                    assert!(!self.told.contains(&What::Delete), "an event after delete, after {why}");
+                    assert_eq!(what == What::Create, self.told.is_empty(), "create comes first and once");
+                    self.told.push(what);
+                }
+                Step::Settled => assert!(!self.process, "not settled as long as a process is there"),
+                Step::Save => {}
+            }
+        }
+        assert_eq!(self.instance.has_process(), self.process, "after {why}: {:?}", self.instance.life);
+        assert_eq!(self.instance.is_gone(), self.told.contains(&What::Delete));
+        let status = self.instance.record().status;
+        assert!(self.process || status != Status::Running, "runs without a process, after {why}");
+    }
+
+    fn step(&mut self, dice: &mut Dice) {
+        let (now, instance) = (self.now, &mut self.instance);
+        let what = dice.roll(14);
+        match what {
+            0 => instance.start(),
+            1 => instance.stop(now),
+            2 => instance.restart(now),
+            3 => instance.replace(Kind::Client, dice.roll(9).to_string(), String::new(), now),
+            4 if dice.roll(20) == 0 => instance.delete(now),
+            5 => instance.reset(),
+            6 => instance.said(point([dice.roll(1000); 4]), now),
+            7 => instance.said(trouble(), now),
+            8 | 9 if self.births > 0 => {
+                self.births -= 1;
+                if instance.wants_process() {
+                    assert!(!self.process, "a second process");
+                    match dice.roll(5) {
+                        0 => instance.unspawnable(now),
+                        _ => {
+                            instance.spawned();
+                            (self.process, self.terminated) = (true, false);
+                        }
+                    }
+                }
+            }
+            10 | 11 if self.process && (self.terminated || dice.roll(4) == 0) => {
+                self.process = false;
+                instance.ended(dice.roll(2) == 0, now);
+            }
+            12 => instance.amend(&Patch { alias: Some(dice.roll(3).to_string()), ..Patch::default() }),
+            _ => {
+                self.now += Duration::from_secs(dice.roll(2000));
+                instance.tick(self.now);
+            }
+        }
+        self.settle(what);
+    }
+}
+
+#[test]
+fn no_order_of_events_makes_two_processes_or_brings_back_what_was_deleted() {
+    let mut deleted = 0;
+    for seed in 0..2000 {
+        let (mut world, mut dice) = (World::new(), Dice(seed));
+        world.settle(99);
+        for _ in 0..200 {
+            world.step(&mut dice);
+        }
+        world.instance.delete(world.now);
+        world.settle(98);
+        if world.process {
+            world.process = false;
+            world.instance.ended(true, world.now);
+            world.settle(97);
+        }
+        assert!(world.instance.is_gone(), "seed {seed}");
+        deleted += 1;
+    }
+    assert_eq!(deleted, 2000);
+}

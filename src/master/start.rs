@@ -1,0 +1,104 @@
+//! Starting the master: state, key, API, signals, supervisor; and the way back.
+//!
+//! Threads: this one (signals), the supervisor, the front and those it needs to answer, one reader for each child.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::process::ExitCode;
+use std::sync::mpsc::{channel, Sender};
+use std::sync::Arc;
+use std::thread;
+
+use ring::rand::SystemRandom;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use super::api::Api;
+use super::child::Program;
+use super::front::Front;
+use super::order::Desk;
+use super::orders;
+use super::record::{Record, KEY_ID};
+use super::supervisor::{Keep, Mail, Supervisor};
+use crate::config::{Config, Tls};
+use crate::log::Level;
+use crate::net::certs::{Audience, Certs, Origin};
+use crate::net::sys;
+
+/// Runs the master until it is told to stop. The error is for the user: one line.
+pub fn start(config: Config) -> Result<ExitCode, String> {
+    let failed = |error: io::Error| format!("cannot start: {error}");
+    sys::raise_descriptor_limit();
+    let signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(failed)?;
+    let (mailbox, inbox) = channel();
+
+    let certs = certs(&config.tls)?;
+    let (mut records, keep) = open_state()?;
+    let master = records.entry(KEY_ID.into()).or_default();
+    let new = orders::complete(master, &SystemRandom::new())?;
+    let key = master.url.clone();
+
+    // The door before the children: if it does not open, nothing has happened.
+    let api = Api::new(Desk::<Mail>::new(mailbox.clone()), &config);
+    let front = Front::start(&config.tunnel, certs, Arc::new(api))?;
+    log::info!("Master started: {}{}/v1", config.tunnel, config.prefix);
+    log::info!("API Key {}: {key}", if new { "created" } else { "loaded" });
+
+    let program = Program::own(config.log != Level::None);
+    let supervisor = Supervisor::new(config, records, keep, program, (mailbox.clone(), inbox));
+    let handle = signals.handle();
+    let run = move || {
+        let code = supervisor.run();
+        handle.close();
+        code
+    };
+    let supervisor = thread::Builder::new().name("supervisor".into()).stack_size(STACK).spawn(run).map_err(failed)?;
+    pass_on(signals, &mailbox, &front);
+    let code = supervisor.join().map_err(|_| "the supervisor has failed")?;
+    front.close();
+    log::info!("Master shutdown complete");
+    Ok(code)
+}
+
+/// Hands signals on, until the supervisor has ended.
+fn pass_on(mut signals: Signals, mailbox: &Sender<Mail>, front: &Front) {
+    for signal in signals.forever() {
+        match signal {
+            SIGHUP => front.reload(),
+            // An error means that the supervisor is at its end.
+            _ => drop(mailbox.send(Mail::Signal(signal))),
+        }
+    }
+}
+
+/// The certificate of the API, and a word about it.
+fn certs(tls: &Tls) -> Result<Option<Certs>, String> {
+    let origin = match tls {
+        Tls::Off => {
+            log::warn!("TLS code-0: unencrypted");
+            return Ok(None);
+        }
+        Tls::SelfSigned => {
+            log::info!("TLS code-1: self-signed certificate, made in memory");
+            Origin::Memory
+        }
+        Tls::Files { crt, key } => {
+            log::info!("TLS code-2: {} with {}", crt.display(), key.display());
+            Origin::Files { crt: crt.clone(), key: key.clone() }
+        }
+    };
+    Certs::new(origin, Audience::Users).map(Some)
+}
+
+fn open_state() -> Result<(BTreeMap<String, Record>, Box<dyn Keep>), String> {
+    struct Nowhere;
+    impl Keep for Nowhere {
+        fn save(&mut self, _: BTreeMap<String, Record>) {}
+        fn backup(&mut self, _: BTreeMap<String, Record>) {}
+        fn close(self: Box<Self>) {}
+    }
+    Ok((BTreeMap::new(), Box::new(Nowhere)))
+}
+
+/// The supervisor needs little stack: nothing recurses.
+const STACK: usize = 256 * 1024;

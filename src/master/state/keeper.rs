@@ -1,0 +1,182 @@
+//! The thread that writes the state, so that nobody waits for a disk.
+//!
+//! ```text
+//!  supervisor --save, backup--> slate, the latest wins --> keeper's thread --> State
+//! ```
+
+use std::collections::BTreeMap;
+use std::io;
+use std::mem::take;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use log::{error, info, warn};
+
+use super::State;
+use crate::master::record::Record;
+
+/// Writes states as they come, the latest one wins.
+pub struct Keeper {
+    slate: Arc<Slate>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Keeper {
+    /// Starts the thread. If there can be none, that is logged and nothing is saved.
+    pub fn start(state: State) -> Keeper {
+        let slate = Arc::new(Slate::default());
+        let unsaved = state.unsaved("no thread can be had for it");
+        let writer = Writer { state, slate: slate.clone(), saving: Health::Good, backing: Health::Good };
+        let thread = thread::Builder::new().name("keeper".into()).stack_size(STACK).spawn(move || writer.run());
+        Keeper { slate, thread: thread.map_err(|error| error!("{unsaved}: {error}")).ok() }
+    }
+
+    /// Keeps these records: within [`TOGETHER`], with whatever else has changed until then.
+    pub fn save(&self, records: BTreeMap<String, Record>) {
+        self.slate.note(|wish| wish.records = Some(records));
+    }
+
+    /// Keeps these records, and then a copy of them as the backup.
+    pub fn backup(&self, records: BTreeMap<String, Record>) {
+        self.slate.note(|wish| {
+            wish.records = Some(records);
+            wish.backup = true;
+        });
+    }
+
+    /// Ends the thread. Everything is written when this returns, or could not be. The same happens on drop.
+    pub fn close(self) {}
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.slate.note(|wish| wish.end = true);
+        if let Some(thread) = self.thread.take() {
+            // It ends in error only if it has panicked, which was told then.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// What is to be done. One place, not a queue: a disk that hangs must not make memory grow.
+#[derive(Default)]
+struct Slate {
+    wish: Mutex<Wish>,
+    news: Condvar,
+}
+
+#[derive(Default)]
+struct Wish {
+    records: Option<BTreeMap<String, Record>>,
+    backup: bool,
+    end: bool,
+}
+
+impl Slate {
+    fn note(&self, change: impl FnOnce(&mut Wish)) {
+        change(&mut self.wish());
+        self.news.notify_one();
+    }
+
+    /// Nothing panics while it holds the wish, so it is whole.
+    fn wish(&self) -> MutexGuard<'_, Wish> {
+        self.wish.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits while `quiet`, at most so long.
+    fn wait<'a>(
+        &self,
+        wish: MutexGuard<'a, Wish>,
+        most: Duration,
+        quiet: impl Fn(&Wish) -> bool,
+    ) -> MutexGuard<'a, Wish> {
+        let waited = self.news.wait_timeout_while(wish, most, |wish| quiet(wish));
+        waited.unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    /// The next thing to do, after what comes close behind it; an empty wish when `patience` is over.
+    fn next(&self, patience: Duration) -> Wish {
+        let wish = self.wait(self.wish(), patience, |wish| wish.records.is_none() && !wish.end);
+        let together = if wish.records.is_some() { TOGETHER } else { Duration::ZERO };
+        let mut wish = self.wait(wish, together, |wish| !wish.end);
+        Wish { records: wish.records.take(), backup: take(&mut wish.backup), end: wish.end }
+    }
+}
+
+/// The thread's own.
+struct Writer {
+    state: State,
+    slate: Arc<Slate>,
+    saving: Health,
+    backing: Health,
+}
+
+/// Whether something works; its changes are logged.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Health {
+    Good,
+    Bad,
+}
+
+impl Writer {
+    fn run(mut self) {
+        // What could not be written is tried again, even if nothing changes any more.
+        let mut owed = None;
+        loop {
+            let wish = self.slate.next(if owed.is_some() { AGAIN } else { QUIET });
+            owed = wish.records.or(owed);
+            if owed.as_ref().is_some_and(|records| self.save(records)) {
+                owed = None;
+            }
+            if wish.backup && owed.is_none() {
+                self.backup();
+            }
+            if wish.end {
+                return;
+            }
+        }
+    }
+
+    /// True if it is saved.
+    fn save(&mut self, records: &BTreeMap<String, Record>) -> bool {
+        let saved = self.state.save(records);
+        match &saved {
+            _ if !self.saving.turned(&saved) => {}
+            Ok(()) => info!("state is saved again: {}", self.state.path().display()),
+            Err(error) => warn!("{}", self.state.unsaved(&error.to_string())),
+        }
+        saved.is_ok()
+    }
+
+    fn backup(&mut self) {
+        let made = self.state.backup();
+        let path = self.state.path();
+        match &made {
+            _ if !self.backing.turned(&made) => {}
+            Ok(()) => info!("state is backed up again: {}", path.display()),
+            Err(error) => warn!("state is not backed up: {}: {error}", path.display()),
+        }
+    }
+}
+
+impl Health {
+    /// Whether what was done shows another health than before.
+    fn turned(&mut self, done: &io::Result<()>) -> bool {
+        let now = if done.is_ok() { Health::Good } else { Health::Bad };
+        std::mem::replace(self, now) != now
+    }
+}
+
+/// Changes that come within this time share one write: a burst of a script costs flash one, and a user loses no more than
+/// this in a crash.
+pub const TOGETHER: Duration = Duration::from_millis(200);
+
+/// After a failure, the next attempt.
+const AGAIN: Duration = Duration::from_secs(30);
+
+/// With nothing to do, the thread looks up this often. It need not.
+const QUIET: Duration = Duration::from_secs(3600);
+
+/// Bytes of the thread's stack: reading a state for a backup goes at most a named depth down.
+const STACK: usize = 256 << 10;

@@ -1,0 +1,223 @@
+//! Whether something answers at an address, and how fast: one TCP connection, closed at once.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::sync::mpsc::{sync_channel, RecvTimeoutError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+/// What came of one try.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Outcome {
+    /// As it was asked.
+    pub target: String,
+    /// Whether somebody accepted.
+    pub connected: bool,
+    /// How long it took, ms; 0 if nobody did.
+    pub latency: u64,
+    /// Why not, in the words of Go's dialler.
+    pub error: Option<String>,
+}
+
+/// Tries `target`, when one of the few places for that is free.
+pub(super) fn tcping(gate: &Arc<Gate>, target: &str) -> Outcome {
+    let tried = match gate.enter(PATIENCE) {
+        Some(pass) => dial(target, pass),
+        None => Err(BUSY.into()),
+    };
+    let (connected, latency, error) = match tried {
+        Ok(latency) => (true, latency.as_millis().try_into().unwrap_or(u64::MAX), None),
+        Err(error) => (false, 0, Some(error)),
+    };
+    Outcome { target: target.into(), connected, latency, error }
+}
+
+/// Looks the name up and connects to the first of its addresses that answers.
+fn dial(target: &str, pass: Pass) -> Result<Duration, String> {
+    let start = Instant::now();
+    let left = || TIMEOUT.saturating_sub(start.elapsed());
+    let (host, port) = split(target).map_err(|fault| format!("dial tcp: address {target}: {fault}"))?;
+    let addresses = look_up(host, port, left(), pass)?;
+    let mut first = None;
+    for (at, address) in addresses.iter().enumerate() {
+        // What is left is for all of them, but two seconds are worth it for each.
+        let share = (left() / (addresses.len() - at) as u32).max(SHARE).min(left());
+        if share.is_zero() {
+            break;
+        }
+        match TcpStream::connect_timeout(address, share) {
+            Ok(_) => return Ok(start.elapsed()),
+            Err(error) => first = first.or(Some(format!("dial tcp {address}: {}", words(&error)))),
+        }
+    }
+    Err(first.unwrap_or_else(|| format!("dial tcp: lookup {host}: i/o timeout")))
+}
+
+/// The addresses of a host. The system's resolver may take longer than we wait: then its thread keeps its place until
+/// it is done, so that there are never more of them than places.
+fn look_up(host: &str, port: u16, patience: Duration, pass: Pass) -> Result<Vec<SocketAddr>, String> {
+    let host = if host.is_empty() { "localhost" } else { host };
+    if let Ok(address) = host.parse::<IpAddr>() {
+        return Ok(vec![(address, port).into()]);
+    }
+    let (answer, found) = sync_channel(1);
+    let name = host.to_owned();
+    let thread = thread::Builder::new().name("lookup".into()).stack_size(STACK).spawn(move || {
+        let found = (name.as_str(), port).to_socket_addrs().map(Iterator::collect);
+        drop(pass);
+        let _ = answer.send(found);
+    });
+    thread.map_err(|error| format!("dial tcp: lookup {host}: {error}"))?;
+    match found.recv_timeout(patience) {
+        Ok(Ok(addresses)) => Ok(addresses),
+        Ok(Err(_)) | Err(RecvTimeoutError::Disconnected) => Err(format!("dial tcp: lookup {host}: no such host")),
+        Err(RecvTimeoutError::Timeout) => Err(format!("dial tcp: lookup {host}: i/o timeout")),
+    }
+}
+
+/// Host and port of `host:port`, `[IPv6]:port` or `:port`; the error in Go's words.
+fn split(target: &str) -> Result<(&str, u16), &'static str> {
+    let (host, port) = match target.strip_prefix('[') {
+        Some(rest) => {
+            let (host, rest) = rest.split_once(']').ok_or("missing ']' in address")?;
+            (host, rest.strip_prefix(':').ok_or("missing port in address")?)
+        }
+        None => {
+            let (host, port) = target.rsplit_once(':').ok_or("missing port in address")?;
+            match host.contains(':') {
+                true => return Err("too many colons in address"),
+                false => (host, port),
+            }
+        }
+    };
+    let digits = port.bytes().all(|byte| byte.is_ascii_digit());
+    let port = port.parse().ok().filter(|_| digits).ok_or("invalid port")?;
+    Ok((host, port))
+}
+
+/// Why a connection was not made, in Go's words.
+fn words(error: &io::Error) -> String {
+    match (error.kind(), error.raw_os_error()) {
+        (io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock, _) => "i/o timeout".into(),
+        (io::ErrorKind::ConnectionRefused, _) => "connect: connection refused".into(),
+        (_, Some(libc::ENETUNREACH)) => "connect: network is unreachable".into(),
+        (_, Some(libc::EHOSTUNREACH)) => "connect: no route to host".into(),
+        (_, Some(libc::EACCES)) => "connect: permission denied".into(),
+        (_, Some(libc::EINVAL)) => "connect: invalid argument".into(),
+        _ => format!("connect: {}", error.to_string().to_lowercase()),
+    }
+}
+
+/// A few places, and a short wait for one.
+pub(super) struct Gate {
+    free: Mutex<usize>,
+    left: Condvar,
+}
+
+/// One place, held.
+struct Pass(Arc<Gate>);
+
+impl Gate {
+    /// [`PLACES`] free places.
+    pub fn new() -> Arc<Gate> {
+        Arc::new(Gate { free: Mutex::new(PLACES), left: Condvar::new() })
+    }
+
+    fn enter(self: &Arc<Gate>, patience: Duration) -> Option<Pass> {
+        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.left.wait_timeout_while(free, patience, |free| *free == 0);
+        let (mut free, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        *free = free.checked_sub(1)?;
+        Some(Pass(Arc::clone(self)))
+    }
+}
+
+impl Drop for Pass {
+    fn drop(&mut self) {
+        *self.0.free.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        self.0.left.notify_one();
+    }
+}
+
+/// Tries at once.
+const PLACES: usize = 10;
+
+/// Longest wait for a place.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Longest time for one try, looking up included: the original's.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Shortest time for one address, while there is time.
+const SHARE: Duration = Duration::from_secs(2);
+
+/// What is said when there is no place.
+const BUSY: &str = "too many requests";
+
+/// Bytes of stack for a look-up; the system's resolver uses some 70 KB.
+const STACK: usize = 256 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    fn fault(target: &str) -> String {
+        let outcome = tcping(&Gate::new(), target);
+        assert_eq!((outcome.target.as_str(), outcome.connected, outcome.latency), (target, false, 0));
+        outcome.error.unwrap()
+    }
+
+    #[test]
+    fn somebody_who_listens_is_reached_by_address_and_by_name() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        for target in [format!("127.0.0.1:{port}"), format!("localhost:{port}"), format!(":{port}")] {
+            let outcome = tcping(&Gate::new(), &target);
+            assert_eq!((outcome.connected, outcome.error), (true, None), "{target}");
+        }
+    }
+
+    #[test]
+    fn ipv6_is_written_in_brackets() {
+        let Ok(listener) = TcpListener::bind("[::1]:0") else { return println!("skipped: no IPv6") };
+        let port = listener.local_addr().unwrap().port();
+        assert!(tcping(&Gate::new(), &format!("[::1]:{port}")).connected);
+        drop(listener);
+        assert_eq!(fault(&format!("[::1]:{port}")), format!("dial tcp [::1]:{port}: connect: connection refused"));
+    }
+
+    #[test]
+    fn failures_are_told_in_gos_words() {
+        assert_eq!(fault("127.0.0.1:1"), "dial tcp 127.0.0.1:1: connect: connection refused");
+        assert_eq!(fault("nonsense"), "dial tcp: address nonsense: missing port in address");
+        assert_eq!(fault("[::1]"), "dial tcp: address [::1]: missing port in address");
+        assert_eq!(fault("::1:80"), "dial tcp: address ::1:80: too many colons in address");
+        assert_eq!(fault("[::1:80"), "dial tcp: address [::1:80: missing ']' in address");
+        for port in ["65536", "+80", "-1", "http", "", "8 "] {
+            let target = format!("127.0.0.1:{port}");
+            assert_eq!(fault(&target), format!("dial tcp: address {target}: invalid port"));
+        }
+        assert_eq!(fault("no-such-host.invalid:80"), "dial tcp: lookup no-such-host.invalid: no such host");
+        assert_eq!(fault("a\0b:80"), "dial tcp: lookup a\0b: no such host");
+    }
+
+    #[test]
+    fn the_eleventh_at_once_waits_and_is_then_refused_or_let_in() {
+        let gate = Gate::new();
+        let mut passes: Vec<_> = (0..PLACES).map(|_| gate.enter(Duration::ZERO).unwrap()).collect();
+        let outcome = tcping(&gate, "127.0.0.1:1");
+        assert_eq!((outcome.connected, outcome.error.as_deref()), (false, Some("too many requests")));
+        let waiting = thread::spawn({
+            let gate = Arc::clone(&gate);
+            move || gate.enter(Duration::from_secs(20)).is_some()
+        });
+        passes.pop();
+        assert!(waiting.join().unwrap());
+        drop(passes);
+        assert_eq!(*gate.free.lock().unwrap(), PLACES);
+    }
+}

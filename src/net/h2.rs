@@ -1,0 +1,458 @@
+//! Pool type 3: one HTTP/2 connection (RFC 9113) over TLS, each of its streams a pool connection.
+//!
+//! ```text
+//!   fill  <-- inbox  <--+                +<-- receive <-- plaintext <-- TLS
+//!                       |  nghttp2 and   |
+//!   drain --> outbox -->+  its windows   +--> out: up to four records --> TLS
+//! ```
+//!
+//! The client asks `POST /stream` for each, and DATA both ways is the byte stream. END_STREAM ends a direction. A reset with
+//! NO_ERROR or CANCEL is how peers leave that have no complaint: what came is delivered, then the stream ends, and from
+//! then on nothing can be said to them, as with a TCP peer that has closed. Any other reset is an error at once and voids
+//! what came. A stream that we cut off is reset with CONNECT_ERROR (RFC 9113, 8.5), so that it looks cut.
+//!
+//! **Windows.** A stream begins with a small window, which doubles whenever a whole window was read and nothing is left: a
+//! fast reader soon has one that fills 1 Gbit/s at 50 ms, a stuck one never has. Its credit comes back for bytes that were
+//! filled. The connection's credit comes back as bytes come in, as long as less than `held` bytes wait unread in all
+//! streams together, and beyond that as they are filled. So stuck streams stall the others only once they hold `held` plus
+//! the connection's window, and that is the most memory a peer can take for bytes that nobody reads (twice that
+//! while memory doubles).
+
+mod flows;
+mod queue;
+
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use mio::event::Event;
+use mio::{Registry, Token};
+
+use self::flows::{Flows, Ours, Theirs};
+use super::mux::{Mux, StreamNo};
+use super::nghttp2::{Session, Terms};
+use super::stream::{now, would_block, Buffer, Stream};
+use super::tcp::Tcp;
+use super::tls::Tls;
+use crate::logic::wire::Fingerprint;
+
+/// What carries an HTTP/2 connection: a TLS session that has agreed on ALPN `h2`, or a bare socket in tests.
+pub trait Carrier: Send + Stream {
+    /// The socket underneath.
+    fn socket(&mut self) -> &mut Tcp;
+    /// The certificate that the other side showed.
+    fn fingerprint(&self) -> Option<Fingerprint>;
+}
+
+impl Carrier for Tls {
+    fn socket(&mut self) -> &mut Tcp {
+        self.carrier()
+    }
+
+    fn fingerprint(&self) -> Option<Fingerprint> {
+        self.peer_fingerprint()
+    }
+}
+
+impl Carrier for Tcp {
+    fn socket(&mut self) -> &mut Tcp {
+        self
+    }
+
+    fn fingerprint(&self) -> Option<Fingerprint> {
+        None
+    }
+}
+
+/// What a connection allows and how often it asks whether the other side lives.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Streams that the other side may have open at a time (a server's: the pool's `max` and some for those in use).
+    pub streams: u32,
+    /// Bytes of the largest window of a stream.
+    pub window: u32,
+    /// Bytes that may wait unread in all streams together before the connection's credit is held back.
+    pub held: usize,
+    /// A PING goes out this often; three times that without a byte is silence.
+    pub report: Duration,
+}
+
+impl Limits {
+    /// Windows for 1 Gbit/s at 50 ms.
+    pub fn new(streams: u32, report: Duration) -> Limits {
+        Limits { streams, window: STREAM_WINDOW, held: HELD, report }
+    }
+
+    fn terms(&self) -> Terms {
+        Terms {
+            streams: self.streams,
+            stream_window: self.window.min(FIRST_WINDOW),
+            window: self.window.saturating_add(self.window / 2),
+            head: flows::MAX_HEAD as u32,
+        }
+    }
+}
+
+/// One HTTP/2 connection, either side of it.
+pub struct H2<C = Tls> {
+    carrier: C,
+    session: Session<Flows>,
+    flows: Flows,
+    side: Side,
+    limits: Limits,
+    input: Buffer,
+    clock: Option<Clock>,
+    /// Something was done that may have made output, or an edge came.
+    dirty: bool,
+}
+
+/// Which side we are.
+enum Side {
+    /// We open streams at this authority.
+    Client(String),
+    /// That address opens them.
+    Server(SocketAddr),
+}
+
+/// When something was last heard, and when we speak next.
+struct Clock {
+    heard: Instant,
+    ping: Instant,
+}
+
+impl<C: Carrier> H2<C> {
+    /// The side that dialled. `authority` is the name of the server, as the requests carry it.
+    ///
+    /// The carrier's handshake is over and has agreed on HTTP/2.
+    pub fn client(carrier: C, authority: &str, limits: Limits) -> io::Result<H2<C>> {
+        let session = Session::client(limits.terms())?;
+        Ok(H2::new(carrier, session, Side::Client(authority.to_owned()), limits))
+    }
+
+    /// The side that was dialled, by `peer`.
+    pub fn server(carrier: C, peer: SocketAddr, limits: Limits) -> io::Result<H2<C>> {
+        let session = Session::server(limits.terms())?;
+        Ok(H2::new(carrier, session, Side::Server(peer), limits))
+    }
+
+    fn new(carrier: C, session: Session<Flows>, side: Side, limits: Limits) -> H2<C> {
+        let flows = Flows::new(matches!(side, Side::Client(_)), limits.terms().stream_window);
+        let input = Buffer::new(INPUT);
+        H2 { carrier, session, flows, side, limits, input, clock: None, dirty: true }
+    }
+
+    /// Reads until nothing is left or a bound is reached; `true` for the latter.
+    fn read(&mut self, now: Instant) -> io::Result<bool> {
+        let mut total = 0;
+        while total < READ_AT_ONCE {
+            let count = match self.carrier.fill(&mut self.input) {
+                Ok(0) => return Err(io::Error::new(ErrorKind::UnexpectedEof, "the connection was closed")),
+                Ok(count) => count,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
+                Err(error) => return Err(error),
+            };
+            total += count;
+            if let Some(clock) = &mut self.clock {
+                clock.heard = now;
+            }
+            let result = self.session.receive(&mut self.flows, self.input.bytes());
+            self.input.consume(count);
+            result.map_err(|error| self.calm(error))?;
+            self.respond()?;
+        }
+        Ok(true)
+    }
+
+    /// The peer went too far: it is told, as far as that goes now.
+    fn calm(&mut self, error: io::Error) -> io::Error {
+        self.session.end(flows::ENHANCE_YOUR_CALM);
+        let _ = self.send();
+        match self.flows.complaint() {
+            "" => error,
+            complaint => io::Error::new(error.kind(), format!("{error}: {complaint}")),
+        }
+    }
+
+    /// Does what was left to do by those whom the library called back.
+    fn respond(&mut self) -> io::Result<()> {
+        for (id, status) in std::mem::take(&mut self.flows.refused) {
+            // The rest of the request finds a window that does not open again. A reset (RFC 9113, 8.1) would be more, but there are
+            // clients that take it for a failure and do not look at the answer.
+            self.session.respond(id, &[(":status", status)], false)?;
+        }
+        if self.session.queued() > MAX_QUEUED {
+            return Err(self.calm(io::Error::other("HTTP/2: too many answers wait for a peer who does not read")));
+        }
+        self.settle()
+    }
+
+    /// Gives the connection the credit that it is owed.
+    fn settle(&mut self) -> io::Result<()> {
+        match self.flows.credit(self.limits.held) {
+            0 => Ok(()),
+            due => self.session.consumed_by_all(due),
+        }
+    }
+
+    /// Sends until nothing is left or the socket takes no more; `false` for the latter.
+    fn send(&mut self) -> io::Result<bool> {
+        loop {
+            self.collect()?;
+            if self.flows.out.is_empty() {
+                return Ok(now(self.carrier.flush())?.is_some());
+            }
+            while !self.flows.out.is_empty() {
+                if now(self.carrier.drain(&mut self.flows.out))?.is_none() {
+                    return Ok(false);
+                }
+            }
+        }
+    }
+
+    /// Frames into the output, as many as fit.
+    fn collect(&mut self) -> io::Result<()> {
+        while flows::OUTPUT - self.flows.out.bytes().len() >= ROOM {
+            let frame = self.session.send(&mut self.flows)?;
+            let length = frame.len();
+            if self.flows.out.append(frame) < length {
+                return Err(io::Error::other("HTTP/2: a frame of ours that is too large"));
+            }
+            if length == 0 {
+                // What was said on these has gone out by now: a reset would have overtaken it.
+                let done = std::mem::take(&mut self.flows.done);
+                if done.is_empty() {
+                    break;
+                }
+                done.into_iter().for_each(|(id, code)| self.session.reset(id, code));
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks whether the other side lives; silence is an error.
+    fn tick(&mut self, now: Instant) -> io::Result<()> {
+        let report = self.limits.report;
+        let clock = self.clock.get_or_insert(Clock { heard: now, ping: now + report });
+        if now >= clock.heard + SILENCE * report {
+            return Err(io::Error::new(ErrorKind::TimedOut, "silent: nothing was heard for 3 report intervals"));
+        }
+        if now >= clock.ping {
+            clock.ping = now + report;
+            self.session.ping()?;
+        }
+        Ok(())
+    }
+
+    /// A server's head goes out before its first byte.
+    fn answer(&mut self, stream: StreamNo) -> io::Result<()> {
+        let flow = self.flows.get(stream)?;
+        if !std::mem::replace(&mut flow.answered, true) {
+            self.session.respond(flow.id, &[(":status", "200")], true)?;
+        } else if std::mem::take(&mut flow.deferred) {
+            self.session.resume(flow.id);
+        }
+        self.dirty = true;
+        Ok(())
+    }
+
+    /// A stream whose window was read whole, with nothing left, may have a larger one.
+    fn widen(&mut self, stream: StreamNo) -> io::Result<()> {
+        let most = self.limits.window;
+        let flow = self.flows.get(stream)?;
+        if flow.read >= flow.window as usize && flow.inbox.is_empty() {
+            flow.read = 0;
+            if flow.window < most {
+                flow.window = flow.window.saturating_mul(2).min(most);
+                self.session.widen(flow.id, flow.window)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<C: Carrier> Mux for H2<C> {
+    fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        self.carrier.socket().register(registry, token)
+    }
+
+    fn note(&mut self, event: &Event) {
+        self.carrier.socket().note(event);
+        self.dirty = true;
+    }
+
+    fn advance(&mut self, now: Instant) -> io::Result<bool> {
+        self.dirty = false;
+        self.tick(now)?;
+        let more = match self.read(now) {
+            Ok(more) => more,
+            // What the library has to say about that (GOAWAY) is still said.
+            Err(error) => {
+                let _ = self.send();
+                return Err(error);
+            }
+        };
+        self.send()?;
+        if self.session.is_over() && self.flows.out.is_empty() {
+            let why = match (self.flows.complaint(), self.flows.goodbye) {
+                ("", Some(code)) => format!("HTTP/2: the other side said goodbye (code {code})"),
+                (complaint, _) => format!("HTTP/2: {complaint}"),
+            };
+            return Err(io::Error::new(ErrorKind::ConnectionAborted, why));
+        }
+        self.dirty |= more;
+        Ok(more)
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let clock = self.clock.as_ref()?;
+        Some(clock.ping.min(clock.heard + SILENCE * self.limits.report))
+    }
+
+    fn is_dirty(&self) -> bool {
+        self.dirty
+    }
+
+    fn is_up(&self) -> bool {
+        self.flows.goodbye.is_none()
+    }
+
+    fn peer_fingerprint(&self) -> Option<Fingerprint> {
+        self.carrier.fingerprint()
+    }
+
+    fn open(&mut self) -> io::Result<StreamNo> {
+        let Side::Client(authority) = &self.side else {
+            return Err(io::Error::new(ErrorKind::Unsupported, "HTTP/2 streams are opened by the client"));
+        };
+        if self.flows.goodbye.is_some() {
+            return Err(io::Error::new(ErrorKind::NotConnected, "the other side takes no more streams"));
+        }
+        if self.flows.open >= self.session.allowed() as usize {
+            return would_block();
+        }
+        let head = [(":method", "POST"), (":scheme", "https"), (":authority", authority), (":path", "/stream")];
+        let id = self.session.request(&head)?;
+        self.flows.open += 1;
+        self.dirty = true;
+        Ok(self.flows.insert(id))
+    }
+
+    fn accept(&mut self) -> Option<(StreamNo, SocketAddr)> {
+        let Side::Server(peer) = self.side else { return None };
+        Some((self.flows.accept()?, peer))
+    }
+
+    fn watch(&mut self, stream: StreamNo, token: Token) {
+        self.flows.watch(stream, token);
+    }
+
+    fn changed(&mut self) -> Option<Token> {
+        self.flows.changed()
+    }
+
+    fn fill(&mut self, stream: StreamNo, into: &mut Buffer) -> io::Result<usize> {
+        let count = self.flows.read(stream, into)?;
+        if count > 0 {
+            let flow = self.flows.get(stream)?;
+            if flow.theirs == Theirs::Open {
+                let id = flow.id;
+                self.session.consumed(id, count)?;
+                self.widen(stream)?;
+            }
+            self.settle()?;
+            self.dirty |= self.session.wants_to_send();
+        }
+        Ok(count)
+    }
+
+    fn drain(&mut self, stream: StreamNo, from: &mut Buffer) -> io::Result<usize> {
+        let flow = self.flows.get(stream)?;
+        match (flow.theirs, flow.ours) {
+            (Theirs::Broken(kind), _) => return Err(kind.into()),
+            (Theirs::Left(true), _) | (_, Ours::Ending | Ours::Ended) => return Err(ErrorKind::BrokenPipe.into()),
+            // What they said before they left comes first.
+            (Theirs::Left(false), _) => {
+                flow.blocked = true;
+                return would_block();
+            }
+            (Theirs::Open | Theirs::Ended, Ours::Open) => {}
+        }
+        let count = from.bytes().len().min(flows::OUTBOX - flow.outbox.len());
+        if count == 0 {
+            flow.blocked = true;
+            return would_block();
+        }
+        self.flows.write(stream, &from.bytes()[..count]);
+        from.consume(count);
+        self.answer(stream)?;
+        Ok(count)
+    }
+
+    fn finish(&mut self, stream: StreamNo) -> io::Result<()> {
+        let flow = self.flows.get(stream)?;
+        match (flow.theirs, flow.ours) {
+            (Theirs::Broken(kind), _) => Err(kind.into()),
+            (Theirs::Left(_), _) | (_, Ours::Ending | Ours::Ended) => Ok(()),
+            (Theirs::Open | Theirs::Ended, Ours::Open) => {
+                flow.ours = Ours::Ending;
+                self.answer(stream)
+            }
+        }
+    }
+
+    fn waiting(&mut self, stream: StreamNo) -> io::Result<usize> {
+        let flow = self.flows.get(stream)?;
+        match (flow.inbox.len(), flow.theirs) {
+            (0, Theirs::Open) => would_block(),
+            (0, Theirs::Broken(kind)) => Err(kind.into()),
+            (count, _) => Ok(count),
+        }
+    }
+
+    fn release(&mut self, stream: StreamNo) {
+        let Ok(flow) = self.flows.get(stream) else { return };
+        let id = flow.id;
+        let code = match (flow.ours, flow.theirs) {
+            // What waits to be sent still is, and the end after it.
+            (Ours::Ending, Theirs::Open | Theirs::Ended) => {
+                self.flows.deafen(stream);
+                None
+            }
+            (Ours::Ended, Theirs::Ended) | (_, Theirs::Left(_)) => None,
+            (Ours::Ended, _) => Some(flows::CANCEL),
+            (Ours::Open | Ours::Ending, _) => Some(flows::CONNECT_ERROR),
+        };
+        if let Some(code) = code.filter(|_| self.flows.is_known(id)) {
+            self.session.reset(id, code);
+        }
+        if !self.flows.is_lingering(stream) {
+            self.flows.forget(stream);
+        }
+        // Only memory can fail here, and the next call then says so.
+        let _ = self.settle();
+        self.dirty = true;
+    }
+
+    fn close(&mut self) {
+        self.session.end(flows::NO_ERROR);
+        let _ = self.send();
+        let _ = self.carrier.finish();
+    }
+}
+
+/// Bytes of plaintext that are taken in at once.
+const INPUT: usize = 32 * 1024;
+/// Bytes that one turn takes in before others have theirs.
+const READ_AT_ONCE: usize = 256 * 1024;
+/// Room in the output for any frame of ours.
+const ROOM: usize = super::nghttp2::HEAD + super::nghttp2::PAYLOAD;
+/// The window of a new stream, in bytes. An unread stream costs no more than this.
+const FIRST_WINDOW: u32 = 64 * 1024;
+/// The largest window of a stream, in bytes: credit comes back by halves, so twice what is on its way at 1 Gbit/s and 50 ms.
+const STREAM_WINDOW: u32 = 16 * 1024 * 1024;
+/// Bytes that may wait unread in all streams of a connection before its credit is held back.
+const HELD: usize = 16 * 1024 * 1024;
+/// Report intervals without a byte that are silence.
+const SILENCE: u32 = 3;
+/// Frames that wait for a peer who does not read. Heads and resets of all streams must fit in.
+const MAX_QUEUED: usize = 100_000;

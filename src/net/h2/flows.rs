@@ -1,0 +1,419 @@
+//! The streams of one HTTP/2 connection: what waits in each, how each of its directions stands, and who is told.
+//!
+//! ```text
+//!   Ours    Open --finish--> Ending --END_STREAM sent--> Ended
+//!   Theirs  Open --END_STREAM--> Ended --reset without a complaint--> Left
+//!             |---- reset without a complaint -------------------------^
+//!             |---- reset with one, refusal, refused answer ---------> Broken
+//! ```
+
+use std::collections::{HashMap, VecDeque};
+use std::io::{self, ErrorKind};
+
+use mio::Token;
+
+use super::queue::{Queue, Spares};
+use crate::logic::slab::{Key, Slab};
+use crate::net::nghttp2::{Handler, Ready, Refused, HEAD, PAYLOAD};
+use crate::net::stream::{would_block, Buffer};
+
+/// All streams of a connection, and its output.
+pub struct Flows {
+    table: Slab<Flow>,
+    /// Streams that the library knows, by their number.
+    numbers: HashMap<i32, Key>,
+    changed: VecDeque<Key>,
+    accepted: VecDeque<Key>,
+    /// Requests that are answered with an error: the stream and the status.
+    pub refused: Vec<(i32, &'static str)>,
+    /// Streams on which nothing more is to be said: to be reset with this code once all has been sent.
+    pub done: Vec<(i32, u32)>,
+    pub spares: Spares,
+    /// Frames on their way to the socket.
+    pub out: Buffer,
+    /// Bytes in all inboxes together.
+    pub waiting: usize,
+    /// Bytes that came and whose credit the connection has not given back yet.
+    pub withheld: usize,
+    /// Streams that we opened and that are not over.
+    pub open: usize,
+    /// Bytes of the head that is coming in.
+    head: usize,
+    pub goodbye: Option<u32>,
+    complaint: String,
+    is_client: bool,
+    window: u32,
+}
+
+/// One stream.
+pub struct Flow {
+    pub id: i32,
+    token: Option<Token>,
+    /// Its key waits in `changed`.
+    noted: bool,
+    pub inbox: Queue,
+    pub outbox: Queue,
+    pub ours: Ours,
+    pub theirs: Theirs,
+    /// Somebody was told that there is no room and is owed an edge.
+    pub blocked: bool,
+    /// The library waits to be told that there is something to send.
+    pub deferred: bool,
+    /// Our head is on its way: a server's comes with its first byte.
+    pub answered: bool,
+    /// What the request asked for, while it is coming in.
+    asked: Asked,
+    /// Nobody uses it any more; what it still has to say is being said.
+    pub released: bool,
+    /// Its window, and how many bytes were read since that was set.
+    pub window: u32,
+    pub read: usize,
+}
+
+/// Our direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ours {
+    /// Bytes may be added.
+    Open,
+    /// The end follows the last byte.
+    Ending,
+    /// The end was sent.
+    Ended,
+}
+
+/// Their direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Theirs {
+    /// Bytes may come.
+    Open,
+    /// The last byte has come.
+    Ended,
+    /// The last byte has come, and they take none of ours. `true`: somebody has read that end.
+    Left(bool),
+    /// Reset: what came is void.
+    Broken(ErrorKind),
+}
+
+/// What a request asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Asked {
+    method: bool,
+    path: bool,
+}
+
+impl Flows {
+    /// No streams yet; a new one has a window of `window` bytes.
+    pub fn new(is_client: bool, window: u32) -> Flows {
+        Flows {
+            table: Slab::new(),
+            numbers: HashMap::new(),
+            changed: VecDeque::new(),
+            accepted: VecDeque::new(),
+            refused: Vec::new(),
+            done: Vec::new(),
+            spares: Spares::default(),
+            out: Buffer::new(OUTPUT),
+            waiting: 0,
+            withheld: 0,
+            open: 0,
+            head: 0,
+            goodbye: None,
+            complaint: String::new(),
+            is_client,
+            window,
+        }
+    }
+
+    /// Takes in a stream that is open in both directions.
+    pub fn insert(&mut self, id: i32) -> Key {
+        let key = self.table.insert(Flow {
+            id,
+            token: None,
+            noted: false,
+            inbox: Queue::default(),
+            outbox: Queue::default(),
+            ours: Ours::Open,
+            theirs: Theirs::Open,
+            blocked: false,
+            deferred: false,
+            answered: self.is_client,
+            asked: Asked::default(),
+            released: false,
+            window: self.window,
+            read: 0,
+        });
+        self.numbers.insert(id, key);
+        key
+    }
+
+    /// A stream that somebody uses.
+    pub fn get(&mut self, key: Key) -> io::Result<&mut Flow> {
+        let gone = || io::Error::new(ErrorKind::NotConnected, "the stream has been released");
+        self.table.get_mut(key).filter(|flow| !flow.released).ok_or_else(gone)
+    }
+
+    fn by_id(&mut self, id: i32) -> Option<(Key, &mut Flow)> {
+        let key = *self.numbers.get(&id)?;
+        Some((key, self.table.get_mut(key)?))
+    }
+
+    /// The next stream that was asked for and still is.
+    pub fn accept(&mut self) -> Option<Key> {
+        while let Some(key) = self.accepted.pop_front() {
+            match self.table.get(key) {
+                Some(flow) if matches!(flow.theirs, Theirs::Open | Theirs::Ended) => return Some(key),
+                _ => self.forget(key),
+            }
+        }
+        None
+    }
+
+    /// Tells edges of a stream under `token`, and one at once.
+    pub fn watch(&mut self, key: Key, token: Token) {
+        if let Some(flow) = self.table.get_mut(key) {
+            flow.token = Some(token);
+            self.note(key);
+        }
+    }
+
+    /// The next token that is owed.
+    pub fn changed(&mut self) -> Option<Token> {
+        while let Some(key) = self.changed.pop_front() {
+            if let Some(flow) = self.table.get_mut(key) {
+                flow.noted = false;
+                if let Some(token) = flow.token {
+                    return Some(token);
+                }
+            }
+        }
+        None
+    }
+
+    /// Owes the stream's token, once.
+    pub fn note(&mut self, key: Key) {
+        if let Some(flow) = self.table.get_mut(key).filter(|flow| !flow.noted && flow.token.is_some()) {
+            flow.noted = true;
+            self.changed.push_back(key);
+        }
+    }
+
+    /// Takes out of an inbox what fits; what is to be said of an empty one.
+    pub fn read(&mut self, key: Key, into: &mut Buffer) -> io::Result<usize> {
+        self.get(key)?;
+        let Some(flow) = self.table.get_mut(key) else { return would_block() };
+        if !flow.inbox.is_empty() {
+            let count = flow.inbox.pop(into, usize::MAX, &mut self.spares);
+            flow.read += count;
+            self.waiting -= count;
+            return Ok(count);
+        }
+        match flow.theirs {
+            Theirs::Open => would_block(),
+            Theirs::Ended => Ok(0),
+            Theirs::Left(_) => {
+                flow.theirs = Theirs::Left(true);
+                if std::mem::take(&mut flow.blocked) {
+                    self.note(key);
+                }
+                Ok(0)
+            }
+            Theirs::Broken(kind) => Err(kind.into()),
+        }
+    }
+
+    /// Adds bytes to an outbox. The caller knows the limit.
+    pub fn write(&mut self, key: Key, bytes: &[u8]) {
+        if let Some(flow) = self.table.get_mut(key) {
+            flow.outbox.push(bytes, &mut self.spares);
+        }
+    }
+
+    /// Whether the library knows that stream: it is not over.
+    pub fn is_known(&self, id: i32) -> bool {
+        self.numbers.contains_key(&id)
+    }
+
+    /// Forgets a stream and what waits in it.
+    pub fn forget(&mut self, key: Key) {
+        if let Some(mut flow) = self.table.remove(key) {
+            self.waiting -= flow.inbox.clear(&mut self.spares);
+            flow.outbox.clear(&mut self.spares);
+            self.numbers.remove(&flow.id);
+        }
+    }
+
+    /// Nobody reads this stream any more: what came and what comes is void.
+    pub fn deafen(&mut self, key: Key) {
+        if let Some(flow) = self.table.get_mut(key) {
+            (flow.released, flow.token) = (true, None);
+            self.waiting -= flow.inbox.clear(&mut self.spares);
+        }
+    }
+
+    /// Whether nobody uses that stream any more and it still has to say something.
+    pub fn is_lingering(&self, key: Key) -> bool {
+        self.table.get(key).is_some_and(|flow| flow.released)
+    }
+
+    /// The credit that the connection owes now: all of it, as long as not too much waits in the inboxes.
+    pub fn credit(&mut self, most: usize) -> usize {
+        let due = self.withheld.saturating_sub(self.waiting.saturating_sub(most));
+        self.withheld -= due;
+        due
+    }
+
+    /// The last complaint, in words.
+    pub fn complaint(&self) -> &str {
+        &self.complaint
+    }
+
+    fn breaks(&mut self, key: Key, kind: ErrorKind) {
+        if let Some(flow) = self.table.get_mut(key) {
+            flow.theirs = Theirs::Broken(kind);
+            self.waiting -= flow.inbox.clear(&mut self.spares);
+            flow.outbox.clear(&mut self.spares);
+        }
+    }
+}
+
+impl Handler for Flows {
+    fn begun(&mut self, id: i32) {
+        self.head = 0;
+        self.insert(id);
+    }
+
+    fn header(&mut self, id: i32, name: &[u8], value: &[u8]) -> Result<(), Refused> {
+        let is_client = self.is_client;
+        // RFC 9113, 6.5.2: a field counts 32 bytes more than its text.
+        self.head += name.len() + value.len() + 32;
+        if self.head > MAX_HEAD {
+            self.complaint = "a head that is too large".into();
+            return Err(Refused);
+        }
+        let Some((key, flow)) = self.by_id(id) else { return Ok(()) };
+        match name {
+            b":method" => flow.asked.method = value == b"POST",
+            b":path" => flow.asked.path = value == b"/stream",
+            // 1xx is no answer yet.
+            b":status" if is_client && value != b"200" && !value.starts_with(b"1") => {
+                self.breaks(key, ErrorKind::ConnectionRefused);
+                self.note(key);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn requested(&mut self, id: i32) {
+        let Some((key, flow)) = self.by_id(id) else { return };
+        match flow.asked {
+            Asked { path: false, .. } => self.refused.push((id, "404")),
+            Asked { method: false, .. } => self.refused.push((id, "405")),
+            _ => return self.accepted.push_back(key),
+        }
+        self.forget(key);
+    }
+
+    fn data(&mut self, id: i32, bytes: &[u8]) {
+        self.head = 0;
+        self.withheld += bytes.len();
+        let Some(&key) = self.numbers.get(&id) else { return };
+        let Some(flow) = self.table.get_mut(key) else { return };
+        if flow.theirs == Theirs::Open && !flow.released {
+            flow.inbox.push(bytes, &mut self.spares);
+            self.waiting += bytes.len();
+            self.note(key);
+        }
+    }
+
+    fn ended(&mut self, id: i32) {
+        self.head = 0;
+        let Some((key, flow)) = self.by_id(id) else { return };
+        if flow.theirs == Theirs::Open {
+            flow.theirs = Theirs::Ended;
+            self.note(key);
+        }
+    }
+
+    fn closed(&mut self, id: i32, code: u32) {
+        if self.is_client && id % 2 == 1 {
+            self.open = self.open.saturating_sub(1);
+        }
+        let Some(&key) = self.numbers.get(&id) else { return };
+        let Some(flow) = self.table.get_mut(key) else { return };
+        if flow.released {
+            return self.forget(key);
+        }
+        match (code, flow.ours, flow.theirs) {
+            (_, _, Theirs::Broken(_)) | (_, Ours::Ended, Theirs::Ended) => {}
+            (NO_ERROR | CANCEL, ..) => {
+                flow.theirs = Theirs::Left(false);
+                flow.outbox.clear(&mut self.spares);
+            }
+            (REFUSED, ..) => self.breaks(key, ErrorKind::ConnectionRefused),
+            _ => self.breaks(key, ErrorKind::ConnectionReset),
+        }
+        self.numbers.remove(&id);
+        self.note(key);
+    }
+
+    fn goodbye(&mut self, code: u32) {
+        self.goodbye = Some(code);
+    }
+
+    fn complaint(&mut self, text: &str) {
+        self.complaint = text.chars().take(MAX_COMPLAINT).collect();
+    }
+
+    fn ready(&mut self, id: i32, most: usize) -> Ready {
+        if OUTPUT - self.out.bytes().len() < HEAD + PAYLOAD {
+            return Ready::Full;
+        }
+        let Some((_, flow)) = self.by_id(id) else { return Ready::Nothing };
+        let count = flow.outbox.len().min(most);
+        if flow.ours == Ours::Ending && count == flow.outbox.len() {
+            return Ready::Last(count);
+        }
+        if count == 0 {
+            flow.deferred = true;
+            return Ready::Nothing;
+        }
+        Ready::Bytes(count)
+    }
+
+    fn take(&mut self, id: i32, head: &[u8], count: usize) {
+        self.out.append(head);
+        let Some(&key) = self.numbers.get(&id) else { return };
+        let Some(flow) = self.table.get_mut(key) else { return };
+        flow.outbox.pop(&mut self.out, count, &mut self.spares);
+        if flow.ours == Ours::Ending && flow.outbox.is_empty() {
+            flow.ours = Ours::Ended;
+            if flow.released {
+                self.done.push((id, CANCEL));
+            }
+        }
+        if flow.outbox.len() <= OUTBOX / 2 && std::mem::take(&mut flow.blocked) {
+            self.note(key);
+        }
+    }
+}
+
+/// RFC 9113, 7: the codes that are told apart here.
+pub const NO_ERROR: u32 = 0x0;
+/// The other side has had enough of a request that we refuse to serve.
+pub const REFUSED: u32 = 0x7;
+/// The stream is not needed any more: no complaint.
+pub const CANCEL: u32 = 0x8;
+/// What the stream carries was cut off.
+pub const CONNECT_ERROR: u32 = 0xa;
+/// The peer asks for too much.
+pub const ENHANCE_YOUR_CALM: u32 = 0xb;
+
+/// Bytes of frames that wait for the socket: four TLS records.
+pub const OUTPUT: usize = 4 * (HEAD + PAYLOAD);
+/// Bytes that wait in one stream to be sent.
+pub const OUTBOX: usize = 64 * 1024;
+/// Bytes of a head, as RFC 9113 counts them.
+pub const MAX_HEAD: usize = 16 * 1024;
+/// Characters of a complaint that are kept for the log.
+const MAX_COMPLAINT: usize = 200;

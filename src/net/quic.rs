@@ -1,0 +1,111 @@
+//! QUIC (pool `type=1`): many streams on one connection, over UDP, with quiche.
+//!
+//! ```text
+//!   QuicClient --+                              +-- QuicServer
+//!                +-- Connection(s) -- Streams --+        Mux, both
+//!                +-- Port: Socket, Inbox, Outbox         many packets a system call
+//!
+//!   C: Initial            S: Retry(token)                nothing is kept for an unproven address
+//!   C: Initial(token)     S: TLS 1.3, ALPN np-quic
+//!   C: streams 0, 4, 8..  S: answers on them             a stream is a pool connection; who opens it writes 00 first
+//! ```
+//!
+//! - *Verification*: `tls=1` sends no name and verifies nothing here, the fingerprint check follows on the control
+//!   connection; `tls=2` verifies chain and name against the system's roots and `SSL_CERT_FILE`.
+//! - *Resumption*: a client that comes back offers its last ticket ([`Tickets`]); that saves the server's signature and
+//!   the certificates. *0-RTT is not used*: what a client says first (00 on a stream) makes the server number a pool
+//!   connection, the very first one the control connection, so a replay would not be harmless. Nothing is sent early.
+//! - *Amplification*: a server answers an unproven address with at most one packet that is smaller than the one that came,
+//!   and only the address that made the HTTP handshake.
+//! - *Migration*: a client whose address changes, behind its NAT or on its own machine, keeps its connection; the server
+//!   validates the new path before it sends more than it received there.
+//! - *Keep-alive*: each side sends a PING if it heard nothing for `report`; after three of those the connection is over.
+//! - *Windows*: a stream starts with [`STREAM_START`] and grows as fast as it is read, to [`STREAM_WINDOW`], which fills
+//!   1 Gbit/s at 50 ms. Windows are promises, not memory: only bytes that nobody reads take memory.
+
+mod batch;
+mod client;
+mod connection;
+mod port;
+mod server;
+mod socket;
+mod streams;
+mod tls;
+mod token;
+
+pub use client::QuicClient;
+pub use server::QuicServer;
+pub use socket::Tally;
+pub use tls::{ClientTls, Tickets};
+
+use std::io;
+use std::time::Duration;
+
+use boring::ssl::SslContextBuilder;
+use quiche::CongestionControlAlgorithm;
+use ring::rand::{SecureRandom, SystemRandom};
+
+/// How connections are to be.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// `NP_REPORT_INTERVAL`: a PING after so long a silence, the end after three times that.
+    pub report: Duration,
+    /// A handshake that is not over by then has failed.
+    pub patience: Duration,
+    /// How many streams a client may have open at a server at a time, at least.
+    pub streams: u64,
+    /// Many packets a system call. `false` is for measuring what that gains.
+    pub batched: bool,
+}
+
+/// What both sides ask of quiche.
+fn config(settings: &Settings, context: SslContextBuilder, largest: usize) -> io::Result<quiche::Config> {
+    let make = || {
+        let mut config = quiche::Config::with_boring_ssl_ctx_builder(quiche::PROTOCOL_VERSION, context)?;
+        config.set_application_protos(&[ALPN])?;
+        config.set_max_idle_timeout(3 * settings.report.as_millis() as u64);
+        config.set_max_recv_udp_payload_size(largest);
+        config.set_max_send_udp_payload_size(largest);
+        config.discover_pmtu(true);
+        // The count goes up again when half of it is used up, so twice as many let `streams` be open at any time.
+        config.set_initial_max_streams_bidi(settings.streams.saturating_mul(2));
+        config.set_initial_max_streams_uni(0);
+        config.set_initial_max_data(CONNECTION_WINDOW);
+        config.set_max_connection_window(CONNECTION_WINDOW);
+        config.set_initial_max_stream_data_bidi_local(STREAM_START);
+        config.set_initial_max_stream_data_bidi_remote(STREAM_START);
+        config.set_max_stream_window(STREAM_WINDOW);
+        config.set_active_connection_id_limit(PATHS);
+        config.set_cc_algorithm(CongestionControlAlgorithm::CUBIC);
+        config.grease(false);
+        Ok::<_, quiche::Error>(config)
+    };
+    make().map_err(io::Error::other)
+}
+
+/// A connection id of ours.
+type Id = [u8; ID];
+
+/// An id that nobody can guess.
+fn random_id() -> io::Result<Id> {
+    let mut id = Id::default();
+    SystemRandom::new().fill(&mut id).map_err(|_| io::Error::other("no randomness"))?;
+    Ok(id)
+}
+
+/// The name of the protocol inside.
+const ALPN: &[u8] = b"np-quic";
+/// Bytes of a connection id of ours.
+const ID: usize = 8;
+/// Most addresses that one connection may have had. quiche forgets none of them, and each keeps an id: after so many
+/// changes the connection times out, and a new one follows.
+const PATHS: u64 = 64;
+/// Ids that the other side has in hand for its next addresses.
+const SPARE_IDS: usize = 3;
+/// Bytes that a new stream may send before it is read.
+pub const STREAM_START: u64 = 64 * 1024;
+/// Most bytes of one stream that wait to be read: 1 Gbit/s x 50 ms is 6.25 MB.
+pub const STREAM_WINDOW: u64 = 8 * 1024 * 1024;
+/// Most bytes of all streams that wait to be read. Users that do not read may hold as much, and only when they do is
+/// everybody held up: so it is many times a stream's window.
+pub const CONNECTION_WINDOW: u64 = 256 * 1024 * 1024;

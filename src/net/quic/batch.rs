@@ -1,0 +1,295 @@
+//! Many datagrams in one system call: sendmmsg with segmentation offload, recvmmsg with receive offload.
+//!
+//! ```text
+//!   packets of one size to one peer  ->  one message (GSO)  \
+//!   packets of one size to one peer  ->  one message (GSO)   }  one sendmmsg
+//!   a packet                         ->  one message        /
+//! ```
+//!
+//! The rest of the crate's `unsafe` for sockets: `net/sys.rs` has the other half. Each block passes only pointers to live
+//! local values or to borrowed slices whose lengths are given beside them, and every result is checked.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::BorrowedFd;
+
+/// Packets for one peer in one piece: all of `segment` bytes but the last, which may be shorter.
+#[derive(Clone, Copy, Debug)]
+pub struct Outgoing<'a> {
+    /// The packets, one after the other.
+    pub bytes: &'a [u8],
+    /// How long each is.
+    pub segment: usize,
+    /// To whom; `None` on a connected socket.
+    pub to: Option<SocketAddr>,
+    /// From which local address; `None` leaves it to the kernel.
+    pub from: Option<IpAddr>,
+}
+
+/// Where one message lies in the buffer of [`receive_many`]: packets of one size, the last may be shorter.
+#[derive(Clone, Copy, Debug)]
+pub struct Incoming {
+    /// Bytes received in this slot.
+    pub len: usize,
+    /// How long each packet is; `len` when there is but one.
+    pub segment: usize,
+    /// The sender.
+    pub from: SocketAddr,
+    /// The local address it was sent to, when the kernel said so.
+    pub to: Option<IpAddr>,
+    /// Whether the kernel had to cut it.
+    pub cut: bool,
+}
+
+/// Most messages of one call.
+pub const MOST: usize = 32;
+
+#[cfg(target_os = "linux")]
+pub use linux::{offload_receiving, probe_path_size, receive_many, send_many};
+#[cfg(not(target_os = "linux"))]
+pub use plain::{offload_receiving, probe_path_size, receive_many, send_many};
+
+#[cfg(target_os = "linux")]
+mod linux {
+    use std::mem::{size_of, zeroed};
+    use std::net::{Ipv4Addr, Ipv6Addr};
+    use std::os::fd::AsRawFd;
+
+    use super::*;
+    use crate::net::sys::{address, retry, switch_on};
+
+    /// Sends up to [`MOST`] messages and says how many went. The error is that of the first message.
+    ///
+    /// A kernel that cannot segment answers `EIO` or `EINVAL` to a message of several packets.
+    pub fn send_many(socket: BorrowedFd<'_>, messages: &[Outgoing<'_>]) -> io::Result<usize> {
+        let count = messages.len().min(MOST);
+        // SAFETY: zero is a valid value of these plain C structs. Each header points into the arrays of this frame and
+        // into the borrowed packets, with their lengths; control messages are written where `Control` has room for both.
+        unsafe {
+            let mut names: [libc::sockaddr_storage; MOST] = zeroed();
+            let mut parts: [libc::iovec; MOST] = zeroed();
+            let mut controls: [Control; MOST] = zeroed();
+            let mut headers: [libc::mmsghdr; MOST] = zeroed();
+            for (at, message) in messages.iter().take(count).enumerate() {
+                let header = &mut headers[at].msg_hdr;
+                if let Some(to) = message.to {
+                    let to = socket2::SockAddr::from(to);
+                    std::ptr::copy_nonoverlapping(
+                        to.as_ptr().cast::<u8>(),
+                        (&raw mut names[at]).cast::<u8>(),
+                        to.len() as usize,
+                    );
+                    header.msg_name = (&raw mut names[at]).cast();
+                    header.msg_namelen = to.len();
+                }
+                parts[at].iov_base = message.bytes.as_ptr().cast_mut().cast();
+                parts[at].iov_len = message.bytes.len();
+                header.msg_iov = &raw mut parts[at];
+                header.msg_iovlen = 1;
+                header.msg_control = controls[at].0.as_mut_ptr().cast();
+                header.msg_controllen = size_of::<Control>() as _;
+                let used = fill_control(header, message);
+                header.msg_controllen = used as _;
+                if used == 0 {
+                    header.msg_control = std::ptr::null_mut();
+                }
+            }
+            retry(|| libc::sendmmsg(socket.as_raw_fd(), headers.as_mut_ptr(), count as _, 0 as _) as isize)
+        }
+    }
+
+    /// Writes what is asked of the kernel for one message; the bytes used.
+    ///
+    /// # Safety
+    /// The header's control buffer is a zeroed [`Control`].
+    unsafe fn fill_control(header: &mut libc::msghdr, message: &Outgoing<'_>) -> usize {
+        let mut used = 0;
+        // SAFETY: the caller's promise. `Control` has room for one address and one segment size, and the first message
+        // is complete, so that CMSG_NXTHDR finds the place behind it.
+        unsafe {
+            let mut place = libc::CMSG_FIRSTHDR(header);
+            match message.from {
+                Some(IpAddr::V4(ip)) => {
+                    let mut info: libc::in_pktinfo = zeroed();
+                    info.ipi_spec_dst.s_addr = u32::from_ne_bytes(ip.octets());
+                    used += put(place, libc::IPPROTO_IP, libc::IP_PKTINFO, info);
+                }
+                Some(IpAddr::V6(ip)) => {
+                    let mut info: libc::in6_pktinfo = zeroed();
+                    info.ipi6_addr.s6_addr = ip.octets();
+                    used += put(place, libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, info);
+                }
+                None => {}
+            }
+            if message.bytes.len() > message.segment {
+                if used > 0 {
+                    place = libc::CMSG_NXTHDR(header, place);
+                }
+                if !place.is_null() {
+                    used += put(place, libc::SOL_UDP, UDP_SEGMENT, message.segment as u16);
+                }
+            }
+        }
+        used
+    }
+
+    /// Writes one control message; the room it takes.
+    ///
+    /// # Safety
+    /// `place` is aligned and has `CMSG_SPACE(size_of::<T>())` writable bytes.
+    unsafe fn put<T>(place: *mut libc::cmsghdr, level: libc::c_int, kind: libc::c_int, value: T) -> usize {
+        // SAFETY: the caller's promise.
+        unsafe {
+            (*place).cmsg_level = level;
+            (*place).cmsg_type = kind;
+            (*place).cmsg_len = libc::CMSG_LEN(size_of::<T>() as u32) as _;
+            libc::CMSG_DATA(place).cast::<T>().write_unaligned(value);
+            libc::CMSG_SPACE(size_of::<T>() as u32) as usize
+        }
+    }
+
+    /// Receives into slots of `slot` bytes and tells of each message that came. `Ok(0)` never: nothing is `WouldBlock`.
+    pub fn receive_many(
+        socket: BorrowedFd<'_>,
+        bytes: &mut [u8],
+        slot: usize,
+        into: &mut [Option<Incoming>; MOST],
+    ) -> io::Result<usize> {
+        let count = (bytes.len() / slot.max(1)).min(MOST);
+        // SAFETY: zero is a valid value of these plain C structs. Each header points into the arrays of this frame and
+        // into its own slot of `bytes`, with its length; what the kernel wrote is read within the lengths it gave back.
+        unsafe {
+            let mut names: [libc::sockaddr_storage; MOST] = zeroed();
+            let mut parts: [libc::iovec; MOST] = zeroed();
+            let mut controls: [Control; MOST] = zeroed();
+            let mut headers: [libc::mmsghdr; MOST] = zeroed();
+            for (at, place) in bytes.chunks_exact_mut(slot).take(count).enumerate() {
+                let header = &mut headers[at].msg_hdr;
+                header.msg_name = (&raw mut names[at]).cast();
+                header.msg_namelen = size_of::<libc::sockaddr_storage>() as _;
+                parts[at].iov_base = place.as_mut_ptr().cast();
+                parts[at].iov_len = place.len();
+                header.msg_iov = &raw mut parts[at];
+                header.msg_iovlen = 1;
+                header.msg_control = controls[at].0.as_mut_ptr().cast();
+                header.msg_controllen = size_of::<Control>() as _;
+            }
+            let none = std::ptr::null_mut();
+            let came =
+                retry(|| libc::recvmmsg(socket.as_raw_fd(), headers.as_mut_ptr(), count as _, 0 as _, none) as isize)?;
+            for (at, entry) in headers.iter().take(came.min(count)).enumerate() {
+                into[at] = address(&names[at]).map(|from| {
+                    let len = (entry.msg_len as usize).min(slot);
+                    let (to, segment) = read_control(&entry.msg_hdr);
+                    let cut = entry.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
+                    Incoming { len, segment: segment.filter(|&size| size > 0).unwrap_or(len.max(1)), from, to, cut }
+                });
+            }
+            Ok(came)
+        }
+    }
+
+    /// The destination and the packet size among the control messages.
+    ///
+    /// # Safety
+    /// `header` was filled in by a successful `recvmmsg` and its control buffer still lives.
+    unsafe fn read_control(header: &libc::msghdr) -> (Option<IpAddr>, Option<usize>) {
+        let (mut to, mut segment) = (None, None);
+        // SAFETY: the caller's promise: the kernel wrote these messages, and the macros stay within what it wrote.
+        unsafe {
+            let mut message = libc::CMSG_FIRSTHDR(header);
+            while !message.is_null() {
+                let data = libc::CMSG_DATA(message);
+                match ((*message).cmsg_level, (*message).cmsg_type) {
+                    (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
+                        let info = data.cast::<libc::in_pktinfo>().read_unaligned();
+                        to = Some(Ipv4Addr::from(info.ipi_addr.s_addr.to_ne_bytes()).into());
+                    }
+                    (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
+                        let info = data.cast::<libc::in6_pktinfo>().read_unaligned();
+                        to = Some(Ipv6Addr::from(info.ipi6_addr.s6_addr).into());
+                    }
+                    (libc::SOL_UDP, UDP_GRO) => {
+                        let size = data.cast::<libc::c_int>().read_unaligned();
+                        segment = usize::try_from(size).ok();
+                    }
+                    _ => {}
+                }
+                message = libc::CMSG_NXTHDR(header, message);
+            }
+        }
+        (to, segment)
+    }
+
+    /// Asks the kernel to hand packets of one size over in one piece. `false` if it cannot.
+    pub fn offload_receiving(socket: BorrowedFd<'_>) -> bool {
+        switch_on(socket, libc::SOL_UDP, UDP_GRO).is_ok()
+    }
+
+    /// Forbids routers to cut our packets, and the kernel to refuse those that are larger than it believes possible:
+    /// the search for the path's packet size needs both.
+    pub fn probe_path_size(socket: BorrowedFd<'_>, v6: bool) -> io::Result<()> {
+        let (level, name) = match v6 {
+            true => (libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER),
+            false => (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER),
+        };
+        let value: libc::c_int = libc::IP_PMTUDISC_PROBE;
+        let size = size_of::<libc::c_int>() as libc::socklen_t;
+        // SAFETY: the option is one int, and its size is given.
+        let result = unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const value).cast(), size) };
+        crate::net::sys::check(result as isize).map(drop)
+    }
+
+    /// Room for an address and a segment size, aligned as the C library wants it.
+    #[repr(C, align(8))]
+    #[derive(Clone, Copy)]
+    struct Control([u8; 96]);
+
+    /// The C library's headers know these names, its binding here does not for every target.
+    const UDP_SEGMENT: libc::c_int = 103;
+    const UDP_GRO: libc::c_int = 104;
+}
+
+/// One datagram a call, where the system has no better.
+#[cfg(not(target_os = "linux"))]
+mod plain {
+    use super::*;
+    use crate::net::sys;
+
+    /// Sends the packets of the first message one by one.
+    pub fn send_many(socket: BorrowedFd<'_>, messages: &[Outgoing<'_>]) -> io::Result<usize> {
+        let Some(first) = messages.first() else { return Ok(0) };
+        if first.bytes.len() > first.segment {
+            return Err(io::Error::from_raw_os_error(libc::EINVAL));
+        }
+        match first.to {
+            Some(to) => sys::send(socket, first.bytes, to, first.from).map(|_| 1),
+            None => socket2::SockRef::from(&socket).send(first.bytes).map(|_| 1),
+        }
+    }
+
+    /// Receives one datagram.
+    pub fn receive_many(
+        socket: BorrowedFd<'_>,
+        bytes: &mut [u8],
+        slot: usize,
+        into: &mut [Option<Incoming>; MOST],
+    ) -> io::Result<usize> {
+        let size = slot.min(bytes.len());
+        let arrived = sys::receive(socket, &mut bytes[..size])?;
+        let len = arrived.len.min(size);
+        let cut = arrived.len > size;
+        into[0] = Some(Incoming { len, segment: len.max(1), from: arrived.from, to: arrived.to, cut });
+        Ok(1)
+    }
+
+    /// Not here.
+    pub fn offload_receiving(_: BorrowedFd<'_>) -> bool {
+        false
+    }
+
+    /// Not here.
+    pub fn probe_path_size(_: BorrowedFd<'_>, _: bool) -> io::Result<()> {
+        Ok(())
+    }
+}

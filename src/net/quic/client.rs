@@ -1,0 +1,241 @@
+//! The client's connection, on a socket of its own.
+
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::mpsc::Sender;
+use std::time::Instant;
+
+use mio::event::Event;
+use mio::{Registry, Token};
+
+use super::connection::Connection;
+use super::port::Port;
+use super::socket::{Socket, Tally};
+use super::streams::Streams;
+use super::tls::{ClientTls, Tickets};
+use super::{config, random_id, Settings};
+use crate::logic::wire::Fingerprint;
+use crate::net::mux::{Mux, StreamNo};
+use crate::net::stream::Buffer;
+
+/// A QUIC connection to a server. It lives on when the address of this machine changes.
+pub struct QuicClient {
+    server: SocketAddr,
+    port: Port,
+    connection: Connection,
+    streams: Streams,
+    registration: Option<(Registry, Token)>,
+    tickets: Option<Sender<Vec<u8>>>,
+    settings: Settings,
+    dirty: bool,
+    next: Option<Instant>,
+    now: Instant,
+    /// Troubles with the way out that were looked into.
+    troubles: u64,
+    /// When the way out is looked at again.
+    look: Instant,
+}
+
+impl QuicClient {
+    /// Begins a connection to `server`. Nothing is sent before the first [`Mux::advance`].
+    pub fn connect(
+        server: SocketAddr,
+        tls: &ClientTls,
+        settings: &Settings,
+        tickets: &mut Tickets,
+        now: Instant,
+    ) -> io::Result<QuicClient> {
+        let port = Port::new(vec![Socket::connect(server, None, settings.batched)?], now);
+        let mut config = config(settings, tls.context().map_err(io::Error::other)?, port.largest())?;
+        config.verify_peer(tls.verifies());
+        // Pool connections are opened by the client alone.
+        config.set_initial_max_streams_bidi(0);
+        let id = random_id()?;
+        let scid = quiche::ConnectionId::from_ref(&id);
+        let local = port.sockets[0].local();
+        let mut quic =
+            quiche::connect(tls.server_name(), &scid, local, server, &mut config).map_err(io::Error::other)?;
+        if let Some(ticket) = tickets.take() {
+            // One that is of no use is no reason to fail: a full handshake follows.
+            let _ = quic.set_session(&ticket);
+        }
+        Ok(QuicClient {
+            server,
+            port,
+            connection: Connection::new(quic, 0, settings, now),
+            streams: Streams::default(),
+            registration: None,
+            tickets: Some(tickets.slot()),
+            settings: settings.clone(),
+            dirty: true,
+            next: Some(now),
+            now,
+            troubles: 0,
+            look: now + settings.report,
+        })
+    }
+
+    /// Goes on from another address of this machine, or from whichever the system chooses.
+    pub fn migrate(&mut self, from: Option<IpAddr>) -> io::Result<()> {
+        let mut fresh = Socket::connect(self.server, from, self.settings.batched)?;
+        self.connection.quic_mut().migrate_source(fresh.local()).map_err(io::Error::other)?;
+        if let Some((registry, token)) = &self.registration {
+            self.port.sockets[0].deregister(registry);
+            fresh.register(registry, *token)?;
+        }
+        fresh.tally = self.port.tally();
+        self.port.sockets[0] = fresh;
+        self.dirty = true;
+        Ok(())
+    }
+
+    /// Whether the handshake resumed an earlier session.
+    pub fn is_resumed(&self) -> bool {
+        self.connection.quic().is_resumed()
+    }
+
+    /// What its socket did so far.
+    pub fn tally(&self) -> Tally {
+        self.port.tally()
+    }
+
+    /// Our own address.
+    pub fn local(&self) -> SocketAddr {
+        self.port.sockets[0].local()
+    }
+
+    /// Looks whether packets to the server would leave from another address by now, and if so follows.
+    fn look_for_another_way(&mut self, now: Instant) {
+        let troubles = self.port.tally().unreachable;
+        if !self.connection.is_up() || (now < self.look && troubles == self.troubles) {
+            return;
+        }
+        (self.look, self.troubles) = (now + self.settings.report, troubles);
+        let Ok(probe) = Socket::connect(self.server, None, false) else { return };
+        if probe.local().ip() != self.local().ip() && !self.local().ip().is_loopback() {
+            let _ = self.migrate(None);
+        }
+    }
+
+    /// Why it is over, for the log.
+    fn reason(&self, why: &str) -> io::Error {
+        match why {
+            super::connection::UNREACHABLE => {
+                let text = format!("UDP port {} unreachable or blocked", self.server.port());
+                io::Error::new(ErrorKind::TimedOut, text)
+            }
+            why => io::Error::new(ErrorKind::ConnectionAborted, format!("QUIC: {why}")),
+        }
+    }
+
+    fn say_all(&mut self, now: Instant) -> io::Result<bool> {
+        let more = self.port.send(&mut self.connection, now)?;
+        self.port.flush(now)?;
+        Ok(more)
+    }
+}
+
+impl Mux for QuicClient {
+    fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        self.registration = Some((registry.try_clone()?, token));
+        self.port.sockets[0].register(registry, token)
+    }
+
+    fn note(&mut self, event: &Event) {
+        self.port.sockets[0].note(event);
+    }
+
+    fn advance(&mut self, now: Instant) -> io::Result<bool> {
+        (self.dirty, self.now) = (false, now);
+        let connection = &mut self.connection;
+        let server = self.server;
+        let mut more = self.port.receive(now, |_, way, packet| {
+            // A socket that follows an address may still hold packets that went to the old one: all came by this one.
+            connection.receive(packet, server, way.to, now);
+        })?;
+        connection.tick(&mut self.streams, now);
+        if self.port.tally().refused >= REFUSALS && !self.connection.is_up() {
+            self.connection.end(super::connection::UNREACHABLE.into(), &mut self.streams);
+        }
+        if self.connection.is_up() {
+            self.connection.issue_ids(|_| {})?;
+            if let (Some(ticket), Some(slot)) = (self.connection.quic().session(), &self.tickets) {
+                // Whoever dials may be gone: then nobody needs it.
+                let _ = slot.send(ticket.to_vec());
+                self.tickets = None;
+            }
+        }
+        self.look_for_another_way(now);
+        more |= self.say_all(now)?;
+        self.next = self.connection.deadline();
+        match self.connection.over() {
+            Some(why) => Err(self.reason(why)),
+            None => Ok(more),
+        }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.next
+    }
+
+    fn is_dirty(&self) -> bool {
+        self.dirty || self.port.is_dirty()
+    }
+
+    fn is_up(&self) -> bool {
+        self.connection.is_up()
+    }
+
+    fn peer_fingerprint(&self) -> Option<Fingerprint> {
+        self.connection.peer_fingerprint()
+    }
+
+    fn open(&mut self) -> io::Result<StreamNo> {
+        self.connection.open(&mut self.streams)
+    }
+
+    fn accept(&mut self) -> Option<(StreamNo, SocketAddr)> {
+        self.streams.opened()
+    }
+
+    fn watch(&mut self, stream: StreamNo, token: Token) {
+        self.streams.watch(stream, token);
+    }
+
+    fn changed(&mut self) -> Option<Token> {
+        self.streams.changed()
+    }
+
+    fn fill(&mut self, stream: StreamNo, into: &mut Buffer) -> io::Result<usize> {
+        self.dirty = true;
+        self.connection.fill(stream, into, &mut self.streams)
+    }
+
+    fn drain(&mut self, stream: StreamNo, from: &mut Buffer) -> io::Result<usize> {
+        self.dirty = true;
+        self.connection.drain(stream, from, &mut self.streams)
+    }
+
+    fn finish(&mut self, stream: StreamNo) -> io::Result<()> {
+        self.dirty = true;
+        self.connection.finish(stream, &mut self.streams)
+    }
+
+    fn waiting(&mut self, stream: StreamNo) -> io::Result<usize> {
+        self.connection.waiting(stream, &mut self.streams)
+    }
+
+    fn release(&mut self, stream: StreamNo) {
+        self.dirty = true;
+        self.connection.release(stream, &mut self.streams, self.now);
+    }
+
+    fn close(&mut self) {
+        self.connection.close(&mut self.streams);
+        let _ = self.say_all(self.now);
+    }
+}
+
+/// So many times the network has to say that nobody listens before a handshake is given up: one may be a lie, or a
+/// server that is just starting.
+const REFUSALS: u64 = 2;

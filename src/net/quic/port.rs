@@ -1,0 +1,112 @@
+//! Sockets, and the packets that come from them and wait for them: what a client and a server have in common.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use super::connection::{Connection, Sent};
+use super::socket::{Inbox, Outbox, Socket, Tally};
+use crate::net::stream::now as ready;
+
+/// Some sockets with their memory.
+pub struct Port {
+    /// The sockets.
+    pub sockets: Vec<Socket>,
+    inbox: Inbox,
+    outbox: Outbox,
+    largest: usize,
+    busy: Instant,
+}
+
+/// Where a packet came from and went to.
+#[derive(Clone, Copy, Debug)]
+pub struct Way {
+    /// Which socket.
+    pub socket: usize,
+    /// The sender.
+    pub from: SocketAddr,
+    /// Our address that it was sent to.
+    pub to: SocketAddr,
+}
+
+impl Port {
+    /// Over these sockets.
+    pub fn new(sockets: Vec<Socket>, now: Instant) -> Port {
+        let v6 = sockets.iter().any(|socket| socket.local().is_ipv6());
+        let largest = if v6 { LARGEST_V6 } else { LARGEST_V4 };
+        Port { sockets, inbox: Inbox::default(), outbox: Outbox::default(), largest, busy: now }
+    }
+
+    /// Largest packet worth trying, in bytes of UDP payload.
+    pub fn largest(&self) -> usize {
+        self.largest
+    }
+
+    /// Hands over what came, up to a bound. `true` if there may be more.
+    pub fn receive(&mut self, now: Instant, mut each: impl FnMut(&mut Outbox, Way, &mut [u8])) -> io::Result<bool> {
+        let mut more = false;
+        for (at, socket) in self.sockets.iter_mut().enumerate() {
+            let mut calls = 0;
+            while let Some(count) = ready(socket.receive(&mut self.inbox))? {
+                self.busy = now;
+                for (message, packet) in self.inbox.packets(count) {
+                    let to = message.to.map_or(socket.local(), |ip| SocketAddr::new(ip, socket.local().port()));
+                    each(&mut self.outbox, Way { socket: at, from: message.from, to }, packet);
+                }
+                calls += 1;
+                if calls == RECEIVES {
+                    more = true;
+                    break;
+                }
+            }
+        }
+        Ok(more)
+    }
+
+    /// Sends what a connection has to say. `true` if there may be more: the bound was reached.
+    pub fn send(&mut self, connection: &mut Connection, now: Instant) -> io::Result<bool> {
+        for _ in 0..SENDS {
+            let sent = connection.send(&mut self.outbox, self.largest, now);
+            if sent == Sent::All {
+                return Ok(false);
+            }
+            if ready(self.outbox.flush(&mut self.sockets))?.is_none() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Sends what waits, as far as it goes, and gives memory back in quiet times.
+    pub fn flush(&mut self, now: Instant) -> io::Result<()> {
+        if !self.outbox.is_empty() {
+            self.busy = now;
+            ready(self.outbox.flush(&mut self.sockets))?;
+        } else if now.saturating_duration_since(self.busy) > QUIET {
+            self.outbox.rest();
+            self.inbox.rest();
+        }
+        Ok(())
+    }
+
+    /// Whether there is something to receive or to send.
+    pub fn is_dirty(&self) -> bool {
+        self.sockets.iter().any(Socket::is_readable) || self.outbox.can_go(&self.sockets)
+    }
+
+    /// What all sockets did so far.
+    pub fn tally(&self) -> Tally {
+        self.sockets.iter().fold(Tally::default(), |sum, socket| sum + socket.tally)
+    }
+}
+
+/// Most receiving calls in a turn, for each socket; each brings up to 256 KiB.
+const RECEIVES: usize = 8;
+/// Most times that the outbox is filled and sent for one connection in a turn.
+const SENDS: usize = 8;
+/// Memory for packets is given back after so long without any.
+const QUIET: Duration = Duration::from_secs(1);
+/// Ethernet's 1500 bytes without the headers of IPv4 and UDP.
+const LARGEST_V4: usize = 1472;
+/// The same for IPv6.
+const LARGEST_V6: usize = 1452;

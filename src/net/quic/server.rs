@@ -1,0 +1,345 @@
+//! The server's connections, on one socket for each address it listens at.
+//!
+//! ```text
+//!   packet --known id--> connection
+//!          --Initial from the expected address, without a token--> Retry (nothing is kept)
+//!          --Initial with a good token--> new connection, if there is room
+//!          --any other version--> Version Negotiation
+//!          --anything else--> nothing
+//! ```
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Instant;
+
+use mio::event::Event;
+use mio::{Registry, Token};
+use quiche::{ConnectionId, Header, Type};
+
+use super::connection::Connection;
+use super::port::{Port, Way};
+use super::socket::{Outbox, Socket, Tally};
+use super::streams::Streams;
+use super::tls::server_context;
+use super::token::Tokens;
+use super::{config, random_id, Id, Settings, ID};
+use crate::logic::slab::{Key, Slab};
+use crate::logic::wire::Fingerprint;
+use crate::net::certs::Identity;
+use crate::net::mux::{Mux, StreamNo};
+use crate::net::stream::{would_block, Buffer};
+use crate::net::tcp::canonical;
+
+/// All QUIC connections to one server; their streams have one table.
+pub struct QuicServer {
+    port: Port,
+    hall: Hall,
+    dirty: bool,
+    next: Option<Instant>,
+    now: Instant,
+}
+
+/// Who is here and who may come in.
+struct Hall {
+    connections: Slab<Connection>,
+    routes: HashMap<Id, Key>,
+    streams: Streams,
+    expected: Option<IpAddr>,
+    tokens: Tokens,
+    config: quiche::Config,
+    leaf: Fingerprint,
+    settings: Settings,
+    largest: usize,
+}
+
+impl QuicServer {
+    /// Listens at these addresses. Nobody is let in before [`Mux::expect`].
+    pub fn bind(
+        addresses: &[SocketAddr],
+        identity: &Identity,
+        settings: &Settings,
+        now: Instant,
+    ) -> io::Result<QuicServer> {
+        let sockets = addresses.iter().map(|at| Socket::bind(*at, settings.batched)).collect::<io::Result<Vec<_>>>()?;
+        let port = Port::new(sockets, now);
+        let hall = Hall {
+            connections: Slab::new(),
+            routes: HashMap::new(),
+            streams: Streams::default(),
+            expected: None,
+            tokens: Tokens::new(now).ok_or_else(|| io::Error::other("no randomness"))?,
+            config: server_config(identity, settings, port.largest())?,
+            leaf: identity.leaf,
+            settings: settings.clone(),
+            largest: port.largest(),
+        };
+        Ok(QuicServer { port, hall, dirty: false, next: None, now })
+    }
+
+    /// The addresses it listens at.
+    pub fn local(&self) -> impl Iterator<Item = SocketAddr> + '_ {
+        self.port.sockets.iter().map(Socket::local)
+    }
+
+    /// What its sockets did so far.
+    pub fn tally(&self) -> Tally {
+        self.port.tally()
+    }
+
+    /// How many connections there are, those included that are being made or closed.
+    pub fn connections(&self) -> usize {
+        self.hall.connections.len()
+    }
+
+    fn with<T>(
+        &mut self,
+        stream: StreamNo,
+        act: impl FnOnce(&mut Connection, &mut Streams) -> io::Result<T>,
+    ) -> io::Result<T> {
+        let hall = &mut self.hall;
+        let entry = hall.streams.get(stream).ok_or(io::ErrorKind::NotConnected)?;
+        match hall.connections.get_mut(entry.connection) {
+            Some(connection) => act(connection, &mut hall.streams),
+            None => Err(io::ErrorKind::ConnectionReset.into()),
+        }
+    }
+}
+
+fn server_config(identity: &Identity, settings: &Settings, largest: usize) -> io::Result<quiche::Config> {
+    let context = server_context(identity).map_err(io::Error::other)?;
+    config(settings, context, largest)
+}
+
+impl Hall {
+    /// Everybody has to go.
+    fn dismiss(&mut self) {
+        for (_, connection) in self.connections.iter_mut() {
+            connection.close(&mut self.streams);
+        }
+    }
+
+    /// A packet came.
+    fn arrived(&mut self, outbox: &mut Outbox, way: Way, packet: &mut [u8], now: Instant) {
+        let Ok(header) = Header::from_slice(packet, ID) else { return };
+        let known = Id::try_from(&header.dcid[..]).ok().and_then(|id| self.routes.get(&id).copied());
+        let key = match known {
+            Some(key) => key,
+            None => match self.stranger(outbox, &header, way, packet.len(), now) {
+                Some(key) => key,
+                None => return,
+            },
+        };
+        if let Some(connection) = self.connections.get_mut(key) {
+            connection.socket = way.socket;
+            connection.receive(packet, way.from, way.to, now);
+        }
+    }
+
+    /// A packet of no connection: the key of the one that it begins.
+    fn stranger(&mut self, outbox: &mut Outbox, header: &Header, way: Way, len: usize, now: Instant) -> Option<Key> {
+        let welcome = self.expected == Some(way.from.ip().to_canonical());
+        if !welcome || len < quiche::MIN_CLIENT_INITIAL_LEN || header.ty == Type::Short {
+            return None;
+        }
+        if !quiche::version_is_supported(header.version) {
+            if header.ty != Type::VersionNegotiation {
+                reply(outbox, way, |room| quiche::negotiate_version(&header.scid, &header.dcid, room));
+            }
+            return None;
+        }
+        if header.ty != Type::Initial {
+            return None;
+        }
+        let token = header.token.as_deref().unwrap_or_default();
+        if token.is_empty() {
+            self.retry(outbox, header, way, now);
+            return None;
+        }
+        let first = self.tokens.check(token, way.from, &header.dcid, now)?;
+        self.admit(header, &first, way, now)
+    }
+
+    /// Asks for the proof that the sender is where it says.
+    fn retry(&self, outbox: &mut Outbox, header: &Header, way: Way, now: Instant) {
+        let Ok(ours) = random_id() else { return };
+        let Some(token) = self.tokens.mint(way.from, &header.dcid, &ours, now) else { return };
+        let ours = ConnectionId::from_ref(&ours);
+        reply(outbox, way, |room| quiche::retry(&header.scid, &header.dcid, &ours, &token, header.version, room));
+    }
+
+    /// Lets somebody in whose address is proven.
+    fn admit(&mut self, header: &Header, first: &[u8], way: Way, now: Instant) -> Option<Key> {
+        let id = Id::try_from(&header.dcid[..]).ok()?;
+        if self.connections.len() >= MAX_CONNECTIONS && !self.make_room() {
+            return None;
+        }
+        let first = ConnectionId::from_ref(first);
+        let quic = quiche::accept(&header.dcid, Some(&first), way.to, way.from, &mut self.config).ok()?;
+        let key = self.connections.insert(Connection::new(quic, way.socket, &self.settings, now));
+        if let Some(connection) = self.connections.get_mut(key) {
+            connection.entered(key);
+        }
+        self.routes.insert(id, key);
+        Some(key)
+    }
+
+    /// Turns somebody out who carries nothing, first those whose handshake is not over.
+    fn make_room(&mut self) -> bool {
+        let spare = self.connections.iter().filter(|(_, connection)| connection.is_spare());
+        let Some((key, _)) = spare.min_by_key(|(_, connection)| connection.is_up()) else { return false };
+        if let Some(mut connection) = self.connections.remove(key) {
+            connection.end("others need the room".into(), &mut self.streams);
+        }
+        self.routes.retain(|_, at| *at != key);
+        true
+    }
+
+    /// Runs all clocks; buries who has gone.
+    fn tick(&mut self, now: Instant) -> io::Result<()> {
+        let mut gone = Vec::new();
+        for (key, connection) in self.connections.iter_mut() {
+            connection.tick(&mut self.streams, now);
+            if connection.is_up() {
+                connection.issue_ids(|id| {
+                    self.routes.insert(id, key);
+                })?;
+            }
+            while let Some(old) = connection.quic_mut().retired_scid_next() {
+                if let Ok(id) = Id::try_from(&old[..]) {
+                    self.routes.remove(&id);
+                }
+            }
+            if connection.is_gone() {
+                gone.push(key);
+            }
+        }
+        for key in gone {
+            self.connections.remove(key);
+            self.routes.retain(|_, at| *at != key);
+        }
+        Ok(())
+    }
+}
+
+/// Writes a packet that belongs to no connection.
+fn reply(outbox: &mut Outbox, way: Way, write: impl FnOnce(&mut [u8]) -> quiche::Result<usize>) {
+    if let Some(Ok(len)) = outbox.room(quiche::MIN_CLIENT_INITIAL_LEN).map(write) {
+        outbox.add(len, way.socket, way.to, way.from);
+    }
+}
+
+impl Mux for QuicServer {
+    fn expect(&mut self, peer: Option<IpAddr>, identity: &Identity) -> io::Result<()> {
+        self.hall.dismiss();
+        self.hall.expected = peer.map(|ip| ip.to_canonical());
+        self.dirty = true;
+        // The same certificate keeps its tickets, so that sessions can be resumed.
+        if identity.leaf != self.hall.leaf {
+            self.hall.config = server_config(identity, &self.hall.settings, self.hall.largest)?;
+            self.hall.leaf = identity.leaf;
+        }
+        Ok(())
+    }
+
+    fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        self.port.sockets.iter_mut().try_for_each(|socket| socket.register(registry, token))
+    }
+
+    /// All sockets have one token, so the edge may be of any.
+    fn note(&mut self, event: &Event) {
+        self.port.sockets.iter_mut().for_each(|socket| socket.note(event));
+    }
+
+    /// The end of one connection is no error of the server: its streams are told.
+    fn advance(&mut self, now: Instant) -> io::Result<bool> {
+        (self.dirty, self.now) = (false, now);
+        let hall = &mut self.hall;
+        let mut more = self.port.receive(now, |outbox, way, packet| hall.arrived(outbox, way, packet, now))?;
+        hall.tick(now)?;
+        for (_, connection) in hall.connections.iter_mut() {
+            more |= self.port.send(connection, now)?;
+        }
+        self.port.flush(now)?;
+        self.next = hall.connections.iter().filter_map(|(_, connection)| connection.deadline()).min();
+        Ok(more)
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.next
+    }
+
+    fn is_dirty(&self) -> bool {
+        self.dirty || self.port.is_dirty()
+    }
+
+    /// A server opens no streams.
+    fn is_up(&self) -> bool {
+        self.hall.connections.iter().any(|(_, connection)| connection.is_up())
+    }
+
+    /// Clients show none.
+    fn peer_fingerprint(&self) -> Option<Fingerprint> {
+        None
+    }
+
+    fn open(&mut self) -> io::Result<StreamNo> {
+        would_block()
+    }
+
+    fn accept(&mut self) -> Option<(StreamNo, SocketAddr)> {
+        self.hall.streams.opened().map(|(stream, peer)| (stream, canonical(peer)))
+    }
+
+    fn watch(&mut self, stream: StreamNo, token: Token) {
+        self.hall.streams.watch(stream, token);
+    }
+
+    fn changed(&mut self) -> Option<Token> {
+        self.hall.streams.changed()
+    }
+
+    fn fill(&mut self, stream: StreamNo, into: &mut Buffer) -> io::Result<usize> {
+        self.dirty = true;
+        self.with(stream, |connection, streams| connection.fill(stream, into, streams))
+    }
+
+    fn drain(&mut self, stream: StreamNo, from: &mut Buffer) -> io::Result<usize> {
+        self.dirty = true;
+        self.with(stream, |connection, streams| connection.drain(stream, from, streams))
+    }
+
+    fn finish(&mut self, stream: StreamNo) -> io::Result<()> {
+        self.dirty = true;
+        self.with(stream, |connection, streams| connection.finish(stream, streams))
+    }
+
+    fn waiting(&mut self, stream: StreamNo) -> io::Result<usize> {
+        self.with(stream, |connection, streams| connection.waiting(stream, streams))
+    }
+
+    fn release(&mut self, stream: StreamNo) {
+        self.dirty = true;
+        let now = self.now;
+        let released = self.with(stream, |connection, streams| {
+            connection.release(stream, streams, now);
+            Ok(())
+        });
+        if released.is_err() {
+            self.hall.streams.remove(stream);
+        }
+    }
+
+    fn close(&mut self) {
+        self.hall.dismiss();
+        let now = self.now;
+        for (_, connection) in self.hall.connections.iter_mut() {
+            let _ = self.port.send(connection, now);
+        }
+        let _ = self.port.flush(now);
+    }
+}
+
+/// Most connections at a time, those included that are being made or closed. A tunnel needs one; more come when a client
+/// starts anew, or from strangers behind the same address.
+const MAX_CONNECTIONS: usize = 16;

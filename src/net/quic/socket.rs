@@ -1,0 +1,430 @@
+//! A UDP socket with remembered readiness, and the packets on their way to it.
+
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
+use std::os::fd::AsFd;
+
+use mio::event::{Event, Source};
+use mio::net::UdpSocket;
+use mio::{Interest, Registry, Token};
+use socket2::{Domain, Protocol, Type};
+
+use super::batch::{self, Incoming, Outgoing, MOST};
+use crate::net::stream::would_block;
+use crate::net::sys;
+
+/// One UDP socket. What the kernel can do for many packets at once is found out here and used.
+pub struct Socket {
+    socket: UdpSocket,
+    local: SocketAddr,
+    connected: bool,
+    readable: bool,
+    writable: bool,
+    batched: bool,
+    segments: bool,
+    coalesces: bool,
+    /// What it did so far.
+    pub tally: Tally,
+}
+
+/// What passed through a socket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// System calls for sending.
+    pub sends: u64,
+    /// System calls for receiving.
+    pub receives: u64,
+    /// Bytes of UDP payload sent.
+    pub sent: u64,
+    /// Bytes of UDP payload received.
+    pub received: u64,
+    /// Packets that the kernel did not take, or that came cut.
+    pub lost: u64,
+    /// Times that the network said nobody listens there.
+    pub refused: u64,
+    /// Times that the network said there is no way there from here.
+    pub unreachable: u64,
+}
+
+impl std::ops::Add for Tally {
+    type Output = Tally;
+
+    fn add(self, other: Tally) -> Tally {
+        Tally {
+            sends: self.sends + other.sends,
+            receives: self.receives + other.receives,
+            sent: self.sent + other.sent,
+            received: self.received + other.received,
+            lost: self.lost + other.lost,
+            refused: self.refused + other.refused,
+            unreachable: self.unreachable + other.unreachable,
+        }
+    }
+}
+
+impl Socket {
+    /// A socket at `at` for everybody; an unspecified IPv6 address takes IPv4 too.
+    pub fn bind(at: SocketAddr, batched: bool) -> io::Result<Socket> {
+        let socket = new(at)?;
+        if at.is_ipv6() {
+            socket.set_only_v6(!at.ip().is_unspecified())?;
+        }
+        sys::tell_destination(socket.as_fd(), at.is_ipv6())?;
+        socket.bind(&at.into())?;
+        Socket::over(socket, false, batched)
+    }
+
+    /// A socket that talks to `peer` only, from the local address `from` if one is given.
+    pub fn connect(peer: SocketAddr, from: Option<IpAddr>, batched: bool) -> io::Result<Socket> {
+        let socket = new(peer)?;
+        if let Some(from) = from {
+            socket.bind(&SocketAddr::new(from, 0).into())?;
+        }
+        socket.connect(&peer.into())?;
+        Socket::over(socket, true, batched)
+    }
+
+    fn over(socket: socket2::Socket, connected: bool, batched: bool) -> io::Result<Socket> {
+        let socket = UdpSocket::from_std(socket.into());
+        let local = socket.local_addr()?;
+        // Best effort: a larger packet size is only looked for where packets are not cut on their way.
+        let _ = batch::probe_path_size(socket.as_fd(), local.is_ipv6());
+        let coalesces = batched && batch::offload_receiving(socket.as_fd());
+        let (readable, writable, tally) = (true, true, Tally::default());
+        Ok(Socket { socket, local, connected, readable, writable, batched, segments: batched, coalesces, tally })
+    }
+
+    /// Registers it under `token`.
+    pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        self.socket.register(registry, token, Interest::READABLE | Interest::WRITABLE)
+    }
+
+    /// Takes it out of the poll.
+    pub fn deregister(&mut self, registry: &Registry) {
+        let _ = self.socket.deregister(registry);
+    }
+
+    /// Remembers an edge.
+    pub fn note(&mut self, event: &Event) {
+        self.readable |= event.is_readable() || event.is_error();
+        self.writable |= event.is_writable() || event.is_error();
+    }
+
+    /// Its own address.
+    pub fn local(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// Whether packets may wait to be received.
+    pub fn is_readable(&self) -> bool {
+        self.readable
+    }
+
+    /// Whether packets may be sent.
+    pub fn is_writable(&self) -> bool {
+        self.writable
+    }
+
+    /// Receives as much as one call gives. Errors that the network reported are counted and are not ours.
+    pub fn receive(&mut self, inbox: &mut Inbox) -> io::Result<usize> {
+        if !self.readable {
+            return would_block();
+        }
+        let (slot, all) = if self.coalesces { (COALESCED, SLOTS * COALESCED) } else { (PLAIN, MOST * PLAIN) };
+        let room = if self.batched { all } else { slot };
+        inbox.slot = slot;
+        if inbox.bytes.len() < room {
+            inbox.bytes = vec![0; room];
+        }
+        self.tally.receives += 1;
+        let result = batch::receive_many(self.socket.as_fd(), &mut inbox.bytes[..room], slot, &mut inbox.messages);
+        match result {
+            Ok(count) => {
+                self.tally.received +=
+                    inbox.messages.iter().take(count).flatten().map(|one| one.len as u64).sum::<u64>();
+                Ok(count)
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                self.readable = false;
+                would_block()
+            }
+            Err(error) => {
+                self.lament(&error);
+                Ok(0)
+            }
+        }
+    }
+
+    /// Sends messages: how many need no more thought. An error that concerns one of them counts as its loss.
+    fn send(&mut self, messages: &[Outgoing<'_>]) -> io::Result<usize> {
+        if !self.writable {
+            return would_block();
+        }
+        let Some(first) = messages.first() else { return Ok(0) };
+        let count = if self.batched { messages.len() } else { 1 };
+        if first.bytes.len() > first.segment && !self.segments {
+            return self.send_apart(first);
+        }
+        self.tally.sends += 1;
+        match batch::send_many(self.socket.as_fd(), &messages[..count]) {
+            Ok(gone) => {
+                self.tally.sent += messages.iter().take(gone).map(|message| message.bytes.len() as u64).sum::<u64>();
+                Ok(gone)
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                self.writable = false;
+                would_block()
+            }
+            Err(error) if self.segments && first.bytes.len() > first.segment && cannot_segment(&error) => {
+                self.segments = false;
+                self.send(messages)
+            }
+            Err(error) => {
+                self.lament(&error);
+                Ok(1)
+            }
+        }
+    }
+
+    /// The packets of one message one by one. If the kernel's buffer fills in between, the rest is lost, as it would be
+    /// in the network.
+    fn send_apart(&mut self, message: &Outgoing<'_>) -> io::Result<usize> {
+        for (at, packet) in message.bytes.chunks(message.segment).enumerate() {
+            let one = Outgoing { bytes: packet, segment: packet.len(), ..*message };
+            match self.send(&[one]) {
+                Err(error) if at == 0 => return Err(error),
+                Err(_) => self.tally.lost += 1,
+                Ok(_) => {}
+            }
+        }
+        Ok(1)
+    }
+
+    fn lament(&mut self, error: &io::Error) {
+        self.tally.lost += 1;
+        match error.raw_os_error() {
+            Some(libc::ECONNREFUSED) => self.tally.refused += 1,
+            Some(libc::ENETUNREACH | libc::EHOSTUNREACH | libc::EADDRNOTAVAIL | libc::ENETDOWN | libc::EINVAL) => {
+                self.tally.unreachable += 1;
+            }
+            _ => {}
+        }
+    }
+}
+
+fn new(for_address: SocketAddr) -> io::Result<socket2::Socket> {
+    let kind = Type::DGRAM.nonblocking().cloexec();
+    let socket = socket2::Socket::new(Domain::for_address(for_address), kind, Some(Protocol::UDP))?;
+    // Larger buffers ride out bursts; the kernel gives what it allows.
+    let _ = socket.set_recv_buffer_size(SOCKET_BUFFER);
+    let _ = socket.set_send_buffer_size(SOCKET_BUFFER);
+    Ok(socket)
+}
+
+fn cannot_segment(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EIO | libc::EINVAL | libc::EOPNOTSUPP | libc::ENOSYS))
+}
+
+/// Packets that were received by one call.
+pub struct Inbox {
+    bytes: Vec<u8>,
+    slot: usize,
+    messages: [Option<Incoming>; MOST],
+}
+
+impl Default for Inbox {
+    fn default() -> Self {
+        Inbox { bytes: Vec::new(), slot: PLAIN, messages: [None; MOST] }
+    }
+}
+
+impl Inbox {
+    /// The packets of the first `count` messages, each with its sender and the address it was sent to.
+    pub fn packets(&mut self, count: usize) -> impl Iterator<Item = (Incoming, &mut [u8])> {
+        let slots = self.bytes.chunks_exact_mut(self.slot.max(1)).zip(self.messages.iter()).take(count);
+        slots.filter_map(|(slot, message)| Some((*message)?).map(|message| (message, slot))).flat_map(
+            |(message, slot)| {
+                let usable = if message.cut { 0 } else { message.len };
+                slot[..usable].chunks_mut(message.segment.max(1)).map(move |packet| (message, packet))
+            },
+        )
+    }
+
+    /// Gives its memory back.
+    pub fn rest(&mut self) {
+        self.bytes = Vec::new();
+    }
+}
+
+/// Packets that wait to be sent, put together for as few calls as possible.
+#[derive(Default)]
+pub struct Outbox {
+    bytes: Vec<u8>,
+    used: usize,
+    parts: VecDeque<Part>,
+}
+
+struct Part {
+    range: Range<usize>,
+    segment: usize,
+    full: bool,
+    socket: usize,
+    to: SocketAddr,
+    from: SocketAddr,
+}
+
+impl Outbox {
+    /// Room for one packet of at most `largest` bytes; `None` if what waits must go first.
+    pub fn room(&mut self, largest: usize) -> Option<&mut [u8]> {
+        if self.bytes.is_empty() {
+            self.bytes = vec![0; OUTBOX];
+        }
+        self.bytes.get_mut(self.used..self.used + largest)
+    }
+
+    /// Notes that a packet of `len` bytes was written into [`Outbox::room`].
+    pub fn add(&mut self, len: usize, socket: usize, from: SocketAddr, to: SocketAddr) {
+        let range = self.used..self.used + len;
+        self.used += len;
+        if let Some(last) = self.parts.back_mut() {
+            let fits = len <= last.segment && last.range.len() + len <= LARGEST_MESSAGE;
+            let few = last.range.len() < MOST_SEGMENTS * last.segment;
+            if !last.full && fits && few && last.socket == socket && last.to == to && last.from == from {
+                last.range.end = range.end;
+                last.full = len < last.segment;
+                return;
+            }
+        }
+        self.parts.push_back(Part { range, segment: len, full: len == 0, socket, to, from });
+    }
+
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.parts.is_empty()
+    }
+
+    /// Whether what waits could be sent now.
+    pub fn can_go(&self, sockets: &[Socket]) -> bool {
+        self.parts.front().and_then(|part| sockets.get(part.socket)).is_some_and(Socket::is_writable)
+    }
+
+    /// Sends what waits. `WouldBlock` if the kernel takes no more now; the rest is kept.
+    pub fn flush(&mut self, sockets: &mut [Socket]) -> io::Result<()> {
+        while let Some(first) = self.parts.front() {
+            let at = first.socket;
+            let Some(socket) = sockets.get_mut(at) else {
+                self.parts.pop_front();
+                continue;
+            };
+            let bytes = &self.bytes;
+            let outgoing = |part: &Part| Outgoing {
+                bytes: &bytes[part.range.clone()],
+                segment: part.segment,
+                to: (!socket.connected).then_some(part.to),
+                from: (!socket.connected).then_some(part.from.ip()),
+            };
+            let mut messages = [outgoing(first); MOST];
+            let mut count = 0;
+            for (place, part) in messages.iter_mut().zip(self.parts.iter().take_while(|part| part.socket == at)) {
+                *place = outgoing(part);
+                count += 1;
+            }
+            let gone = socket.send(&messages[..count])?;
+            self.parts.drain(..gone.max(1).min(self.parts.len()));
+        }
+        self.used = 0;
+        Ok(())
+    }
+
+    /// Gives its memory back if nothing waits in it.
+    pub fn rest(&mut self) {
+        if self.is_empty() {
+            *self = Outbox::default();
+        }
+    }
+}
+
+/// Send and receive buffer asked of the kernel for each socket, in bytes: a few milliseconds at 1 Gbit/s and more.
+const SOCKET_BUFFER: usize = 4 * 1024 * 1024;
+/// Bytes of a slot when the kernel hands over many packets in one piece: the largest it makes.
+const COALESCED: usize = 65536;
+/// Such slots.
+const SLOTS: usize = 4;
+/// Bytes of a slot for one packet: more than any that we allow the other side.
+const PLAIN: usize = 2048;
+/// Bytes of packets that wait to be sent.
+const OUTBOX: usize = 4 * 65536;
+/// Most bytes of one message: the largest UDP datagram over IPv4, and over IPv6 too.
+const LARGEST_MESSAGE: usize = 65507;
+/// Most packets of one message: what kernels before 6.9 allow.
+const MOST_SEGMENTS: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(port: u16) -> SocketAddr {
+        ([127, 0, 0, 1], port).into()
+    }
+
+    fn put(outbox: &mut Outbox, len: usize, to: u16) {
+        outbox.room(1500).unwrap()[..len].fill(to as u8);
+        outbox.add(len, 0, at(1), at(to));
+    }
+
+    #[test]
+    fn packets_of_one_size_to_one_peer_are_one_message_and_a_shorter_one_ends_it() {
+        let mut outbox = Outbox::default();
+        for len in [1200, 1200, 700, 700, 1200] {
+            put(&mut outbox, len, 7);
+        }
+        put(&mut outbox, 1200, 8);
+        let shape: Vec<_> = outbox.parts.iter().map(|part| (part.range.len(), part.segment)).collect();
+        assert_eq!(shape, [(3100, 1200), (700, 700), (1200, 1200), (1200, 1200)]);
+    }
+
+    #[test]
+    fn a_message_has_no_more_packets_and_bytes_than_a_kernel_takes() {
+        let mut outbox = Outbox::default();
+        for _ in 0..100 {
+            put(&mut outbox, 100, 7);
+        }
+        assert!(outbox.parts.iter().all(|part| part.range.len() <= 64 * 100));
+        let mut outbox = Outbox::default();
+        while outbox.room(1500).is_some() {
+            put(&mut outbox, 1500, 7);
+        }
+        assert!(outbox.parts.iter().all(|part| part.range.len() <= LARGEST_MESSAGE));
+        assert!(outbox.used <= OUTBOX);
+    }
+
+    #[test]
+    fn what_is_sent_in_one_message_arrives_as_the_packets_it_was_made_of() {
+        for batched in [true, false] {
+            let mut socket = [Socket::bind(at(0), batched).unwrap()];
+            let mut far = Socket::bind(at(0), batched).unwrap();
+            let mut outbox = Outbox::default();
+            let sizes = [1200, 1200, 1200, 300, 50, 1400];
+            for len in sizes {
+                outbox.room(1500).unwrap()[..len].fill(len as u8);
+                outbox.add(len, 0, socket[0].local(), far.local());
+            }
+            outbox.flush(&mut socket).unwrap();
+            assert!(outbox.is_empty());
+            let (mut inbox, mut came) = (Inbox::default(), Vec::new());
+            while came.len() < sizes.len() {
+                far.readable = true;
+                let Ok(count) = far.receive(&mut inbox) else { continue };
+                for (message, packet) in inbox.packets(count) {
+                    assert_eq!((message.from, message.to), (socket[0].local(), Some(far.local().ip())));
+                    assert!(packet.iter().all(|byte| *byte == packet.len() as u8));
+                    came.push(packet.len());
+                }
+            }
+            assert_eq!(came, sizes);
+            assert_eq!(socket[0].tally.sends == 1, batched, "{:?}", socket[0].tally);
+        }
+    }
+}

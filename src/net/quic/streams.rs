@@ -1,0 +1,164 @@
+//! The streams of one [`Mux`](crate::net::mux::Mux), over all its connections, and the edges that are owed to them.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+
+use mio::Token;
+
+use crate::logic::slab::{Key, Slab};
+use crate::net::mux::StreamNo;
+
+/// The table of streams, who has to be told of an edge, and who was opened by the other side.
+#[derive(Default)]
+pub struct Streams {
+    table: Slab<Entry>,
+    news: VecDeque<StreamNo>,
+    opened: VecDeque<(StreamNo, SocketAddr)>,
+}
+
+/// One stream: where it lives and what is over of it.
+pub struct Entry {
+    /// Its connection.
+    pub connection: Key,
+    /// Its number within that connection, as QUIC counts.
+    pub id: u64,
+    /// The direction towards us.
+    pub inward: Inward,
+    /// The direction away from us.
+    pub outward: Outward,
+    token: Option<Token>,
+    told: bool,
+    /// Reading answered `WouldBlock`: an edge is owed.
+    pub reader_waits: bool,
+    /// Writing answered `WouldBlock`: an edge is owed.
+    pub writer_waits: bool,
+}
+
+/// The direction towards us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Inward {
+    /// Bytes may come.
+    Open,
+    /// All bytes were taken, and the end.
+    Ended,
+    /// The other side, or the end of the connection, cut it.
+    Reset,
+}
+
+/// The direction away from us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outward {
+    /// Bytes may be sent.
+    Open,
+    /// We have ended it.
+    Finished,
+    /// The other side wants no more, or the connection is over.
+    Stopped,
+}
+
+impl Streams {
+    /// A stream is there from now on.
+    pub fn insert(&mut self, connection: Key, id: u64) -> StreamNo {
+        self.table.insert(Entry {
+            connection,
+            id,
+            inward: Inward::Open,
+            outward: Outward::Open,
+            token: None,
+            told: false,
+            reader_waits: true,
+            writer_waits: false,
+        })
+    }
+
+    /// The other side opened it: somebody has to take it.
+    pub fn announce(&mut self, stream: StreamNo, peer: SocketAddr) {
+        self.opened.push_back((stream, peer));
+    }
+
+    /// The next one that the other side opened and that is still there.
+    pub fn opened(&mut self) -> Option<(StreamNo, SocketAddr)> {
+        while let Some(next) = self.opened.pop_front() {
+            if self.table.get(next.0).is_some() {
+                return Some(next);
+            }
+        }
+        None
+    }
+
+    /// A stream, if it is not released.
+    pub fn get(&self, stream: StreamNo) -> Option<&Entry> {
+        self.table.get(stream)
+    }
+
+    /// A stream, if it is not released.
+    pub fn get_mut(&mut self, stream: StreamNo) -> Option<&mut Entry> {
+        self.table.get_mut(stream)
+    }
+
+    /// Forgets a stream.
+    pub fn remove(&mut self, stream: StreamNo) -> Option<Entry> {
+        self.table.remove(stream)
+    }
+
+    /// Edges are told under `token`; one is told at once.
+    pub fn watch(&mut self, stream: StreamNo, token: Token) {
+        if let Some(entry) = self.table.get_mut(stream) {
+            entry.token = Some(token);
+            self.tell(stream);
+        }
+    }
+
+    /// Bytes, an end or a reset: told if somebody waits for that.
+    pub fn readable(&mut self, stream: StreamNo) {
+        if self.table.get(stream).is_some_and(|entry| entry.reader_waits) {
+            self.tell(stream);
+        }
+    }
+
+    /// Room, or a reader who has gone: told if somebody waits for that.
+    pub fn writable(&mut self, stream: StreamNo) {
+        if self.table.get(stream).is_some_and(|entry| entry.writer_waits) {
+            self.tell(stream);
+        }
+    }
+
+    /// Queues an edge, once.
+    pub fn tell(&mut self, stream: StreamNo) {
+        if let Some(entry) = self.table.get_mut(stream) {
+            (entry.reader_waits, entry.writer_waits) = (false, false);
+            if !entry.told && entry.token.is_some() {
+                entry.told = true;
+                self.news.push_back(stream);
+            }
+        }
+    }
+
+    /// The next token with an edge.
+    pub fn changed(&mut self) -> Option<Token> {
+        while let Some(stream) = self.news.pop_front() {
+            if let Some(entry) = self.table.get_mut(stream) {
+                entry.told = false;
+                return entry.token;
+            }
+        }
+        None
+    }
+
+    /// A connection is over: what was open of its streams is cut, and they are told.
+    pub fn cut(&mut self, connection: Key) {
+        let theirs: Vec<StreamNo> =
+            self.table.iter().filter(|(_, entry)| entry.connection == connection).map(|(key, _)| key).collect();
+        for stream in theirs {
+            if let Some(entry) = self.table.get_mut(stream) {
+                if entry.inward == Inward::Open {
+                    entry.inward = Inward::Reset;
+                }
+                if entry.outward == Outward::Open {
+                    entry.outward = Outward::Stopped;
+                }
+            }
+            self.tell(stream);
+        }
+    }
+}

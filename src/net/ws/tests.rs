@@ -1,0 +1,644 @@
+use std::collections::VecDeque;
+use std::io::{Read, Write};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{channel, Receiver, Sender, TryRecvError};
+use std::sync::Arc;
+
+use super::*;
+
+// ---- what comes -----------------------------------------------------------------------------------------------------
+
+#[test]
+fn recorded_frames_of_an_original_are_read() {
+    let (mut ws, peer) = rig(End::Server, false);
+    peer.say(b"\x82\x92mdZ\xd5\x05\x016\xb9\x02I<\xa7\x02\tw\xa1\x0c\x16=\xb0\x19n\x88\x82\tcMS\n\x8b");
+    assert_eq!(filled(&mut ws), (b"hello-from-target\n".to_vec(), Seen::End));
+    let (mut ws, peer) = rig(End::Client, false);
+    peer.say(b"\x82\x04\xc6\xe6\x11T\x88\x02\x03\xe8");
+    assert_eq!(filled(&mut ws), (b"\xc6\xe6\x11T".to_vec(), Seen::End));
+}
+
+#[test]
+fn frames_may_come_in_any_pieces() {
+    for end in [End::Client, End::Server] {
+        let (bytes, payload) = session(end);
+        for size in (1..40).chain([125, 126, 255, 256, 257, 4096, 70_000]) {
+            let (mut ws, mut peer) = rig(end, true);
+            let mut came = Vec::new();
+            let mut seen = Seen::Nothing;
+            for piece in bytes.chunks(size) {
+                assert_eq!(seen, Seen::Nothing, "pieces of {size}");
+                peer.say(piece);
+                let (more, now_seen) = filled(&mut ws);
+                came.extend(more);
+                seen = now_seen;
+            }
+            assert_eq!(seen, Seen::End);
+            assert!(came == payload, "pieces of {size}: the bytes are others");
+            let pongs: Vec<_> = peer.frames().into_iter().map(|(opcode, payload)| (opcode, payload.len())).collect();
+            assert_eq!(pongs, [(PONG, 0), (PONG, 125)]);
+        }
+    }
+}
+
+#[test]
+fn frames_may_come_split_at_every_byte() {
+    for end in [End::Client, End::Server] {
+        let (bytes, payload) = session(end);
+        for at in (0..600).chain(bytes.len() - 600..bytes.len()) {
+            let (mut ws, peer) = rig(end, true);
+            peer.say(&bytes[..at]);
+            let (mut came, _) = filled(&mut ws);
+            peer.say(&bytes[at..]);
+            let (more, seen) = filled(&mut ws);
+            came.extend(more);
+            assert!(came == payload && seen == Seen::End, "split at {at}");
+        }
+    }
+}
+
+#[test]
+fn what_came_with_the_upgrade_is_read_first_whatever_its_size() {
+    for size in [0, 1, 4, 100, 5000] {
+        let early = encode(FIN | BINARY, None, &flow(size));
+        let (peer, wire) = wire();
+        let mut ws = Ws::new(Box::new(wire), End::Client, false, &early);
+        peer.say(&encode(FIN | BINARY, None, b"and more"));
+        let mut expected = flow(size);
+        expected.extend(b"and more");
+        assert_eq!(filled(&mut ws), (expected, Seen::Nothing));
+    }
+}
+
+#[test]
+fn a_message_of_any_size_passes_without_being_held() {
+    let (mut ws, peer) = rig(End::Client, false);
+    // Two to the power of 62 bytes are announced.
+    peer.say(&[0x82, 127, 0x40, 0, 0, 0, 0, 0, 0, 0]);
+    let mut into = Buffer::new(16 * 1024);
+    for round in 0..500 {
+        peer.say(&[round as u8; 10_000]);
+        let mut came = 0;
+        while let Some(count) = now(ws.fill(&mut into)).unwrap() {
+            assert!(into.bytes().iter().all(|byte| *byte == round as u8));
+            into.consume(count);
+            came += count;
+        }
+        assert_eq!(came, 10_000);
+        assert_eq!((ws.ahead.room(0).len(), ws.out.room(0).len()), (AHEAD, OUT), "it holds something");
+    }
+}
+
+#[test]
+fn an_empty_message_is_an_end_only_where_that_was_agreed_on() {
+    for (frames, is_end) in [
+        (vec![encode(FIN | BINARY, None, b"")], true),
+        (vec![encode(BINARY, None, b""), encode(CONTINUE, None, b""), encode(FIN | CONTINUE, None, b"")], true),
+        (vec![encode(BINARY, None, b""), encode(FIN | PING, None, b"x"), encode(FIN | CONTINUE, None, b"")], true),
+        (vec![encode(BINARY, None, b"x"), encode(FIN | CONTINUE, None, b"")], false),
+        (vec![encode(BINARY, None, b""), encode(CONTINUE, None, b"x"), encode(FIN | CONTINUE, None, b"")], false),
+    ] {
+        for agreed in [true, false] {
+            let (mut ws, peer) = rig(End::Client, agreed);
+            peer.say(&frames.concat());
+            let (_, seen) = filled(&mut ws);
+            assert_eq!(seen == Seen::End, is_end && agreed, "{frames:?}, {agreed}");
+        }
+    }
+}
+
+#[test]
+fn whoever_breaks_the_rules_is_told_and_left() {
+    let masked = Some([1, 2, 3, 4]);
+    let long = vec![b'x'; 126];
+    let cases: Vec<(&str, Vec<u8>, u16)> = vec![
+        ("a text message", encode(FIN | TEXT, masked, b"hello"), 1003),
+        ("an empty text message", encode(FIN | TEXT, masked, b""), 1003),
+        ("no mask", encode(FIN | BINARY, None, b"x"), 1002),
+        ("no mask on a ping", encode(FIN | PING, None, b""), 1002),
+        ("RSV1", encode(0x40 | FIN | BINARY, masked, b"x"), 1002),
+        ("RSV2", encode(0x20 | FIN | BINARY, masked, b"x"), 1002),
+        ("RSV3", encode(0x10 | FIN | PING, masked, b"x"), 1002),
+        ("opcode 3", encode(FIN | 3, masked, b"x"), 1002),
+        ("opcode 7", encode(FIN | 7, masked, b""), 1002),
+        ("opcode 11", encode(FIN | 11, masked, b""), 1002),
+        ("opcode 15", encode(FIN | 15, masked, b"x"), 1002),
+        ("a long ping", encode(FIN | PING, masked, &long), 1002),
+        ("a long pong", encode(FIN | PONG, masked, &long), 1002),
+        ("a ping in parts", encode(PING, masked, b"x"), 1002),
+        ("a Close in parts", encode(CLOSE, masked, &[3, 232]), 1002),
+        ("a Close of one byte", encode(FIN | CLOSE, masked, &[3]), 1002),
+        ("a Close with code 999", encode(FIN | CLOSE, masked, &999u16.to_be_bytes()), 1002),
+        ("a Close with code 1005", encode(FIN | CLOSE, masked, &1005u16.to_be_bytes()), 1002),
+        ("a Close with code 1006", encode(FIN | CLOSE, masked, &1006u16.to_be_bytes()), 1002),
+        ("a Close with no text", encode(FIN | CLOSE, masked, b"\x03\xe8\xff\xfe"), 1002),
+        ("a continuation of nothing", encode(FIN | CONTINUE, masked, b"x"), 1002),
+        ("a message in a message", [encode(BINARY, masked, b""), encode(FIN | BINARY, masked, b"x")].concat(), 1002),
+        ("a length of 2^63", [&[0x82, 0xff, 0x80][..], &[0; 7], &[1, 2, 3, 4]].concat(), 1002),
+        (
+            "a message after the end",
+            [encode(FIN | BINARY, masked, b""), encode(FIN | BINARY, masked, b"x")].concat(),
+            1002,
+        ),
+    ];
+    for (what, bytes, code) in cases {
+        for size in [1, bytes.len()] {
+            let (mut ws, mut peer) = rig(End::Server, true);
+            bytes.chunks(size).for_each(|piece| peer.say(piece));
+            let mut seen = filled(&mut ws).1;
+            if seen == Seen::End {
+                seen = Seen::Error(ws.flush().expect_err(what).kind());
+            }
+            assert_eq!(seen, Seen::Error(ErrorKind::InvalidData), "{what}");
+            assert_eq!(peer.frames(), [(CLOSE, code.to_be_bytes().to_vec())], "{what}");
+            assert_eq!(filled(&mut ws).1, Seen::Error(ErrorKind::InvalidData), "{what}: it stays one");
+            assert!(ws.drain(&mut Buffer::holding(vec![1])).is_err());
+        }
+    }
+    let (mut ws, peer) = rig(End::Client, true);
+    peer.say(&encode(FIN | BINARY, masked, b"x"));
+    assert_eq!(filled(&mut ws).1, Seen::Error(ErrorKind::InvalidData), "a server that masks");
+}
+
+#[test]
+fn a_close_for_a_bad_reason_is_an_error_and_answered() {
+    for code in [1002u16, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 3000, 4999] {
+        let (mut ws, mut peer) = rig(End::Client, true);
+        peer.say(&encode(FIN | BINARY, None, b"last"));
+        peer.say(&encode(FIN | CLOSE, None, &[&code.to_be_bytes()[..], b"why"].concat()));
+        assert_eq!(filled(&mut ws), (b"last".to_vec(), Seen::Error(ErrorKind::ConnectionAborted)));
+        assert_eq!(peer.frames(), [(CLOSE, code.to_be_bytes().to_vec())]);
+    }
+}
+
+#[test]
+fn a_connection_that_is_cut_off_is_an_error_after_the_last_byte() {
+    for cut in [encode(FIN | BINARY, None, b"whole"), encode(FIN | BINARY, None, b"whole more")[..7].to_vec()] {
+        let (mut ws, mut peer) = rig(End::Client, true);
+        peer.say(&cut);
+        peer.end();
+        assert_eq!(filled(&mut ws), (b"whole".to_vec(), Seen::Error(ErrorKind::UnexpectedEof)));
+        assert_eq!(ws.waiting().unwrap(), 0, "it would not do as an idle connection");
+    }
+}
+
+#[test]
+fn an_endless_row_of_empty_frames_is_not_read_for_ever() {
+    for frame in [encode(FIN | PING, None, b""), encode(FIN | PONG, None, b"x"), encode(FIN | BINARY, None, b"")] {
+        let (mut ws, mut peer) = rig(End::Client, false);
+        // With pauses they are as good as any.
+        for _ in 0..2 * EMPTY_FRAMES {
+            peer.say(&frame);
+            assert_eq!(filled(&mut ws), (vec![], Seen::Nothing));
+        }
+        peer.frames();
+        peer.say(&frame.repeat(2 * EMPTY_FRAMES));
+        assert_eq!(filled(&mut ws).1, Seen::Error(ErrorKind::InvalidData));
+        assert_eq!(peer.frames().last(), Some(&(CLOSE, 1008u16.to_be_bytes().to_vec())));
+    }
+}
+
+// ---- pings ----------------------------------------------------------------------------------------------------------
+
+#[test]
+fn pings_are_answered_while_filling_while_idle_and_after_the_end() {
+    let (mut ws, mut peer) = rig(End::Server, true);
+    let ping = |text: &[u8]| encode(FIN | PING, Some([9, 8, 7, 6]), text);
+    peer.say(&ping(b"one"));
+    assert_eq!(filled(&mut ws), (vec![], Seen::Nothing));
+    peer.say(&ping(b"two"));
+    assert_eq!(ws.waiting().unwrap_err().kind(), ErrorKind::WouldBlock);
+    peer.say(&encode(FIN | BINARY, Some([1, 1, 1, 1]), b""));
+    assert_eq!(filled(&mut ws), (vec![], Seen::End));
+    peer.say(&ping(b"three"));
+    ws.flush().unwrap();
+    let pongs = [b"one".to_vec(), b"two".to_vec(), b"three".to_vec()].map(|text| (PONG, text));
+    assert_eq!(peer.frames(), pongs);
+}
+
+#[test]
+fn of_pings_that_cannot_be_answered_only_the_latest_is_kept() {
+    let (mut ws, mut peer) = rig(End::Client, true);
+    peer.room(0);
+    for number in 0..200u8 {
+        peer.say(&encode(FIN | PING, None, &[number; 125]));
+        assert_eq!(filled(&mut ws), (vec![], Seen::Nothing));
+        assert!(ws.out.bytes().len() <= OUT);
+    }
+    assert_eq!(ws.flush().unwrap_err().kind(), ErrorKind::WouldBlock);
+    peer.room(usize::MAX);
+    ws.flush().unwrap();
+    assert_eq!(peer.frames(), [(PONG, vec![0; 125]), (PONG, vec![199; 125])]);
+}
+
+#[test]
+fn a_pong_never_comes_within_a_frame() {
+    let (mut ws, mut peer) = rig(End::Client, true);
+    let sent = flow(50_000);
+    let mut from = Buffer::holding(sent.clone());
+    peer.room(20_000);
+    assert!(ws.drain(&mut from).unwrap() > 0);
+    peer.say(&encode(FIN | PING, None, b"now?"));
+    assert_eq!(filled(&mut ws), (vec![], Seen::Nothing));
+    ws.flush().unwrap();
+    peer.room(usize::MAX);
+    while !from.is_empty() {
+        ws.drain(&mut from).unwrap();
+    }
+    ws.flush().unwrap();
+    assert_eq!(peer.frames(), [(BINARY, sent), (PONG, b"now?".to_vec())]);
+}
+
+// ---- what goes ------------------------------------------------------------------------------------------------------
+
+#[test]
+fn clients_mask_every_frame_anew_and_servers_none() {
+    let (mut ws, mut peer) = rig(End::Client, true);
+    for _ in 0..100 {
+        drained(&mut ws, b"the same");
+    }
+    let bytes = peer.heard();
+    let masks: std::collections::HashSet<_> = bytes.chunks(14).map(|frame| frame[2..6].to_vec()).collect();
+    assert!(masks.len() > 95, "{} masks for 100 frames", masks.len());
+    assert!(bytes.chunks(14).all(|frame| frame[..2] == [0x82, 0x88]));
+
+    let (mut ws, mut peer) = rig(End::Server, true);
+    drained(&mut ws, b"the same");
+    assert_eq!(peer.heard(), b"\x82\x08the same");
+}
+
+#[test]
+fn bytes_arrive_whole_however_little_the_carrier_takes_at_a_time() {
+    for end in [End::Client, End::Server] {
+        for step in [1, 2, 3, 5, 7, 13, 1000, 16_384] {
+            let (mut ws, mut peer) = rig(end, true);
+            let sent = flow(if step < 10 { 3000 } else { 100_000 });
+            let mut from = Buffer::new(20_000);
+            let mut given = from.append(&sent);
+            let mut turns = 0;
+            while !from.is_empty() {
+                peer.room(step);
+                match now(ws.drain(&mut from)).unwrap() {
+                    Some(0) => panic!("`Ok(0)` would look like an end"),
+                    // More bytes come behind those of a frame that has begun.
+                    _ => given += from.append(&sent[given..]),
+                }
+                turns += 1;
+                assert!(turns < 100_000);
+            }
+            peer.room(usize::MAX);
+            ws.flush().unwrap();
+            let frames = peer.frames();
+            assert!(frames.iter().all(|(opcode, payload)| *opcode == BINARY && !payload.is_empty()));
+            let came: Vec<u8> = frames.into_iter().flat_map(|(_, payload)| payload).collect();
+            assert!(came == sent, "{end:?}, {step} at a time: the bytes are others");
+        }
+    }
+}
+
+#[test]
+fn what_is_sent_needs_no_memory_of_ours() {
+    let (mut ws, peer) = rig(End::Client, true);
+    let mut from = Buffer::holding(flow(1_000_000));
+    peer.room(10);
+    assert_eq!(now(ws.drain(&mut from)).unwrap(), None, "a header and no payload yet");
+    peer.room(500_000);
+    ws.drain(&mut from).unwrap();
+    assert_eq!(now(ws.drain(&mut from)).unwrap(), None);
+    assert_eq!(ws.out.room(0).len(), OUT, "nothing is held back but headers");
+    assert_eq!(from.bytes().len(), 500_000 + 4);
+}
+
+// ---- ends -----------------------------------------------------------------------------------------------------------
+
+#[test]
+fn with_ws_eof_an_end_is_an_empty_message_and_close_comes_after_both() {
+    let (mut ws, mut peer) = rig(End::Server, true);
+    drained(&mut ws, b"all");
+    ws.finish().unwrap();
+    assert_eq!(peer.frames(), [(BINARY, b"all".to_vec()), (BINARY, vec![])]);
+    assert_eq!(ws.drain(&mut Buffer::holding(vec![1])).unwrap_err().kind(), ErrorKind::BrokenPipe);
+
+    peer.say(&encode(FIN | BINARY, Some([1; 4]), b"still"));
+    assert_eq!(filled(&mut ws), (b"still".to_vec(), Seen::Nothing));
+    assert!(!peer.ended());
+    peer.say(&encode(FIN | BINARY, Some([1; 4]), b""));
+    assert_eq!(filled(&mut ws), (vec![], Seen::End));
+    assert_eq!(peer.frames(), [(CLOSE, vec![3, 232])]);
+    assert!(peer.ended());
+}
+
+#[test]
+fn with_ws_eof_their_end_leaves_ours_open() {
+    let (mut ws, mut peer) = rig(End::Client, true);
+    peer.say(&encode(FIN | BINARY, None, b""));
+    assert_eq!(filled(&mut ws), (vec![], Seen::End));
+    drained(&mut ws, b"still");
+    ws.flush().unwrap();
+    assert_eq!(peer.frames(), [(BINARY, b"still".to_vec())]);
+    ws.finish().unwrap();
+    assert_eq!(peer.frames(), [(BINARY, vec![]), (CLOSE, vec![3, 232])]);
+    assert!(peer.ended());
+}
+
+#[test]
+fn without_ws_eof_an_end_is_a_close_and_what_they_still_send_is_read() {
+    let (mut ws, mut peer) = rig(End::Client, false);
+    ws.finish().unwrap();
+    assert_eq!(peer.frames(), [(CLOSE, vec![3, 232])]);
+    peer.say(&[encode(FIN | BINARY, None, b"still"), encode(FIN | PING, None, b"?")].concat());
+    assert_eq!(filled(&mut ws), (b"still".to_vec(), Seen::Nothing));
+    assert!(!peer.ended());
+    peer.say(&encode(FIN | CLOSE, None, &[3, 232]));
+    assert_eq!(filled(&mut ws), (vec![], Seen::End));
+    assert_eq!(peer.frames(), [], "nothing follows a Close");
+    assert!(peer.ended());
+}
+
+#[test]
+fn a_close_is_answered_after_what_is_still_to_be_said() {
+    for reason in [&b""[..], &[3, 232], &[3, 233]] {
+        let (mut ws, mut peer) = rig(End::Client, false);
+        peer.say(&encode(FIN | CLOSE, None, reason));
+        assert_eq!(filled(&mut ws), (vec![], Seen::End));
+        drained(&mut ws, b"last words");
+        ws.finish().unwrap();
+        assert_eq!(peer.frames(), [(BINARY, b"last words".to_vec()), (CLOSE, vec![3, 232])]);
+        assert!(peer.ended());
+    }
+}
+
+#[test]
+fn an_idle_connection_answers_a_close_at_once() {
+    let (mut ws, mut peer) = rig(End::Server, true);
+    peer.say(&encode(FIN | CLOSE, Some([5; 4]), &[3, 232]));
+    assert_eq!(ws.waiting().unwrap(), 0);
+    assert_eq!(peer.frames(), [(CLOSE, vec![3, 232])]);
+    assert!(peer.ended());
+}
+
+#[test]
+fn an_end_that_cannot_be_sent_now_is_sent_when_it_can() {
+    let (mut ws, mut peer) = rig(End::Server, true);
+    peer.room(1);
+    for _ in 0..3 {
+        assert_eq!(ws.finish().unwrap_err().kind(), ErrorKind::WouldBlock);
+    }
+    peer.room(usize::MAX);
+    ws.finish().unwrap();
+    assert_eq!(peer.frames(), [(BINARY, vec![])]);
+}
+
+#[test]
+fn looking_for_waiting_bytes_takes_none() {
+    let (mut ws, peer) = rig(End::Client, false);
+    peer.say(&encode(FIN | BINARY, None, b""));
+    assert_eq!(ws.waiting().unwrap_err().kind(), ErrorKind::WouldBlock, "nothing is no bytes");
+    peer.say(&encode(FIN | BINARY, None, b"bytes"));
+    for _ in 0..3 {
+        assert!(ws.waiting().unwrap() > 0);
+    }
+    assert_eq!(filled(&mut ws), (b"bytes".to_vec(), Seen::Nothing));
+}
+
+// ---- the rig --------------------------------------------------------------------------------------------------------
+
+/// A carrier in memory.
+struct Wire {
+    input: Receiver<Vec<u8>>,
+    held: VecDeque<u8>,
+    output: Option<Sender<Vec<u8>>>,
+    room: Arc<AtomicUsize>,
+}
+
+/// Its other end.
+struct Peer {
+    input: Option<Sender<Vec<u8>>>,
+    output: Receiver<Vec<u8>>,
+    room: Arc<AtomicUsize>,
+    over: bool,
+    heard: Vec<u8>,
+}
+
+fn wire() -> (Peer, Wire) {
+    let ((say, input), (output, hear)) = (channel(), channel());
+    let room = Arc::new(AtomicUsize::new(usize::MAX));
+    let peer = Peer { input: Some(say), output: hear, room: room.clone(), over: false, heard: Vec::new() };
+    (peer, Wire { input, held: VecDeque::new(), output: Some(output), room })
+}
+
+fn rig(end: End, ws_eof: bool) -> (Ws, Peer) {
+    let (peer, wire) = wire();
+    (Ws::new(Box::new(wire), end, ws_eof, b""), peer)
+}
+
+impl Read for Wire {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        assert!(!into.is_empty(), "nothing is read into nowhere");
+        if self.held.is_empty() {
+            match self.input.try_recv() {
+                Ok(bytes) => self.held.extend(bytes),
+                Err(TryRecvError::Empty) => return would_block(),
+                Err(TryRecvError::Disconnected) => return Ok(0),
+            }
+        }
+        self.held.read(into)
+    }
+}
+
+impl Write for Wire {
+    fn write(&mut self, from: &[u8]) -> io::Result<usize> {
+        let room = self.room.load(Ordering::Relaxed);
+        let count = room.min(from.len());
+        if count == 0 {
+            return would_block();
+        }
+        self.room.store(room - count, Ordering::Relaxed);
+        self.output.as_ref().expect("nothing is written after the end").send(from[..count].to_vec()).unwrap();
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Carrier for Wire {
+    fn finish(&mut self) -> io::Result<()> {
+        self.output = None;
+        Ok(())
+    }
+
+    fn waiting(&mut self) -> io::Result<usize> {
+        match self.held.len() {
+            0 => would_block(),
+            count => Ok(count),
+        }
+    }
+
+    fn tcp(&mut self) -> &mut Tcp {
+        unreachable!("it has no socket")
+    }
+
+    fn fingerprint(&self) -> Option<Fingerprint> {
+        None
+    }
+}
+
+impl Peer {
+    fn say(&self, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            self.input.as_ref().unwrap().send(bytes.to_vec()).unwrap();
+        }
+    }
+
+    fn end(&mut self) {
+        self.input = None;
+    }
+
+    /// So many bytes may be written from now on.
+    fn room(&self, room: usize) {
+        self.room.store(room, Ordering::Relaxed);
+    }
+
+    fn ended(&mut self) -> bool {
+        self.listen();
+        self.over
+    }
+
+    fn listen(&mut self) {
+        loop {
+            match self.output.try_recv() {
+                Ok(bytes) => self.heard.extend(bytes),
+                Err(TryRecvError::Empty) => return,
+                Err(TryRecvError::Disconnected) => {
+                    self.over = true;
+                    return;
+                }
+            }
+        }
+    }
+
+    fn heard(&mut self) -> Vec<u8> {
+        self.listen();
+        std::mem::take(&mut self.heard)
+    }
+
+    /// The frames since the last call, unmasked; all are whole.
+    fn frames(&mut self) -> Vec<(u8, Vec<u8>)> {
+        let bytes = self.heard();
+        let (mut rest, mut frames) = (&bytes[..], Vec::new());
+        while !rest.is_empty() {
+            let (head, length) = match rest[1] & 0x7f {
+                127 => (10, u64::from_be_bytes(rest[2..10].try_into().unwrap()) as usize),
+                126 => (4, usize::from(u16::from_be_bytes(rest[2..4].try_into().unwrap()))),
+                short => (2, usize::from(short)),
+            };
+            assert_eq!(rest[0] & 0xf0, FIN);
+            let opcode = rest[0] & 0x0f;
+            let masked = rest[1] & 0x80 != 0;
+            let mask: [u8; 4] = if masked { rest[head..head + 4].try_into().unwrap() } else { [0; 4] };
+            let head = head + if masked { 4 } else { 0 };
+            let payload = rest[head..head + length].iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask);
+            frames.push((opcode, payload.collect()));
+            rest = &rest[head + length..];
+        }
+        frames
+    }
+}
+
+/// What filling came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Seen {
+    Nothing,
+    End,
+    Error(ErrorKind),
+}
+
+/// All that can be filled now.
+fn filled(ws: &mut Ws) -> (Vec<u8>, Seen) {
+    let (mut into, mut bytes) = (Buffer::new(1000), Vec::new());
+    loop {
+        let seen = match ws.fill(&mut into) {
+            Ok(0) => Seen::End,
+            Ok(count) => {
+                assert_eq!(into.bytes().len(), count);
+                bytes.extend_from_slice(into.bytes());
+                into.consume(count);
+                continue;
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Seen::Nothing,
+            Err(error) => Seen::Error(error.kind()),
+        };
+        return (bytes, seen);
+    }
+}
+
+fn drained(ws: &mut Ws, bytes: &[u8]) {
+    let mut from = Buffer::holding(bytes.to_vec());
+    while !from.is_empty() {
+        ws.drain(&mut from).unwrap();
+    }
+}
+
+/// A frame as another program writes it.
+fn encode(first: u8, mask: Option<[u8; 4]>, payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![first];
+    let bit = if mask.is_some() { 0x80 } else { 0 };
+    match payload.len() {
+        short @ ..126 => frame.push(bit | short as u8),
+        length @ 126..65536 => {
+            frame.push(bit | 126);
+            frame.extend((length as u16).to_be_bytes());
+        }
+        length => {
+            frame.push(bit | 127);
+            frame.extend((length as u64).to_be_bytes());
+        }
+    }
+    frame.extend(mask.into_iter().flatten());
+    let mask = mask.unwrap_or_default();
+    frame.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+    frame
+}
+
+/// Frames of all sizes and kinds that may come to this end, up to its end of stream; and their payload.
+fn session(end: End) -> (Vec<u8>, Vec<u8>) {
+    let (mut bytes, mut payload) = (Vec::new(), Vec::new());
+    let mut mask = [0xabu8, 0x12, 0x00, 0xff];
+    let mut put = |first: u8, part: &[u8]| {
+        mask[0] = mask[0].wrapping_add(1);
+        bytes.extend(encode(first, (end == End::Server).then_some(mask), part));
+        if first & 0x0f <= BINARY {
+            payload.extend_from_slice(part);
+        }
+    };
+    put(FIN | BINARY, b"id:4");
+    put(BINARY, b"");
+    put(FIN | PING, b"");
+    put(CONTINUE, &flow(125));
+    put(FIN | PONG, b"nobody asked");
+    put(CONTINUE, &flow(126));
+    put(FIN | CONTINUE, b"");
+    put(FIN | BINARY, &flow(127));
+    put(FIN | BINARY, &flow(65535));
+    put(FIN | BINARY, &flow(65536));
+    put(FIN | PING, &flow(125));
+    put(BINARY, b"x");
+    put(FIN | CONTINUE, &flow(3));
+    put(FIN | BINARY, b"");
+    (bytes, payload)
+}
+
+/// Bytes that tell when one of them is in the wrong place.
+fn flow(size: usize) -> Vec<u8> {
+    (0..size).map(|at| (at * 7 + at / 251 + at / 65521) as u8).collect()
+}
+
+const FIN: u8 = 0x80;
+const CONTINUE: u8 = 0;
+const TEXT: u8 = 1;
+const BINARY: u8 = 2;
+const CLOSE: u8 = 8;
+const PING: u8 = 9;
+const PONG: u8 = 10;

@@ -1,0 +1,117 @@
+//! Seeded games of two ends whose users fall asleep and wake greedy: however long they sleep, every byte arrives, every end
+//! does, and nothing waits for ever.
+
+use super::pair::{bare, flow, Pair};
+use nodepass::net::h2::Limits;
+use nodepass::net::mux::{Mux, StreamNo};
+use nodepass::net::tcp::Tcp;
+use std::time::Duration;
+
+/// Numbers that look random and come again with the seed.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, n: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % n as u64) as usize
+    }
+}
+
+/// One direction of a stream: who writes, who reads, and how far they are.
+struct Way {
+    /// The client writes.
+    forth: bool,
+    writer: StreamNo,
+    reader: StreamNo,
+    sent: Vec<u8>,
+    said: usize,
+    finished: bool,
+    heard: Vec<u8>,
+    over: bool,
+    /// Rounds that each still sleeps.
+    asleep: [usize; 2],
+}
+
+impl Way {
+    fn new(forth: bool, writer: StreamNo, reader: StreamNo, dice: &mut Dice) -> Way {
+        let size = [0, 1, 100, 16_384, 65_536, 300_000, 2_000_000][dice.below(7)] + dice.below(3);
+        let sent = flow(dice.below(256), size);
+        Way { forth, writer, reader, sent, said: 0, finished: false, heard: Vec::new(), over: false, asleep: [0; 2] }
+    }
+
+    /// What the two do in this round; `true` if one of them slept or could do nothing.
+    fn play(&mut self, pair: &mut Pair<Tcp>, dice: &mut Dice) {
+        let (from, to) = match self.forth {
+            true => (&mut pair.client, &mut pair.server),
+            false => (&mut pair.server, &mut pair.client),
+        };
+        if self.wakes(0, dice) && !self.finished {
+            let most = 1 + dice.below(200_000);
+            let end = (self.said + most).min(self.sent.len());
+            self.said += from.write(self.writer, &self.sent[self.said..end]).unwrap();
+            if self.said == self.sent.len() {
+                from.mux.finish(self.writer).unwrap();
+                self.finished = true;
+            }
+        }
+        if self.wakes(1, dice) && !self.over {
+            self.over = to.read(self.reader, &mut self.heard).unwrap();
+        }
+    }
+
+    fn wakes(&mut self, who: usize, dice: &mut Dice) -> bool {
+        if self.asleep[who] > 0 {
+            self.asleep[who] -= 1;
+            return false;
+        }
+        if dice.below(20) == 0 {
+            self.asleep[who] = dice.below(200);
+        }
+        true
+    }
+}
+
+#[test]
+fn however_long_the_users_sleep_all_bytes_and_ends_arrive() {
+    for seed in 1..=25 {
+        let mut dice = Dice(seed * 0x9e37_79b9);
+        // Small limits, so that they are met often; and large ones.
+        let window = [1 << 16, 1 << 18, 1 << 24][dice.below(3)];
+        let held = [0, 1 << 16, 1 << 24][dice.below(3)];
+        let mut pair = bare(Limits { window, held, ..Limits::new(64, Duration::from_secs(600)) });
+        let mut ways = Vec::new();
+        for _ in 0..1 + dice.below(12) {
+            let (ours, theirs) = pair.stream();
+            ways.push(Way::new(true, ours, theirs, &mut dice));
+            ways.push(Way::new(false, theirs, ours, &mut dice));
+        }
+        let mut rounds = 0;
+        while ways.iter().any(|way| !way.over) {
+            for way in &mut ways {
+                way.play(&mut pair, &mut dice);
+            }
+            // The ends do not take turns evenly either.
+            if dice.below(3) > 0 {
+                pair.client.turn().unwrap();
+            }
+            if dice.below(3) > 0 {
+                pair.server.turn().unwrap();
+            }
+            rounds += 1;
+            assert!(rounds < 200_000, "seed {seed}: it stands still");
+        }
+        for way in &ways {
+            assert!(way.heard == way.sent, "seed {seed}: {} bytes of {}", way.heard.len(), way.sent.len());
+        }
+        for way in ways.iter().filter(|way| way.forth) {
+            pair.client.mux.release(way.writer);
+            pair.server.mux.release(way.reader);
+        }
+        // All places are free again.
+        for _ in 0..64 {
+            pair.stream();
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! Addresses that change, and servers that are not there.
+
+use std::time::{Duration, Instant};
+
+use nodepass::net::mux::{Mux, StreamNo};
+use nodepass::net::quic::Settings;
+
+use super::ends::*;
+use super::nat::{open, Nat};
+
+/// Sends some bytes there and back.
+fn echo(both: &mut Both, nat: &mut Option<Nat>, near: StreamNo, far: StreamNo, len: usize) {
+    let bytes = pattern(len);
+    let (mut sent, mut back, mut came) = (0, Vec::new(), Vec::new());
+    let mut returned = 0;
+    both.until(|both| {
+        if let Some(nat) = nat {
+            nat.pump();
+        }
+        sent += both.client.put(near, &bytes[sent..]).unwrap();
+        both.server.take(far, &mut back).unwrap();
+        returned += both.server.put(far, &back[returned..]).unwrap();
+        both.client.take(near, &mut came).unwrap();
+        came.len() >= len
+    });
+    assert!(came == bytes);
+}
+
+#[test]
+fn a_nat_that_takes_another_port_does_not_end_the_connection() {
+    let server = server(&settings(), &identity());
+    let mut nat = Some(Nat::before(server.mux.local().next().unwrap()));
+    let at = nat.as_ref().unwrap().address();
+    let mut both = Both { client: client(at, &anyone(), &settings(), &mut Default::default()), server };
+    both.until(|both| {
+        nat.as_mut().unwrap().pump();
+        both.client.mux.is_up() && both.server.mux.is_up()
+    });
+    let near = both.client.mux.open().unwrap();
+    both.client.put(near, b"x").unwrap();
+    let mut far = None;
+    both.until(|both| {
+        nat.as_mut().unwrap().pump();
+        far = far.or_else(|| both.server.mux.accept());
+        far.is_some()
+    });
+    let far = far.unwrap().0;
+    both.server.take(far, &mut Vec::new()).unwrap();
+    for _ in 0..12 {
+        echo(&mut both, &mut nat, near, far, 100_000);
+        nat.as_mut().unwrap().rebind();
+    }
+    echo(&mut both, &mut nat, near, far, 300_000);
+    assert!(nat.unwrap().passed.iter().all(|count| *count > 100));
+    assert_eq!(both.server.mux.connections(), 1);
+}
+
+#[test]
+fn a_client_whose_own_address_changes_goes_on() {
+    let mut both = Both::joined(&settings());
+    let (near, far) = both.stream();
+    echo(&mut both, &mut None, near, far, 100_000);
+    for last in 2..14 {
+        both.client.mux.migrate(Some([127, 0, 0, last].into())).unwrap();
+        echo(&mut both, &mut None, near, far, 100_000);
+        assert_eq!(both.client.mux.local().ip(), std::net::IpAddr::from([127, 0, 0, last]));
+    }
+    assert_eq!(both.server.mux.connections(), 1);
+}
+
+#[test]
+fn where_nobody_listens_the_error_names_the_port() {
+    let closed = open().local_addr().unwrap();
+    let deaf = open();
+    for (at, patience) in [(closed, Duration::from_secs(60)), (deaf.local_addr().unwrap(), Duration::from_millis(300))]
+    {
+        let settings = Settings { patience, ..settings() };
+        let mut client = client(at, &anyone(), &settings, &mut Default::default());
+        let deadline = Instant::now() + GRACE;
+        while client.over.is_none() {
+            assert!(Instant::now() < deadline);
+            client.turn(Duration::from_millis(50));
+        }
+        let text = client.over.unwrap().to_string();
+        assert_eq!(text, format!("UDP port {} unreachable or blocked", at.port()));
+    }
+}
