@@ -16,6 +16,7 @@ test:             ## all tests, on real sockets and processes
 check:            ## format, lints, docs, layers, no async: warnings are errors
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets -- -D warnings
+	$(CARGO) clippy --no-default-features -- -D warnings
 	cd tests/bench && $(CARGO) fmt --check && $(CARGO) clippy -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --document-private-items
 	scripts/layers.sh

@@ -30,6 +30,7 @@ pub use choice::{Balance, Block, Mode, Role, Tls, Transport};
 pub use help::{arch, os, short_usage, usage, version};
 pub use limits::Limits;
 use table::{Draft, PARAMETERS};
+#[cfg(feature = "master")]
 pub(crate) use value::percent_decoded;
 
 /// What the command line asks for.
