@@ -4,6 +4,8 @@
 //!  URL   --url-->   Parts --settle--> Config          table.rs   the parameters, one row each
 //!  flags --flags--> Parts ----^          ^            limits.rs  the environment, one row each
 //!  environment --------------------------+            help.rs    both tables as text
+//!
+//!  a URL for the master --instance--> the URL of a child, and the same with all defaults
 //! ```
 //!
 //! Pure: text in, values or one clear line out. After this nothing about the configuration can be wrong in form.
@@ -12,6 +14,8 @@ mod address;
 mod choice;
 mod flags;
 mod help;
+#[cfg(feature = "master")]
+mod instance;
 mod limits;
 mod table;
 mod url;
@@ -25,9 +29,12 @@ use std::time::Duration;
 use pico_args::Arguments;
 
 use crate::log::{printable, Level};
+use crate::logic::proxy::Proxy;
 pub use address::{Endpoint, Host};
 pub use choice::{Balance, Block, Mode, Role, Tls, Transport};
 pub use help::{arch, os, short_usage, usage, version};
+#[cfg(feature = "master")]
+pub use instance::{instance, Asked, Fault};
 pub use limits::Limits;
 use table::{Draft, PARAMETERS};
 #[cfg(feature = "master")]
@@ -111,6 +118,8 @@ pub struct Config {
     pub tcp: bool,
     /// Whether UDP is carried.
     pub udp: bool,
+    /// `HTTPS_PROXY`, for a client whose server is not among the exceptions of `NO_PROXY`: where the proxy is, and its request.
+    pub https_proxy: Option<(Endpoint, Proxy)>,
     /// Sizes and times from the environment.
     pub limits: Limits,
     /// Whether `tls` was raised from 0 to 1 because `transport` needs it.
@@ -200,9 +209,19 @@ impl Parts {
         draft.adopt_key(key, &mut warnings);
         draft.adopt(given, &mut warnings)?;
         draft.config.limits = Limits::from_env(env, &mut warnings);
+        if role == Role::Client {
+            draft.config.https_proxy = https_proxy(&draft.config.tunnel, env)?;
+        }
         let config = Box::new(draft.finished(&mut warnings)?);
         Ok(Parsed { command: Command::Run(config), warnings })
     }
+}
+
+/// The proxy on the way to this server, if the environment names one.
+fn https_proxy(server: &Endpoint, env: &dyn Fn(&str) -> Option<String>) -> Result<Option<(Endpoint, Proxy)>, String> {
+    let Some(proxy) = Proxy::from_env(env, &server.host.to_string(), server.port)? else { return Ok(None) };
+    let host = proxy.host.parse().map_or_else(|_| Host::Name(proxy.host.clone()), Host::Ip);
+    Ok(Some((Endpoint { host, port: proxy.port }, proxy)))
 }
 
 impl Draft {
@@ -303,6 +322,7 @@ impl Config {
             block: Block::default(),
             tcp: true,
             udp: true,
+            https_proxy: None,
             limits: Limits::default(),
             raised: false,
         }

@@ -3,6 +3,8 @@
 
 #[path = "quic/ends.rs"]
 mod ends;
+#[path = "quic/interop.rs"]
+mod interop;
 #[path = "quic/nat.rs"]
 mod nat;
 #[path = "quic/paths.rs"]

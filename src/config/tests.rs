@@ -523,6 +523,7 @@ fn no_url_makes_the_parser_panic_and_what_it_takes_it_takes_again() {
                 let same = Config {
                     key: config.key.clone(),
                     key_given: config.key_given,
+                    https_proxy: config.https_proxy.clone(),
                     limits: config.limits.clone(),
                     ..again
                 };

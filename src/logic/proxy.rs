@@ -199,7 +199,10 @@ pub fn parse_answer(bytes: &[u8]) -> Answer {
     let text = String::from_utf8_lossy(&bytes[..end]);
     match Head::parse(&text).and_then(|head| status(head.first)) {
         Some(200..=299) => Answer::Done(end),
-        Some(407) => bad("the proxy wants a user and a password, or others (407)"),
+        // Some say 401.
+        Some(status @ (401 | 407)) => {
+            Answer::Bad(format!("the proxy wants a user and a password, or others ({status})"))
+        }
         Some(status @ (403 | 405)) => Answer::Bad(format!("the proxy does not allow this connection ({status})")),
         Some(status @ 502..=504) => Answer::Bad(format!("the proxy cannot reach the server ({status})")),
         Some(status) => Answer::Bad(format!("the proxy refuses with status {status}")),
@@ -350,6 +353,7 @@ mod tests {
     fn a_refusal_says_what_is_wrong() {
         for (first, expected) in [
             ("HTTP/1.1 407 Proxy Authentication Required", "a user and a password"),
+            ("HTTP/1.0 401 Unauthorized", "a user and a password"),
             ("HTTP/1.1 403 Filtered", "does not allow this connection (403)"),
             ("HTTP/1.1 502 Bad Gateway", "cannot reach the server (502)"),
             ("HTTP/1.1 418 Teapot", "status 418"),

@@ -206,6 +206,7 @@ pub fn client(trust: Trust, speech: Speech) -> Result<Arc<ClientConfig>, String>
     Ok(Arc::new(config))
 }
 
+/// The system's roots, and those of `SSL_CERT_FILE`.
 fn roots() -> Result<RootCertStore, String> {
     let mut store = RootCertStore::empty();
     match store.add_parsable_certificates(root_certificates()?) {
@@ -282,6 +283,14 @@ mod tests {
         let one = Certs::new(Origin::Memory, Audience::Pool(Speech::Raw)).unwrap();
         let two = Certs::new(Origin::Memory, Audience::Users).unwrap();
         assert_ne!(one.current().leaf, two.current().leaf);
+    }
+
+    #[test]
+    fn a_client_names_what_it_speaks_and_nothing_where_originals_name_nothing() {
+        let names = |speech| client(Trust::Anyone, speech).unwrap().alpn_protocols.clone();
+        assert!(names(Speech::Raw).is_empty());
+        assert_eq!(names(Speech::Http1), [b"http/1.1"]);
+        assert_eq!(names(Speech::Http2), [b"h2"]);
     }
 
     #[test]

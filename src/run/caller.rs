@@ -1,10 +1,10 @@
 //! A call to the server (client): the handshake, a pool connection that opens, or a connection that will carry many.
 //!
 //! ```text
-//!  Dialling --> Securing (with TLS) --+--> Talking: say what there is to say, read the reply --> Idle
-//!                                     +--> Upgrading (WebSocket) ---^
-//!  a stream of a Carrier -------------------------------------------^
-//!                                     +--> Carrier (HTTP/2)
+//!  Dialling --> (Tunnelling, through a proxy) --> Securing (with TLS) --+--> Talking: say what there is to say, read the reply
+//!                                                                       |       ^                                    --> Idle
+//!                                                                       +--> Upgrading (WebSocket)
+//!                                                                       +--> Carrier (HTTP/2), whose streams talk
 //! ```
 
 use std::io;
@@ -34,7 +34,9 @@ use crate::net::leg::Leg;
 use crate::net::mux::Mux;
 use crate::net::mux::Muxes;
 use crate::net::stream::{now as passing, Buffer};
+use crate::net::tcp::Tcp;
 use crate::net::tls::Tls;
+use crate::net::tunnelling::Tunnelling;
 #[cfg(feature = "ws")]
 use crate::net::ws::End;
 
@@ -58,6 +60,7 @@ enum Purpose {
 
 enum Phase {
     Dialling(Connect),
+    Tunnelling(Tcp, Tunnelling),
     Securing(Leg),
     /// Asking for a WebSocket.
     #[cfg(feature = "ws")]
@@ -156,6 +159,7 @@ impl Caller {
     pub fn note(&mut self, event: &Event) {
         match &mut self.phase {
             Phase::Dialling(connect) => connect.note(event),
+            Phase::Tunnelling(tcp, _) => tcp.note(event),
             Phase::Securing(leg) | Phase::Talking { leg, .. } => leg.note(event),
             #[cfg(feature = "ws")]
             Phase::Upgrading { leg, .. } => leg.note(event),
@@ -181,15 +185,20 @@ impl Caller {
                     Outcome::Failed(why) => return Err(why),
                     Outcome::Reached(address, _, tcp) => {
                         (self.address, self.until) = (address, Some(now + self.call.patience));
-                        self.phase = match &self.call.tls {
-                            None => self.begin(Leg::Tcp(tcp))?,
-                            Some((config, name)) => {
-                                let tls = Tls::connect(tcp, config.clone(), name.clone()).map_err(|e| e.to_string())?;
-                                Phase::Securing(Leg::Tls(Box::new(tls)))
-                            }
+                        self.phase = match &self.call.via {
+                            None => self.secure(tcp)?,
+                            Some(request) => Phase::Tunnelling(tcp, Tunnelling::new(request.clone())),
                         };
                     }
                 },
+                Phase::Tunnelling(tcp, tunnelling) => {
+                    if passing(tunnelling.advance(tcp)).map_err(|error| error.to_string())?.is_none() {
+                        return Ok(None);
+                    }
+                    if let Phase::Tunnelling(tcp, _) = std::mem::replace(&mut self.phase, Phase::Over) {
+                        self.phase = self.secure(tcp)?;
+                    }
+                }
                 Phase::Securing(leg) => {
                     let Leg::Tls(tls) = leg else { return Ok(None) };
                     match passing(tls.handshake()) {
@@ -211,6 +220,13 @@ impl Caller {
                 Phase::Over => return Ok(None),
             }
         }
+    }
+
+    /// The way to the server is there.
+    fn secure(&self, tcp: Tcp) -> Result<Phase, String> {
+        let Some((config, name)) = &self.call.tls else { return self.begin(Leg::Tcp(tcp)) };
+        let tls = Tls::connect(tcp, config.clone(), name.clone()).map_err(|error| error.to_string())?;
+        Ok(Phase::Securing(Leg::Tls(Box::new(tls))))
     }
 
     /// What comes once the connection is there, and secure.

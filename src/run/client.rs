@@ -16,7 +16,7 @@ use super::hub::{Hub, Part};
 use super::server::HTTPS;
 use super::tunnel::{Side, Tunnel};
 use super::way::Way;
-use crate::config::{Config, Host, Transport};
+use crate::config::{Config, Endpoint, Host, Transport};
 use crate::logic::handshake::{Feature, Flow, Offer, Terms};
 use crate::logic::pace::Pace;
 use crate::logic::wire::{Fingerprint, Id};
@@ -84,7 +84,7 @@ impl Hub {
             _ => return,
         }
         let shared = self.shared.clone();
-        let called = match self.ways.addresses(&shared.config.tunnel, now) {
+        let called = match self.ways.addresses(first_hop(&shared.config), now) {
             Ok(Some(addresses)) => client.call(&shared.config, addresses).map(Some),
             Ok(None) => Ok(None),
             Err(why) => Err(why),
@@ -140,6 +140,7 @@ impl Hub {
         let call = Arc::new(Call {
             tunnel: number,
             addresses: vec![server],
+            via: via(config),
             tls,
             #[cfg(feature = "quic")]
             quic,
@@ -204,7 +205,7 @@ impl Hub {
     fn complain(&mut self, why: String, now: Instant) {
         let shared = self.shared.clone();
         let cooldown = shared.config.limits.cooldown;
-        self.ways.doubt(&shared.config.tunnel, now);
+        self.ways.doubt(first_hop(&shared.config), now);
         let Part::Client(client) = &mut self.part else { return };
         if client.said == why {
             log::debug!("Handshake with {} failed again: {why}", shared.config.tunnel);
@@ -237,6 +238,7 @@ impl Client {
         let call = Call {
             tunnel: 0,
             addresses,
+            via: via(config),
             tls,
             #[cfg(feature = "quic")]
             quic: None,
@@ -277,6 +279,18 @@ fn authority(config: &Config, transport: Transport) -> String {
         (Transport::WebSocket, None, Host::Ip(ip)) => ip.to_string(),
         _ => named(config).to_owned(),
     }
+}
+
+/// Whom to dial: the server, or the proxy before it. All connections of a tunnel go the same way, since the server takes pool
+/// connections from the address that shook hands.
+fn first_hop(config: &Config) -> &Endpoint {
+    config.https_proxy.as_ref().map_or(&config.tunnel, |(proxy, _)| proxy)
+}
+
+/// What to say to a proxy.
+fn via(config: &Config) -> Option<Vec<u8>> {
+    let (_, proxy) = config.https_proxy.as_ref()?;
+    Some(proxy.connect(&config.tunnel.to_string()))
 }
 
 /// Who must answer where certificates are verified: `sni`, else the tunnel's host.

@@ -208,8 +208,10 @@ pub struct Expected {
 pub struct Call {
     /// The tunnel this is for.
     pub tunnel: TunnelNo,
-    /// The server's addresses, in the order to try them.
+    /// The server's addresses, or its proxy's, in the order to try them.
     pub addresses: Vec<SocketAddr>,
+    /// What to say first, where `addresses` are those of a proxy: its [`Proxy::connect`](crate::logic::proxy::Proxy::connect).
+    pub via: Option<Vec<u8>>,
     /// TLS, and who must answer.
     pub tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
     /// The same for QUIC, which brings a TLS of its own.

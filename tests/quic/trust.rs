@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use nodepass::net::certs::{Audience, Certs, Identity, Origin, Trust};
+use nodepass::net::certs::{Audience, Certs, Identity, Origin, Speech, Trust};
 use nodepass::net::mux::Mux;
 use nodepass::net::quic::{ClientTls, Tickets};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
@@ -23,7 +23,7 @@ fn issued(folder: &std::path::Path, names: &[&str]) -> Identity {
     let (crt, pem) = (folder.join("leaf.crt"), folder.join("leaf.key"));
     std::fs::write(&crt, cert.pem()).unwrap();
     std::fs::write(&pem, key.serialize_pem()).unwrap();
-    Certs::new(Origin::Files { crt, key: pem }, Audience::Pool(nodepass::net::certs::Speech::Raw)).unwrap().current()
+    Certs::new(Origin::Files { crt, key: pem }, Audience::Pool(Speech::Raw)).unwrap().current()
 }
 
 /// How a handshake ends: `None` if well.
@@ -68,8 +68,7 @@ fn who_comes_back_resumes_his_session_and_still_knows_the_certificate() {
     let at = server.as_ref().unwrap().mux.local().next().unwrap();
     let mut tickets = Tickets::default();
     for round in 0..3 {
-        let mut both =
-            Both { client: client(at, &anyone(), &settings(), &mut tickets), server: server.take().unwrap() };
+        let mut both = Both { client: client(at, &anyone(), &settings(), &mut tickets), server: server.take().unwrap() };
         both.until(|both| both.client.mux.is_up());
         assert_eq!(both.client.mux.is_resumed(), round > 0);
         assert_eq!(both.client.mux.peer_fingerprint(), Some(identity.leaf));

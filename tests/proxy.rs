@@ -1,0 +1,61 @@
+//! A client behind a real HTTP proxy, which wants a user and a password.
+
+mod support;
+
+use std::net::{IpAddr, UdpSocket};
+
+use support::*;
+
+#[test]
+fn a_tunnel_goes_through_the_proxy_that_the_environment_names() {
+    let Some(host) = other_than_loopback() else { return eprintln!("skipped: no address but loopback") };
+    let Some((proxy, port, _folder)) = tinyproxy() else { return eprintln!("skipped: no tinyproxy") };
+    for tls in [0, 1] {
+        let (target, user, tunnel) = (Target::echo(), free_addr(), free_port());
+        let _server =
+            Process::nodepass_with(&[&format!("server://key@{host}:{tunnel}/{user}?mode=1&tls={tls}")], QUICK);
+        let url = format!("client://key@{host}:{tunnel}/{}?mode=2&min=2&log=debug", target.addr());
+        let client = |with: &str| {
+            let with = format!("http://{with}@127.0.0.1:{port}");
+            let env = [QUICK, &[("HTTPS_PROXY", with.as_str())]].concat();
+            Process::nodepass_with(&[&url], &env)
+        };
+        let refused = client("alice:secret");
+        assert!(refused.says("failed", GRACE).contains("a user and a password, or others (40"), "its 401 or 407");
+        drop(refused);
+
+        let mark = proxy.mark();
+        let client = client("alice:s%65sam");
+        client.says("is up", GRACE);
+        assert_eq!(exchange(user, b"through a proxy").expect("an echo"), b"through a proxy");
+        proxy.says_after(mark, &format!("CONNECT {host}:{tunnel}"), GRACE);
+        assert!(!client.said("sesam") && !client.said("s%65sam"), "the password is in the log");
+    }
+}
+
+#[test]
+fn a_proxy_that_cannot_be_used_is_one_clear_error_at_the_start() {
+    let env = [QUICK, &[("HTTPS_PROXY", "https://u:topsecret@proxy.example")]].concat();
+    let client = Process::nodepass_with(&["client://key@tunnel.example:1/127.0.0.1:2"], &env);
+    assert_eq!(client.wait(GRACE), 1);
+    assert!(client.said("only http:// proxies") && !client.said("topsecret"), "{:?}", client.lines());
+}
+
+/// A proxy for alice, its port, and where its files are.
+fn tinyproxy() -> Option<(Process, u16, Folder)> {
+    let path = program("tinyproxy")?;
+    let (folder, port) = (Folder::new(), free_port());
+    let rules = format!("Port {port}\nListen 127.0.0.1\nBasicAuth alice sesam\nMaxClients 50\nLogLevel Connect\n");
+    let file = folder.write("tinyproxy.conf", rules);
+    let proxy = start(&path, &["-d", "-c", &file.to_string_lossy()]);
+    until("the proxy", GRACE, || try_connect(([127, 0, 0, 1], port).into()));
+    Some((proxy, port, folder))
+}
+
+/// An address of this machine that a proxy is used for: nothing is sent to find it.
+fn other_than_loopback() -> Option<IpAddr> {
+    let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
+    socket.connect("192.0.2.1:9").ok()?;
+    let ip = socket.local_addr().ok()?.ip();
+    (!ip.is_loopback() && !ip.is_unspecified()).then_some(ip)
+}
