@@ -38,7 +38,9 @@ impl Room {
             _ => ENCRYPTED,
         };
         let memory = self.memory.saturating_sub(OWN_MEMORY) / cost;
-        let pool = (spare / 3).min(memory / 3).max(1);
+        // Streams of a shared connection need no descriptors.
+        let files = if config.transport.is_shared() { usize::MAX } else { spare / 3 };
+        let pool = files.min(memory / 3).max(1);
         let slots = ((spare - spare / 3) / 2).min(memory - memory / 3).max(1);
 
         let before = (config.min, config.max, config.slot);
