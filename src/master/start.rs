@@ -96,14 +96,9 @@ fn certs(tls: &Tls) -> Result<Option<Certs>, String> {
 fn open_state(config: &Config) -> Result<(BTreeMap<String, Record>, Keeper), String> {
     let mut state = State::new(State::folder(config.limits.state.as_deref()));
     state.lock()?;
-    let path = state.path();
     let Loaded { records, notes } = state.load(SystemTime::now());
     for (level, note) in notes {
         log::log!(level, "{note}");
-    }
-    if !records.is_empty() {
-        let count = records.keys().filter(|id| *id != KEY_ID).count();
-        log::info!("Loaded {count} instances from {}", path.display());
     }
     Ok((records, Keeper::start(state)))
 }
