@@ -42,7 +42,7 @@ pub fn start(config: Config) -> Result<ExitCode, String> {
 
     // The door before the children: if it does not open, nothing has happened.
     let api = Api::new(Desk::<Mail>::new(mailbox.clone()), &config);
-    let front = Front::start(&config.tunnel, certs, Arc::new(api))?;
+    let front = Front::start(&config.tunnel, certs, config.limits.reload, Arc::new(api))?;
     log::info!("Master started: {}{}/v1", config.tunnel, config.prefix);
     log::info!("API Key {}: {key}", if new { "created" } else { "loaded" });
 

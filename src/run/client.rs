@@ -211,7 +211,10 @@ impl Hub {
             log::debug!("No tunnel with {} again: {why}", shared.config.tunnel);
         } else {
             // These two words make a dashboard's light red, until a check point comes.
-            log::error!("Client error: no tunnel with {}: {why}; trying again every {cooldown:?}", shared.config.tunnel);
+            log::error!(
+                "Client error: no tunnel with {}: {why}; trying again every {cooldown:?}",
+                shared.config.tunnel
+            );
             client.said = why;
         }
         client.rest(now + cooldown);
