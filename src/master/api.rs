@@ -5,7 +5,7 @@
 //!         404                 200            401       405        400             404 409 ...
 //! ```
 //!
-//! Everything is under the master's prefix: REST in `/v1`, the Model Context Protocol ([`super::mcp`]) at `/v2`.
+//! Everything is under the master's prefix: REST in `/v1`, the Model Context Protocol (`mcp.rs`) at `/v2`.
 
 mod body;
 mod reply;
