@@ -27,7 +27,7 @@ main() {
     patch --quiet --strip=1 --directory="$made/source" <"$crate/patches/boring-pq.patch"
     align "$made/source"
     cmake -S "$made/source" -B "$made/build" -DCMAKE_TOOLCHAIN_FILE="$here/zig.cmake" \
-        -DCMAKE_BUILD_TYPE=MinSizeRel -DBUILD_TESTING=OFF -DOPENSSL_SMALL=1 \
+        -DCMAKE_BUILD_TYPE=MinSizeRel -DBUILD_TESTING=OFF -DOPENSSL_SMALL=1 -DCMAKE_POSITION_INDEPENDENT_CODE=ON \
         -DCMAKE_C_FLAGS="$UNWOUND" -DCMAKE_CXX_FLAGS="$UNWOUND -fno-exceptions -fno-rtti" >"$made/log" 2>&1 || stop
     cmake --build "$made/build" --target ssl crypto --parallel "$jobs" >>"$made/log" 2>&1 || stop
     cp -R "$made/source/include" "$made/include"
