@@ -13,6 +13,8 @@ mod choice;
 mod flags;
 mod help;
 mod limits;
+#[cfg(test)]
+mod pages;
 mod table;
 mod url;
 mod value;
