@@ -4,6 +4,8 @@
 //!  URL   --url-->   Parts --settle--> Config          table.rs   the parameters, one row each
 //!  flags --flags--> Parts ----^          ^            limits.rs  the environment, one row each
 //!  environment --------------------------+            help.rs    both tables as text
+//!
+//!  a URL for the master --instance--> the URL of a child, and the same with all defaults
 //! ```
 //!
 //! Pure: text in, values or one clear line out. After this nothing about the configuration can be wrong in form.
@@ -12,6 +14,8 @@ mod address;
 mod choice;
 mod flags;
 mod help;
+#[cfg(feature = "master")]
+mod instance;
 mod limits;
 #[cfg(test)]
 mod pages;
@@ -31,8 +35,11 @@ use crate::logic::proxy::Proxy;
 pub use address::{Endpoint, Host};
 pub use choice::{Balance, Block, Mode, Role, Tls, Transport};
 pub use help::{arch, os, short_usage, usage, version};
+#[cfg(feature = "master")]
+pub use instance::{instance, Asked, Fault};
 pub use limits::Limits;
 use table::{Draft, PARAMETERS};
+#[cfg(feature = "master")]
 pub(crate) use value::percent_decoded;
 
 /// What the command line asks for.

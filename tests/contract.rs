@@ -28,6 +28,8 @@ use nodepass::net::certs::{self, Audience, Certs, Origin, Trust};
 use nodepass::net::h2::{Limits, H2};
 use nodepass::net::leg::{Leg, Line};
 use nodepass::net::mux::{Mux, Muxes};
+#[cfg(feature = "quic")]
+use nodepass::net::quic::{ClientTls, QuicClient, QuicServer, Settings, Tickets};
 use nodepass::net::stream::{now, Buffer, Stream};
 use nodepass::net::tcp::Tcp;
 use nodepass::net::tls::Tls;
@@ -106,6 +108,12 @@ contract! {
 contract! {
     h2_client: h2(true) => all connections;
     h2_server: h2(false) => all connections;
+}
+
+#[cfg(feature = "quic")]
+contract! {
+    quic_client: quic(true) => all connections;
+    quic_server: quic(false) => all connections;
 }
 
 // ---- the clauses ----------------------------------------------------------------------------------------------------
@@ -449,6 +457,7 @@ impl<F: Far> Rig<F> {
         }
         if let Near::Shared(shared) = &mut self.leg {
             shared.turn();
+            self.far.live();
         }
     }
 
@@ -667,6 +676,20 @@ fn shared(near: Box<dyn Mux>, far: Box<dyn Mux>, we_dial: bool) -> Rig<Shared> {
         false => Shared::join(&mut far, &mut near),
     }
     Rig::over(Near::Shared(near), far, Poll::new().unwrap())
+}
+
+#[cfg(feature = "quic")]
+fn quic(we_dial: bool) -> Rig<Shared> {
+    let (home, now, identity) = (std::net::Ipv4Addr::LOCALHOST.into(), Instant::now(), identity(POOL));
+    let settings = Settings { report: GRACE, patience: GRACE, streams: 10, batched: true };
+    let mut server = QuicServer::bind(&[(home, 0).into()], &identity, &settings, now).unwrap();
+    server.expect(Some(home), &identity).unwrap();
+    let (at, tls) = (server.local().next().unwrap(), ClientTls::new(Trust::Anyone, "").unwrap());
+    let client = QuicClient::connect(at, &tls, &settings, &mut Tickets::default(), now).unwrap();
+    match we_dial {
+        true => shared(Box::new(client), Box::new(server), true),
+        false => shared(Box::new(server), Box::new(client), false),
+    }
 }
 
 #[cfg(feature = "h2")]

@@ -1,11 +1,12 @@
 //! The environment: one table of variables, from which come the defaults, the readers, the help text and the documentation.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::value::{count, duration_words, period, period_or_zero, put};
 use crate::log::printable;
 
-/// Sizes and times that are set by environment variables, since they concern the machine rather than one tunnel.
+/// Sizes, times and places that are set by environment variables, since they concern the machine rather than one tunnel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// `NP_SEMAPHORE_LIMIT`: signals waiting in a queue.
@@ -40,6 +41,8 @@ pub struct Limits {
     pub reload: Duration,
     /// `NP_WORKERS`: threads that move bytes, 1 to 64; `None` is one per processor core.
     pub workers: Option<usize>,
+    /// `NP_STATE_DIR`: the folder where the master keeps its instances; `None` is `gob` beside the executable.
+    pub state: Option<PathBuf>,
 }
 
 impl Default for Limits {
@@ -63,6 +66,7 @@ impl Default for Limits {
             shutdown: zero,
             reload: zero,
             workers: None,
+            state: None,
         };
         for variable in &VARIABLES {
             let set = variable.default.map(|value| (variable.set)(&mut limits, value));
@@ -107,7 +111,7 @@ pub(super) struct Variable {
 }
 
 /// Every variable, in the order of the documentation.
-pub(super) const VARIABLES: [Variable; 16] = [
+pub(super) const VARIABLES: [Variable; 17] = [
     Variable {
         name: "NP_SEMAPHORE_LIMIT",
         meaning: "most signals waiting in a queue",
@@ -220,6 +224,13 @@ pub(super) const VARIABLES: [Variable; 16] = [
         values: "a number from 1 to 64",
         set: |limits, value| put(&mut limits.workers, count(value, 1..=64).map(Some)),
     },
+    Variable {
+        name: "NP_STATE_DIR",
+        meaning: "folder where the master keeps its instances; without it gob beside the executable",
+        default: None,
+        values: "a path",
+        set: |limits, value| put(&mut limits.state, Some(Some(PathBuf::from(value)))),
+    },
 ];
 
 const PERIOD: &str = "a duration from 1ms to 8760h";
@@ -286,9 +297,9 @@ mod tests {
     fn zero_is_refused_where_it_makes_no_sense() {
         for variable in &VARIABLES {
             let (limits, warnings) = from(&[(variable.name, "0")]);
-            let sensible = variable.name == "NP_SHUTDOWN_TIMEOUT";
+            let sensible = matches!(variable.name, "NP_SHUTDOWN_TIMEOUT" | "NP_STATE_DIR");
             assert_eq!(warnings.is_empty(), sensible, "{}", variable.name);
-            assert_eq!(limits.shutdown.is_zero(), sensible, "{}", variable.name);
+            assert_eq!(limits.shutdown.is_zero(), variable.name == "NP_SHUTDOWN_TIMEOUT");
         }
     }
 

@@ -5,10 +5,25 @@ use super::value::percent_decoded;
 use super::{bad, Parts, Role, Secret};
 use crate::log::printable;
 
-/// Takes a URL apart and decodes what is encoded. The error names the part at fault; it never shows the key.
-pub(super) fn parts(url: &str) -> Result<Parts, String> {
+/// A URL cut at its separators, with nothing decoded.
+pub(super) struct Pieces<'a> {
+    /// What comes before `://`.
+    pub scheme: &'a str,
+    /// What comes before an `@`.
+    pub user: Option<&'a str>,
+    /// Host and port.
+    pub tunnel: &'a str,
+    /// Without its first slash.
+    pub path: &'a str,
+    /// What comes after `?`.
+    pub query: &'a str,
+    /// What comes after `#`.
+    pub fragment: &'a str,
+}
+
+/// Cuts a URL into pieces, each of which may be empty.
+pub(super) fn pieces(url: &str) -> Pieces<'_> {
     let (scheme, rest) = url.split_once("://").unwrap_or((url, ""));
-    let role = Role::from_name(&scheme.to_ascii_lowercase()).ok_or_else(|| unknown_role(scheme))?;
     let (rest, fragment) = rest.split_once('#').unwrap_or((rest, ""));
     let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
     let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
@@ -16,6 +31,13 @@ pub(super) fn parts(url: &str) -> Result<Parts, String> {
         Some((user, tunnel)) => (Some(user), tunnel),
         None => (None, authority),
     };
+    Pieces { scheme, user, tunnel, path, query, fragment }
+}
+
+/// Takes a URL apart and decodes what is encoded. The error names the part at fault; it never shows the key.
+pub(super) fn parts(url: &str) -> Result<Parts, String> {
+    let Pieces { scheme, user, tunnel, path, query, fragment } = pieces(url);
+    let role = Role::from_name(&scheme.to_ascii_lowercase()).ok_or_else(|| unknown_role(scheme))?;
     // An @ that comes late means a key with one of the characters that end the authority.
     let late =
         path.contains('@') || (query.contains('@') || fragment.contains('@')) && Endpoint::parse(tunnel).is_err();

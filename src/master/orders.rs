@@ -11,7 +11,7 @@ use super::instance::Instance;
 use super::order::{Action, Answer, Order, Patch, Refusal, Request};
 use super::record::{Kind, Meta, Record, Status, KEY_ID};
 use super::supervisor::{times, Slot, Supervisor, Wait};
-use crate::config::Role;
+use crate::config::{self, Asked, Role};
 
 type Outcome = Result<Answer, Refusal>;
 
@@ -163,7 +163,6 @@ impl Supervisor {
         match known {
             Err(refusal) => send(&reply, Err(refusal)),
             Ok(()) => {
-                log::info!("Instance deleted [{id}]");
                 self.waiting.push((id.to_string(), Wait::Deleted(reply)));
                 self.with(id, now, |instance| instance.delete(now));
             }
@@ -203,16 +202,10 @@ impl Supervisor {
 
     /// What a URL asks for: role, the URL with what the master adds, and that with every parameter.
     fn understand(&self, url: &str) -> Result<(Kind, String, String), Refusal> {
-        let parsed = crate::config::parse(&[url.to_string()], &|_| None).map_err(|e| Refusal::new(400, e.text))?;
-        let crate::config::Command::Run(config) = parsed.command else {
-            return Err(Refusal::new(400, "Invalid URL format"));
-        };
-        let kind = match config.role {
-            Role::Server => Kind::Server,
-            Role::Client => Kind::Client,
-            Role::Master => return Err(Refusal::new(400, "Invalid URL scheme")),
-        };
-        Ok((kind, url.to_string(), config.effective_url()))
+        let Asked { kind, url, config } =
+            config::instance(url, &self.config).map_err(|fault| Refusal::new(400, fault.text))?;
+        let kind = if kind == Role::Server { Kind::Server } else { Kind::Client };
+        Ok((kind, url, config))
     }
 
     fn has_room(&self, more: usize) -> Result<(), Refusal> {

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use std::sync::mpsc::{channel, Sender};
 use std::sync::Arc;
 use std::thread;
+use std::time::SystemTime;
 
 use ring::rand::SystemRandom;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -19,6 +20,7 @@ use super::front::Front;
 use super::order::Desk;
 use super::orders;
 use super::record::{Record, KEY_ID};
+use super::state::{Keeper, Loaded, State};
 use super::supervisor::{Keep, Mail, Supervisor};
 use crate::config::{Config, Tls};
 use crate::log::Level;
@@ -33,19 +35,19 @@ pub fn start(config: Config) -> Result<ExitCode, String> {
     let (mailbox, inbox) = channel();
 
     let certs = certs(&config.tls)?;
-    let (mut records, keep) = open_state()?;
+    let (mut records, keeper) = open_state(&config)?;
     let master = records.entry(KEY_ID.into()).or_default();
     let new = orders::complete(master, &SystemRandom::new())?;
     let key = master.url.clone();
 
     // The door before the children: if it does not open, nothing has happened.
     let api = Api::new(Desk::<Mail>::new(mailbox.clone()), &config);
-    let front = Front::start(&config.tunnel, certs, Arc::new(api))?;
+    let front = Front::start(&config.tunnel, certs, config.limits.reload, Arc::new(api))?;
     log::info!("Master started: {}{}/v1", config.tunnel, config.prefix);
     log::info!("API Key {}: {key}", if new { "created" } else { "loaded" });
 
     let program = Program::own(config.log != Level::None);
-    let supervisor = Supervisor::new(config, records, keep, program, (mailbox.clone(), inbox));
+    let supervisor = Supervisor::new(config, records, Box::new(keeper), program, (mailbox.clone(), inbox));
     let handle = signals.handle();
     let run = move || {
         let code = supervisor.run();
@@ -90,14 +92,29 @@ fn certs(tls: &Tls) -> Result<Option<Certs>, String> {
     Certs::new(origin, Audience::Users).map(Some)
 }
 
-fn open_state() -> Result<(BTreeMap<String, Record>, Box<dyn Keep>), String> {
-    struct Nowhere;
-    impl Keep for Nowhere {
-        fn save(&mut self, _: BTreeMap<String, Record>) {}
-        fn backup(&mut self, _: BTreeMap<String, Record>) {}
-        fn close(self: Box<Self>) {}
+/// The records of earlier lives, and who keeps them from now on. What was found is logged.
+fn open_state(config: &Config) -> Result<(BTreeMap<String, Record>, Keeper), String> {
+    let mut state = State::new(State::folder(config.limits.state.as_deref()));
+    state.lock()?;
+    let Loaded { records, notes } = state.load(SystemTime::now());
+    for (level, note) in notes {
+        log::log!(level, "{note}");
     }
-    Ok((BTreeMap::new(), Box::new(Nowhere)))
+    Ok((records, Keeper::start(state)))
+}
+
+impl Keep for Keeper {
+    fn save(&mut self, records: BTreeMap<String, Record>) {
+        Keeper::save(self, records);
+    }
+
+    fn backup(&mut self, records: BTreeMap<String, Record>) {
+        Keeper::backup(self, records);
+    }
+
+    fn close(self: Box<Self>) {
+        Keeper::close(*self);
+    }
 }
 
 /// The supervisor needs little stack: nothing recurses.

@@ -12,7 +12,7 @@
 use std::io::{self, Write};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde::Serialize;
 
@@ -20,6 +20,7 @@ use super::call::Reply;
 use super::json;
 use super::order::{Event, What};
 use super::record::Record;
+use crate::log::rfc3339;
 
 /// Answers with these events, until the reader or the supervisor has gone.
 pub(super) fn reply(events: Receiver<Arc<Event>>) -> Reply {
@@ -95,7 +96,7 @@ fn name(what: What) -> &'static str {
 }
 
 fn farewell() -> Event {
-    Event { what: What::Shutdown, time: String::new(), instance: None, logs: String::new() }
+    Event { what: What::Shutdown, time: rfc3339(SystemTime::now()), instance: None, logs: String::new() }
 }
 
 /// How long a client waits before it connects again, in ms: the first thing it hears.

@@ -210,6 +210,7 @@ impl Supervisor {
         }
         if self.slots.get(id).is_some_and(|slot| slot.instance.is_gone()) {
             self.slots.remove(id);
+            log::info!("Instance deleted [{id}]");
         }
     }
 

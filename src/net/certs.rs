@@ -286,12 +286,11 @@ mod tests {
     }
 
     #[test]
-    fn protocols_are_named_where_a_use_has_some() {
-        let plain = client(Trust::Anyone).unwrap();
-        assert!(plain.alpn_protocols.is_empty());
-        let h2 = with_alpn(&plain, &[b"h2"]);
-        assert_eq!(h2.alpn_protocols, [b"h2"]);
-        assert!(!h2.enable_sni, "the rest stays as it is");
+    fn a_client_names_what_it_speaks_and_nothing_where_originals_name_nothing() {
+        let names = |speech| client(Trust::Anyone, speech).unwrap().alpn_protocols.clone();
+        assert!(names(Speech::Raw).is_empty());
+        assert_eq!(names(Speech::Http1), [b"http/1.1"]);
+        assert_eq!(names(Speech::Http2), [b"h2"]);
     }
 
     #[test]

@@ -141,26 +141,23 @@ impl<C: Carrier> H2<C> {
         H2 { carrier, session, flows, side, limits, input, clock: None, dirty: true }
     }
 
-    /// Reads until nothing is left or a bound is reached; `true` for the latter.
-    fn read(&mut self, now: Instant) -> io::Result<bool> {
+    /// Reads until nothing is left or a bound is reached: how much that was.
+    fn read(&mut self) -> io::Result<usize> {
         let mut total = 0;
         while total < READ_AT_ONCE {
             let count = match self.carrier.fill(&mut self.input) {
                 Ok(0) => return Err(io::Error::new(ErrorKind::UnexpectedEof, "the connection was closed")),
                 Ok(count) => count,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(error) => return Err(error),
             };
             total += count;
-            if let Some(clock) = &mut self.clock {
-                clock.heard = now;
-            }
             let result = self.session.receive(&mut self.flows, self.input.bytes());
             self.input.consume(count);
             result.map_err(|error| self.calm(error))?;
             self.respond()?;
         }
-        Ok(true)
+        Ok(total)
     }
 
     /// The peer went too far: it is told, as far as that goes now.
@@ -229,10 +226,13 @@ impl<C: Carrier> H2<C> {
         Ok(())
     }
 
-    /// Asks whether the other side lives; silence is an error.
-    fn tick(&mut self, now: Instant) -> io::Result<()> {
+    /// Asks whether the other side lives; silence is an error. `heard`: it has said something just now.
+    fn tick(&mut self, now: Instant, heard: bool) -> io::Result<()> {
         let report = self.limits.report;
         let clock = self.clock.get_or_insert(Clock { heard: now, ping: now + report });
+        if heard {
+            clock.heard = now;
+        }
         if now >= clock.heard + SILENCE * report {
             return Err(io::Error::new(ErrorKind::TimedOut, "silent: nothing was heard for 3 report intervals"));
         }
@@ -282,15 +282,15 @@ impl<C: Carrier> Mux for H2<C> {
 
     fn advance(&mut self, now: Instant) -> io::Result<bool> {
         self.dirty = false;
-        self.tick(now)?;
-        let more = match self.read(now) {
-            Ok(more) => more,
+        let count = match self.read() {
+            Ok(count) => count,
             // What the library has to say about that (GOAWAY) is still said.
             Err(error) => {
                 let _ = self.send();
                 return Err(error);
             }
         };
+        self.tick(now, count > 0)?;
         self.send()?;
         if self.session.is_over() && self.flows.out.is_empty() {
             let why = match (self.flows.complaint(), self.flows.goodbye) {
@@ -299,6 +299,7 @@ impl<C: Carrier> Mux for H2<C> {
             };
             return Err(io::Error::new(ErrorKind::ConnectionAborted, why));
         }
+        let more = count >= READ_AT_ONCE;
         self.dirty |= more;
         Ok(more)
     }
@@ -331,7 +332,8 @@ impl<C: Carrier> Mux for H2<C> {
             return would_block();
         }
         let head = [(":method", "POST"), (":scheme", "https"), (":authority", authority), (":path", "/stream")];
-        let id = self.session.request(&head)?;
+        // An error is the last stream number: this connection has had its day.
+        let id = self.session.request(&head).inspect_err(|_| self.flows.goodbye = Some(flows::NO_ERROR))?;
         self.flows.open += 1;
         self.dirty = true;
         Ok(self.flows.insert(id))

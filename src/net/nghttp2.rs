@@ -19,8 +19,8 @@ use libnghttp2_sys as sys;
 
 /// What a session tells, and asks for. Nothing here may panic on what a peer sends.
 pub trait Handler {
-    /// The other side begins a request on a new stream.
-    fn begun(&mut self, id: i32);
+    /// A head begins to come in; that of a request begins a new stream.
+    fn begun(&mut self, id: i32, request: bool);
     /// A header field of a stream. [`Refused`] ends the whole session.
     fn header(&mut self, id: i32, name: &[u8], value: &[u8]) -> Result<(), Refused>;
     /// The head of a request is complete.
@@ -365,9 +365,8 @@ unsafe extern "C" fn on_begin_headers<H: Handler>(
     // SAFETY: the promises above; the frame is of the kind that its header says.
     let (Some(handler), head) = (unsafe { (handler::<H>(user), (*frame).hd) }) else { return FAILED };
     // SAFETY: as above.
-    if u32::from(head.type_) == sys::NGHTTP2_HEADERS && unsafe { (*frame).headers.cat } == sys::NGHTTP2_HCAT_REQUEST {
-        handler.begun(head.stream_id);
-    }
+    let category = (u32::from(head.type_) == sys::NGHTTP2_HEADERS).then(|| unsafe { (*frame).headers.cat });
+    handler.begun(head.stream_id, category == Some(sys::NGHTTP2_HCAT_REQUEST));
     0
 }
 
@@ -401,8 +400,8 @@ unsafe extern "C" fn on_frame<H: Handler>(
     match u32::from(head.type_) {
         sys::NGHTTP2_HEADERS | sys::NGHTTP2_DATA => {
             // SAFETY: as above.
-            let cat = (u32::from(head.type_) == sys::NGHTTP2_HEADERS).then(|| unsafe { (*frame).headers.cat });
-            if cat == Some(sys::NGHTTP2_HCAT_REQUEST) {
+            let category = (u32::from(head.type_) == sys::NGHTTP2_HEADERS).then(|| unsafe { (*frame).headers.cat });
+            if category == Some(sys::NGHTTP2_HCAT_REQUEST) {
                 handler.requested(head.stream_id);
             }
             if u32::from(head.flags) & sys::NGHTTP2_FLAG_END_STREAM != 0 {

@@ -153,7 +153,8 @@ impl Hub {
             patience: limits.handshake,
         });
         let call = client.way.choose(call, terms.features.contains(&Feature::Fallback));
-        let pace = Pace::new(config.min, terms.max, limits.min_pool_interval, limits.max_pool_interval, now);
+        let pace =
+            Pace::new(config.min, terms.max.min(config.max), limits.min_pool_interval, limits.max_pool_interval, now);
         client.phase = Phase::Tunnel;
         client.said.clear();
         self.begin_tunnel(number, terms, server, Some((pace, call)), now);
@@ -207,9 +208,13 @@ impl Hub {
         self.ways.doubt(first_hop(&shared.config), now);
         let Part::Client(client) = &mut self.part else { return };
         if client.said == why {
-            log::debug!("Handshake with {} failed again: {why}", shared.config.tunnel);
+            log::debug!("No tunnel with {} again: {why}", shared.config.tunnel);
         } else {
-            log::warn!("Handshake with {} failed: {why}; trying again every {cooldown:?}", shared.config.tunnel);
+            // These two words make a dashboard's light red, until a check point comes.
+            log::error!(
+                "Client error: no tunnel with {}: {why}; trying again every {cooldown:?}",
+                shared.config.tunnel
+            );
             client.said = why;
         }
         client.rest(now + cooldown);

@@ -20,6 +20,8 @@ pub trait Far {
     fn say(&mut self, bytes: &[u8]) -> usize;
     /// Appends what has come; `true` once the end has.
     fn hear(&mut self, into: &mut Vec<u8>) -> bool;
+    /// Sees to what its transport has to do by itself; a kernel needs no reminder.
+    fn live(&mut self) {}
     /// Ends its direction.
     fn end(&mut self) {}
     /// Closes with a reset.

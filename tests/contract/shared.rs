@@ -135,6 +135,10 @@ impl Far for Shared {
         false
     }
 
+    fn live(&mut self) {
+        self.turn();
+    }
+
     fn end(&mut self) {
         while now(self.finish()).unwrap().is_none() {
             self.turn();

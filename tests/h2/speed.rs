@@ -30,7 +30,7 @@ fn tls() -> f64 {
     while heard < GB {
         listen(&mut one, &mut first);
         loop {
-            from.advance(from.is_empty() as usize * SIZE);
+            refill(&mut from);
             if now(one.drain(&mut from)).unwrap().is_none() {
                 break;
             }
@@ -50,6 +50,14 @@ fn listen(tls: &mut Tls, poll: &mut Poll) {
     events.iter().for_each(|event| tls.carrier().note(event));
 }
 
+/// Whatever bytes are in it, once it is empty.
+fn refill(buffer: &mut Buffer) {
+    if buffer.is_empty() {
+        buffer.room(SIZE);
+        buffer.advance(SIZE);
+    }
+}
+
 fn h2(count: usize) -> f64 {
     let mut pair = over_tls(Limits::new(100, Duration::from_secs(60)));
     let streams: Vec<_> = (0..count).map(|_| pair.stream()).collect();
@@ -59,7 +67,7 @@ fn h2(count: usize) -> f64 {
     while heard < GB {
         for ((ours, _), from) in streams.iter().zip(&mut from) {
             loop {
-                from.advance(from.is_empty() as usize * SIZE);
+                refill(from);
                 if now(pair.client.mux.drain(*ours, from)).unwrap().is_none() {
                     break;
                 }

@@ -24,6 +24,7 @@ const VARIABLES: &[&str] = &[
     "NP_SERVICE_COOLDOWN",
     "NP_SHUTDOWN_TIMEOUT",
     "NP_RELOAD_INTERVAL",
+    "NP_STATE_DIR",
 ];
 
 #[test]

@@ -277,9 +277,11 @@ impl Flows {
 }
 
 impl Handler for Flows {
-    fn begun(&mut self, id: i32) {
+    fn begun(&mut self, id: i32, request: bool) {
         self.head = 0;
-        self.insert(id);
+        if request {
+            self.insert(id);
+        }
     }
 
     fn header(&mut self, id: i32, name: &[u8], value: &[u8]) -> Result<(), Refused> {
@@ -315,7 +317,6 @@ impl Handler for Flows {
     }
 
     fn data(&mut self, id: i32, bytes: &[u8]) {
-        self.head = 0;
         self.withheld += bytes.len();
         let Some(&key) = self.numbers.get(&id) else { return };
         let Some(flow) = self.table.get_mut(key) else { return };
@@ -327,7 +328,6 @@ impl Handler for Flows {
     }
 
     fn ended(&mut self, id: i32) {
-        self.head = 0;
         let Some((key, flow)) = self.by_id(id) else { return };
         if flow.theirs == Theirs::Open {
             flow.theirs = Theirs::Ended;

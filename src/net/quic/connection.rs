@@ -27,8 +27,13 @@ pub struct Connection {
     quic: quiche::Connection,
     key: Key,
     numbers: HashMap<u64, StreamNo>,
-    leaving: Vec<Leaving>,
+    leaving: HashMap<u64, Leaving>,
     stage: Stage,
+    /// Ends of ours that are said later: when, and of which stream.
+    ends: Vec<(Instant, u64)>,
+    now: Instant,
+    /// How often packets were made.
+    round: u64,
     /// Which socket its packets leave by.
     pub socket: usize,
     /// Our next stream.
@@ -49,10 +54,13 @@ enum Stage {
 }
 
 /// A stream that nobody here uses any more, and that quiche still knows.
-struct Leaving {
-    id: u64,
-    outward: Outward,
-    since: Instant,
+enum Leaving {
+    /// It was reset, and what still comes is thrown away; the other side has until then to end its direction.
+    Emptying(Instant),
+    /// The other side was asked to stop. Our direction ended well: what was sent before that has arrived by then.
+    Stopping(Instant),
+    /// There is nothing left to do but to wait.
+    Waiting,
 }
 
 /// How far sending came.
@@ -71,8 +79,11 @@ impl Connection {
             quic,
             key: Slab::new().insert(()),
             numbers: HashMap::new(),
-            leaving: Vec::new(),
+            leaving: HashMap::new(),
             stage: Stage::Starting,
+            ends: Vec::new(),
+            now,
+            round: 0,
             socket,
             next: 0,
             report: settings.report,
@@ -160,8 +171,16 @@ impl Connection {
             let _ = self.quic.close(false, 0, b"");
             self.end(UNREACHABLE.into(), streams);
         }
+        self.now = now;
         self.judge(streams);
         self.gather(streams);
+        self.ends.retain(|(at, id)| {
+            let waits = *at > now;
+            if !waits {
+                let _ = self.quic.stream_send(*id, b"", true);
+            }
+            waits
+        });
         self.part(now);
     }
 
@@ -181,7 +200,7 @@ impl Connection {
     pub fn end(&mut self, why: String, streams: &mut Streams) {
         if !matches!(self.stage, Stage::Over(_)) {
             self.stage = Stage::Over(why);
-            self.numbers = HashMap::new();
+            (self.numbers, self.leaving) = (HashMap::new(), HashMap::new());
             streams.cut(self.key);
         }
     }
@@ -223,7 +242,7 @@ impl Connection {
     /// A stream that the other side opened. Ours that were released may still make news: nobody hears it.
     fn greet(&mut self, id: u64, streams: &mut Streams) {
         let ours = (id & 1 == 1) == self.quic.is_server();
-        if ours || self.quic.stream_closed(id) {
+        if ours || self.leaving.contains_key(&id) || self.quic.stream_closed(id) {
             return;
         }
         let stream = streams.insert(self.key, id);
@@ -307,6 +326,7 @@ impl Connection {
         match self.quic.stream_send(entry.id, from.bytes(), false) {
             Ok(count @ 1..) => {
                 from.consume(count);
+                entry.drained = Some((self.now, self.round));
                 Ok(count)
             }
             // quiche says the same of a stream that it has forgotten, since both sides are done with it.
@@ -322,12 +342,25 @@ impl Connection {
     }
 
     /// As [`Stream::finish`](crate::net::stream::Stream::finish).
+    ///
+    /// quiche takes a stream for over, and forgets it, once both sides have ended it and all of its bytes are acknowledged,
+    /// even if our end has not been sent, or was lost. So an end that could not go with the last bytes and comes after the
+    /// other side's is said only when those bytes have been acknowledged: the next acknowledgement is its own.
     pub fn finish(&mut self, stream: StreamNo, streams: &mut Streams) -> io::Result<()> {
         let entry = streams.get_mut(stream).ok_or(ErrorKind::NotConnected)?;
         match entry.outward {
             Outward::Finished => return Ok(()),
             Outward::Stopped => return Err(ErrorKind::BrokenPipe.into()),
             Outward::Open => {}
+        }
+        if let (Some((at, round)), true) = (entry.drained, entry.inward != Inward::Open) {
+            let rtt = self.quic.path_stats().find(|path| path.active).map_or(SETTLED, |path| path.rtt);
+            let settled = at + (3 * rtt).clamp(SETTLED, LINGER);
+            if round != self.round && settled > self.now {
+                self.ends.push((settled, entry.id));
+                entry.outward = Outward::Finished;
+                return Ok(());
+            }
         }
         match self.quic.stream_send(entry.id, b"", true) {
             Ok(_) => {
@@ -343,34 +376,48 @@ impl Connection {
 
     /// Forgets a stream: what is not over of it is reset.
     ///
-    /// quiche forgets a stream whose both directions are over only when something of ours is acknowledged after that. So
-    /// the other side is asked to stop first, and our own direction is reset when it has.
+    /// quiche forgets a stream when both directions are over and *then* something happens on it: bytes are taken, or
+    /// something of ours is acknowledged. So what still comes is taken, and the other side is asked to stop only where it
+    /// does not learn of the end by a reset, or does not heed it.
     pub fn release(&mut self, stream: StreamNo, streams: &mut Streams, now: Instant) {
         let Some(entry) = streams.remove(stream) else { return };
         self.numbers.remove(&entry.id);
-        if entry.inward == Inward::Open {
-            let _ = self.quic.stream_shutdown(entry.id, Shutdown::Read, 0);
+        if entry.outward == Outward::Open {
+            let _ = self.quic.stream_shutdown(entry.id, Shutdown::Write, 0);
         }
-        self.leaving.push(Leaving { id: entry.id, outward: entry.outward, since: now });
+        let until = now + LINGER;
+        let leaving = match (entry.inward, entry.outward) {
+            (Inward::Open, Outward::Finished) => {
+                let _ = self.quic.stream_shutdown(entry.id, Shutdown::Read, 0);
+                Leaving::Stopping(until)
+            }
+            (Inward::Open, _) => Leaving::Emptying(until),
+            _ => Leaving::Waiting,
+        };
+        self.leaving.insert(entry.id, leaving);
     }
 
     /// Goes on with what was released.
     fn part(&mut self, now: Instant) {
         let quic = &mut self.quic;
-        self.leaving.retain_mut(|stream| {
+        self.leaving.retain(|&id, leaving| {
+            if let Leaving::Emptying(_) = leaving {
+                while quic.stream_discard(id, usize::MAX).is_ok_and(|(count, _)| count > 0) {}
+            }
             // Asking makes quiche forget a stream that the other side stopped and that is over.
-            if let Err(quiche::Error::InvalidStreamState(_)) = quic.stream_capacity(stream.id) {
+            if let Err(quiche::Error::InvalidStreamState(_)) = quic.stream_capacity(id) {
                 return false;
             }
-            let ripe = match stream.outward {
-                Outward::Open => true,
-                // What was sent before its end must arrive: long ago it has.
-                Outward::Finished => now.saturating_duration_since(stream.since) > LINGER,
-                Outward::Stopped => false,
-            };
-            if ripe && quic.stream_finished(stream.id) {
-                let _ = quic.stream_shutdown(stream.id, Shutdown::Write, 0);
-                stream.outward = Outward::Stopped;
+            match leaving {
+                Leaving::Emptying(until) if now > *until => {
+                    let _ = quic.stream_shutdown(id, Shutdown::Read, 0);
+                    *leaving = Leaving::Waiting;
+                }
+                Leaving::Stopping(until) if now > *until && quic.stream_finished(id) => {
+                    let _ = quic.stream_shutdown(id, Shutdown::Write, 0);
+                    *leaving = Leaving::Waiting;
+                }
+                _ => {}
             }
             true
         });
@@ -388,12 +435,15 @@ impl Connection {
             return Sent::All;
         }
         self.paced = None;
+        self.round += 1;
+        // Without it `at` is the time of the call, which may be later than `now`.
+        let pacing = self.quic.gcongestion_enabled() == Some(true);
         loop {
             let Some(room) = outbox.room(largest) else { return Sent::Full };
             match self.quic.send(room) {
                 Ok((len, info)) => {
                     outbox.add(len, self.socket, info.from, info.to);
-                    if info.at > now + GULP {
+                    if pacing && info.at > now + GULP {
                         self.paced = Some(info.at - GULP);
                         return Sent::All;
                     }
@@ -415,7 +465,8 @@ impl Connection {
             Stage::Up => Some(self.quiet_until),
             Stage::Over(_) => None,
         };
-        [self.quic.timeout_instant(), self.paced, own].into_iter().flatten().min()
+        let end = self.ends.iter().map(|(at, _)| *at).min();
+        [self.quic.timeout_instant(), self.paced, own, end].into_iter().flatten().min()
     }
 }
 
@@ -435,9 +486,12 @@ fn alert(code: u64) -> &'static str {
 pub const UNREACHABLE: &str = "no answer";
 /// quiche's default urgency.
 const PRIORITY: u8 = 127;
-/// Bytes that are not acknowledged after so long are lost with the connection.
+/// A released stream is over by then in any case. Bytes that are not acknowledged after so long are lost with the
+/// connection.
 const LINGER: Duration = Duration::from_secs(10);
 /// As far ahead of its pace packets may be sent: timers are no finer than some milliseconds.
 const GULP: Duration = Duration::from_millis(1);
+/// What was sent is acknowledged by then, in the shortest of networks.
+const SETTLED: Duration = Duration::from_millis(5);
 /// How many bytes that wait are counted.
 const PEEK: usize = 65536;

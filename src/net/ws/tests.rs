@@ -113,7 +113,7 @@ fn whoever_breaks_the_rules_is_told_and_left() {
     let long = vec![b'x'; 126];
     let cases: Vec<(&str, Vec<u8>, u16)> = vec![
         ("a text message", encode(FIN | TEXT, masked, b"hello"), 1003),
-        ("an empty text message", encode(FIN | TEXT, masked, b""), 1003),
+        ("an empty text message in parts", encode(TEXT, masked, b""), 1003),
         ("no mask", encode(FIN | BINARY, None, b"x"), 1002),
         ("no mask on a ping", encode(FIN | PING, None, b""), 1002),
         ("RSV1", encode(0x40 | FIN | BINARY, masked, b"x"), 1002),
@@ -316,7 +316,7 @@ fn with_ws_eof_an_end_is_an_empty_message_and_close_comes_after_both() {
     let (mut ws, mut peer) = rig(End::Server, true);
     drained(&mut ws, b"all");
     ws.finish().unwrap();
-    assert_eq!(peer.frames(), [(BINARY, b"all".to_vec()), (BINARY, vec![])]);
+    assert_eq!(peer.frames(), [(BINARY, b"all".to_vec()), (TEXT, vec![])]);
     assert_eq!(ws.drain(&mut Buffer::holding(vec![1])).unwrap_err().kind(), ErrorKind::BrokenPipe);
 
     peer.say(&encode(FIN | BINARY, Some([1; 4]), b"still"));
@@ -329,6 +329,16 @@ fn with_ws_eof_an_end_is_an_empty_message_and_close_comes_after_both() {
 }
 
 #[test]
+fn an_empty_text_message_is_an_end_only_where_that_was_agreed_on() {
+    for agreed in [true, false] {
+        let (mut ws, peer) = rig(End::Client, agreed);
+        peer.say(&encode(FIN | TEXT, None, b""));
+        let expected = if agreed { Seen::End } else { Seen::Error(ErrorKind::InvalidData) };
+        assert_eq!(filled(&mut ws), (vec![], expected));
+    }
+}
+
+#[test]
 fn with_ws_eof_their_end_leaves_ours_open() {
     let (mut ws, mut peer) = rig(End::Client, true);
     peer.say(&encode(FIN | BINARY, None, b""));
@@ -337,7 +347,7 @@ fn with_ws_eof_their_end_leaves_ours_open() {
     ws.flush().unwrap();
     assert_eq!(peer.frames(), [(BINARY, b"still".to_vec())]);
     ws.finish().unwrap();
-    assert_eq!(peer.frames(), [(BINARY, vec![]), (CLOSE, vec![3, 232])]);
+    assert_eq!(peer.frames(), [(TEXT, vec![]), (CLOSE, vec![3, 232])]);
     assert!(peer.ended());
 }
 
@@ -386,7 +396,7 @@ fn an_end_that_cannot_be_sent_now_is_sent_when_it_can() {
     }
     peer.room(usize::MAX);
     ws.finish().unwrap();
-    assert_eq!(peer.frames(), [(BINARY, vec![])]);
+    assert_eq!(peer.frames(), [(TEXT, vec![])]);
 }
 
 #[test]

@@ -1,0 +1,69 @@
+//! What QUIC costs at rest, the library's own memory included.
+#![cfg(all(feature = "quic", target_os = "linux", target_env = "gnu"))]
+
+#[path = "quic/ends.rs"]
+#[allow(dead_code)]
+mod ends;
+
+use std::time::Duration;
+
+use ends::*;
+use nodepass::net::mux::{Mux, StreamNo};
+use nodepass::net::quic::{QuicClient, QuicServer, Settings};
+
+#[test]
+fn an_idle_stream_takes_less_than_1500_bytes_at_either_end() {
+    let settings = Settings { streams: 3000, ..settings() };
+    let empty = taken();
+    let mut both = Both::joined(&settings);
+    rest(&mut both);
+    println!("an idle connection takes {} bytes, both ends together", taken() - empty);
+    // Tables have grown by then, as they would in use.
+    let warm: Vec<_> = (0..1000).map(|_| used(&mut both)).collect();
+    rest(&mut both);
+    let before = taken();
+    let streams: Vec<_> = (0..1000).map(|_| used(&mut both)).collect();
+    rest(&mut both);
+    let each = (taken() - before) / streams.len();
+    println!("an idle stream takes {each} bytes, both ends together");
+    assert!(each < 2 * 1500);
+    for (ours, theirs) in streams.into_iter().chain(warm) {
+        both.client.mux.release(ours);
+        both.server.mux.release(theirs);
+    }
+    rest(&mut both);
+    println!("{} bytes more than before when all are gone", taken().saturating_sub(empty));
+    assert!(taken() < before, "what has gone takes nothing");
+}
+
+/// A stream that has carried an id.
+fn used(both: &mut Both) -> (StreamNo, StreamNo) {
+    let (ours, theirs) = both.stream();
+    both.server.put(theirs, b"abcd").unwrap();
+    let mut id = Vec::new();
+    both.until(|both| {
+        both.client.take(ours, &mut id).unwrap();
+        id.len() == 4
+    });
+    (ours, theirs)
+}
+
+/// Long enough for buffers to be given back.
+fn rest(both: &mut Both) {
+    let begin = std::time::Instant::now();
+    while begin.elapsed() < Duration::from_millis(1500) {
+        both.client.turn(Duration::from_millis(20));
+        both.server.turn(Duration::from_millis(20));
+    }
+    // The clocks of an idle connection come to this too, within `report`.
+    let late = std::time::Instant::now();
+    QuicClient::advance(&mut both.client.mux, late).unwrap();
+    QuicServer::advance(&mut both.server.mux, late).unwrap();
+}
+
+/// Bytes that the C library's allocator has handed out, to Rust and to C.
+fn taken() -> usize {
+    // SAFETY: no arguments, a plain struct back.
+    let info = unsafe { libc::mallinfo2() };
+    info.uordblks + info.hblkhd
+}
