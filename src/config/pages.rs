@@ -64,7 +64,7 @@ fn flags_of(role: Role) -> String {
 fn bash() -> String {
     let mut text = format!("# Completions of nodepass for bash. {MADE}\n\n{BASH_HEAD}");
     let verbs: Vec<_> = verbs().iter().map(|verb| verb.0).collect();
-    let _ = writeln!(text, "    if ((COMP_CWORD == 1)); then\n        words=\"{} --help --version\"", verbs.join(" "));
+    let _ = writeln!(text, "    if ((COMP_CWORD == 1)); then\n        words=\"{}\"", verbs.join(" "));
     text.push_str("    else\n        case $prev in\n");
     let (mut files, mut free) = (Vec::new(), Vec::new());
     for item in items() {
@@ -273,7 +273,7 @@ const ABOUT: &str =
                      written as % and two hex digits. The first word is a role, or a URL that begins with one:";
 
 const BASH_HEAD: &str = r#"_nodepass() {
-    local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} words= files=
+    local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} words='' files=''
     # --flag=value comes as three words.
     if [[ $cur == "=" ]]; then
         cur=
