@@ -210,6 +210,7 @@ fn the_scripts_of_installation_and_routers_are_clean() {
     };
     check("sh", &["scripts/install.sh"]);
     check("bash", &["scripts/completions/nodepass.bash"]);
-    let openwrt = ["files/nodepass.init", "files/nodepass.defaults", "test.sh", "tests/init.sh", "tests/stub.sh"];
+    let openwrt =
+        ["files/nodepass.init", "files/nodepass.defaults", "ipk.sh", "test.sh", "tests/init.sh", "tests/stub.sh"];
     check("dash", &openwrt.map(|file| format!("cross/openwrt/{file}")).each_ref().map(String::as_str));
 }
