@@ -1,7 +1,7 @@
 # Few targets, each one line to remember: make demo, make test.
 CARGO ?= cargo
 
-.PHONY: build demo test check bench fuzz clean
+.PHONY: build demo test check pages bench fuzz cross cross-all cross-test clean
 
 build:            ## the release binary: target/release/nodepass
 	$(CARGO) build --release
@@ -16,10 +16,14 @@ test:             ## all tests, on real sockets and processes
 check:            ## format, lints, docs, layers, no async: warnings are errors
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets -- -D warnings
+	$(CARGO) clippy --no-default-features -- -D warnings
 	cd tests/bench && $(CARGO) fmt --check && $(CARGO) clippy -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --document-private-items
 	scripts/layers.sh
 	scripts/no-async.sh
+
+pages:            ## completions and manual page, from the tables of the program
+	NODEPASS_WRITE_PAGES=1 $(CARGO) test --lib config::pages
 
 bench:            ## side by side with other programs; results into docs/benchmarks.md
 	scripts/bench.sh
@@ -27,6 +31,15 @@ bench:            ## side by side with other programs; results into docs/benchma
 fuzz:             ## each fuzz target for a minute (needs cargo-fuzz and a nightly toolchain)
 	for target in url request answer signals frames sniff; do \
 	    $(CARGO) +nightly fuzz run --fuzz-dir tests/fuzz $$target -- -max_total_time=60 || exit 1; done
+
+cross:            ## static musl binaries, full and lite, for TARGET= (a name of cross/targets) into target/cross
+	cross/build.sh $(TARGET)
+
+cross-all:        ## the same for every target
+	cross/build.sh all
+
+cross-test:       ## a binary of target/cross in real tunnels, under an emulator: make cross-test BINARY=armv7-lite
+	scripts/cross-test.sh $(BINARY)
 
 clean:
 	$(CARGO) clean

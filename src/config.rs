@@ -17,6 +17,8 @@ mod help;
 #[cfg(feature = "master")]
 mod instance;
 mod limits;
+#[cfg(test)]
+mod pages;
 mod table;
 mod url;
 mod value;
@@ -37,6 +39,7 @@ pub use help::{arch, os, short_usage, usage, version};
 pub use instance::{instance, Asked, Fault};
 pub use limits::Limits;
 use table::{Draft, PARAMETERS};
+#[cfg(feature = "master")]
 pub(crate) use value::percent_decoded;
 
 /// What the command line asks for.

@@ -69,6 +69,7 @@ pub mod run {
     pub mod leash;
     mod plan;
     mod probe;
+    mod room;
     mod server;
     pub mod task;
     mod tunnel;

@@ -199,7 +199,7 @@ fn one_in_error_is_started_again_at_the_reload_interval_and_not_before() {
 }
 
 #[test]
-fn an_end_with_success_is_a_stop_and_a_program_that_is_not_there_is_an_error() {
+fn an_end_with_success_is_a_stop() {
     let bench = Bench::script("exit 0");
     let id = bench.create(URL).id;
     assert!(eventually(GRACE, || !bench.starts().is_empty()));

@@ -31,7 +31,10 @@ fn a_tunnel_of_every_kind_goes_through_the_proxy_that_the_environment_names() {
         proxy.says_after(mark, &format!("CONNECT {host}:{tunnel}"), GRACE);
         assert!(!client.said("sesam") && !client.said("s%65sam"), "the password is in the log");
         // A proxy carries no UDP, so QUIC is not even tried.
-        assert_eq!(client.count("QUIC does not go through an HTTP proxy: going on over TCP"), usize::from(transport == 1));
+        assert_eq!(
+            client.count("QUIC does not go through an HTTP proxy: going on over TCP"),
+            usize::from(transport == 1)
+        );
         assert_eq!(client.count("  WARN  "), 0, "{:?}", client.lines());
     }
 }

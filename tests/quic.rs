@@ -263,3 +263,24 @@ fn the_next_tunnel_turns_the_old_one_out() {
         both.turn();
     }
 }
+
+#[test]
+fn an_end_that_comes_alone_and_last_is_heard() {
+    let mut both = Both::joined(&settings());
+    let (near, far) = both.stream();
+    both.server.put(far, b"first").unwrap();
+    both.server.mux.finish(far).unwrap();
+    let (mut down, mut up) = (Vec::new(), Vec::new());
+    both.until(|both| both.client.take(near, &mut down).unwrap());
+    both.client.put(near, b"second").unwrap();
+    both.until(|both| {
+        assert!(!both.server.take(far, &mut up).unwrap(), "no end before it is said");
+        up.len() == 6
+    });
+    for _ in 0..10 {
+        both.turn();
+    }
+    both.client.mux.finish(near).unwrap();
+    both.until(|both| both.server.take(far, &mut up).unwrap());
+    assert_eq!((&down[..], &up[..]), (&b"first"[..], &b"second"[..]));
+}

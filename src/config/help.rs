@@ -6,7 +6,7 @@ use std::fmt::Write;
 use super::flags::FLAGS;
 use super::limits::VARIABLES;
 use super::table::PARAMETERS;
-use super::Role;
+use super::{Role, Transport};
 
 /// The whole help text, line ends included.
 pub fn usage() -> String {
@@ -41,7 +41,7 @@ pub fn short_usage() -> &'static str {
 
 /// Version, system and architecture in Go's words, and what is built in: `nodepass 1.14.0 linux/amd64 (features: tcp ...)`.
 pub fn version() -> String {
-    format!("nodepass {} {}/{} (features: {})", env!("CARGO_PKG_VERSION"), os(), arch(), FEATURES.join(" "))
+    format!("nodepass {} {}/{} (features: {})", env!("CARGO_PKG_VERSION"), os(), arch(), features().join(" "))
 }
 
 /// The system this was built for, in Go's words: `linux`, `darwin`.
@@ -52,6 +52,14 @@ pub fn os() -> &'static str {
 /// The processor this was built for, in Go's words: `amd64`, `arm64`, `mipsle`.
 pub fn arch() -> &'static str {
     go_arch(ARCH, cfg!(target_endian = "little"))
+}
+
+/// What this build can do: pool transports, TLS, the kernel's help, the master, features negotiated with the peer.
+fn features() -> Vec<&'static str> {
+    let transports = Transport::ALL.into_iter().filter(|transport| transport.is_built()).map(Transport::feature);
+    let rest =
+        [("tls", true), ("splice", SPLICE), ("master", cfg!(feature = "master")), ("udp-frame", true), ("open", true)];
+    transports.chain(rest.into_iter().filter(|(_, built)| *built).map(|(name, _)| name)).collect()
 }
 
 /// A name, who takes it, what it does, what is accepted.
@@ -104,31 +112,27 @@ fn go_arch(arch: &'static str, little: bool) -> &'static str {
     }
 }
 
-/// What this build can do: pool transports, TLS, the kernel's help, features negotiated with the peer.
-const FEATURES: &[&str] = if cfg!(target_os = "linux") {
-    &["tcp", "tls", "splice", "udp-frame", "open"]
-} else {
-    &["tcp", "tls", "udp-frame", "open"]
-};
+/// Whether bytes may go from socket to socket inside the kernel here.
+const SPLICE: bool = cfg!(target_os = "linux");
 
 /// Columns of the help text.
 const WIDTH: usize = 100;
 
-const SHORT: &str = "\
+pub(super) const SHORT: &str = "\
 Usage:
   nodepass \"<role>://[key@]host:port/target[,target...]?name=value&...\"
   nodepass <role> --flag value ...
   nodepass help | version
 ";
 
-const ROLES: &str = "\
+pub(super) const ROLES: &str = "\
 Roles:
   server  owns the tunnel port host:port; clients connect to it
   client  connects to a server's host:port, or forwards alone from host:port to the targets (mode=1)
   master  serves the API at host:port/prefix, and runs servers and clients
 ";
 
-const REST: &str = "
+pub(super) const REST: &str = "
 Exit status:
   0  after a graceful stop, help and version
   1  a URL that cannot be used, or an instance that cannot start
@@ -168,7 +172,11 @@ mod tests {
     #[test]
     fn the_version_line_is_in_gos_words() {
         assert!(version().starts_with(concat!("nodepass ", env!("CARGO_PKG_VERSION"), " ")));
-        assert!(version().contains(" (features: tcp tls ") && version().ends_with(" udp-frame open)"));
+        assert!(
+            version().contains(" (features: tcp ")
+                && version().contains(" tls ")
+                && version().ends_with(" udp-frame open)")
+        );
         assert_eq!((go_os("linux"), go_os("macos")), ("linux", "darwin"));
         let archs = ["x86_64", "x86", "aarch64", "arm", "mips", "riscv64"].map(|arch| go_arch(arch, true));
         assert_eq!(archs, ["amd64", "386", "arm64", "arm", "mipsle", "riscv64"]);

@@ -9,6 +9,7 @@
 //! Our end of the pair is the leash: it closes when the master dies, whatever of, and the process leaves as on SIGTERM.
 
 use std::io::{self, BufReader, IsTerminal, Write};
+use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
@@ -55,8 +56,8 @@ impl Program {
 /// A process that was started and has not been waited for.
 pub struct Child {
     process: Process,
-    /// Closes with this value, if not before.
-    _leash: UnixStream,
+    /// Cut with this value, if not before.
+    leash: UnixStream,
     words: Receiver<Word>,
     /// Its reader has read everything.
     quiet: bool,
@@ -87,7 +88,7 @@ impl Child {
             // Ctrl-C at the master's terminal is for the master alone, which then stops its children.
             .process_group(0)
             .spawn()?;
-        Ok(Child { process, _leash: ours, words, quiet: false, look: None, over: None })
+        Ok(Child { process, leash: ours, words, quiet: false, look: None, over: None })
     }
 
     /// The next thing it said, if it was announced.
@@ -132,6 +133,13 @@ impl Child {
 
     fn look_at(&mut self, now: Instant) {
         self.look = Some((now, PAUSE));
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        // The reader has a share in our end: closing ours would not be enough. An error means that it is cut already.
+        let _ = self.leash.shutdown(Shutdown::Both);
     }
 }
 

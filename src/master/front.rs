@@ -61,8 +61,14 @@ enum Order {
 }
 
 impl Front {
-    /// Listens at `listen`, over TLS if there are `certs`, and lets `answer` answer. The error is for the user: one line.
-    pub fn start(listen: &Endpoint, certs: Option<Certs>, answer: Arc<dyn Answer>) -> Result<Front, String> {
+    /// Listens at `listen`, over TLS if there are `certs`, and lets `answer` answer. Certificate files are looked at again
+    /// every `reload` (`NP_RELOAD_INTERVAL`). The error is for the user: one line.
+    pub fn start(
+        listen: &Endpoint,
+        certs: Option<Certs>,
+        reload: Duration,
+        answer: Arc<dyn Answer>,
+    ) -> Result<Front, String> {
         let failed = |error: io::Error| format!("cannot start the API: {error}");
         let poll = Poll::new().map_err(failed)?;
         let waker = Arc::new(Waker::new(poll.registry(), BELL).map_err(failed)?);
@@ -77,7 +83,7 @@ impl Front {
         let http = Http::start(answer).map_err(failed)?;
         let registry = poll.registry().try_clone().map_err(failed)?;
         let (orders, received) = channel();
-        let desk = Desk::new(registry, doors, certs, http, received, Instant::now());
+        let desk = Desk::new(registry, doors, (certs, reload), http, received, Instant::now());
         let run = move || {
             if let Err(error) = turns(poll, desk) {
                 log::error!("The API has ended: {error}");
@@ -121,6 +127,9 @@ struct Desk {
     registry: Registry,
     doors: Vec<TcpDoor>,
     certs: Option<Certs>,
+    /// How often certificate files are looked at, and when next.
+    reload: Duration,
+    recheck: Option<Instant>,
     http: Http,
     orders: Receiver<Order>,
     clients: Slab<Client>,
@@ -170,17 +179,20 @@ impl Desk {
     fn new(
         registry: Registry,
         doors: Vec<TcpDoor>,
-        certs: Option<Certs>,
+        (certs, reload): (Option<Certs>, Duration),
         http: Http,
         orders: Receiver<Order>,
         now: Instant,
     ) -> Desk {
+        let recheck = certs.as_ref().map(|_| now + reload);
         let descriptors = descriptor_limit();
         let means = Means { scratch: Buffer::new(SCRATCH), large: true, stream: true, time: SystemTime::now() };
         Desk {
             registry,
             doors,
             certs,
+            reload,
+            recheck,
             http,
             orders,
             clients: Slab::new(),
@@ -203,7 +215,7 @@ impl Desk {
     fn deadline(&self, now: Instant) -> Option<Instant> {
         let doors = self.doors.iter().filter_map(TcpDoor::deadline);
         let turn = (!self.waiting.is_empty()).then_some(now + SLOW);
-        doors.chain(self.timers.next()).chain(turn).chain(self.closing).min()
+        doors.chain(self.timers.next()).chain(turn).chain(self.closing).chain(self.recheck).min()
     }
 
     fn note(&mut self, event: &Event) {
@@ -230,6 +242,10 @@ impl Desk {
                 Order::Reload => self.reload(),
                 Order::Close => self.close(now),
             }
+        }
+        if self.recheck.is_some_and(|due| now >= due) {
+            self.recheck = Some(now + self.reload);
+            self.reload();
         }
         while let Some(key) = self.timers.expired(now) {
             if let Some(client) = self.clients.get_mut(key) {

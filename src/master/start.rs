@@ -42,7 +42,7 @@ pub fn start(config: Config) -> Result<ExitCode, String> {
 
     // The door before the children: if it does not open, nothing has happened.
     let api = Api::new(Desk::<Mail>::new(mailbox.clone()), &config);
-    let front = Front::start(&config.tunnel, certs, Arc::new(api))?;
+    let front = Front::start(&config.tunnel, certs, config.limits.reload, Arc::new(api))?;
     log::info!("Master started: {}{}/v1", config.tunnel, config.prefix);
     log::info!("API Key {}: {key}", if new { "created" } else { "loaded" });
 
@@ -96,14 +96,9 @@ fn certs(tls: &Tls) -> Result<Option<Certs>, String> {
 fn open_state(config: &Config) -> Result<(BTreeMap<String, Record>, Keeper), String> {
     let mut state = State::new(State::folder(config.limits.state.as_deref()));
     state.lock()?;
-    let path = state.path();
     let Loaded { records, notes } = state.load(SystemTime::now());
     for (level, note) in notes {
         log::log!(level, "{note}");
-    }
-    if !records.is_empty() {
-        let count = records.keys().filter(|id| *id != KEY_ID).count();
-        log::info!("Loaded {count} instances from {}", path.display());
     }
     Ok((records, Keeper::start(state)))
 }

@@ -25,7 +25,7 @@ pub(super) struct Outcome {
 /// Tries `target`, when one of the few places for that is free.
 pub(super) fn tcping(gate: &Arc<Gate>, target: &str) -> Outcome {
     let tried = match gate.enter(PATIENCE) {
-        Some(pass) => dial(target, pass),
+        Some(pass) => dial(target, &Arc::new(pass)),
         None => Err(BUSY.into()),
     };
     let (connected, latency, error) = match tried {
@@ -35,8 +35,8 @@ pub(super) fn tcping(gate: &Arc<Gate>, target: &str) -> Outcome {
     Outcome { target: target.into(), connected, latency, error }
 }
 
-/// Looks the name up and connects to the first of its addresses that answers.
-fn dial(target: &str, pass: Pass) -> Result<Duration, String> {
+/// Looks the name up and connects to the first of its addresses that answers. The place is held until both are done.
+fn dial(target: &str, pass: &Arc<Pass>) -> Result<Duration, String> {
     let start = Instant::now();
     let left = || TIMEOUT.saturating_sub(start.elapsed());
     let (host, port) = split(target).map_err(|fault| format!("dial tcp: address {target}: {fault}"))?;
@@ -58,13 +58,13 @@ fn dial(target: &str, pass: Pass) -> Result<Duration, String> {
 
 /// The addresses of a host. The system's resolver may take longer than we wait: then its thread keeps its place until
 /// it is done, so that there are never more of them than places.
-fn look_up(host: &str, port: u16, patience: Duration, pass: Pass) -> Result<Vec<SocketAddr>, String> {
+fn look_up(host: &str, port: u16, patience: Duration, pass: &Arc<Pass>) -> Result<Vec<SocketAddr>, String> {
     let host = if host.is_empty() { "localhost" } else { host };
     if let Ok(address) = host.parse::<IpAddr>() {
         return Ok(vec![(address, port).into()]);
     }
     let (answer, found) = sync_channel(1);
-    let name = host.to_owned();
+    let (name, pass) = (host.to_owned(), Arc::clone(pass));
     let thread = thread::Builder::new().name("lookup".into()).stack_size(STACK).spawn(move || {
         let found = (name.as_str(), port).to_socket_addrs().map(Iterator::collect);
         drop(pass);

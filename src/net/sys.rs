@@ -215,14 +215,37 @@ pub fn raise_descriptor_limit() {
     }
 }
 
-/// How many descriptors this process may have now.
+/// How many descriptors this process may have.
 pub fn descriptor_limit() -> usize {
+    limit(libc::RLIMIT_NOFILE as _)
+}
+
+/// Bytes of memory that this process may have: the lower of its limits of address space and of data.
+pub fn memory_limit() -> usize {
+    limit(libc::RLIMIT_AS as _).min(limit(libc::RLIMIT_DATA as _))
+}
+
+/// Bytes of memory in this machine; where that is not known, no limit.
+pub fn memory_of_machine() -> usize {
+    #[cfg(target_os = "linux")]
+    // SAFETY: sysinfo writes one structure of plain numbers, and `info` is one.
+    unsafe {
+        let mut info: libc::sysinfo = zeroed();
+        if libc::sysinfo(&mut info) == 0 {
+            return (info.totalram as usize).saturating_mul(info.mem_unit as usize);
+        }
+    }
+    usize::MAX
+}
+
+/// A limit of this process; none is the largest number.
+fn limit(of: libc::c_int) -> usize {
     // SAFETY: the call writes one rlimit, and `limit` is one.
     unsafe {
         let mut limit: libc::rlimit = zeroed();
-        match libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) {
-            0 => usize::try_from(limit.rlim_cur).unwrap_or(usize::MAX),
-            _ => 0,
+        match libc::getrlimit(of as _, &mut limit) {
+            0 if limit.rlim_cur != libc::RLIM_INFINITY => usize::try_from(limit.rlim_cur).unwrap_or(usize::MAX),
+            _ => usize::MAX,
         }
     }
 }

@@ -15,9 +15,11 @@ use mio::event::Event;
 #[cfg(feature = "ws")]
 use ring::rand::{SecureRandom, SystemRandom};
 
+#[cfg(feature = "h2")]
 use super::carrier::Carrier;
 use super::handoff::{Call, Home, Notice};
 use super::task::{token, Idle, Means, Next, Task, FAR};
+#[cfg(any(feature = "quic", feature = "ws"))]
 use crate::config::Transport;
 use crate::log::printable;
 use crate::logic::handshake::{parse_answer, Answer, Terms};
@@ -28,7 +30,9 @@ use crate::net::connect::{Connect, Outcome};
 #[cfg(feature = "h2")]
 use crate::net::h2::{self, H2};
 use crate::net::leg::Leg;
-use crate::net::mux::{Mux, Muxes};
+#[cfg(feature = "h2")]
+use crate::net::mux::Mux;
+use crate::net::mux::Muxes;
 use crate::net::stream::{now as passing, Buffer};
 use crate::net::tcp::Tcp;
 use crate::net::tls::Tls;
@@ -78,6 +82,7 @@ enum Phase {
 enum Reply {
     Terms(Box<Terms>),
     Id(Leg, Id),
+    #[cfg(feature = "h2")]
     Carrier(Box<dyn Mux>),
 }
 
@@ -121,6 +126,7 @@ impl Caller {
         let tunnel = self.call.tunnel;
         match (result, &self.purpose) {
             (Ok(None), _) => Next::Wait,
+            #[cfg(feature = "h2")]
             (Ok(Some(Reply::Carrier(mux))), _) => {
                 Next::Become(Task::Carrier(Carrier::calling(mux, self.call.clone(), means)))
             }

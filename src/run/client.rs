@@ -161,7 +161,8 @@ impl Hub {
             (Transport::Quic, Some(_)) => return Err("type=1 (QUIC) does not go through an HTTP proxy".into()),
             _ => client.way.choose(call, fallback),
         };
-        let pace = Pace::new(config.min, terms.max, limits.min_pool_interval, limits.max_pool_interval, now);
+        let max = terms.max.min(config.max);
+        let pace = Pace::new(config.min, max, limits.min_pool_interval, limits.max_pool_interval, now);
         client.phase = Phase::Tunnel;
         self.begin_tunnel(number, terms, server, Some((pace, call)), now);
         match self.tunnel.as_ref().map(|tunnel| tunnel.side) {
@@ -225,9 +226,13 @@ impl Hub {
         self.ways.doubt(first_hop(&shared.config), now);
         let Part::Client(client) = &mut self.part else { return };
         if client.said == why {
-            log::debug!("Handshake with {} failed again: {why}", shared.config.tunnel);
+            log::debug!("No tunnel with {} again: {why}", shared.config.tunnel);
         } else {
-            log::warn!("Handshake with {} failed: {why}; trying again every {cooldown:?}", shared.config.tunnel);
+            // These two words make a dashboard's light red, until a check point comes.
+            log::error!(
+                "Client error: no tunnel with {}: {why}; trying again every {cooldown:?}",
+                shared.config.tunnel
+            );
             client.said = why;
         }
         client.rest(now + cooldown);

@@ -35,6 +35,7 @@ impl TcpDoor {
     }
 
     /// Where it listens.
+    #[cfg(feature = "master")]
     pub fn address(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
     }

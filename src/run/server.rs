@@ -222,7 +222,7 @@ impl Hub {
                 Err(why) => {
                     server.doors.clear();
                     if server.said != why {
-                        log::error!("{why}; trying again every {:?}", limits.cooldown);
+                        log::error!("Server error: {why}; trying again every {:?}", limits.cooldown);
                     }
                     (server.again, server.said) = (Some(now + limits.cooldown), why);
                 }

@@ -17,6 +17,7 @@ use super::door::Entrance;
 use super::handoff::{queue, Bell, Job, Notice, Post};
 use super::hub::{certs, Hub, Part, ENTRANCE, GATE};
 use super::leash;
+use super::room::Room;
 use super::server::Server;
 use super::task::{Meters, Shared};
 use super::worker::Worker;
@@ -27,7 +28,7 @@ use crate::net::certs::Audience;
 use crate::net::sys;
 
 /// Runs a server or a client until it is told to stop. The error is for the user: one line.
-pub fn start(config: Config) -> Result<ExitCode, String> {
+pub fn start(mut config: Config) -> Result<ExitCode, String> {
     if !config.transport.is_built() {
         let (code, name, feature) = (config.transport.code(), config.transport.name(), config.transport.feature());
         return Err(format!(
@@ -35,6 +36,9 @@ pub fn start(config: Config) -> Result<ExitCode, String> {
         ));
     }
     sys::raise_descriptor_limit();
+    if let Some(lowered) = Room::here().fit(&mut config) {
+        log::info!("{lowered}");
+    }
     let epoch = Instant::now();
     let bucket = || config.rate.map(|rate| Bucket::new(rate, epoch));
     let (up, down) = (bucket(), bucket());

@@ -78,6 +78,11 @@ impl Users {
         }
     }
 
+    /// Whether users can come in.
+    pub fn is_open(&self) -> bool {
+        matches!(self.entrance, Opening::Open(_))
+    }
+
     /// Takes an entrance that was opened elsewhere.
     pub fn take(&mut self, entrance: Entrance) {
         self.entrance = Opening::Open(entrance);
@@ -164,7 +169,7 @@ impl Users {
             Ok(entrance) => self.entrance = Opening::Open(entrance),
             Err(why) => {
                 if *said != why {
-                    log::error!("{why}; trying again every {:?}", config.limits.cooldown);
+                    log::error!("{} error: {why}; trying again every {:?}", self.shared.name(), config.limits.cooldown);
                 }
                 (*again, *said) = (now + config.limits.cooldown, why);
             }

@@ -10,6 +10,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{sync_channel, Receiver, SyncSender};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// Counts what goes on, and holds calls up while a test wants it.
 #[derive(Default)]
@@ -105,7 +106,8 @@ impl Api {
     pub fn start(certs: Option<Certs>) -> Api {
         let listen = Endpoint { host: Host::Ip(Ipv4Addr::LOCALHOST.into()), port: 0 };
         let toy = Arc::new(Toy::default());
-        let front = Front::start(&listen, certs, Arc::new(Shared(toy.clone()))).expect("a front");
+        let front =
+            Front::start(&listen, certs, Duration::from_secs(3600), Arc::new(Shared(toy.clone()))).expect("a front");
         Api { addr: front.addresses()[0], toy, front }
     }
 

@@ -37,9 +37,10 @@ fn a_proxy_with_another_name_or_of_another_authority_is_refused_with_a_clear_lin
     }
     let Some(edge) = Edge::new(haproxy, 2, 1) else { return };
     let stranger = Authority::new(NAME).expect("openssl was there a moment ago");
-    for (sni, roots, why) in
-        [("other.example", edge.authority.ca(), "not valid for name"), (NAME, stranger.ca(), "invalid peer certificate")]
-    {
+    for (sni, roots, why) in [
+        ("other.example", edge.authority.ca(), "not valid for name"),
+        (NAME, stranger.ca(), "invalid peer certificate"),
+    ] {
         let client = edge.client(sni, &roots);
         let line = client.says("failed", GRACE);
         assert!(line.contains("TLS: ") && line.contains(why), "{line}");
@@ -104,7 +105,9 @@ fn every_way_through(proxy: Maker, transport: u8) {
         std::thread::scope(|scope| {
             for n in 0..20 {
                 let edge = &edge;
-                scope.spawn(move || assert!(exchange(edge.user, &noise(n, 20_000)).expect("an echo") == noise(n, 20_000)));
+                scope.spawn(move || {
+                    assert!(exchange(edge.user, &noise(n, 20_000)).expect("an echo") == noise(n, 20_000))
+                });
             }
         });
         for process in [&client, &edge.server] {

@@ -154,8 +154,9 @@ impl Drop for Bench {
     fn drop(&mut self) {
         if let Some(thread) = self.thread.take() {
             // The second one: at once. Scripts that wait for their leash leave then.
-            let sent = [libc::SIGTERM, libc::SIGTERM].map(|signal| self.mailbox.send(Mail::Signal(signal)));
-            drop(sent);
+            for _ in 0..2 {
+                drop(self.mailbox.send(Mail::Signal(libc::SIGTERM)));
+            }
             let _ = thread.join();
         }
     }

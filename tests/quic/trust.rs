@@ -68,7 +68,8 @@ fn who_comes_back_resumes_his_session_and_still_knows_the_certificate() {
     let at = server.as_ref().unwrap().mux.local().next().unwrap();
     let mut tickets = Tickets::default();
     for round in 0..3 {
-        let mut both = Both { client: client(at, &anyone(), &settings(), &mut tickets), server: server.take().unwrap() };
+        let mut both =
+            Both { client: client(at, &anyone(), &settings(), &mut tickets), server: server.take().unwrap() };
         both.until(|both| both.client.mux.is_up());
         assert_eq!(both.client.mux.is_resumed(), round > 0);
         assert_eq!(both.client.mux.peer_fingerprint(), Some(identity.leaf));

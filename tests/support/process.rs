@@ -212,9 +212,13 @@ impl Drop for Process {
     }
 }
 
-/// The binary under test with the [`QUICK`] intervals and no other `NP_` variable.
+/// The binary under test with the [`QUICK`] intervals and no other `NP_` variable. `NODEPASS` may hold other words that start one
+/// (`qemu-arm-static target/cross/nodepass-armv7`).
 pub fn nodepass_command() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_nodepass"));
+    let words = std::env::var("NODEPASS").unwrap_or_default();
+    let mut words = words.split_whitespace();
+    let mut command = Command::new(words.next().unwrap_or(env!("CARGO_BIN_EXE_nodepass")));
+    command.args(words);
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("NP_")) {
         command.env_remove(name);
     }

@@ -146,7 +146,11 @@ impl Mux for QuicClient {
     }
 
     fn advance(&mut self, now: Instant) -> io::Result<bool> {
-        (self.dirty, self.now) = (false, now);
+        // What was said goes out before what has come is heard: see `Connection::finish`.
+        if std::mem::take(&mut self.dirty) {
+            self.port.send(&mut self.connection, now)?;
+        }
+        self.now = now;
         let connection = &mut self.connection;
         let server = self.server;
         let mut more = self.port.receive(now, |_, way, packet| {

@@ -29,6 +29,11 @@ pub struct Connection {
     numbers: HashMap<u64, StreamNo>,
     leaving: HashMap<u64, Leaving>,
     stage: Stage,
+    /// Ends of ours that are said later: when, and of which stream.
+    ends: Vec<(Instant, u64)>,
+    now: Instant,
+    /// How often packets were made.
+    round: u64,
     /// Which socket its packets leave by.
     pub socket: usize,
     /// Our next stream.
@@ -76,6 +81,9 @@ impl Connection {
             numbers: HashMap::new(),
             leaving: HashMap::new(),
             stage: Stage::Starting,
+            ends: Vec::new(),
+            now,
+            round: 0,
             socket,
             next: 0,
             report: settings.report,
@@ -163,8 +171,16 @@ impl Connection {
             let _ = self.quic.close(false, 0, b"");
             self.end(UNREACHABLE.into(), streams);
         }
+        self.now = now;
         self.judge(streams);
         self.gather(streams);
+        self.ends.retain(|(at, id)| {
+            let waits = *at > now;
+            if !waits {
+                let _ = self.quic.stream_send(*id, b"", true);
+            }
+            waits
+        });
         self.part(now);
     }
 
@@ -310,6 +326,7 @@ impl Connection {
         match self.quic.stream_send(entry.id, from.bytes(), false) {
             Ok(count @ 1..) => {
                 from.consume(count);
+                entry.drained = Some((self.now, self.round));
                 Ok(count)
             }
             // quiche says the same of a stream that it has forgotten, since both sides are done with it.
@@ -325,12 +342,25 @@ impl Connection {
     }
 
     /// As [`Stream::finish`](crate::net::stream::Stream::finish).
+    ///
+    /// quiche takes a stream for over, and forgets it, once both sides have ended it and all of its bytes are acknowledged,
+    /// even if our end has not been sent, or was lost. So an end that could not go with the last bytes and comes after the
+    /// other side's is said only when those bytes have been acknowledged: the next acknowledgement is its own.
     pub fn finish(&mut self, stream: StreamNo, streams: &mut Streams) -> io::Result<()> {
         let entry = streams.get_mut(stream).ok_or(ErrorKind::NotConnected)?;
         match entry.outward {
             Outward::Finished => return Ok(()),
             Outward::Stopped => return Err(ErrorKind::BrokenPipe.into()),
             Outward::Open => {}
+        }
+        if let (Some((at, round)), true) = (entry.drained, entry.inward != Inward::Open) {
+            let rtt = self.quic.path_stats().find(|path| path.active).map_or(SETTLED, |path| path.rtt);
+            let settled = at + (3 * rtt).clamp(SETTLED, LINGER);
+            if round != self.round && settled > self.now {
+                self.ends.push((settled, entry.id));
+                entry.outward = Outward::Finished;
+                return Ok(());
+            }
         }
         match self.quic.stream_send(entry.id, b"", true) {
             Ok(_) => {
@@ -405,6 +435,7 @@ impl Connection {
             return Sent::All;
         }
         self.paced = None;
+        self.round += 1;
         // Without it `at` is the time of the call, which may be later than `now`.
         let pacing = self.quic.gcongestion_enabled() == Some(true);
         loop {
@@ -434,7 +465,8 @@ impl Connection {
             Stage::Up => Some(self.quiet_until),
             Stage::Over(_) => None,
         };
-        [self.quic.timeout_instant(), self.paced, own].into_iter().flatten().min()
+        let end = self.ends.iter().map(|(at, _)| *at).min();
+        [self.quic.timeout_instant(), self.paced, own, end].into_iter().flatten().min()
     }
 }
 
@@ -459,5 +491,7 @@ const PRIORITY: u8 = 127;
 const LINGER: Duration = Duration::from_secs(10);
 /// As far ahead of its pace packets may be sent: timers are no finer than some milliseconds.
 const GULP: Duration = Duration::from_millis(1);
+/// What was sent is acknowledged by then, in the shortest of networks.
+const SETTLED: Duration = Duration::from_millis(5);
 /// How many bytes that wait are counted.
 const PEEK: usize = 65536;

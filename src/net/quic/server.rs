@@ -253,8 +253,14 @@ impl Mux for QuicServer {
 
     /// The end of one connection is no error of the server: its streams are told.
     fn advance(&mut self, now: Instant) -> io::Result<bool> {
-        (self.dirty, self.now) = (false, now);
         let hall = &mut self.hall;
+        // What was said goes out before what has come is heard: see `Connection::finish`.
+        if std::mem::take(&mut self.dirty) {
+            for (_, connection) in hall.connections.iter_mut() {
+                self.port.send(connection, now)?;
+            }
+        }
+        self.now = now;
         let mut more = self.port.receive(now, |outbox, way, packet| hall.arrived(outbox, way, packet, now))?;
         hall.tick(now)?;
         for (_, connection) in hall.connections.iter_mut() {

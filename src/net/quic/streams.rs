@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::time::Instant;
 
 use mio::Token;
 
@@ -26,6 +27,8 @@ pub struct Entry {
     pub inward: Inward,
     /// The direction away from us.
     pub outward: Outward,
+    /// When bytes were last taken to be sent, and in which round.
+    pub drained: Option<(Instant, u64)>,
     token: Option<Token>,
     told: bool,
     /// Reading answered `WouldBlock`: an edge is owed.
@@ -64,6 +67,7 @@ impl Streams {
             id,
             inward: Inward::Open,
             outward: Outward::Open,
+            drained: None,
             token: None,
             told: false,
             reader_waits: true,

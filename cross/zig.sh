@@ -1,0 +1,34 @@
+#!/bin/sh
+# A compiler, linker or archiver for one target: zig, called by the name of the tool that it stands for (cc, c++, ar, ranlib).
+# The target comes in by CROSS_ZIG_TARGET and CROSS_ZIG_CPU.
+set -eu
+
+tool=$(basename "$0")
+case $tool in
+ar | ranlib) exec "$CROSS_ZIG" "$tool" "$@" ;;
+esac
+
+# Each argument goes from the front of the list to its end, changed where zig wants another word.
+count=$#
+while [ "$count" -gt 0 ]; do
+    arg=$1
+    shift
+    count=$((count - 1))
+    case $arg in
+    # Assembler sources are written for ARM's own instructions; the linker joins them with Thumb's.
+    *.S) CROSS_ZIG_TARGET=$(echo "$CROSS_ZIG_TARGET" | sed s/^thumb-/arm-/) && set -- "$@" "$arg" ;;
+    # The target's name in Rust's words; zig has its own below.
+    --target=*) ;;
+    # zig ignores -static-pie without a word; the pair makes what it means.
+    -static-pie) set -- "$@" -static -pie ;;
+    # Rust asks for a fixed address on these machines, though its code can be anywhere: let the kernel choose (ASLR).
+    -no-pie)
+        case $CROSS_ZIG_TARGET in
+        mips*) set -- "$@" "$arg" ;;
+        *) set -- "$@" -pie ;;
+        esac
+        ;;
+    *) set -- "$@" "$arg" ;;
+    esac
+done
+exec "$CROSS_ZIG" "$tool" -target "$CROSS_ZIG_TARGET" -mcpu="$CROSS_ZIG_CPU" -fno-sanitize=undefined "$@"
