@@ -20,7 +20,7 @@ use std::time::Duration;
 use ends::*;
 use mio::Token;
 use nodepass::net::mux::Mux;
-use nodepass::net::stream::Buffer;
+use nodepass::net::stream::{now, Buffer};
 
 #[test]
 fn a_client_sees_the_servers_certificate_and_the_server_who_the_client_is() {
@@ -51,8 +51,7 @@ fn bytes_pass_both_ways_in_order_and_each_direction_ends_by_itself() {
     both.until(|both| {
         sent[0] += both.client.put(near, &up[sent[0]..]).unwrap();
         if sent[0] == up.len() && !finished[0] {
-            both.client.mux.finish(near).unwrap();
-            finished[0] = true;
+            finished[0] = now(both.client.mux.finish(near)).unwrap().is_some();
         }
         // The other direction begins only when the first has ended.
         if !over[0] {
@@ -60,8 +59,7 @@ fn bytes_pass_both_ways_in_order_and_each_direction_ends_by_itself() {
         } else {
             sent[1] += both.server.put(far, &down[sent[1]..]).unwrap();
             if sent[1] == down.len() && !finished[1] {
-                both.server.mux.finish(far).unwrap();
-                finished[1] = true;
+                finished[1] = now(both.server.mux.finish(far)).unwrap().is_some();
             }
             over[1] = over[1] || both.client.take(near, &mut came[1]).unwrap();
         }
@@ -191,6 +189,29 @@ fn a_thousand_streams_live_side_by_side() {
         heard.iter().all(|bytes| bytes.len() == 4)
     });
     assert!(heard.iter().enumerate().all(|(at, bytes)| *bytes == (at as u32).to_be_bytes()));
+}
+
+#[test]
+fn ends_that_meet_on_their_way_are_both_heard() {
+    let mut both = Both::joined(&settings());
+    for _ in 0..50 {
+        let (near, far) = both.stream();
+        // What was said is acknowledged.
+        for _ in 0..5 {
+            both.turn();
+        }
+        both.server.mux.finish(far).unwrap();
+        both.server.turn(Duration::ZERO);
+        both.client.turn(Duration::from_millis(100));
+        // The server's end is there, but not heard yet.
+        both.client.mux.finish(near).unwrap();
+        let (mut heard, mut answered) = (false, false);
+        both.until(|both| {
+            answered = answered || both.client.take(near, &mut Vec::new()).unwrap();
+            heard = heard || both.server.take(far, &mut Vec::new()).unwrap();
+            heard && answered
+        });
+    }
 }
 
 #[test]

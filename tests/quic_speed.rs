@@ -56,7 +56,9 @@ fn run(count: usize, total: usize, batched: bool) {
             let sent = client.put(*stream, &block[..block.len().min(*left)]).unwrap();
             *left -= sent;
             if *left == 0 {
-                client.mux.finish(*stream).unwrap();
+                while ready(client.mux.finish(*stream)).unwrap().is_none() {
+                    client.turn(Duration::from_millis(1));
+                }
             }
             *left > 0
         });

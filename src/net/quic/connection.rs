@@ -31,6 +31,8 @@ pub struct Connection {
     stage: Stage,
     /// Ends of ours that are said later: when, and of which stream.
     ends: Vec<(Instant, u64)>,
+    /// Streams on which the other side's end is heard only once ours has gone out.
+    unheard: Vec<StreamNo>,
     now: Instant,
     /// How often packets were made.
     round: u64,
@@ -82,6 +84,7 @@ impl Connection {
             leaving: HashMap::new(),
             stage: Stage::Starting,
             ends: Vec::new(),
+            unheard: Vec::new(),
             now,
             round: 0,
             socket,
@@ -174,6 +177,7 @@ impl Connection {
         self.now = now;
         self.judge(streams);
         self.gather(streams);
+        self.unheard.drain(..).for_each(|stream| streams.tell(stream));
         self.ends.retain(|(at, id)| {
             let waits = *at > now;
             if !waits {
@@ -279,6 +283,11 @@ impl Connection {
         match entry.inward {
             Inward::Ended => return Ok(0),
             Inward::Reset => return Err(ErrorKind::ConnectionReset.into()),
+            // See `finish`: with the other side's end quiche would forget ours.
+            Inward::Open if entry.finished == Some(self.round) => {
+                self.unheard.push(stream);
+                return would_block();
+            }
             Inward::Open => {}
         }
         match self.quic.stream_recv(entry.id, into.room(1)) {
@@ -345,7 +354,8 @@ impl Connection {
     ///
     /// quiche takes a stream for over, and forgets it, once both sides have ended it and all of its bytes are acknowledged,
     /// even if our end has not been sent, or was lost. So an end that could not go with the last bytes and comes after the
-    /// other side's is said only when those bytes have been acknowledged: the next acknowledgement is its own.
+    /// other side's is said only when those bytes have been acknowledged: the next acknowledgement is its own. Where the other
+    /// side's comes after ours it is not heard before ours has gone out, which it does in the turn in which it is said.
     pub fn finish(&mut self, stream: StreamNo, streams: &mut Streams) -> io::Result<()> {
         let entry = streams.get_mut(stream).ok_or(ErrorKind::NotConnected)?;
         match entry.outward {
@@ -362,9 +372,14 @@ impl Connection {
                 return Ok(());
             }
         }
+        if let Ok(false) = self.quic.stream_writable(entry.id, 1) {
+            entry.writer_waits = true;
+            return would_block();
+        }
         match self.quic.stream_send(entry.id, b"", true) {
             Ok(_) => {
                 entry.outward = Outward::Finished;
+                entry.finished = Some(self.round);
                 Ok(())
             }
             Err(_) => {
@@ -466,7 +481,8 @@ impl Connection {
             Stage::Over(_) => None,
         };
         let end = self.ends.iter().map(|(at, _)| *at).min();
-        [self.quic.timeout_instant(), self.paced, own, end].into_iter().flatten().min()
+        let unheard = (!self.unheard.is_empty()).then_some(self.now);
+        [self.quic.timeout_instant(), self.paced, own, end, unheard].into_iter().flatten().min()
     }
 }
 

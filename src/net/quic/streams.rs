@@ -29,6 +29,8 @@ pub struct Entry {
     pub outward: Outward,
     /// When bytes were last taken to be sent, and in which round.
     pub drained: Option<(Instant, u64)>,
+    /// In which round of packets our end was said.
+    pub finished: Option<u64>,
     token: Option<Token>,
     told: bool,
     /// Reading answered `WouldBlock`: an edge is owed.
@@ -68,6 +70,7 @@ impl Streams {
             inward: Inward::Open,
             outward: Outward::Open,
             drained: None,
+            finished: None,
             token: None,
             told: false,
             reader_waits: true,
