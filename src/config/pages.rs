@@ -1,4 +1,4 @@
-//! The tables in other people's forms: completions of three shells and a manual page. Made by a test, so that the program does
+//! The tables in other people's forms: completions of three shells, a manual page, a router's web page. Made by a test, so that the program does
 //! not carry them: `make pages` writes the files, and `make test` fails while they are not what the tables say.
 
 use std::fmt::Write;
@@ -178,6 +178,30 @@ fn manual() -> String {
     page
 }
 
+/// The tables as a module of LuCI, a router's web pages.
+fn luci() -> String {
+    let mut text = format!("// {MADE}\n'use strict';\n'require baseclass';\n\nreturn baseclass.extend({{\n");
+    text.push_str(
+        "\t// name, meaning, default, what is accepted, words to choose from, who takes it\n\tparameters: [\n",
+    );
+    for row in &PARAMETERS {
+        let words = match value(row.values) {
+            Value::Word(words) => words,
+            Value::File | Value::Free => Vec::new(),
+        };
+        let roles: Vec<_> = row.roles.iter().map(|role| role.name()).collect();
+        let entry = serde_json::json!([row.name, row.meaning, row.default, row.values, words, roles]);
+        let _ = writeln!(text, "\t\t{entry},");
+    }
+    text.push_str("\t],\n\t// name, meaning, default, what is accepted\n\tvariables: [\n");
+    for variable in &VARIABLES {
+        let entry = serde_json::json!([variable.name, variable.meaning, variable.default, variable.values]);
+        let _ = writeln!(text, "\t\t{entry},");
+    }
+    text.push_str("\t]\n});\n");
+    text
+}
+
 /// Parts of the help text: heads, tagged items, examples.
 fn outline(page: &mut String, text: &str) {
     let mut example = false;
@@ -245,12 +269,13 @@ fn fished(text: &str) -> String {
 }
 
 /// The files, by their paths in the project.
-fn pages() -> [(&'static str, String); 4] {
+fn pages() -> [(&'static str, String); 5] {
     [
         ("scripts/completions/nodepass.bash", bash()),
         ("scripts/completions/_nodepass", zsh()),
         ("scripts/completions/nodepass.fish", fish()),
         ("docs/nodepass.1", manual()),
+        ("cross/luci-app-nodepass/htdocs/luci-static/resources/nodepass/tables.js", luci()),
     ]
 }
 
