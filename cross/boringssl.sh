@@ -5,14 +5,18 @@ set -eu
 # shellcheck source=cross/common.sh
 . "$(dirname "$0")/common.sh"
 
+# The program ends on panic: nothing is ever unwound.
+UNWOUND="-fno-unwind-tables -fno-asynchronous-unwind-tables"
+
 main() {
     pick "$1"
     use_rust
     use_zig
     crate=$(source_of boring-sys)
     made=$own/boringssl
-    # What it was made from is its name.
-    [ "$(cat "$made/from" 2>/dev/null)" != "$(basename "$crate")" ] || return 0
+    # What it was made from, and how.
+    from="$(basename "$crate") $(cat "$0" "$here/zig.sh" | cksum) $zig $cpu"
+    [ "$(cat "$made/from" 2>/dev/null)" != "$from" ] || return 0
     command -v cmake >/dev/null || fail "cmake is needed for QUIC (Debian: cmake)"
     say "$name: building BoringSSL ($(basename "$crate"))"
 
@@ -23,12 +27,13 @@ main() {
     patch --quiet --strip=1 --directory="$made/source" <"$crate/patches/boring-pq.patch"
     align "$made/source"
     cmake -S "$made/source" -B "$made/build" -DCMAKE_TOOLCHAIN_FILE="$here/zig.cmake" \
-        -DCMAKE_BUILD_TYPE=MinSizeRel -DBUILD_TESTING=OFF -DOPENSSL_SMALL=1 >"$made/log" 2>&1 || stop
+        -DCMAKE_BUILD_TYPE=MinSizeRel -DBUILD_TESTING=OFF -DOPENSSL_SMALL=1 -DCMAKE_POSITION_INDEPENDENT_CODE=ON \
+        -DCMAKE_C_FLAGS="$UNWOUND" -DCMAKE_CXX_FLAGS="$UNWOUND -fno-exceptions -fno-rtti" >"$made/log" 2>&1 || stop
     cmake --build "$made/build" --target ssl crypto --parallel "$jobs" >>"$made/log" 2>&1 || stop
     cp -R "$made/source/include" "$made/include"
     find "$made/build" -name 'lib*.a' -exec cp {} "$made" \;
     rm -rf "$made/source" "$made/build"
-    basename "$crate" >"$made/from"
+    echo "$from" >"$made/from"
 }
 
 stop() {

@@ -94,8 +94,7 @@ boringssl() {
     "$here/boringssl.sh" "$name"
     export "BORING_BSSL_PATH_$under=$own/boringssl"
     export "BORING_BSSL_ASSUME_PATCHED_$under=1"
-    # Its own sources need no C++ library at run time.
-    export "BORING_BSSL_RUST_CPPLIB_$under=c"
+    export "BORING_BSSL_RUST_CPPLIB_$under=c++"
     headers=$zig_folder/lib/libc/include
     case $zig in
     x86*) kernel=x86-linux-any ;;

@@ -76,7 +76,7 @@ fn a_master_runs_an_instance() {
     let (folder, target) = (Folder::new(), Target::echo());
     let (api, user) = (free_addr(), free_addr());
     let mut command = nodepass_command();
-    command.arg(format!("master://{api}/api?log=debug")).current_dir(folder.path());
+    command.arg(format!("master://{api}/api?log=debug")).env("NP_STATE_DIR", folder.path());
     let master = Process::run("master", command);
     let line = master.says("API Key created:", GRACE);
     let key = line.split_whitespace().last().expect("a key");
