@@ -130,3 +130,18 @@ fn the_web_page_has_every_parameter_where_its_role_is() {
     has("master|environment|NP_STATE_DIR||");
     assert!(!said.contains("master|parameters|rate") && !said.contains("master|common|target"), "{said}");
 }
+
+#[test]
+fn the_packages_version_and_features_are_the_projects() {
+    let read = |path: &str| std::fs::read_to_string(format!("{}/{path}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    let (makefile, manifest) = (read("cross/openwrt/Makefile"), read("Cargo.toml"));
+    assert!(makefile.contains(concat!("\nPKG_VERSION:=", env!("CARGO_PKG_VERSION"), "\n")));
+    assert!(manifest.contains("\n[profile.small]\n") && makefile.contains("\nCARGO_PKG_PROFILE:=small\n"));
+    let full = manifest.lines().find_map(|line| line.strip_prefix("full = ")).expect("the feature full");
+    let names: Vec<&str> = full.split('"').filter(|part| part.starts_with(|c: char| c.is_ascii_lowercase())).collect();
+    let without_quic: Vec<&str> = names.into_iter().filter(|name| *name != "quic").collect();
+    assert!(
+        makefile.contains(&format!("--no-default-features --features {})", without_quic.join("$(comma)"))),
+        "{full}"
+    );
+}
