@@ -40,6 +40,7 @@ return baseclass.extend({
 		["NP_MAX_POOL_INTERVAL","longest pause between refills; raised to the shortest if it is below","1s","a duration from 1ms to 8760h"],
 		["NP_REPORT_INTERVAL","period of pings, keep-alives and health checks","5s","a duration from 1ms to 8760h"],
 		["NP_FALLBACK_INTERVAL","with lbs=2, how often the primary target is tried again","5m","a duration from 1ms to 8760h"],
+		["NP_QUIC_RETRY_INTERVAL","with type=1, how often QUIC is tried again while UDP is blocked and the pool comes over TCP","1m","a duration from 1ms to 8760h"],
 		["NP_SERVICE_COOLDOWN","pause before a failed service starts again","3s","a duration from 1ms to 8760h"],
 		["NP_SHUTDOWN_TIMEOUT","longest graceful stop; 0 stops at once","5s","a duration from 1ms to 8760h, or 0"],
 		["NP_RELOAD_INTERVAL","how often certificate files are looked at","1h","a duration from 1ms to 8760h"],
