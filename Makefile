@@ -1,7 +1,7 @@
 # Few targets, each one line to remember: make demo, make test.
 CARGO ?= cargo
 
-.PHONY: build demo test check bench fuzz cross cross-all cross-test clean
+.PHONY: build demo test check pages bench fuzz cross cross-all cross-test clean
 
 build:            ## the release binary: target/release/nodepass
 	$(CARGO) build --release
@@ -21,6 +21,9 @@ check:            ## format, lints, docs, layers, no async: warnings are errors
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --document-private-items
 	scripts/layers.sh
 	scripts/no-async.sh
+
+pages:            ## completions and manual page, from the tables of the program
+	NODEPASS_WRITE_PAGES=1 $(CARGO) test --lib config::pages
 
 bench:            ## side by side with other programs; results into docs/benchmarks.md
 	scripts/bench.sh

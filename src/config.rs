@@ -17,6 +17,8 @@ mod help;
 #[cfg(feature = "master")]
 mod instance;
 mod limits;
+#[cfg(test)]
+mod pages;
 mod table;
 mod url;
 mod value;

@@ -130,8 +130,41 @@ fn a_stuck_stream_stalls_no_other() {
 }
 
 #[test]
+fn many_streams_that_were_read_quickly_and_are_not_any_more_stall_no_other() {
+    let mut pair = bare(limits());
+    let (ours, theirs) = pair.stream();
+    let stuck: Vec<_> = (0..30).map(|_| pair.stream()).collect();
+    let (mut said, mut heard) = (vec![0; stuck.len()], vec![Vec::new(); stuck.len()]);
+    // Each has been read so far that its window could be the largest there is.
+    for (n, &(near, far)) in stuck.iter().enumerate() {
+        pair.until("much", |pair| {
+            said[n] += pair.client.write(near, &[7; 100_000]).unwrap();
+            pair.server.read(far, &mut heard[n]).unwrap();
+            (heard[n].len() > 8_000_000).then(|| heard[n] = Vec::new())
+        });
+    }
+    // Now nobody reads them, and all is said on them that can be said.
+    let mut quiet = 0;
+    while quiet < 100 {
+        let more: usize = stuck.iter().map(|&(near, _)| pair.client.write(near, &[7; 100_000]).unwrap()).sum();
+        quiet = if more == 0 { quiet + 1 } else { 0 };
+        pair.turn();
+    }
+    let waiting: usize = stuck.iter().map(|&(_, far)| pair.server.mux.waiting(far).unwrap()).sum();
+    assert!(waiting < (32 << 20) + 31 * (64 << 10), "{waiting} bytes wait");
+    let sent = flow(3, 1_000_000);
+    let (mut said, mut heard) = (0, Vec::new());
+    pair.until("the other stream's bytes", |pair| {
+        said += pair.client.write(ours, &sent[said..(said + 100_000).min(sent.len())]).unwrap();
+        pair.server.read(theirs, &mut heard).unwrap();
+        (heard.len() == sent.len()).then_some(())
+    });
+    assert!(heard == sent);
+}
+
+#[test]
 fn bytes_of_a_released_stream_cost_the_others_nothing() {
-    let limits = Limits { window: 1 << 17, held: 1 << 16, ..limits() };
+    let limits = Limits { window: 1 << 17, spare: 1 << 16, ..limits() };
     let mut pair = bare(limits);
     let (ours, theirs) = pair.stream();
     for round in 0..30 {

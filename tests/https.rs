@@ -1,28 +1,32 @@
 //! A tunnel at port 443: there the handshake travels inside TLS, and whoever answers is verified by chain and name.
+//!
+//! | chapter | who answers |
+//! | --- | --- |
+//! | here | the server itself |
+//! | `edge` | nginx or haproxy, which end TLS and speak their own to the server behind them |
+//!
+//! The port belongs to root, and there is one of it for each address: every test takes an address of its own.
 
 mod support;
 
-use std::net::TcpListener;
-use support::*;
+#[path = "https/edge.rs"]
+mod edge;
 
-const PORT: u16 = 443;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicU8, Ordering};
+use support::*;
 
 #[test]
 fn at_port_443_the_handshake_is_inside_tls_and_the_server_is_verified() {
-    if TcpListener::bind(("127.0.0.1", PORT)).is_err() {
-        return eprintln!("skipped: port 443 is taken or not ours to use");
-    }
-    let Some(authority) = Authority::new("tunnel.example") else { return };
+    let (Some(at), Some(authority)) = (https(), Authority::new("tunnel.example")) else { return };
     let (target, user) = (Target::echo(), free_addr());
-    let server = format!("server://key@127.0.0.1:{PORT}/{user}?mode=1&tls=2&{}", authority.parameters());
+    let server = format!("server://key@{at}/{user}?mode=1&tls=2&{}", authority.parameters());
     let server = Process::nodepass_with(&[&server], QUICK);
     server.says("Waiting for a client", GRACE);
 
     let client = |sni: &str, roots: &str| {
-        let url = format!("client://key@127.0.0.1:{PORT}/{}?mode=2&min=4&sni={sni}", target.addr());
-        let mut env = QUICK.to_vec();
-        env.push(("SSL_CERT_FILE", roots));
-        Process::nodepass_with(&[&url], &env)
+        let url = format!("client://key@{at}/{}?mode=2&min=4&sni={sni}", target.addr());
+        Process::nodepass_with(&[&url], &[("SSL_CERT_FILE", roots)])
     };
     let wrong_name = client("other.example", &authority.ca());
     assert!(wrong_name.says("failed", GRACE).contains("TLS"), "another name is not accepted");
@@ -34,4 +38,18 @@ fn at_port_443_the_handshake_is_inside_tls_and_the_server_is_verified() {
     let client = client("tunnel.example", &authority.ca());
     client.says("is up", GRACE);
     assert_eq!(exchange(user, b"through 443").expect("an echo"), b"through 443");
+}
+
+/// Port 443 at a loopback address that nobody else has now; `None`, and a word about it, where it is not ours to use.
+fn https() -> Option<SocketAddr> {
+    static NEXT: AtomicU8 = AtomicU8::new(1);
+    let [.., high, low] = std::process::id().to_be_bytes();
+    let free = (0..20).find_map(|_| {
+        let at = SocketAddr::from(([127, high.max(1), low, NEXT.fetch_add(1, Ordering::SeqCst)], 443));
+        TcpListener::bind(at).is_ok().then_some(at)
+    });
+    if free.is_none() {
+        println!("skipped: port 443 is not ours to use");
+    }
+    free
 }

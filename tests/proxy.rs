@@ -7,18 +7,17 @@ use std::net::{IpAddr, UdpSocket};
 use support::*;
 
 #[test]
-fn a_tunnel_goes_through_the_proxy_that_the_environment_names() {
+fn a_tunnel_of_every_kind_goes_through_the_proxy_that_the_environment_names() {
     let Some(host) = other_than_loopback() else { return eprintln!("skipped: no address but loopback") };
     let Some((proxy, port, _folder)) = tinyproxy() else { return eprintln!("skipped: no tinyproxy") };
-    for tls in [0, 1] {
+    for (transport, tls) in kinds() {
         let (target, user, tunnel) = (Target::echo(), free_addr(), free_port());
-        let _server =
-            Process::nodepass_with(&[&format!("server://key@{host}:{tunnel}/{user}?mode=1&tls={tls}")], QUICK);
+        let server = format!("server://key@{host}:{tunnel}/{user}?mode=1&type={transport}&tls={tls}");
+        let _server = Process::nodepass(&server);
         let url = format!("client://key@{host}:{tunnel}/{}?mode=2&min=2&log=debug", target.addr());
         let client = |with: &str| {
             let with = format!("http://{with}@127.0.0.1:{port}");
-            let env = [QUICK, &[("HTTPS_PROXY", with.as_str())]].concat();
-            Process::nodepass_with(&[&url], &env)
+            Process::nodepass_with(&[&url], &[("HTTPS_PROXY", with.as_str())])
         };
         let refused = client("alice:secret");
         assert!(refused.says("failed", GRACE).contains("a user and a password, or others (40"), "its 401 or 407");
@@ -26,13 +25,19 @@ fn a_tunnel_goes_through_the_proxy_that_the_environment_names() {
 
         let mark = proxy.mark();
         let client = client("alice:s%65sam");
-        client.says("is up", GRACE);
+        client.says("is up: users", GRACE);
         assert_eq!(exchange(user, b"through a proxy").expect("an echo"), b"through a proxy");
+        assert_eq!(udp_echo(user, b"datagrams too").expect("an echo"), b"datagrams too");
         proxy.says_after(mark, &format!("CONNECT {host}:{tunnel}"), GRACE);
         assert!(!client.said("sesam") && !client.said("s%65sam"), "the password is in the log");
+        // A proxy carries no UDP, so QUIC is not even tried.
+        assert_eq!(
+            client.count("QUIC does not go through an HTTP proxy: going on over TCP"),
+            usize::from(transport == 1)
+        );
+        assert_eq!(client.count("  WARN  "), 0, "{:?}", client.lines());
     }
 }
-
 #[test]
 fn a_proxy_that_cannot_be_used_is_one_clear_error_at_the_start() {
     let env = [QUICK, &[("HTTPS_PROXY", "https://u:topsecret@proxy.example")]].concat();

@@ -118,21 +118,21 @@ const SPLICE: bool = cfg!(target_os = "linux");
 /// Columns of the help text.
 const WIDTH: usize = 100;
 
-const SHORT: &str = "\
+pub(super) const SHORT: &str = "\
 Usage:
   nodepass \"<role>://[key@]host:port/target[,target...]?name=value&...\"
   nodepass <role> --flag value ...
   nodepass help | version
 ";
 
-const ROLES: &str = "\
+pub(super) const ROLES: &str = "\
 Roles:
   server  owns the tunnel port host:port; clients connect to it
   client  connects to a server's host:port, or forwards alone from host:port to the targets (mode=1)
   master  serves the API at host:port/prefix, and runs servers and clients
 ";
 
-const REST: &str = "
+pub(super) const REST: &str = "
 Exit status:
   0  after a graceful stop, help and version
   1  a URL that cannot be used, or an instance that cannot start

@@ -33,6 +33,8 @@ pub struct Limits {
     pub report: Duration,
     /// `NP_FALLBACK_INTERVAL`: with `lbs=2`, how often the primary target is tried again.
     pub fallback: Duration,
+    /// `NP_QUIC_RETRY_INTERVAL`: how often a client tries QUIC again while its pool comes over TCP.
+    pub quic_retry: Duration,
     /// `NP_SERVICE_COOLDOWN`: the pause before a failed service starts again.
     pub cooldown: Duration,
     /// `NP_SHUTDOWN_TIMEOUT`: the longest graceful stop; zero stops at once.
@@ -62,6 +64,7 @@ impl Default for Limits {
             max_pool_interval: zero,
             report: zero,
             fallback: zero,
+            quic_retry: zero,
             cooldown: zero,
             shutdown: zero,
             reload: zero,
@@ -111,7 +114,7 @@ pub(super) struct Variable {
 }
 
 /// Every variable, in the order of the documentation.
-pub(super) const VARIABLES: [Variable; 17] = [
+pub(super) const VARIABLES: [Variable; 18] = [
     Variable {
         name: "NP_SEMAPHORE_LIMIT",
         meaning: "most signals waiting in a queue",
@@ -197,6 +200,13 @@ pub(super) const VARIABLES: [Variable; 17] = [
         set: |limits, value| put(&mut limits.fallback, period(value)),
     },
     Variable {
+        name: "NP_QUIC_RETRY_INTERVAL",
+        meaning: "with type=1, how often QUIC is tried again while UDP is blocked and the pool comes over TCP",
+        default: Some("1m"),
+        values: PERIOD,
+        set: |limits, value| put(&mut limits.quic_retry, period(value)),
+    },
+    Variable {
         name: "NP_SERVICE_COOLDOWN",
         meaning: "pause before a failed service starts again",
         default: Some("3s"),
@@ -253,7 +263,7 @@ mod tests {
         assert_eq!((limits.handshake, limits.tcp_dial, limits.udp_dial), (secs(5), secs(5), secs(5)));
         assert_eq!((limits.udp_read, limits.pool_get, limits.report), (secs(30), secs(5), secs(5)));
         assert_eq!((limits.min_pool_interval, limits.max_pool_interval), (Duration::from_millis(100), secs(1)));
-        assert_eq!((limits.fallback, limits.cooldown), (secs(300), secs(3)));
+        assert_eq!((limits.fallback, limits.quic_retry, limits.cooldown), (secs(300), secs(60), secs(3)));
         assert_eq!((limits.shutdown, limits.reload, limits.workers), (secs(5), secs(3600), None));
         assert_eq!(from(&[]), (limits, vec![]));
     }

@@ -5,7 +5,7 @@
 //!         404                 200            401       405        400             404 409 ...
 //! ```
 //!
-//! Everything is under the master's prefix: REST in `/v1`, the Model Context Protocol ([`super::mcp`]) at `/v2`.
+//! Everything is under the master's prefix: REST in `/v1`, the Model Context Protocol (`mcp.rs`) at `/v2`.
 
 mod body;
 mod reply;
@@ -29,29 +29,17 @@ use crate::config::{self, Config, Tls};
 /// Answers the API's calls by asking the supervisor.
 pub struct Api<M> {
     desk: Desk<M>,
-    prefix: String,
+    config: Config,
     host: Host,
     gate: Arc<Gate>,
     openapi: Vec<u8>,
-    /// What `/info` shows of the configuration.
-    name: String,
-    log: &'static str,
-    tls: Tls,
 }
 
 impl<M: From<Request>> Api<M> {
     /// The API of a master with this configuration, whose supervisor is behind `desk`.
     pub fn new(desk: Desk<M>, config: &Config) -> Api<M> {
-        Api {
-            desk,
-            prefix: config.prefix.clone(),
-            host: Host::new(),
-            gate: Gate::new(),
-            openapi: openapi::document(&config.prefix),
-            name: config.tunnel.host.to_string(),
-            log: config.log.name(),
-            tls: config.tls.clone(),
-        }
+        let openapi = openapi::document(&config.prefix);
+        Api { desk, config: config.clone(), host: Host::new(), gate: Gate::new(), openapi }
     }
 
     fn serve(&self, route: &Route, call: &Call) -> Result<Reply, Refusal> {
@@ -118,7 +106,7 @@ impl<M: From<Request>> Api<M> {
     pub(super) fn info(&self) -> Result<Info, Refusal> {
         let master = self.one(Order::Get(KEY_ID.into()))?;
         let figures = self.host.figures();
-        let (crt, key) = match &self.tls {
+        let (crt, key) = match &self.config.tls {
             Tls::Files { crt, key } => (crt.display().to_string(), key.display().to_string()),
             Tls::Off | Tls::SelfSigned => Default::default(),
         };
@@ -130,11 +118,11 @@ impl<M: From<Request>> Api<M> {
             diskr: figures.disk.read,
             diskw: figures.disk.written,
             key,
-            log: self.log,
+            log: self.config.log.name(),
             mem_total: figures.memory.total,
             mem_used: figures.memory.used,
             mid: master.config,
-            name: self.name.clone(),
+            name: self.config.tunnel.host.to_string(),
             netrx: figures.net.read,
             nettx: figures.net.written,
             noc: figures.cores,
@@ -142,7 +130,7 @@ impl<M: From<Request>> Api<M> {
             swap_total: figures.swap.total,
             swap_used: figures.swap.used,
             sysup: figures.system_uptime,
-            tls: self.tls.code().to_string(),
+            tls: self.config.tls.code().to_string(),
             uptime: figures.uptime,
             ver: VERSION,
         })
@@ -151,6 +139,11 @@ impl<M: From<Request>> Api<M> {
     /// Tries a TCP connection.
     pub(super) fn tcping(&self, target: &str) -> Outcome {
         tcping(&self.gate, target)
+    }
+
+    /// The master's configuration.
+    pub(super) fn config(&self) -> &Config {
+        &self.config
     }
 
     /// Every record, the master's own included.
@@ -182,7 +175,7 @@ impl<M: From<Request>> Api<M> {
 
 impl<M: From<Request> + Send + 'static> call::Answer for Api<M> {
     fn answer(&self, call: Call) -> Reply {
-        let Some(route) = Route::of(&self.prefix, &call.path) else { return reply::no_page() };
+        let Some(route) = Route::of(&self.config.prefix, &call.path) else { return reply::no_page() };
         if call.method == "OPTIONS" {
             return reply::empty(200);
         }

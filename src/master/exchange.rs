@@ -10,8 +10,8 @@ use serde_json::Value;
 use super::api::{bounded_meta, bounded_url, forbidden, meta, short, Api};
 use super::fields::{Fields, Malformed, Unknown};
 use super::order::{Order, Refusal, Request};
-use super::record::{Kind, Meta, Record, Status, KEY_ID};
-use crate::config::{self, Command, Role};
+use super::record::{Meta, Record, KEY_ID};
+use crate::config::{self, Config};
 
 /// What is kept of the instances, without the master's own record and without figures.
 #[derive(Debug, Serialize)]
@@ -104,7 +104,7 @@ pub(super) fn import<M: From<Request>>(api: &Api<M>, entries: Vec<Entry>) -> Res
     let (mut new, mut places, mut skipped) = (Vec::new(), Vec::new(), Vec::new());
     for (index, entry) in entries.into_iter().enumerate() {
         let id = entry.id.clone();
-        match entry.record(&mut known) {
+        match entry.record(&mut known, api.config()) {
             Ok(record) => {
                 places.push((index, record.id.clone()));
                 new.push(record);
@@ -122,7 +122,7 @@ pub(super) fn import<M: From<Request>>(api: &Api<M>, entries: Vec<Entry>) -> Res
 
 impl Entry {
     /// A record that the master can take over; its id is then among those `known`.
-    fn record(self, known: &mut BTreeSet<String>) -> Result<Record, Refusal> {
+    fn record(self, known: &mut BTreeSet<String>, master: &Config) -> Result<Record, Refusal> {
         if self.id == KEY_ID {
             return Err(forbidden());
         }
@@ -137,21 +137,11 @@ impl Entry {
         short("Instance alias", &self.alias)?;
         bounded_meta(&self.meta)?;
         let url = bounded_url(self.url)?;
-        let kind = kind(&url)?;
+        // What the master will make of it comes later: here it must be good enough for that.
+        config::instance(&url, master).map_err(|fault| Refusal::new(400, fault.text))?;
         known.insert(id.clone());
         let Entry { alias, restart, meta, .. } = self;
-        let config = url.clone();
-        Ok(Record { id, alias, kind, status: Status::Stopped, url, config, restart, meta, ..Record::default() })
-    }
-}
-
-/// What a URL makes; it must be good enough to start.
-fn kind(url: &str) -> Result<Kind, Refusal> {
-    let parsed = config::parse(&[url.to_owned()], &|_| None).map_err(|error| Refusal::new(400, error.text))?;
-    match parsed.command {
-        Command::Run(config) if config.role == Role::Server => Ok(Kind::Server),
-        Command::Run(config) if config.role == Role::Client => Ok(Kind::Client),
-        _ => Err(Refusal::new(400, "Invalid URL scheme")),
+        Ok(Record { id, alias, url, restart, meta, ..Record::default() })
     }
 }
 

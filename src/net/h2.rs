@@ -12,11 +12,11 @@
 //! what came. A stream that we cut off is reset with CONNECT_ERROR (RFC 9113, 8.5), so that it looks cut.
 //!
 //! **Windows.** A stream begins with a small window, which doubles whenever a whole window was read and nothing is left: a
-//! fast reader soon has one that fills 1 Gbit/s at 50 ms, a stuck one never has. Its credit comes back for bytes that were
-//! filled. The connection's credit comes back as bytes come in, as long as less than `held` bytes wait unread in all
-//! streams together, and beyond that as they are filled. So stuck streams stall the others only once they hold `held` plus
-//! the connection's window, and that is the most memory a peer can take for bytes that nobody reads (twice that
-//! while memory doubles).
+//! fast reader soon has one that fills 1 Gbit/s at 50 ms. Its credit comes back for bytes that were filled; the
+//! connection's comes back as bytes come in, so a stuck stream never stalls another. What the windows of all streams have
+//! beyond their first comes out of one store of `spare` bytes, and nobody gets more than half of what is left there. So
+//! the most memory that a peer can take for bytes that nobody reads is `spare` and a first window for each stream
+//! (twice that while memory doubles), and readers who sleep with a large window leave some for those who come later.
 
 mod flows;
 mod queue;
@@ -71,8 +71,8 @@ pub struct Limits {
     pub streams: u32,
     /// Bytes of the largest window of a stream.
     pub window: u32,
-    /// Bytes that may wait unread in all streams together before the connection's credit is held back.
-    pub held: usize,
+    /// Bytes that the windows of all streams together may have beyond their first ones.
+    pub spare: usize,
     /// A PING goes out this often; three times that without a byte is silence.
     pub report: Duration,
 }
@@ -80,7 +80,7 @@ pub struct Limits {
 impl Limits {
     /// Windows for 1 Gbit/s at 50 ms.
     pub fn new(streams: u32, report: Duration) -> Limits {
-        Limits { streams, window: STREAM_WINDOW, held: HELD, report }
+        Limits { streams, window: STREAM_WINDOW, spare: SPARE, report }
     }
 
     fn terms(&self) -> Terms {
@@ -136,7 +136,7 @@ impl<C: Carrier> H2<C> {
     }
 
     fn new(carrier: C, session: Session<Flows>, side: Side, limits: Limits) -> H2<C> {
-        let flows = Flows::new(matches!(side, Side::Client(_)), limits.terms().stream_window);
+        let flows = Flows::new(matches!(side, Side::Client(_)), limits.terms().stream_window, limits.spare);
         let input = Buffer::new(INPUT);
         H2 { carrier, session, flows, side, limits, input, clock: None, dirty: true }
     }
@@ -185,7 +185,7 @@ impl<C: Carrier> H2<C> {
 
     /// Gives the connection the credit that it is owed.
     fn settle(&mut self) -> io::Result<()> {
-        match self.flows.credit(self.limits.held) {
+        match std::mem::take(&mut self.flows.withheld) {
             0 => Ok(()),
             due => self.session.consumed_by_all(due),
         }
@@ -257,16 +257,10 @@ impl<C: Carrier> H2<C> {
 
     /// A stream whose window was read whole, with nothing left, may have a larger one.
     fn widen(&mut self, stream: StreamNo) -> io::Result<()> {
-        let most = self.limits.window;
-        let flow = self.flows.get(stream)?;
-        if flow.read >= flow.window as usize && flow.inbox.is_empty() {
-            flow.read = 0;
-            if flow.window < most {
-                flow.window = flow.window.saturating_mul(2).min(most);
-                self.session.widen(flow.id, flow.window)?;
-            }
+        match self.flows.widen(stream, self.limits.window) {
+            Some((id, window)) => self.session.widen(id, window),
+            None => Ok(()),
         }
-        Ok(())
     }
 }
 
@@ -448,12 +442,13 @@ const INPUT: usize = 32 * 1024;
 const READ_AT_ONCE: usize = 256 * 1024;
 /// Room in the output for any frame of ours.
 const ROOM: usize = super::nghttp2::HEAD + super::nghttp2::PAYLOAD;
-/// The window of a new stream, in bytes. An unread stream costs no more than this.
+/// The window of a new stream, in bytes. A stream that nobody ever reads costs no more than this.
 const FIRST_WINDOW: u32 = 64 * 1024;
 /// The largest window of a stream, in bytes: credit comes back by halves, so twice what is on its way at 1 Gbit/s and 50 ms.
 const STREAM_WINDOW: u32 = 16 * 1024 * 1024;
-/// Bytes that may wait unread in all streams of a connection before its credit is held back.
-const HELD: usize = 16 * 1024 * 1024;
+/// Bytes that the windows of a connection's streams have beyond their first ones: two of the largest, as nobody gets more than
+/// half of what is left.
+const SPARE: usize = 32 * 1024 * 1024;
 /// Report intervals without a byte that are silence.
 const SILENCE: u32 = 3;
 /// Frames that wait for a peer who does not read. Heads and resets of all streams must fit in.

@@ -145,7 +145,7 @@ impl Caller {
                 Next::End
             }
             (Err(why), Purpose::Open) => {
-                means.hub.send(Notice::Failed(tunnel, why));
+                means.hub.send(Notice::Failed(tunnel, Some(why)));
                 Next::End
             }
             (Err(why), Purpose::Carry) => {

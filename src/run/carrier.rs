@@ -158,8 +158,10 @@ pub struct Carriage {
     carriers: Vec<Key>,
     /// The one that a client's pool connections are opened on.
     current: Option<(TunnelNo, Key)>,
-    /// Pool connections to be opened on it, and until when they may wait.
-    wanted: VecDeque<(Arc<Call>, Instant)>,
+    /// Pool connections to be opened on it: once it is up, and the other side allows more.
+    wanted: VecDeque<Arc<Call>>,
+    /// The hub knows that the other side allows no more.
+    exhausted: bool,
 }
 
 impl Carriage {
@@ -172,8 +174,7 @@ impl Carriage {
 
     /// When the clock has something to say. `carrier` finds a task's clock.
     pub fn deadline<'a>(&self, carrier: impl Fn(Key) -> Option<&'a Carrier>) -> Option<Instant> {
-        let dues = self.carriers.iter().filter_map(|key| carrier(*key)?.due);
-        dues.chain(self.wanted.front().map(|(_, until)| *until)).min()
+        self.carriers.iter().filter_map(|key| carrier(*key)?.due).min()
     }
 
     /// Whether a carrier has more to do at once.
@@ -232,17 +233,16 @@ impl Worker {
         let current =
             self.carriage.current.filter(|(tunnel, key)| *tunnel == call.tunnel && self.tasks.get(*key).is_some());
         if current.is_none() {
-            self.fail_wanted("another tunnel began");
+            self.fail_wanted();
             let made = |home, means: &mut Means| Caller::carrying(call.clone(), home, means, now);
             let Some(key) = self.start(call.tunnel, made) else {
-                return self.means.hub.send(Notice::Failed(call.tunnel, "no socket to be had".into()));
+                return self.means.hub.send(Notice::Failed(call.tunnel, Some("no socket to be had".into())));
             };
             self.carriage.add(key);
             self.carriage.current = Some((call.tunnel, key));
             self.advance(key, now);
         }
-        let until = now + call.patience;
-        self.carriage.wanted.push_back((call, until));
+        self.carriage.wanted.push_back(call);
     }
 
     /// Lets the shared connections go on that have a reason to, and sees to what they bring about.
@@ -293,10 +293,9 @@ impl Worker {
     /// Opens what is wanted, as far as the other side allows.
     fn open_wanted(&mut self, now: Instant) {
         let Some((tunnel, key)) = self.carriage.current else { return };
-        while let Some((call, until)) = self.carriage.wanted.front() {
-            let (call, late) = (call.clone(), now >= *until);
+        while let Some(call) = self.carriage.wanted.front().cloned() {
             match self.open_stream(key) {
-                Ok(Some(loan)) => {
+                Ok(Opening::Opened(loan)) => {
                     let made = |home: Home, means: &mut Means| {
                         means.muxes.watch(&loan, token(home.key, FAR));
                         Ok(Task::Caller(Caller::over(Leg::Mux(loan), call, now)))
@@ -305,32 +304,50 @@ impl Worker {
                         self.advance(key, now);
                     }
                 }
-                Ok(None) if late => self.means.hub.send(Notice::Failed(tunnel, EXHAUSTED.into())),
-                Ok(None) => return,
-                Err(why) => return self.fail_wanted(&why.to_string()),
+                Ok(Opening::Early) => return,
+                Ok(Opening::Exhausted) => {
+                    if !std::mem::replace(&mut self.carriage.exhausted, true) {
+                        self.means.hub.send(Notice::Exhausted(tunnel));
+                    }
+                    return;
+                }
+                Err(_) => return self.fail_wanted(),
             }
             self.carriage.wanted.pop_front();
+            self.carriage.exhausted = false;
         }
     }
 
-    /// A new stream on that carrier; `None` if there can be none now.
-    fn open_stream(&mut self, key: Key) -> io::Result<Option<Loan>> {
+    /// A new stream on that carrier. An error: it has had its day, another one may be made.
+    fn open_stream(&mut self, key: Key) -> io::Result<Opening> {
         let task = self.tasks.get(key).map(|slot| slot.task.as_deref());
         let Some(task) = task else { return Err(io::ErrorKind::NotConnected.into()) };
-        // It may still be on its way.
-        let Some(Task::Carrier(carrier)) = task else { return Ok(None) };
-        let Some(mux) = self.means.muxes.get_mut(&carrier.hold).filter(|mux| mux.is_up()) else { return Ok(None) };
-        let stream = passing(mux.open())?;
-        Ok(stream.map(|stream| self.means.muxes.claim(&carrier.hold, stream)))
+        // What will become one is still on its way.
+        let Some(Task::Carrier(carrier)) = task else { return Ok(Opening::Early) };
+        let was_up = matches!(carrier.purpose, Purpose::Call(_, true));
+        match self.means.muxes.get_mut(&carrier.hold) {
+            Some(mux) if mux.is_up() || was_up => Ok(match passing(mux.open())? {
+                Some(stream) => Opening::Opened(self.means.muxes.claim(&carrier.hold, stream)),
+                None => Opening::Exhausted,
+            }),
+            _ => Ok(Opening::Early),
+        }
     }
 
-    fn fail_wanted(&mut self, why: &str) {
-        self.carriage.current = None;
-        for (call, _) in std::mem::take(&mut self.carriage.wanted) {
-            self.means.hub.send(Notice::Failed(call.tunnel, why.to_owned()));
+    /// The carrier is lost, and with it what waited for it.
+    fn fail_wanted(&mut self) {
+        (self.carriage.current, self.carriage.exhausted) = (None, false);
+        for call in std::mem::take(&mut self.carriage.wanted) {
+            self.means.hub.send(Notice::Failed(call.tunnel, None));
         }
     }
 }
 
-/// Why a pool connection is not opened while all its peer's streams are in use. Users wait meanwhile; a dead peer says nothing.
-pub const EXHAUSTED: &str = "the server allows no more streams now: all are in use";
+/// What opening a stream came to.
+enum Opening {
+    Opened(Loan),
+    /// The carrier is not up yet.
+    Early,
+    /// All streams that the other side allows are in use.
+    Exhausted,
+}

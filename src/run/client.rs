@@ -15,7 +15,7 @@ use super::handoff::{Call, Home, Job, TunnelNo};
 use super::hub::{Hub, Part};
 use super::server::HTTPS;
 use super::tunnel::{Side, Tunnel};
-use super::way::Way;
+use super::way::{over_tcp, Way};
 use crate::config::{Config, Endpoint, Host, Transport};
 use crate::logic::handshake::{Feature, Flow, Offer, Terms};
 use crate::logic::pace::Pace;
@@ -152,11 +152,18 @@ impl Hub {
             dial: limits.tcp_dial,
             patience: limits.handshake,
         });
-        let call = client.way.choose(call, terms.features.contains(&Feature::Fallback));
-        let pace =
-            Pace::new(config.min, terms.max.min(config.max), limits.min_pool_interval, limits.max_pool_interval, now);
+        let fallback = terms.features.contains(&Feature::Fallback);
+        let call = match (transport, &call.via) {
+            (Transport::Quic, Some(_)) if fallback => {
+                log::info!("QUIC does not go through an HTTP proxy: going on over TCP with TLS");
+                over_tcp(&call)
+            }
+            (Transport::Quic, Some(_)) => return Err("type=1 (QUIC) does not go through an HTTP proxy".into()),
+            _ => client.way.choose(call, fallback),
+        };
+        let max = terms.max.min(config.max);
+        let pace = Pace::new(config.min, max, limits.min_pool_interval, limits.max_pool_interval, now);
         client.phase = Phase::Tunnel;
-        client.said.clear();
         self.begin_tunnel(number, terms, server, Some((pace, call)), now);
         match self.tunnel.as_ref().map(|tunnel| tunnel.side) {
             Some(Side::Ingress) => self.users.open(&config.targets[0], &self.registry, now),
@@ -172,33 +179,44 @@ impl Hub {
         }
         // An id given twice is a failure like others: the next try waits for the clock.
         if !self.pool_connection(id, home, fp, now) {
-            return self.failed(number, &format!("the server gave the id {id} twice"));
+            return self.failed(number, Some(format!("the server gave the id {id} twice")));
         }
-        if let Some(Tunnel { pace: Some((pace, _)), failing, .. }) = &mut self.tunnel {
+        if let (Some(Tunnel { pace: Some((pace, _)), failing, .. }), Part::Client(client)) =
+            (&mut self.tunnel, &mut self.part)
+        {
             pace.opened();
             *failing = None;
+            client.said.clear();
         }
     }
 
-    /// A pool connection could not be opened.
-    pub(super) fn failed(&mut self, number: TunnelNo, why: &str) {
-        if !self.is_current(number) {
-            return;
+    /// A pool connection could not be opened; why, unless that is told otherwise.
+    pub(super) fn failed(&mut self, number: TunnelNo, why: Option<String>) {
+        let (true, Some(tunnel)) = (self.is_current(number), &mut self.tunnel) else { return };
+        if let Some((pace, _)) = &mut tunnel.pace {
+            pace.failed();
         }
-        log::debug!("Pool connection not opened: {why}");
-        if let Some(tunnel) = &mut self.tunnel {
-            let up = tunnel.is_up();
-            tunnel.failing = Some(why.to_owned());
-            if let Some((pace, _)) = &mut tunnel.pace {
-                pace.failed();
-            }
-            if let (false, Part::Client(client)) = (up, &mut self.part) {
-                if client.said != why {
-                    log::warn!("Pool connection not opened: {why}");
-                    client.said = why.to_owned();
-                }
-            }
+        if let Some(why) = why {
+            self.lament(why);
         }
+    }
+
+    /// Says why there are no pool connections: loud once, and only while there is no tunnel without them.
+    pub(super) fn lament(&mut self, why: String) {
+        let (Some(tunnel), Part::Client(client)) = (&mut self.tunnel, &mut self.part) else { return };
+        let loud = !tunnel.is_up() && client.said != why;
+        log::log!(if loud { log::Level::Warn } else { log::Level::Debug }, "Pool connection not opened: {why}");
+        if loud {
+            client.said.clone_from(&why);
+        }
+        tunnel.failing = Some(why);
+    }
+
+    /// The server allows no more streams. That is no failure: those who leave make room.
+    pub(super) fn exhausted(&mut self, number: TunnelNo) {
+        let (true, Some(tunnel)) = (self.is_current(number), &mut self.tunnel) else { return };
+        log::debug!("{EXHAUSTED}");
+        tunnel.failing = Some(EXHAUSTED.into());
     }
 
     /// Says what is wrong, once, and calls again after a pause.
@@ -306,3 +324,6 @@ fn peer_name(config: &Config) -> String {
         (None, Host::Any) => "localhost".into(),
     }
 }
+
+/// Why a user waits although the server is well.
+const EXHAUSTED: &str = "all streams that the server allows are in use";

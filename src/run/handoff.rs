@@ -91,10 +91,12 @@ pub enum Notice {
     /// A pool connection is open (client).
     Opened(Home, TunnelNo, Id, Option<Fingerprint>),
     /// A pool connection could not be opened (client).
-    Failed(TunnelNo, String),
+    Failed(TunnelNo, Option<String>),
+    /// No more can be opened now: the server allows no more streams, all are in use (client).
+    Exhausted(TunnelNo),
     /// The connection that carries all pool connections is up (client).
     Carried(TunnelNo),
-    /// It did not come about (client).
+    /// It did not come about; the pool connections that wanted it fail without a reason of their own (client).
     Unreached(TunnelNo, String),
     /// An idle pool connection died.
     Gone(TunnelNo, Id),

@@ -151,9 +151,10 @@ impl Hub {
             Notice::Came(home, tunnel, fp) => self.came(home, tunnel, fp, now),
             Notice::Answered(answer) => self.answered(answer, now),
             Notice::Opened(home, tunnel, id, fp) => self.opened(home, tunnel, id, fp, now),
-            Notice::Failed(tunnel, why) => self.failed(tunnel, &why),
+            Notice::Failed(tunnel, why) => self.failed(tunnel, why),
+            Notice::Exhausted(tunnel) => self.exhausted(tunnel),
             Notice::Carried(tunnel) => self.carried(tunnel),
-            Notice::Unreached(tunnel, why) => self.unreached(tunnel, &why, now),
+            Notice::Unreached(tunnel, why) => self.unreached(tunnel, why, now),
             Notice::Gone(tunnel, id) => {
                 if self.is_current(tunnel) {
                     self.pool.gone(id);

@@ -4,6 +4,7 @@ use crate::support::{eventually, noise, raise_limits, try_connect, GRACE};
 use crate::toy::{get, Api, Web};
 use std::fs::File;
 use std::io::{BufRead, Read, Write};
+use std::os::fd::AsRawFd;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -199,16 +200,20 @@ fn starving() {
     if std::env::var_os(STARVING).is_none() {
         return;
     }
-    limit_descriptors(160);
+    limit_descriptors(DESCRIPTORS as u64);
     let api = Api::plain();
     println!("\n{}", api.addr);
     let mut taken: Vec<File> = Vec::new();
     for line in std::io::stdin().lock().lines() {
         let free: usize = line.expect("a line").parse().expect("a number");
+        taken.clear();
+        // The system gives the lowest number that is free. At no moment are there fewer than `free`.
         while let Ok(file) = File::open("/dev/null") {
+            if usize::try_from(file.as_raw_fd()).is_ok_and(|number| number + free >= DESCRIPTORS) {
+                break;
+            }
             taken.push(file);
         }
-        taken.truncate(taken.len().saturating_sub(free));
         println!("\n{free} free");
     }
 }
@@ -279,3 +284,5 @@ fn limit_descriptors(count: u64) {
 
 /// Set for the process that starves.
 const STARVING: &str = "NODEPASS_TEST_STARVING";
+/// Descriptors that it may have.
+const DESCRIPTORS: usize = 160;

@@ -79,8 +79,8 @@ fn however_long_the_users_sleep_all_bytes_and_ends_arrive() {
         let mut dice = Dice(seed * 0x9e37_79b9);
         // Small limits, so that they are met often; and large ones.
         let window = [1 << 16, 1 << 18, 1 << 24][dice.below(3)];
-        let held = [0, 1 << 16, 1 << 24][dice.below(3)];
-        let mut pair = bare(Limits { window, held, ..Limits::new(64, Duration::from_secs(600)) });
+        let spare = [0, 1 << 16, 1 << 24][dice.below(3)];
+        let mut pair = bare(Limits { window, spare, ..Limits::new(64, Duration::from_secs(600)) });
         let mut ways = Vec::new();
         for _ in 0..1 + dice.below(12) {
             let (ours, theirs) = pair.stream();

@@ -24,6 +24,7 @@ fn a_bad_value_is_a_warning_and_the_default_is_used() {
         ("NP_MAX_POOL_INTERVAL", "x"),
         ("NP_REPORT_INTERVAL", "5sec"),
         ("NP_FALLBACK_INTERVAL", "x"),
+        ("NP_QUIC_RETRY_INTERVAL", "x"),
         ("NP_SERVICE_COOLDOWN", "x"),
         ("NP_SHUTDOWN_TIMEOUT", "x"),
         ("NP_RELOAD_INTERVAL", "0x10s"),

@@ -47,12 +47,18 @@ impl fmt::Display for Cell {
 
 /// The kinds of tunnel there are: a new pool transport is one more line here.
 pub fn cells() -> Vec<Cell> {
-    let kinds: &[(u8, u8)] = &[(0, 0), (0, 1)];
     let mut cells = Vec::new();
     for flow in [Flow::Reverse, Flow::Forward] {
-        cells.extend(kinds.iter().map(|&(transport, tls)| Cell { flow, tls, transport }));
+        cells.extend(kinds().iter().map(|&(transport, tls)| Cell { flow, tls, transport }));
     }
     cells
+}
+
+/// Pool transport and `tls` of each kind that this build has.
+pub fn kinds() -> Vec<(u8, u8)> {
+    let built = [true, true, cfg!(feature = "quic"), cfg!(feature = "ws"), cfg!(feature = "h2")];
+    let kinds = [(0, 0), (0, 1), (1, 1), (2, 1), (3, 1)];
+    kinds.into_iter().zip(built).filter_map(|(kind, built)| built.then_some(kind)).collect()
 }
 
 /// Runs the test for every kind of tunnel, side by side.

@@ -249,7 +249,7 @@ pub enum Progress {
 }
 
 impl Reader {
-    /// Takes bytes in; at most [`Reader::room`].
+    /// Takes bytes in: no more than there is room for.
     pub fn feed(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
     }

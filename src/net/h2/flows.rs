@@ -31,8 +31,6 @@ pub struct Flows {
     pub spares: Spares,
     /// Frames on their way to the socket.
     pub out: Buffer,
-    /// Bytes in all inboxes together.
-    pub waiting: usize,
     /// Bytes that came and whose credit the connection has not given back yet.
     pub withheld: usize,
     /// Streams that we opened and that are not over.
@@ -43,6 +41,8 @@ pub struct Flows {
     complaint: String,
     is_client: bool,
     window: u32,
+    /// Bytes by which windows may still grow.
+    spare: usize,
 }
 
 /// One stream.
@@ -102,8 +102,8 @@ struct Asked {
 }
 
 impl Flows {
-    /// No streams yet; a new one has a window of `window` bytes.
-    pub fn new(is_client: bool, window: u32) -> Flows {
+    /// No streams yet; a new one has a window of `window` bytes, and all together may have `spare` more.
+    pub fn new(is_client: bool, window: u32, spare: usize) -> Flows {
         Flows {
             table: Slab::new(),
             numbers: HashMap::new(),
@@ -113,7 +113,6 @@ impl Flows {
             done: Vec::new(),
             spares: Spares::default(),
             out: Buffer::new(OUTPUT),
-            waiting: 0,
             withheld: 0,
             open: 0,
             head: 0,
@@ -121,6 +120,7 @@ impl Flows {
             complaint: String::new(),
             is_client,
             window,
+            spare,
         }
     }
 
@@ -204,7 +204,6 @@ impl Flows {
         if !flow.inbox.is_empty() {
             let count = flow.inbox.pop(into, usize::MAX, &mut self.spares);
             flow.read += count;
-            self.waiting -= count;
             return Ok(count);
         }
         match flow.theirs {
@@ -236,7 +235,8 @@ impl Flows {
     /// Forgets a stream and what waits in it.
     pub fn forget(&mut self, key: Key) {
         if let Some(mut flow) = self.table.remove(key) {
-            self.waiting -= flow.inbox.clear(&mut self.spares);
+            self.spare += (flow.window - self.window) as usize;
+            flow.inbox.clear(&mut self.spares);
             flow.outbox.clear(&mut self.spares);
             self.numbers.remove(&flow.id);
         }
@@ -246,7 +246,7 @@ impl Flows {
     pub fn deafen(&mut self, key: Key) {
         if let Some(flow) = self.table.get_mut(key) {
             (flow.released, flow.token) = (true, None);
-            self.waiting -= flow.inbox.clear(&mut self.spares);
+            flow.inbox.clear(&mut self.spares);
         }
     }
 
@@ -255,11 +255,21 @@ impl Flows {
         self.table.get(key).is_some_and(|flow| flow.released)
     }
 
-    /// The credit that the connection owes now: all of it, as long as not too much waits in the inboxes.
-    pub fn credit(&mut self, most: usize) -> usize {
-        let due = self.withheld.saturating_sub(self.waiting.saturating_sub(most));
-        self.withheld -= due;
-        due
+    /// Doubles the window of a stream, up to `most`, if a whole window was read, nothing is left, and there is enough to
+    /// spare: which stream, and its window from now on.
+    pub fn widen(&mut self, key: Key, most: u32) -> Option<(i32, u32)> {
+        let flow = self.table.get_mut(key)?;
+        if flow.read < flow.window as usize || !flow.inbox.is_empty() {
+            return None;
+        }
+        flow.read = 0;
+        let wanted = flow.window.saturating_mul(2).min(most);
+        let more = wanted.saturating_sub(flow.window) as usize;
+        if more == 0 || more > self.spare / 2 {
+            return None;
+        }
+        (flow.window, self.spare) = (wanted, self.spare - more);
+        Some((flow.id, wanted))
     }
 
     /// The last complaint, in words.
@@ -270,7 +280,7 @@ impl Flows {
     fn breaks(&mut self, key: Key, kind: ErrorKind) {
         if let Some(flow) = self.table.get_mut(key) {
             flow.theirs = Theirs::Broken(kind);
-            self.waiting -= flow.inbox.clear(&mut self.spares);
+            flow.inbox.clear(&mut self.spares);
             flow.outbox.clear(&mut self.spares);
         }
     }
@@ -322,7 +332,6 @@ impl Handler for Flows {
         let Some(flow) = self.table.get_mut(key) else { return };
         if flow.theirs == Theirs::Open && !flow.released {
             flow.inbox.push(bytes, &mut self.spares);
-            self.waiting += bytes.len();
             self.note(key);
         }
     }

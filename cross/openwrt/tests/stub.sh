@@ -1,0 +1,109 @@
+# What /etc/init.d/nodepass finds on a router, for a test without one: UCI, procd, rc.common and the log.
+#
+#   the configuration    $ROOT/nodepass, in the form of `uci export`: shell words, which is how a router reads it too
+#   calls to procd       $ROOT/procd, one line a call, its words separated by |
+#   lines for the log    $ROOT/log, as level|text
+#
+# shellcheck shell=dash disable=SC3043
+
+uci_file="$ROOT/nodepass"
+
+config_load() {
+	local stub_list
+	[ "$1" = nodepass ] || return 1
+	# Loading again is starting anew; sections without a name get the same one.
+	for stub_list in $uci_lists; do eval "uci_count_$stub_list=0 uci_value_$stub_list=''"; done
+	uci_sections='' uci_lists='' uci_unnamed=0
+	# shellcheck disable=SC1090
+	. "$uci_file"
+}
+
+package() { :; }
+
+config() {
+	uci_unnamed=$((uci_unnamed + 1))
+	uci_section="${2:-cfg$uci_unnamed}"
+	uci_sections="$uci_sections $uci_section"
+	eval "uci_type_$uci_section=\$1"
+}
+
+option() {
+	eval "uci_value_${uci_section}_$1=\$2"
+}
+
+list() {
+	local stub_count
+	eval "stub_count=\$((\${uci_count_${uci_section}_$1:-0} + 1))"
+	eval "uci_count_${uci_section}_$1=$stub_count uci_item_${uci_section}_$1_$stub_count=\$2"
+	uci_lists="$uci_lists ${uci_section}_$1"
+	# A list that is read as an option is its items with spaces between.
+	eval "uci_value_${uci_section}_$1=\"\${uci_value_${uci_section}_$1:+\$uci_value_${uci_section}_$1 }\$2\""
+}
+
+config_get() {
+	eval "$1=\"\${uci_value_$2_$3:-\$4}\""
+}
+
+config_get_bool() {
+	config_get "$1" "$2" "$3" "$4"
+	eval "case \"\$$1\" in 1 | on | true | yes | enabled) $1=1 ;; 0 | off | false | no | disabled) $1=0 ;; *) $1=\$4 ;; esac"
+}
+
+config_foreach() {
+	local stub_section stub_type stub_each="$1" stub_wanted="$2"
+	shift 2
+	for stub_section in $uci_sections; do
+		eval "stub_type=\$uci_type_$stub_section"
+		[ "$stub_type" != "$stub_wanted" ] || "$stub_each" "$stub_section" "$@"
+	done
+}
+
+config_list_foreach() {
+	local stub_section="$1" stub_option="$2" stub_each="$3" stub_at=0 stub_count stub_item
+	shift 3
+	eval "stub_count=\${uci_count_${stub_section}_$stub_option:-0}"
+	while [ "$stub_at" -lt "$stub_count" ]; do
+		stub_at=$((stub_at + 1))
+		eval "stub_item=\$uci_item_${stub_section}_${stub_option}_$stub_at"
+		"$stub_each" "$stub_item" "$@"
+	done
+}
+
+# Every call to procd is written down.
+recorded() {
+	local stub_line="$1" stub_word
+	shift
+	for stub_word; do stub_line="$stub_line|$stub_word"; done
+	printf '%s\n' "$stub_line" >>"$ROOT/procd"
+}
+
+for call in open_instance close_instance set_param append_param add_jail add_jail_mount add_jail_mount_rw \
+	add_reload_trigger add_reload_interface_trigger send_signal; do
+	eval "procd_$call() { recorded $call \"\$@\"; }"
+done
+
+logger() {
+	[ "$1 $2 $3" = "-t nodepass -p" ] || echo "logger is called with $*" >&2
+	printf '%s\n' "${4#daemon.}|$5" >>"$ROOT/log"
+}
+
+# What rc.common does with a script of procd's.
+run() {
+	: >"$ROOT/procd"
+	: >"$ROOT/log"
+	case "$1" in
+	start | reload)
+		start_service
+		service_triggers
+		;;
+	*)
+		case " $EXTRA_COMMANDS " in
+		*" $1 "*) "$1" ;;
+		*) echo "unknown command $1" && return 1 ;;
+		esac
+		;;
+	esac
+}
+
+# shellcheck disable=SC1090
+. "$INIT"

@@ -1,0 +1,45 @@
+# Completions of nodepass for bash. Made from the tables of the program by `make pages`.
+
+_nodepass() {
+    local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} words='' files=''
+    # --flag=value comes as three words.
+    if [[ $cur == "=" ]]; then
+        cur=
+    elif [[ $prev == "=" ]]; then
+        prev=${COMP_WORDS[COMP_CWORD - 2]}
+    fi
+    if ((COMP_CWORD == 1)); then
+        words="server client master help version"
+    else
+        case $prev in
+            --log) words="none debug info warn error event" ;;
+            --tls) words="0 1 2" ;;
+            --lbs) words="0 1 2" ;;
+            --mode) words="0 1 2" ;;
+            --quic) words="0 1" ;;
+            --type) words="0 1 2 3" ;;
+            --dial) words="auto" ;;
+            --proxy) words="0 1" ;;
+            --notcp) words="0 1" ;;
+            --noudp) words="0 1" ;;
+            --crt | --key) files=1 ;;
+            --dns | --sni | --min | --max | --read | --rate | --slot | --block | --password | --tunnel-addr | --tunnel-port | --target-addr | --target-port | --targets | --prefix) ;;
+            *)
+                case ${COMP_WORDS[1]} in
+                    server) words="--log --tls --crt --key --dns --lbs --max --mode --quic --type --dial --read --rate --slot --proxy --block --notcp --noudp --password --tunnel-addr --tunnel-port --target-addr --target-port --targets --help" ;;
+                    client) words="--log --tls --crt --key --dns --sni --lbs --min --mode --dial --read --rate --slot --proxy --block --notcp --noudp --password --tunnel-addr --tunnel-port --target-addr --target-port --targets --help" ;;
+                    master) words="--log --tls --crt --key --tunnel-addr --tunnel-port --prefix --help" ;;
+                esac
+                ;;
+        esac
+    fi
+    COMPREPLY=()
+    if [[ -n $files ]]; then
+        compopt -o filenames 2>/dev/null
+        mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+    elif [[ -n $words ]]; then
+        mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
+    fi
+}
+
+complete -F _nodepass nodepass

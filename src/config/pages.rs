@@ -1,0 +1,340 @@
+//! The tables in other people's forms: completions of three shells and a manual page. Made by a test, so that the program does
+//! not carry them: `make pages` writes the files, and `make test` fails while they are not what the tables say.
+
+use std::fmt::Write;
+use std::fs;
+use std::path::PathBuf;
+
+use super::flags::FLAGS;
+use super::help::{REST, ROLES, SHORT};
+use super::limits::VARIABLES;
+use super::table::PARAMETERS;
+use super::Role;
+
+/// A flag of the command line: a parameter, or another part of the URL.
+struct Item {
+    name: &'static str,
+    meaning: &'static str,
+    roles: &'static [Role],
+    value: Value,
+}
+
+/// What may follow a flag.
+enum Value {
+    /// One of some words; perhaps something else too.
+    Word(Vec<&'static str>),
+    File,
+    Free,
+}
+
+/// Every flag, parameters first.
+fn items() -> Vec<Item> {
+    let parameter = PARAMETERS.iter().map(|row| Item {
+        name: row.name,
+        meaning: row.meaning,
+        roles: row.roles,
+        value: value(row.values),
+    });
+    let flag =
+        FLAGS.iter().map(|flag| Item { name: flag.name, meaning: flag.meaning, roles: flag.roles, value: Value::Free });
+    parameter.chain(flag).collect()
+}
+
+/// `0, 1 or 2` and `auto or an IP address` name words; `a duration such as 5m or 1h` does not.
+fn value(values: &'static str) -> Value {
+    let alternatives = || values.split(", ").flat_map(|part| part.split(" or "));
+    match alternatives().next() {
+        Some("a path") => Value::File,
+        Some(first) if !first.contains(' ') => Value::Word(alternatives().filter(|word| !word.contains(' ')).collect()),
+        _ => Value::Free,
+    }
+}
+
+/// The first words that stand for themselves, with what they do.
+fn verbs() -> Vec<(&'static str, &'static str)> {
+    let role = ROLES.lines().filter_map(|line| line.strip_prefix("  ")?.split_once("  "));
+    role.chain([("help", "shows all parameters"), ("version", "shows version and features")]).collect()
+}
+
+fn flags_of(role: Role) -> String {
+    let names = items().into_iter().filter(|item| item.roles.contains(&role)).map(|item| format!("--{}", item.name));
+    names.collect::<Vec<_>>().join(" ")
+}
+
+fn bash() -> String {
+    let mut text = format!("# Completions of nodepass for bash. {MADE}\n\n{BASH_HEAD}");
+    let verbs: Vec<_> = verbs().iter().map(|verb| verb.0).collect();
+    let _ = writeln!(text, "    if ((COMP_CWORD == 1)); then\n        words=\"{}\"", verbs.join(" "));
+    text.push_str("    else\n        case $prev in\n");
+    let (mut files, mut free) = (Vec::new(), Vec::new());
+    for item in items() {
+        let flag = format!("--{}", item.name);
+        match item.value {
+            Value::Word(words) => {
+                let _ = writeln!(text, "            {flag}) words=\"{}\" ;;", words.join(" "));
+            }
+            Value::File => files.push(flag),
+            Value::Free => free.push(flag),
+        }
+    }
+    let _ = writeln!(text, "            {}) files=1 ;;", files.join(" | "));
+    let _ = writeln!(text, "            {}) ;;", free.join(" | "));
+    text.push_str("            *)\n                case ${COMP_WORDS[1]} in\n");
+    for role in Role::ALL {
+        let _ = writeln!(text, "                    {role}) words=\"{} --help\" ;;", flags_of(role));
+    }
+    text + BASH_TAIL
+}
+
+fn zsh() -> String {
+    let mut text = format!("#compdef nodepass\n# Completions of nodepass for zsh. {MADE}\n\n_nodepass() {{\n");
+    text.push_str("    local -a verbs\n    verbs=(\n");
+    for (verb, meaning) in verbs() {
+        let _ = writeln!(text, "        {}", single(&format!("{verb}:{meaning}")));
+    }
+    text.push_str(
+        "    )\n    if (( CURRENT == 2 )); then\n        _describe -t verbs 'role' verbs\n        return\n    fi\n",
+    );
+    text.push_str("    local role=$words[2]\n    shift words\n    (( CURRENT-- ))\n    case $role in\n");
+    for role in Role::ALL {
+        let _ = writeln!(text, "        {role})\n            _arguments -S \\");
+        for item in items().iter().filter(|item| item.roles.contains(&role)) {
+            let action = match &item.value {
+                Value::Word(words) => format!("({})", words.join(" ")),
+                Value::File => "_files".into(),
+                Value::Free => " ".into(),
+            };
+            let meaning = item.meaning.replace('[', "\\[").replace(']', "\\]");
+            let spec = single(&format!("--{}=[{meaning}]:value:{action}", item.name));
+            let _ = writeln!(text, "                {spec} \\");
+        }
+        text.push_str("                '--help[shows all parameters]'\n            ;;\n");
+    }
+    text.push_str("    esac\n}\n\n_nodepass \"$@\"\n");
+    text
+}
+
+fn fish() -> String {
+    let mut text = format!("# Completions of nodepass for fish. {MADE}\n\ncomplete -c nodepass -f\n");
+    for (verb, meaning) in verbs() {
+        let _ = writeln!(text, "complete -c nodepass -n __fish_use_subcommand -a {verb} -d {}", fished(meaning));
+    }
+    for item in items() {
+        let roles: Vec<_> = item.roles.iter().map(|role| role.name()).collect();
+        let value = match item.value {
+            Value::Word(words) => format!("-x -a {}", fished(&words.join(" "))),
+            Value::File => "-r -F".into(),
+            Value::Free => "-x".into(),
+        };
+        let (name, meaning, roles) = (item.name, fished(item.meaning), roles.join(" "));
+        let _ = writeln!(
+            text,
+            "complete -c nodepass -n '__fish_seen_subcommand_from {roles}' -l {name} {value} -d {meaning}"
+        );
+    }
+    text
+}
+
+/// The manual page, section 1.
+fn manual() -> String {
+    let version = env!("CARGO_PKG_VERSION");
+    let mut page = format!(".\\\" {MADE}\n.TH NODEPASS 1 {DATE} \"NodePass {version}\"\n");
+    page.push_str(".SH NAME\nnodepass \\- carries TCP and UDP between two networks\n.SH SYNOPSIS\n.nf\n");
+    for line in SHORT.lines().skip(1) {
+        let _ = writeln!(page, "{}", roff(line.trim()));
+    }
+    page.push_str(".fi\n.SH DESCRIPTION\n");
+    paragraph(&mut page, ABOUT);
+    outline(&mut page, ROLES);
+    page.push_str(".SH PARAMETERS\n");
+    paragraph(&mut page, "In the URL as ?name=value&..., or on the command line as --name value.");
+    for row in &PARAMETERS {
+        let default = row.default.map(|value| format!(" Default: {value}.")).unwrap_or_default();
+        let text = format!("{} Takes {}.{default} For: {}.", sentence(row.meaning), row.values, named(row.roles));
+        tagged(&mut page, row.name, &text);
+    }
+    page.push_str(".SH FLAGS\n");
+    paragraph(&mut page, "Each parameter is a flag; these stand for the other parts of the URL.");
+    for flag in &FLAGS {
+        tagged(
+            &mut page,
+            &format!("--{}", flag.name),
+            &format!("{} For: {}.", sentence(flag.meaning), named(flag.roles)),
+        );
+    }
+    page.push_str(".SH ENVIRONMENT\n");
+    for variable in &VARIABLES {
+        let default = variable.default.map(|value| format!(" Default: {value}.")).unwrap_or_default();
+        tagged(
+            &mut page,
+            variable.name,
+            &format!("{} Takes {}.{default}", sentence(variable.meaning), variable.values),
+        );
+    }
+    page.push_str(".SH SIGNALS\n");
+    tagged(&mut page, "SIGTERM, SIGINT", "A graceful stop: living connections have NP_SHUTDOWN_TIMEOUT to finish.");
+    tagged(&mut page, "SIGHUP", "Certificate files are looked at, and used for new connections if they have changed.");
+    outline(&mut page, REST);
+    page
+}
+
+/// Parts of the help text: heads, tagged items, examples.
+fn outline(page: &mut String, text: &str) {
+    let mut example = false;
+    for line in text.lines().filter(|line| !line.is_empty()) {
+        match line.trim_start().split_once("  ") {
+            _ if !line.starts_with(' ') => {
+                let _ = writeln!(page, ".SH {}", line.trim_end_matches(':').to_uppercase());
+            }
+            Some((tag, text)) => tagged(page, tag, &sentence(text.trim_start())),
+            None => {
+                let _ = writeln!(page, "{}{}", if example { "" } else { ".nf\n" }, roff(line.trim_start()));
+                example = true;
+            }
+        }
+    }
+    page.push_str(if example { ".fi\n" } else { "" });
+}
+
+fn tagged(page: &mut String, tag: &str, text: &str) {
+    let _ = writeln!(page, ".TP\n.B {}", roff(tag));
+    paragraph(page, text);
+}
+
+/// Adds text in lines of at most [`WIDTH`] columns; nothing in it means anything to the formatter.
+fn paragraph(page: &mut String, text: &str) {
+    let mut line = String::new();
+    for word in text.split(' ') {
+        if !line.is_empty() && line.len() + word.len() > WIDTH {
+            let _ = writeln!(page, "{}", roff(line.trim_end()));
+            line.clear();
+        }
+        line.push_str(word);
+        line.push(' ');
+    }
+    let _ = writeln!(page, "{}", roff(line.trim_end()));
+}
+
+fn roff(text: &str) -> String {
+    let escaped = text.replace('\\', "\\e").replace('-', "\\-").replace('"', "\\(dq");
+    if escaped.starts_with(['.', '\'']) {
+        format!("\\&{escaped}")
+    } else {
+        escaped
+    }
+}
+
+/// With a capital and a full stop.
+fn sentence(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| format!("{}{}.", first.to_uppercase(), letters.as_str()))
+}
+
+fn named(roles: &[Role]) -> String {
+    roles.iter().map(|role| role.name()).collect::<Vec<_>>().join(", ")
+}
+
+/// In single quotes, for sh and its kin.
+fn single(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "'\\''"))
+}
+
+/// In single quotes, for fish.
+fn fished(text: &str) -> String {
+    format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
+}
+
+/// The files, by their paths in the project.
+fn pages() -> [(&'static str, String); 4] {
+    [
+        ("scripts/completions/nodepass.bash", bash()),
+        ("scripts/completions/_nodepass", zsh()),
+        ("scripts/completions/nodepass.fish", fish()),
+        ("docs/nodepass.1", manual()),
+    ]
+}
+
+fn project(path: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// Says that a page is to be changed elsewhere.
+const MADE: &str = "Made from the tables of the program by `make pages`.";
+
+/// Of the manual page: when its words, as opposed to the tables, last changed.
+const DATE: &str = "2026-11-21";
+
+/// Columns of the manual page's source.
+const WIDTH: usize = 78;
+
+const ABOUT: &str =
+    "nodepass forwards ports by itself, or two of them make a tunnel whose connections are ready before the \
+                     first user comes. One URL says everything. Characters of the key that mean something in a URL are \
+                     written as % and two hex digits. The first word is a role, or a URL that begins with one:";
+
+const BASH_HEAD: &str = r#"_nodepass() {
+    local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} words='' files=''
+    # --flag=value comes as three words.
+    if [[ $cur == "=" ]]; then
+        cur=
+    elif [[ $prev == "=" ]]; then
+        prev=${COMP_WORDS[COMP_CWORD - 2]}
+    fi
+"#;
+
+const BASH_TAIL: &str = r#"                esac
+                ;;
+        esac
+    fi
+    COMPREPLY=()
+    if [[ -n $files ]]; then
+        compopt -o filenames 2>/dev/null
+        mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+    elif [[ -n $words ]]; then
+        mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
+    fi
+}
+
+complete -F _nodepass nodepass
+"#;
+
+#[test]
+fn completions_and_manual_are_what_the_tables_say() {
+    let write = std::env::var_os("NODEPASS_WRITE_PAGES").is_some();
+    for (path, text) in pages() {
+        if write {
+            fs::write(project(path), &text).unwrap();
+        }
+        let found = fs::read_to_string(project(path)).unwrap_or_default();
+        assert!(found == text, "{path} is stale: `make pages` writes it anew");
+    }
+}
+
+#[test]
+fn words_are_offered_where_the_table_names_them() {
+    let words = |values| match value(values) {
+        Value::Word(words) => words,
+        Value::File => vec!["a file"],
+        Value::Free => vec![],
+    };
+    assert_eq!(words("none, debug or event"), ["none", "debug", "event"]);
+    assert_eq!(words("0 or 1"), ["0", "1"]);
+    assert_eq!(words("auto or an IP address"), ["auto"]);
+    assert_eq!(words("a path"), ["a file"]);
+    assert!(words("a duration such as 30s, 5m or 1h30m, or 0").is_empty());
+    assert!(words("digits from 0 to 3, as in 13").is_empty());
+}
+
+#[test]
+fn the_routers_options_are_the_parameters_and_variables_of_the_tables() {
+    let script = fs::read_to_string(project("cross/openwrt/files/nodepass.init")).unwrap();
+    let list = |name: &str| -> Vec<String> {
+        let (_, rest) = script.split_once(&format!("\n{name}=\"")).expect(name);
+        let (words, _) = rest.split_once('"').expect(name);
+        words.split_whitespace().map(String::from).collect()
+    };
+    let parameters: Vec<_> = PARAMETERS.iter().map(|row| row.name).collect();
+    let variables: Vec<_> = VARIABLES.iter().map(|variable| variable.name).collect();
+    assert_eq!(list("PARAMETERS"), parameters);
+    assert_eq!(list("VARIABLES"), variables);
+}
