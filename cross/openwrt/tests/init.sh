@@ -424,12 +424,12 @@ a_key_and_the_path_of_a_certificate_may_be_anything() {
 	init start
 	quiet
 	"$NODEPASS" "$(url server)" >"$ROOT/server" 2>&1 &
+	# It goes with this test, however that ends.
 	server=$!
+	trap 'kill "$server" && wait "$server"' EXIT
 	# The client says the same key as it is, in a flag, which is not decoded.
 	says ' is up: users at the server' SSL_CERT_FILE="$folder/c" "$NODEPASS" client --password "$NASTY" --tunnel-addr 127.0.0.1 --tunnel-port "$listen" \
 		--target-addr 127.0.0.1 --target-port 9 --mode 2 --min 1
-	kill "$server"
-	wait "$server"
 }
 
 . /dev/stdin <<END
