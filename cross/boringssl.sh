@@ -1,6 +1,6 @@
 #!/bin/sh
 # Builds BoringSSL once for a target, from the source that the crate boring-sys brings: cross/boringssl.sh TARGET. Needs cmake and patch.
-# build.sh calls it; the result stays in the cache until boring-sys changes.
+# Prints the folder that has it; build.sh calls it. It stays in the cache until boring-sys or this script changes.
 set -eu
 # shellcheck source=cross/common.sh
 . "$(dirname "$0")/common.sh"
@@ -13,10 +13,12 @@ main() {
     use_rust
     use_zig
     crate=$(source_of boring-sys)
-    made=$own/boringssl
-    # What it was made from, and how.
-    from="$(basename "$crate") $(cat "$0" "$here/zig.sh" | cksum) $zig $cpu"
-    [ "$(cat "$made/from" 2>/dev/null)" != "$from" ] || return 0
+    # Its name says what it was made from and how: cargo sees another folder, and links it anew.
+    made=$own/$(basename "$crate")-$( (cat "$0" "$here/zig.sh" && echo "$zig $cpu") | cksum | cut -d ' ' -f 1)
+    if [ -f "$made/libssl.a" ]; then
+        echo "$made"
+        return 0
+    fi
     command -v cmake >/dev/null || fail "cmake is needed for QUIC (Debian: cmake)"
     say "$name: building BoringSSL ($(basename "$crate"))"
 
@@ -31,9 +33,10 @@ main() {
         -DCMAKE_C_FLAGS="$UNWOUND" -DCMAKE_CXX_FLAGS="$UNWOUND -fno-exceptions -fno-rtti" >"$made/log" 2>&1 || stop
     cmake --build "$made/build" --target ssl crypto --parallel "$jobs" >>"$made/log" 2>&1 || stop
     cp -R "$made/source/include" "$made/include"
-    find "$made/build" -name 'lib*.a' -exec cp {} "$made" \;
+    find "$made/build" -name libcrypto.a -exec cp {} "$made" \;
+    find "$made/build" -name libssl.a -exec cp {} "$made" \;
     rm -rf "$made/source" "$made/build"
-    echo "$from" >"$made/from"
+    echo "$made"
 }
 
 stop() {

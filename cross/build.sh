@@ -91,8 +91,8 @@ flags() {
 
 # BoringSSL for quiche: built once a target, then only linked.
 boringssl() {
-    "$here/boringssl.sh" "$name"
-    export "BORING_BSSL_PATH_$under=$own/boringssl"
+    made=$("$here/boringssl.sh" "$name")
+    export "BORING_BSSL_PATH_$under=$made"
     export "BORING_BSSL_ASSUME_PATCHED_$under=1"
     export "BORING_BSSL_RUST_CPPLIB_$under=c++"
     headers=$zig_folder/lib/libc/include

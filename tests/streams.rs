@@ -76,7 +76,8 @@ impl Few {
     fn streams(transport: u8, authority: &Authority) -> Few {
         let (at, dead) = (free_addr(), Arc::new(AtomicBool::new(false)));
         let speech = if transport == 3 { Speech::Http2 } else { Speech::Raw };
-        let files = Origin::Files { crt: authority.path("server.pem").into(), key: authority.path("server.key").into() };
+        let files =
+            Origin::Files { crt: authority.path("server.pem").into(), key: authority.path("server.key").into() };
         let identity = Certs::new(files, Audience::Pool(speech)).expect("a certificate").current();
         if transport == 1 {
             let report = Duration::from_secs(1);
