@@ -1,5 +1,6 @@
 //! The master's API as clients see it: curl against the real program. What the original answered to the same requests is
 //! written here; ids and the API key are masked.
+#![cfg(feature = "master")]
 
 mod support;
 

@@ -5,6 +5,7 @@
 //! | here | start, stop, restart, reset, PUT and DELETE, and their races; counters; events; failures |
 //! | `orphans` | whatever way a master ends, its children leave |
 //! | `crowd` | a hundred instances at once |
+#![cfg(feature = "master")]
 
 mod support;
 

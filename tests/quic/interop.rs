@@ -5,6 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nodepass::net::mux::{Mux, StreamNo};
+use nodepass::net::stream::now as ready;
 
 use super::ends::*;
 
