@@ -1,4 +1,4 @@
-//! The tables in other people's forms: completions of three shells and a manual page. Made by a test, so that the program does
+//! The tables in other people's forms: completions of three shells, a manual page, a router's web page. Made by a test, so that the program does
 //! not carry them: `make pages` writes the files, and `make test` fails while they are not what the tables say.
 
 use std::fmt::Write;
@@ -178,6 +178,54 @@ fn manual() -> String {
     page
 }
 
+/// The tables as a module of LuCI, a router's web pages.
+fn luci() -> String {
+    let mut text = format!("// {MADE}\n'use strict';\n'require baseclass';\n\nreturn baseclass.extend({{\n");
+    text.push_str(
+        "\t// name, meaning, default, what is accepted, words to choose from, who takes it\n\tparameters: [\n",
+    );
+    for row in &PARAMETERS {
+        let words = match value(row.values) {
+            Value::Word(words) => words,
+            Value::File | Value::Free => Vec::new(),
+        };
+        let roles: Vec<_> = row.roles.iter().map(|role| role.name()).collect();
+        let entry = serde_json::json!([row.name, row.meaning, row.default, row.values, words, roles]);
+        let _ = writeln!(text, "\t\t{entry},");
+    }
+    text.push_str("\t],\n\t// name, meaning, default, what is accepted\n\tvariables: [\n");
+    for variable in &VARIABLES {
+        let entry = serde_json::json!([variable.name, variable.meaning, variable.default, variable.values]);
+        let _ = writeln!(text, "\t\t{entry},");
+    }
+    text.push_str("\t]\n});\n");
+    text
+}
+
+/// The router's service, its two lists of options brought up to date.
+fn service() -> String {
+    let script = fs::read_to_string(project(SERVICE)).unwrap();
+    let script = listed(&script, "PARAMETERS", PARAMETERS.iter().map(|row| row.name));
+    listed(&script, "VARIABLES", VARIABLES.iter().map(|variable| variable.name))
+}
+
+/// `script`, in which the variable `name` has these words.
+fn listed<'a>(script: &str, name: &str, words: impl Iterator<Item = &'a str>) -> String {
+    let (before, rest) = script.split_once(&format!("\n{name}=\"")).expect(name);
+    let (_, after) = rest.split_once('"').expect(name);
+    let mut lines = vec![format!("{name}=\"")];
+    for (at, word) in words.enumerate() {
+        let line = lines.last_mut().expect("one is there");
+        if line.len() + word.len() > LINE {
+            lines.push(format!("\t{word}"));
+        } else {
+            line.push_str(if at == 0 { "" } else { " " });
+            line.push_str(word);
+        }
+    }
+    format!("{before}\n{}\"{after}", lines.join("\n"))
+}
+
 /// Parts of the help text: heads, tagged items, examples.
 fn outline(page: &mut String, text: &str) {
     let mut example = false;
@@ -245,12 +293,14 @@ fn fished(text: &str) -> String {
 }
 
 /// The files, by their paths in the project.
-fn pages() -> [(&'static str, String); 4] {
+fn pages() -> [(&'static str, String); 6] {
     [
         ("scripts/completions/nodepass.bash", bash()),
         ("scripts/completions/_nodepass", zsh()),
         ("scripts/completions/nodepass.fish", fish()),
         ("docs/nodepass.1", manual()),
+        (SERVICE, service()),
+        ("cross/luci-app-nodepass/htdocs/luci-static/resources/nodepass/tables.js", luci()),
     ]
 }
 
@@ -266,6 +316,12 @@ const DATE: &str = "2026-11-21";
 
 /// Columns of the manual page's source.
 const WIDTH: usize = 78;
+
+/// The service's script, which is written by hand but for two lists.
+const SERVICE: &str = "cross/openwrt/files/nodepass.init";
+
+/// Columns of a list in the script.
+const LINE: usize = 112;
 
 const ABOUT: &str =
     "nodepass forwards ports by itself, or two of them make a tunnel whose connections are ready before the \
@@ -323,18 +379,4 @@ fn words_are_offered_where_the_table_names_them() {
     assert_eq!(words("a path"), ["a file"]);
     assert!(words("a duration such as 30s, 5m or 1h30m, or 0").is_empty());
     assert!(words("digits from 0 to 3, as in 13").is_empty());
-}
-
-#[test]
-fn the_routers_options_are_the_parameters_and_variables_of_the_tables() {
-    let script = fs::read_to_string(project("cross/openwrt/files/nodepass.init")).unwrap();
-    let list = |name: &str| -> Vec<String> {
-        let (_, rest) = script.split_once(&format!("\n{name}=\"")).expect(name);
-        let (words, _) = rest.split_once('"').expect(name);
-        words.split_whitespace().map(String::from).collect()
-    };
-    let parameters: Vec<_> = PARAMETERS.iter().map(|row| row.name).collect();
-    let variables: Vec<_> = VARIABLES.iter().map(|variable| variable.name).collect();
-    assert_eq!(list("PARAMETERS"), parameters);
-    assert_eq!(list("VARIABLES"), variables);
 }

@@ -226,11 +226,11 @@ impl Hub {
         self.ways.doubt(first_hop(&shared.config), now);
         let Part::Client(client) = &mut self.part else { return };
         if client.said == why {
-            log::debug!("No tunnel with {} again: {why}", shared.config.tunnel);
+            log::debug!("Handshake with {} failed again: {why}", shared.config.tunnel);
         } else {
             // These two words make a dashboard's light red, until a check point comes.
             log::error!(
-                "Client error: no tunnel with {}: {why}; trying again every {cooldown:?}",
+                "Client error: handshake with {} failed: {why}; trying again every {cooldown:?}",
                 shared.config.tunnel
             );
             client.said = why;

@@ -199,7 +199,7 @@ impl<S: Read + Write> Socket<S> {
     pub fn heard(&mut self, into: &mut Vec<u8>) -> Result<bool, Error> {
         loop {
             match self.ws.read() {
-                Ok(Message::Binary(bytes)) if bytes.is_empty() => self.ended = true,
+                Ok(Message::Text(text)) if text.is_empty() => self.ended = true,
                 Ok(Message::Binary(bytes)) => {
                     assert!(!self.ended, "bytes after the end");
                     into.extend_from_slice(&bytes);
@@ -231,7 +231,7 @@ impl<S: Read + Write + Far> Far for Socket<S> {
     }
 
     fn end(&mut self) {
-        self.ws.write(Message::binary(Vec::new())).unwrap_or_else(blocked);
+        self.ws.write(Message::text("")).unwrap_or_else(blocked);
         assert!(self.flush());
     }
 

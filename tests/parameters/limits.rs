@@ -142,7 +142,7 @@ fn rate_slows_a_transfer_down_and_it_arrives_whole() {
         for egress in [false, true] {
             let builder = builder.clone();
             let tunnel = if egress { builder.egress("rate=8") } else { builder.ingress("rate=8") }.start();
-            let before = tunnel.ingress().checkpoint(|now| now.tcps == 0);
+            let before = tunnel.ingress().checkpoint(|now| now.tcps == 0 && now.tcprx > 0);
             let (user, served) = tunnel.pair();
             let start = Instant::now();
             let writers = [(&user, 1), (&served, 2)].map(|(stream, seed)| {

@@ -259,6 +259,11 @@ impl Builder {
         self.server.get("tls").is_some_and(|tls| tls != "0")
     }
 
+    /// Whether all its pool connections are streams of one.
+    pub fn is_shared(&self) -> bool {
+        self.server.get("type").is_some_and(|transport| matches!(transport, "1" | "3"))
+    }
+
     /// Parameters of the server (`"tls=1&max=8"`).
     pub fn server(mut self, query: &str) -> Builder {
         self.server.add(query);

@@ -241,7 +241,6 @@ what_the_service_may_do_is_set_by_section() {
 			option respawn_retry '0'
 			option term_timeout '30'
 			option user 'nodepass'
-			option jail '1'
 	END
 	init start
 	called 'set_param|command|/opt/nodepass|client://:1/t:2'
@@ -249,11 +248,38 @@ what_the_service_may_do_is_set_by_section() {
 	called 'set_param|respawn|10|1|0'
 	called 'set_param|term_timeout|30'
 	called 'set_param|user|nodepass'
-	if [ -x /sbin/ujail ]; then
-		called 'add_jail|nodepass-a|log|procfs|ronly|requirejail'
-	else
-		logged 'warn|section a: no jail, since procd-ujail is not installed'
-	fi
+}
+
+a_jail_shows_what_is_needed_and_is_told_about_if_there_is_none() {
+	given <<-'END'
+		config instance 'a'
+			option role 'server'
+			option tunnel ':1'
+			list target 't:2'
+			option crt '/c'
+			option key '/k'
+			option jail '1'
+	END
+	sed "s|/sbin/ujail|$ROOT/ujail|" "$INIT" >"$ROOT/script"
+	INIT="$ROOT/script" init start
+	logged 'warn|section a: no jail, since procd-ujail is not installed'
+	not_called add_jail
+	printf '#!/bin/sh\n' >"$ROOT/ujail"
+	chmod +x "$ROOT/ujail"
+	INIT="$ROOT/script" init start
+	quiet
+	called 'add_jail|nodepass-a|log|procfs|ronly|requirejail'
+	called 'add_jail_mount|/c|/k'
+	grep -q '^add_jail_mount|/usr/bin/nodepass|.*|/etc/resolv.conf|' "$ROOT/procd" || fail "$(cat "$ROOT/procd")"
+}
+
+the_documentations_example_is_started_as_it_is() {
+	sed -n "/^config instance/,/^\`\`\`/p" "$here/../../../docs/openwrt.md" | grep -v '^`' |
+		sed "s|config master 'master'|&\n\toption NP_STATE_DIR '$ROOT/state'|" | given
+	init start
+	quiet
+	[ "$(url web)" = 'client://a%20long%20secret@server.example:10101/192.168.1.10:80?min=8&mode=2' ] || fail "$(url web)"
+	[ "$(url master)" = 'master://192.168.1.1:9090?tls=1' ] || fail "$(url master)"
 }
 
 a_change_of_the_configuration_and_interfaces_that_come_up_reload() {
@@ -398,12 +424,12 @@ a_key_and_the_path_of_a_certificate_may_be_anything() {
 	init start
 	quiet
 	"$NODEPASS" "$(url server)" >"$ROOT/server" 2>&1 &
+	# It goes with this test, however that ends.
 	server=$!
+	trap 'kill "$server" && wait "$server"' EXIT
 	# The client says the same key as it is, in a flag, which is not decoded.
 	says ' is up: users at the server' SSL_CERT_FILE="$folder/c" "$NODEPASS" client --password "$NASTY" --tunnel-addr 127.0.0.1 --tunnel-port "$listen" \
 		--target-addr 127.0.0.1 --target-port 9 --mode 2 --min 1
-	kill "$server"
-	wait "$server"
 }
 
 . /dev/stdin <<END

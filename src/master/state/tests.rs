@@ -293,7 +293,12 @@ fn two_masters_cannot_use_one_folder() {
     assert_eq!(loaded.records, records(1, "first"));
     assert!(second.save(&records(9, "second")).is_err() && second.backup().is_err());
     drop(first);
-    assert_eq!(folder.state().lock(), Ok(()));
+    // A process that another test is just starting may hold the lock for a moment, until it becomes another program.
+    let free = (0..200).any(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+        folder.state().lock().is_ok()
+    });
+    assert!(free);
 }
 
 #[test]
