@@ -5,9 +5,6 @@ set -eu
 # shellcheck source=cross/common.sh
 . "$(dirname "$0")/common.sh"
 
-# The program ends on panic: nothing is ever unwound.
-UNWOUND="-fno-unwind-tables -fno-asynchronous-unwind-tables"
-
 main() {
     pick "$1"
     use_rust
@@ -30,7 +27,7 @@ main() {
     align "$made/source"
     cmake -S "$made/source" -B "$made/build" -DCMAKE_TOOLCHAIN_FILE="$here/zig.cmake" \
         -DCMAKE_BUILD_TYPE=MinSizeRel -DBUILD_TESTING=OFF -DOPENSSL_SMALL=1 -DCMAKE_POSITION_INDEPENDENT_CODE=ON \
-        -DCMAKE_C_FLAGS="$UNWOUND" -DCMAKE_CXX_FLAGS="$UNWOUND -fno-exceptions -fno-rtti" >"$made/log" 2>&1 || stop
+        -DCMAKE_CXX_FLAGS="-fno-exceptions -fno-rtti" >"$made/log" 2>&1 || stop
     cmake --build "$made/build" --target ssl crypto --parallel "$jobs" >>"$made/log" 2>&1 || stop
     cp -R "$made/source/include" "$made/include"
     find "$made/build" -name libcrypto.a -exec cp {} "$made" \;

@@ -83,7 +83,7 @@ has() {
 }
 
 flags() {
-    printf %s "-Clink-self-contained=no -Ctarget-feature=+crt-static $features_of_code $remap"
+    printf %s "-Clink-self-contained=no -Cforce-unwind-tables=no -Ctarget-feature=+crt-static $features_of_code $remap"
     if [ -d "$own/sysroot" ]; then
         printf %s " --sysroot=$own/sysroot"
     fi

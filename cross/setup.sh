@@ -117,7 +117,7 @@ END
         cd "$work"
         export CARGO_TARGET_DIR="$work/target" RUSTC_BOOTSTRAP=1
         # The path of the source as every Rust has it.
-        export RUSTFLAGS="-Cembed-bitcode=yes --remap-path-prefix=$source=/rust $features_of_code"
+        export RUSTFLAGS="-Cembed-bitcode=yes -Cforce-unwind-tables=no --remap-path-prefix=$source=/rust $features_of_code"
         "$CARGO" build --quiet --release --target "$rust" --jobs "$jobs" \
             -Zbuild-std=std,panic_abort -Zbuild-std-features=
     ); then
