@@ -26,11 +26,12 @@ fn a_client_without_a_server_says_so_once_and_gets_through_when_it_comes() {
     each_flow(|flow| {
         let (target, pair) = (Target::echo(), Urls::new(flow));
         let client = Process::nodepass(&pair.client(target.addr()));
-        // Several attempts have failed, and the log level is debug: only the first is worth a warning.
+        // Several attempts have failed, and the log level is debug: only the first is worth an error.
         assert!(eventually(GRACE, || client.count("failed again") >= 5), "it goes on trying");
-        let warnings = client.lines().iter().filter(|line| line.contains("  WARN  ")).count();
-        assert_eq!(warnings, 1, "{:?}", client.lines());
-        assert!(client.said(&pair.tunnel.to_string()), "the warning names the server");
+        let loud = |line: &&String| line.contains("  WARN  ") || line.contains("  ERROR  ");
+        assert_eq!(client.lines().iter().filter(loud).count(), 1, "{:?}", client.lines());
+        assert!(client.said("  ERROR  Client error: "), "dashboards read these words");
+        assert!(client.said(&pair.tunnel.to_string()), "it names the server");
         assert!(client.said("refused"), "and the reason");
         let server = Process::nodepass(&pair.server(target.addr()));
         until("a user", GRACE, || exchange(pair.user, b"hello"));
