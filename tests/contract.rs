@@ -8,12 +8,17 @@
 
 #[path = "contract/far.rs"]
 mod far;
+#[cfg(feature = "ws")]
 #[path = "contract/relays.rs"]
 mod relays;
+#[cfg_attr(not(any(feature = "quic", feature = "h2")), allow(dead_code))]
 #[path = "contract/shared.rs"]
 mod shared;
+#[cfg(feature = "ws")]
+#[path = "contract/websocket.rs"]
+mod websocket;
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Write};
 use std::net::{Shutdown, UdpSocket};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -34,10 +39,11 @@ use nodepass::net::stream::{now, Buffer, Stream};
 use nodepass::net::tcp::Tcp;
 use nodepass::net::tls::Tls;
 use nodepass::net::udp::{conduit_size, Door, Session};
+#[cfg(feature = "ws")]
 use nodepass::net::ws::End;
 use shared::Shared;
-use tungstenite::protocol::Role;
-use tungstenite::{Error, Message};
+#[cfg(feature = "ws")]
+use websocket::ws;
 
 /// One test for each clause and each kind of stream.
 macro_rules! contract {
@@ -95,13 +101,17 @@ contract! {
     tls_server: tls_server(POOL, &TLS13) => all connections sessions;
     tls_client: tls_client() => all connections sessions;
     tls_1_2_user: tls_server(Audience::Users, &TLS12) => all connections sessions;
+    udp_target: udp_target() => all;
+    udp_user: udp_user() => all;
+    line: line() => all;
+}
+
+#[cfg(feature = "ws")]
+contract! {
     ws_server: ws(tcp(), End::Server) => all connections;
     ws_client: ws(tcp(), End::Client) => all connections;
     wss_server: ws(tls_server(POOL, &TLS13), End::Server) => all connections;
     wss_client: ws(tls_client(), End::Client) => all connections;
-    udp_target: udp_target() => all;
-    udp_user: udp_user() => all;
-    line: line() => all;
 }
 
 #[cfg(feature = "h2")]
@@ -319,10 +329,13 @@ fn an_idle_connection_that_its_peer_has_left_or_misused_is_not_alive() {
     judged(tls_client(), |far| far.end(), false);
     judged(tls_client(), |far| far.socket.end(), false);
     judged(tls_client(), |far| assert_ne!(far.say(b"who are you?"), 0), true);
-    judged(ws(tls_client(), End::Client), |far| far.end(), false);
-    judged(ws(tls_client(), End::Client), |far| far.ws.get_mut().end(), false);
-    judged(ws(tcp(), End::Server), |far| far.ws.close(None).unwrap(), false);
-    judged(ws(tcp(), End::Server), |far| assert_ne!(far.say(b"who are you?"), 0), true);
+    #[cfg(feature = "ws")]
+    {
+        judged(ws(tls_client(), End::Client), |far| far.end(), false);
+        judged(ws(tls_client(), End::Client), |far| far.ws.get_mut().end(), false);
+        judged(ws(tcp(), End::Server), |far| far.ws.close(None).unwrap(), false);
+        judged(ws(tcp(), End::Server), |far| assert_ne!(far.say(b"who are you?"), 0), true);
+    }
 }
 
 #[test]
@@ -336,41 +349,8 @@ fn looking_whether_a_connection_lives_takes_nothing_out_of_it() {
     looked(tcp());
     looked(tls_server(POOL, &TLS13));
     looked(tls_client());
+    #[cfg(feature = "ws")]
     looked(ws(tls_client(), End::Client));
-}
-
-#[test]
-fn a_websocket_closes_properly_when_both_directions_have_ended() {
-    for ours_first in [true, false] {
-        let mut rig = ws(tls_client(), End::Client);
-        rig.say(&message(1, 100));
-        if ours_first {
-            rig.finish();
-        }
-        rig.far.end();
-        assert_eq!(rig.filled(102), message(1, 100));
-        rig.their_end();
-        if !ours_first {
-            rig.finish();
-        }
-        let error = rig.until("their end", |rig| rig.far.heard(&mut Vec::new()).err());
-        assert!(matches!(error, Error::ConnectionClosed), "{error}");
-    }
-}
-
-#[test]
-fn a_websocket_answers_a_ping_of_another_program() {
-    let mut rig = ws(tcp(), End::Server);
-    rig.far.ws.send(Message::Ping(b"are you there?".to_vec().into())).unwrap();
-    let text = rig.until("a pong", |rig| {
-        assert_eq!(rig.fill().unwrap(), None);
-        match rig.far.ws.read() {
-            Ok(Message::Pong(text)) => Some(text),
-            Ok(other) => panic!("{other}"),
-            Err(_) => None,
-        }
-    });
-    assert_eq!(&text[..], b"are you there?");
 }
 
 #[test]
@@ -386,6 +366,7 @@ fn a_line_that_is_not_read_says_so() {
 // ---- the rig --------------------------------------------------------------------------------------------------------
 
 /// What is under test: a leg with a socket of its own, or a stream of a connection that carries many.
+#[cfg_attr(not(any(feature = "quic", feature = "h2")), allow(dead_code))]
 enum Near {
     Leg(Leg),
     Shared(Shared),
@@ -611,18 +592,6 @@ fn tls_client_with(ours: std::net::TcpStream, theirs: std::net::TcpStream, far: 
     established(tls, far, theirs)
 }
 
-/// A WebSocket over this connection.
-fn ws<F: Far + Read + Write>(rig: Rig<F>, end: End) -> Rig<far::Socket<F>> {
-    let Rig { poll, leg, door, far, buffer, heard } = rig;
-    let theirs = match end {
-        End::Client => Role::Server,
-        End::Server => Role::Client,
-    };
-    let Near::Leg(leg) = leg else { unreachable!() };
-    let (leg, far) = (leg.into_ws(end, true, b"").unwrap(), far::Socket::new(far, theirs));
-    Rig { poll, leg: Near::Leg(leg), door, far, buffer, heard }
-}
-
 fn established(tls: Tls, far: Connection, theirs: std::net::TcpStream) -> Rig<far::Session> {
     theirs.set_nonblocking(true).unwrap();
     let mut rig = Rig::new(Leg::Tls(Box::new(tls)), far::Session::new(far, theirs));
@@ -669,6 +638,7 @@ fn udp_user() -> Rig<UdpSocket> {
 }
 
 /// A stream between two ends of one connection; ours is the one that dials, or not.
+#[cfg_attr(not(any(feature = "quic", feature = "h2")), allow(dead_code))]
 fn shared(near: Box<dyn Mux>, far: Box<dyn Mux>, we_dial: bool) -> Rig<Shared> {
     let (mut near, mut far) = (Shared::new(near), Shared::new(far));
     match we_dial {

@@ -1,4 +1,4 @@
-//! The other end of a stream under test, made of plain sockets, and of TLS sessions and WebSockets that are not ours.
+//! The other end of a stream under test, made of plain sockets, and of TLS sessions that are not ours.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
@@ -9,8 +9,6 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, Connection, DigitallySignedStruct, SignatureScheme, SupportedProtocolVersion};
 use socket2::SockRef;
-use tungstenite::protocol::{Role, WebSocket};
-use tungstenite::{Error, Message};
 
 use nodepass::net::certs::provider;
 
@@ -176,75 +174,6 @@ impl Write for Session {
     }
 }
 
-/// A WebSocket as another program has it, with an empty message for an end.
-pub struct Socket<S> {
-    pub ws: WebSocket<S>,
-    ended: bool,
-}
-
-impl<S: Read + Write> Socket<S> {
-    pub fn new(carrier: S, role: Role) -> Socket<S> {
-        Socket { ws: WebSocket::from_raw_socket(carrier, role, None), ended: false }
-    }
-
-    /// Whether all of it went.
-    fn flush(&mut self) -> bool {
-        match self.ws.flush() {
-            Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => false,
-            result => result.map(|()| true).expect("the far end failed"),
-        }
-    }
-
-    /// What filling it leads to, as far as it is no bytes.
-    pub fn heard(&mut self, into: &mut Vec<u8>) -> Result<bool, Error> {
-        loop {
-            match self.ws.read() {
-                Ok(Message::Text(text)) if text.is_empty() => self.ended = true,
-                Ok(Message::Binary(bytes)) => {
-                    assert!(!self.ended, "bytes after the end");
-                    into.extend_from_slice(&bytes);
-                }
-                Ok(_) => {}
-                Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => return Ok(self.ended),
-                Err(error) => return Err(error),
-            }
-        }
-    }
-}
-
-impl<S: Read + Write + Far> Far for Socket<S> {
-    fn say(&mut self, bytes: &[u8]) -> usize {
-        if !self.flush() || bytes.is_empty() {
-            return 0;
-        }
-        let message = &bytes[..bytes.len().min(LONG)];
-        self.ws.write(Message::binary(message.to_vec())).unwrap_or_else(blocked);
-        self.flush();
-        message.len()
-    }
-
-    fn hear(&mut self, into: &mut Vec<u8>) -> bool {
-        match self.heard(into) {
-            Err(Error::ConnectionClosed) if self.ended => true,
-            result => result.expect("a WebSocket that lives"),
-        }
-    }
-
-    fn end(&mut self) {
-        self.ws.write(Message::text("")).unwrap_or_else(blocked);
-        assert!(self.flush());
-    }
-
-    fn reset(&mut self) {
-        self.ws.get_mut().reset();
-    }
-}
-
-/// What is written is kept; only another error than "not now" is one.
-fn blocked(error: Error) {
-    assert!(matches!(&error, Error::Io(error) if error.kind() == ErrorKind::WouldBlock), "the far end failed: {error}");
-}
-
 /// A user or a target: here frames are datagrams.
 impl Far for UdpSocket {
     fn say(&mut self, bytes: &[u8]) -> usize {
@@ -329,7 +258,5 @@ impl ServerCertVerifier for Trusting {
     }
 }
 
-/// Longest message of a WebSocket, in bytes: longer than a frame's two-byte length can tell.
-const LONG: usize = 100_000;
 /// What is asked for small socket buffers, in bytes; the kernel doubles it.
 const SMALL: usize = 16 * 1024;
