@@ -12,6 +12,8 @@ mod extras;
 mod page;
 #[path = "api/recorded.rs"]
 mod recorded;
+#[path = "api/tunnel.rs"]
+mod tunnel;
 
 use std::process::Command;
 
@@ -21,9 +23,15 @@ use support::*;
 /// A running master with a state of its own.
 pub struct Master {
     process: Process,
+    url: String,
     root: String,
     key: String,
-    _state: Folder,
+    state: Folder,
+}
+
+fn run(url: &str, state: &Folder) -> Process {
+    let folder = state.path().to_str().expect("a path");
+    Process::nodepass_with(&[url], &[("NP_STATE_DIR", folder), ("NP_REPORT_INTERVAL", "500ms")])
 }
 
 /// What curl got.
@@ -54,13 +62,20 @@ impl Master {
     /// Starts one with this path.
     pub fn at(prefix: &str) -> Master {
         let (port, state) = (free_port(), Folder::new());
-        let folder = state.path().to_str().expect("a path").to_owned();
-        let env = [("NP_STATE_DIR", folder.as_str()), ("NP_REPORT_INTERVAL", "500ms")];
-        let process = Process::nodepass_with(&[&format!("master://127.0.0.1:{port}{prefix}?log=info")], &env);
+        let url = format!("master://127.0.0.1:{port}{prefix}?log=info");
+        let process = run(&url, &state);
         let line = process.says("API Key created: ", GRACE);
         let key = line.rsplit(' ').next().expect("a key").to_owned();
         assert!(key.len() == 32 && key.bytes().all(|byte| byte.is_ascii_hexdigit()), "{line}");
-        Master { process, root: format!("http://127.0.0.1:{port}{}", prefix.trim_end_matches('/')), key, _state: state }
+        Master { process, url, root: format!("http://127.0.0.1:{port}{}", prefix.trim_end_matches('/')), key, state }
+    }
+
+    /// Ends it by a signal, and starts another with the same state.
+    pub fn restart(&mut self, signal: i32) {
+        self.process.signal(signal);
+        self.process.wait(GRACE);
+        self.process = run(&self.url, &self.state);
+        self.process.says(&format!("API Key loaded: {}", self.key), GRACE);
     }
 
     /// curl with the key: `"PATCH /v1/instances/..."` and a body, which may be empty.
