@@ -133,8 +133,13 @@ impl Hub {
             false => Check::Sent,
         };
         // Our own client keeps to `max` by itself. It replaces what it took before its signal has come through here: no
-        // reason to turn the replacements away.
-        let lag = if terms.open.is_some() { 2 } else { 1 };
+        // reason to turn the replacements away. On a shared connection they do not wait for a lost packet with signals in it.
+        let shared = Transport::from_code(terms.transport).is_some_and(Transport::is_shared);
+        let lag = match (&terms.open, shared) {
+            (None, _) => 1,
+            (Some(_), false) => 2,
+            (Some(_), true) => SHARED_LAG,
+        };
         self.pool.begin(terms.max.saturating_mul(lag));
         // A client that finds UDP blocked needs its tries, and then the other way.
         let tries = if terms.features.contains(&Feature::Fallback) { FALLBACK_TIME } else { 1 };
@@ -402,5 +407,7 @@ pub(super) fn describe(terms: &Terms) -> String {
 const SETTLING: Duration = Duration::from_millis(50);
 /// So many times the usual wait for the first pool connection, where the client may have to fall back to TCP.
 const FALLBACK_TIME: u32 = 3;
+/// So many times `max` may be idle where streams overtake the signals about those before them.
+const SHARED_LAG: usize = 8;
 /// Most certificate checks that wait for their connection.
 const MOST_CHECKS: usize = 16;
