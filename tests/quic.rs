@@ -192,6 +192,27 @@ fn a_thousand_streams_live_side_by_side() {
 }
 
 #[test]
+fn a_streams_first_words_are_taken_while_others_fill_the_path() {
+    let mut both = Both::joined(&settings());
+    let (bulk, _unread) = both.stream();
+    let (_, other) = both.stream();
+    let block = vec![1; 1 << 20];
+    while both.client.put(bulk, &block).unwrap() > 0 {}
+    let near = both.client.mux.open().unwrap();
+    assert_eq!(both.client.put(near, &[5; 16]).unwrap(), 16, "all of it, at once");
+    assert_eq!(both.client.put(near, &[6; 100]).unwrap(), 0, "and no more for now");
+    let (mut far, mut came) = (None, Vec::new());
+    both.until(|both| {
+        far = far.or_else(|| both.server.mux.accept());
+        if let Some((far, _)) = far {
+            both.server.take(far, &mut came).unwrap();
+        }
+        came.len() == 16
+    });
+    assert!(came == [5; 16] && far.unwrap().0 != other);
+}
+
+#[test]
 fn ends_that_meet_on_their_way_are_both_heard() {
     let mut both = Both::joined(&settings());
     for _ in 0..50 {

@@ -33,6 +33,8 @@ pub struct Connection {
     ends: Vec<(Instant, u64)>,
     /// Streams on which the other side's end is heard only once ours has gone out.
     unheard: Vec<StreamNo>,
+    /// Streams whose first words wait for room.
+    holding: Vec<StreamNo>,
     now: Instant,
     /// How often packets were made.
     round: u64,
@@ -85,6 +87,7 @@ impl Connection {
             stage: Stage::Starting,
             ends: Vec::new(),
             unheard: Vec::new(),
+            holding: Vec::new(),
             now,
             round: 0,
             socket,
@@ -178,6 +181,9 @@ impl Connection {
         self.judge(streams);
         self.gather(streams);
         self.unheard.drain(..).for_each(|stream| streams.tell(stream));
+        for stream in std::mem::take(&mut self.holding) {
+            let _ = self.say_held(stream, streams);
+        }
         self.ends.retain(|(at, id)| {
             let waits = *at > now;
             if !waits {
@@ -323,8 +329,10 @@ impl Connection {
         }
     }
 
-    /// As [`Stream::drain`](crate::net::stream::Stream::drain).
+    /// As [`Stream::drain`](crate::net::stream::Stream::drain). A stream's first words (an opening, an id) are always taken, as a
+    /// socket of its own would: they go as soon as others leave room.
     pub fn drain(&mut self, stream: StreamNo, from: &mut Buffer, streams: &mut Streams) -> io::Result<usize> {
+        self.say_held(stream, streams)?;
         let entry = streams.get_mut(stream).ok_or(ErrorKind::NotConnected)?;
         if entry.outward != Outward::Open {
             return Err(ErrorKind::BrokenPipe.into());
@@ -340,6 +348,13 @@ impl Connection {
             }
             // quiche says the same of a stream that it has forgotten, since both sides are done with it.
             Ok(0) | Err(quiche::Error::Done) if self.quic.stream_capacity(entry.id).is_ok() => {
+                let count = from.bytes().len();
+                if entry.drained.is_none() && count <= FIRST_WORDS {
+                    entry.held = from.bytes().to_vec();
+                    from.consume(count);
+                    self.holding.push(stream);
+                    return Ok(count);
+                }
                 entry.writer_waits = true;
                 would_block()
             }
@@ -350,6 +365,32 @@ impl Connection {
         }
     }
 
+    /// Sends a stream's first words, if they still wait. `WouldBlock`: there is no room yet.
+    fn say_held(&mut self, stream: StreamNo, streams: &mut Streams) -> io::Result<()> {
+        let Some(entry) = streams.get_mut(stream).filter(|entry| !entry.held.is_empty()) else { return Ok(()) };
+        match self.quic.stream_send(entry.id, &entry.held, false) {
+            Ok(count) => {
+                entry.held.drain(..count);
+                entry.drained = Some((self.now, self.round));
+            }
+            Err(quiche::Error::Done) => {}
+            Err(_) => {
+                entry.held.clear();
+                entry.outward = Outward::Stopped;
+                streams.tell(stream);
+                return Ok(());
+            }
+        }
+        if entry.held.is_empty() {
+            return Ok(());
+        }
+        entry.writer_waits = true;
+        if !self.holding.contains(&stream) {
+            self.holding.push(stream);
+        }
+        would_block()
+    }
+
     /// As [`Stream::finish`](crate::net::stream::Stream::finish).
     ///
     /// quiche takes a stream for over, and forgets it, once both sides have ended it and all of its bytes are acknowledged,
@@ -357,6 +398,7 @@ impl Connection {
     /// other side's is said only when those bytes have been acknowledged: the next acknowledgement is its own. Where the other
     /// side's comes after ours it is not heard before ours has gone out, which it does in the turn in which it is said.
     pub fn finish(&mut self, stream: StreamNo, streams: &mut Streams) -> io::Result<()> {
+        self.say_held(stream, streams)?;
         let entry = streams.get_mut(stream).ok_or(ErrorKind::NotConnected)?;
         match entry.outward {
             Outward::Finished => return Ok(()),
@@ -500,6 +542,8 @@ fn alert(code: u64) -> &'static str {
 
 /// Said when no handshake comes about. The client adds the port.
 pub const UNREACHABLE: &str = "no answer";
+/// Bytes that a stream begins with: an opening, or an id.
+const FIRST_WORDS: usize = 16;
 /// quiche's default urgency.
 const PRIORITY: u8 = 127;
 /// A released stream is over by then in any case. Bytes that are not acknowledged after so long are lost with the

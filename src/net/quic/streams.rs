@@ -31,6 +31,8 @@ pub struct Entry {
     pub drained: Option<(Instant, u64)>,
     /// In which round of packets our end was said.
     pub finished: Option<u64>,
+    /// Its first words, while there is no room for them.
+    pub held: Vec<u8>,
     token: Option<Token>,
     told: bool,
     /// Reading answered `WouldBlock`: an edge is owed.
@@ -71,6 +73,7 @@ impl Streams {
             outward: Outward::Open,
             drained: None,
             finished: None,
+            held: Vec::new(),
             token: None,
             told: false,
             reader_waits: true,
