@@ -25,9 +25,9 @@ use crate::programs::{Programs, Running, Way};
 use path::{tunnel_device, Path};
 
 /// Measures `ways` over each path in `rounds` rounds and prints a table; other ways than tunnels and the direct one are
-/// left out.
-pub fn run(programs: &Programs, ways: &[Way], rounds: usize) -> io::Result<()> {
-    let land = Land::new()?;
+/// left out. `congestion` is what TCP goes by in both namespaces.
+pub fn run(programs: &Programs, ways: &[Way], rounds: usize, congestion: Option<&str>) -> io::Result<()> {
+    let land = Land::new(congestion)?;
     println!("| path | way | one user, MB/s | CPU s/GB | eight users, MB/s | CPU s/GB |");
     println!("| --- | --- | ---: | ---: | ---: | ---: |");
     for fate in FATES {
@@ -74,12 +74,16 @@ struct Land {
 }
 
 impl Land {
-    fn new() -> io::Result<Land> {
+    fn new(congestion: Option<&str>) -> io::Result<Land> {
         let spaces = [Space::new('s')?, Space::new('c')?];
         let path = Path::between(spaces[0].enter(tunnel_device)?, spaces[1].enter(tunnel_device)?);
         for (space, host) in spaces.iter().zip(HOSTS) {
             space.ip(&format!("addr add {host}/24 dev {LINK}"))?;
             space.ip(&format!("link set {LINK} txqueuelen {LINK_QUEUE} up"))?;
+            if let Some(name) = congestion {
+                // The kernel answers with the settings of the namespace of whoever asks.
+                space.enter(|| std::fs::write("/proc/sys/net/ipv4/tcp_congestion_control", name))?;
+            }
         }
         Ok(Land { spaces, path })
     }

@@ -72,7 +72,7 @@ fn run(plan: &Plan) -> io::Result<()> {
     }
     if plan.only.as_deref() == Some("far") {
         let ways: Vec<Way> = ways.iter().map(|found| found.way).collect();
-        return far::run(&programs, &ways, plan.rounds());
+        return far::run(&programs, &ways, plan.rounds(), plan.congestion.as_deref());
     }
     let facts = machine::facts(&programs);
     let size = |path: &PathBuf| Some(fs::metadata(path).ok()?.len());
@@ -100,13 +100,16 @@ struct Plan {
     quick: bool,
     only: Option<String>,
     ways: Vec<Way>,
+    /// TCP's congestion control on the long path; the system's own if unsaid.
+    congestion: Option<String>,
     out: Option<PathBuf>,
     work: PathBuf,
 }
 
 impl Plan {
     fn from_arguments(mut arguments: impl Iterator<Item = String>) -> Result<Plan, String> {
-        let mut plan = Plan { quick: false, only: None, ways: Vec::new(), out: None, work: env::temp_dir() };
+        let mut plan =
+            Plan { quick: false, only: None, ways: Vec::new(), congestion: None, out: None, work: env::temp_dir() };
         while let Some(argument) = arguments.next() {
             if argument == "--quick" {
                 plan.quick = true;
@@ -117,6 +120,7 @@ impl Plan {
             match argument.as_str() {
                 "--only" if TESTS.contains(&value.as_str()) => plan.only = Some(value),
                 "--ways" => plan.ways = ways_named(&value)?,
+                "--congestion" => plan.congestion = Some(value),
                 "--out" => plan.out = Some(value.into()),
                 "--work" => plan.work = value.into(),
                 _ => return Err(format!("{argument} {value}: not understood")),
@@ -330,7 +334,7 @@ fn write_between_markers(file: &PathBuf, text: &str) -> io::Result<()> {
 }
 
 const USAGE: &str =
-    "usage: nodepass-bench [--quick] [--only conn|bulk|memory|far] [--ways direct,nginx,haproxy,rathole,single,tunnel,tls,quic,ws,h2] [--out FILE] [--work DIR]
+    "usage: nodepass-bench [--quick] [--only conn|bulk|memory|far] [--ways direct,nginx,haproxy,rathole,single,tunnel,tls,quic,ws,h2] [--congestion cubic] [--out FILE] [--work DIR]
 programs: environment NODEPASS, NGINX, HAPROXY, RATHOLE (paths)";
 const TESTS: [&str; 4] = ["conn", "bulk", "memory", "far"];
 const START_MARKER: &str = "<!-- bench:start -->";
