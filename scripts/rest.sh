@@ -1,7 +1,9 @@
 #!/bin/sh
-# What a tunnel's two processes hold at rest, by pool size and TLS, as a table for docs/benchmarks.md:
+# What a tunnel's two processes hold at rest, by pool size, TLS and transport, as a table for docs/benchmarks.md:
 #
 #   scripts/rest.sh target/cross/nodepass-x86_64 [more binaries]
+#
+# POOLS="tls=0 tls=1&type=1" chooses; by default tls=0 and tls=1. SIZES="8 64 1024" likewise.
 #
 # Each pool is filled and left alone for five seconds. RSS is what is resident, private what no other process shares.
 set -eu
@@ -21,9 +23,10 @@ weigh() {
         END { printf "| %s | %d | %d | %d | %d |\n", name, rss, private, threads, files }' "/proc/$2/smaps_rollup"
 }
 
-# filled PID COUNT: waits until a process holds so many descriptors, and no more come.
+# filled PID COUNT: waits until a process holds so many descriptors, and no more come; a pool of streams, which have none,
+# is given ten seconds.
 filled() {
-    for _ in $(seq 150); do
+    for _ in $(seq "$3"); do
         [ "$(find "/proc/$1/fd" -mindepth 1 -maxdepth 1 | wc -l)" -lt "$2" ] || break
         sleep 0.2
     done
@@ -33,18 +36,19 @@ filled() {
 printf '| process | RSS KiB | private KiB | threads | descriptors |\n| --- | ---: | ---: | ---: | ---: |\n'
 for binary; do
     name=$(basename "$binary")
-    for tls in 0 1; do
-        for min in 8 64 1024; do
+    for pool in ${POOLS:-tls=0 tls=1}; do
+        case $pool in *type=1* | *type=3*) wait=50 ;; *) wait=150 ;; esac
+        for min in ${SIZES:-8 64 1024}; do
             target=$(port) tunnel=$(port) user=$(port)
-            "$binary" "server://rest@127.0.0.1:$tunnel/127.0.0.1:$user?mode=1&tls=$tls&log=none" &
+            "$binary" "server://rest@127.0.0.1:$tunnel/127.0.0.1:$user?mode=1&$pool&log=none" &
             server=$!
             sleep 1
             "$binary" "client://rest@127.0.0.1:$tunnel/127.0.0.1:$target?mode=2&min=$min&log=none" &
             client=$!
             pids="$server $client"
-            filled "$client" "$min"
-            weigh "$name server, pool $min, tls=$tls" "$server"
-            weigh "$name client, pool $min, tls=$tls" "$client"
+            filled "$client" "$min" "$wait"
+            weigh "$name server, pool $min, $pool" "$server"
+            weigh "$name client, pool $min, $pool" "$client"
             kill "$server" "$client"
             wait "$server" "$client" || true
             pids=

@@ -20,7 +20,7 @@ pub enum Direction {
 }
 
 /// What a run showed.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Default, Debug)]
 pub struct Bulk {
     /// 10^9 bytes a second, all streams together.
     pub speed: f64,
@@ -28,8 +28,14 @@ pub struct Bulk {
     pub cost: f64,
 }
 
-/// Runs `streams` streams through `way` to `end` and measures for `window`.
-pub fn run(way: &Running, end: &End, streams: usize, direction: Direction, window: Duration) -> io::Result<Bulk> {
+/// Runs `streams` streams through `way` to `end`; counts nothing for the first of the two times, and measures for the second.
+pub fn run(
+    way: &Running,
+    end: &End,
+    streams: usize,
+    direction: Direction,
+    [ramp, window]: [Duration; 2],
+) -> io::Result<Bulk> {
     let counted = Arc::new(AtomicU64::new(0));
     let mut users = Vec::new();
     for _ in 0..streams {
@@ -39,7 +45,7 @@ pub fn run(way: &Running, end: &End, streams: usize, direction: Direction, windo
         Direction::Down => counted.load(Ordering::Relaxed),
         Direction::Up => end.received(),
     };
-    sleep(RAMP);
+    sleep(ramp);
     let (begin, bytes, spent) = (Instant::now(), moved(), way.processor_seconds());
     sleep(window);
     let seconds = begin.elapsed().as_secs_f64();
@@ -72,6 +78,3 @@ fn start_user(way: &Running, direction: Direction, counted: &Arc<AtomicU64>) -> 
     });
     Ok((handle, thread))
 }
-
-/// Until windows and buffers have grown, nothing is counted.
-const RAMP: Duration = Duration::from_millis(500);

@@ -29,7 +29,12 @@ struct Shared {
 impl End {
     /// Starts listening on a free loopback port.
     pub fn start() -> io::Result<End> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        End::start_at(Ipv4Addr::LOCALHOST)
+    }
+
+    /// Starts listening on a free port of `host`, in the network namespace of this thread.
+    pub fn start_at(host: Ipv4Addr) -> io::Result<End> {
+        let listener = TcpListener::bind((host, 0))?;
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared::default());
         let ours = shared.clone();

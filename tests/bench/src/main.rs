@@ -9,6 +9,7 @@
 
 mod bulk;
 mod end;
+mod far;
 mod findings;
 mod held;
 mod machine;
@@ -69,6 +70,10 @@ fn run(plan: &Plan) -> io::Result<()> {
             eprintln!("bench: skipping {}: no such program here", way.name());
         }
     }
+    if plan.only.as_deref() == Some("far") {
+        let ways: Vec<Way> = ways.iter().map(|found| found.way).collect();
+        return far::run(&programs, &ways, plan.rounds(), plan.congestion.as_deref());
+    }
     let facts = machine::facts(&programs);
     let size = |path: &PathBuf| Some(fs::metadata(path).ok()?.len());
     let mut bench = Bench {
@@ -95,13 +100,16 @@ struct Plan {
     quick: bool,
     only: Option<String>,
     ways: Vec<Way>,
+    /// TCP's congestion control on the long path; the system's own if unsaid.
+    congestion: Option<String>,
     out: Option<PathBuf>,
     work: PathBuf,
 }
 
 impl Plan {
     fn from_arguments(mut arguments: impl Iterator<Item = String>) -> Result<Plan, String> {
-        let mut plan = Plan { quick: false, only: None, ways: Vec::new(), out: None, work: env::temp_dir() };
+        let mut plan =
+            Plan { quick: false, only: None, ways: Vec::new(), congestion: None, out: None, work: env::temp_dir() };
         while let Some(argument) = arguments.next() {
             if argument == "--quick" {
                 plan.quick = true;
@@ -112,6 +120,7 @@ impl Plan {
             match argument.as_str() {
                 "--only" if TESTS.contains(&value.as_str()) => plan.only = Some(value),
                 "--ways" => plan.ways = ways_named(&value)?,
+                "--congestion" => plan.congestion = Some(value),
                 "--out" => plan.out = Some(value.into()),
                 "--work" => plan.work = value.into(),
                 _ => return Err(format!("{argument} {value}: not understood")),
@@ -172,8 +181,10 @@ impl Bench<'_> {
     fn idle(&mut self) {
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 9));
         if self.findings.of(Way::Tunnel).is_some() {
-            for (tls, name) in [(0, "nodepass server, no client"), (1, "nodepass server, no client, tls=1")] {
-                let started = self.programs.start_lone_server(tls);
+            for (pool, name) in
+                [("tls=0", "nodepass server, no client"), ("tls=1", "nodepass server, no client, tls=1")]
+            {
+                let started = self.programs.start_lone_server(pool);
                 self.note_idle(started, |_| name.to_owned());
             }
         }
@@ -232,7 +243,7 @@ impl Bench<'_> {
             end.release();
             let mut words = Vec::new();
             for (column, (streams, direction)) in BULK.iter().enumerate() {
-                let bulk = bulk::run(running, &end, *streams, *direction, window)?;
+                let bulk = bulk::run(running, &end, *streams, *direction, [RAMP, window])?;
                 found.bulk[column].push(bulk);
                 words.push(format!("{:.2} GB/s {:.3} s/GB", bulk.speed, bulk.cost));
             }
@@ -323,9 +334,9 @@ fn write_between_markers(file: &PathBuf, text: &str) -> io::Result<()> {
 }
 
 const USAGE: &str =
-    "usage: nodepass-bench [--quick] [--only conn|bulk|memory] [--ways direct,nginx,haproxy,rathole,single,tunnel,tls] [--out FILE] [--work DIR]
+    "usage: nodepass-bench [--quick] [--only conn|bulk|memory|far] [--ways direct,nginx,haproxy,rathole,single,tunnel,tls,quic,ws,h2] [--congestion cubic] [--out FILE] [--work DIR]
 programs: environment NODEPASS, NGINX, HAPROXY, RATHOLE (paths)";
-const TESTS: [&str; 3] = ["conn", "bulk", "memory"];
+const TESTS: [&str; 4] = ["conn", "bulk", "memory", "far"];
 const START_MARKER: &str = "<!-- bench:start -->";
 const END_MARKER: &str = "<!-- bench:end -->";
 /// The median of so many is kept.
@@ -340,6 +351,8 @@ const QUIET: Duration = Duration::from_secs(30);
 const QUIET_QUICK: Duration = Duration::from_secs(5);
 /// Until a program that nobody uses has started for sure: a client that came before its server calls again after 3 s.
 const START: Duration = Duration::from_secs(4);
+/// Until windows and buffers have grown, nothing is counted.
+const RAMP: Duration = Duration::from_millis(500);
 /// How long bulk data is measured.
 const WINDOW: Duration = Duration::from_secs(3);
 const WINDOW_QUICK: Duration = Duration::from_secs(1);

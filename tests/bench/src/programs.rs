@@ -22,12 +22,25 @@ pub enum Way {
     Single,
     Tunnel,
     TunnelTls,
+    Quic,
+    Ws,
+    H2,
 }
 
 impl Way {
     /// All of them, in the order of the tables and of each round.
-    pub const ALL: [Way; 7] =
-        [Way::Direct, Way::Nginx, Way::Haproxy, Way::Rathole, Way::Single, Way::Tunnel, Way::TunnelTls];
+    pub const ALL: [Way; 10] = [
+        Way::Direct,
+        Way::Nginx,
+        Way::Haproxy,
+        Way::Rathole,
+        Way::Single,
+        Way::Tunnel,
+        Way::TunnelTls,
+        Way::Quic,
+        Way::Ws,
+        Way::H2,
+    ];
 
     /// The name in the tables.
     pub fn name(self) -> &'static str {
@@ -39,6 +52,9 @@ impl Way {
             Way::Single => "nodepass single-end",
             Way::Tunnel => "nodepass tunnel",
             Way::TunnelTls => "nodepass tunnel, tls=1",
+            Way::Quic => "nodepass QUIC",
+            Way::Ws => "nodepass WebSocket",
+            Way::H2 => "nodepass HTTP/2",
         }
     }
 
@@ -52,6 +68,21 @@ impl Way {
             Way::Single => "single",
             Way::Tunnel => "tunnel",
             Way::TunnelTls => "tls",
+            Way::Quic => "quic",
+            Way::Ws => "ws",
+            Way::H2 => "h2",
+        }
+    }
+
+    /// What a tunnel's server is told of its pool; `None` for a way that is no tunnel of NodePass.
+    pub fn pool(self) -> Option<&'static str> {
+        match self {
+            Way::Tunnel => Some("tls=0"),
+            Way::TunnelTls => Some("tls=1"),
+            Way::Quic => Some("tls=1&type=1"),
+            Way::Ws => Some("tls=1&type=2"),
+            Way::H2 => Some("tls=1&type=3"),
+            _ => None,
         }
     }
 }
@@ -74,7 +105,7 @@ impl Programs {
             Way::Nginx => self.nginx.is_some(),
             Way::Haproxy => self.haproxy.is_some(),
             Way::Rathole => self.rathole.is_some(),
-            Way::Single | Way::Tunnel | Way::TunnelTls => self.nodepass.is_some(),
+            Way::Single | Way::Tunnel | Way::TunnelTls | Way::Quic | Way::Ws | Way::H2 => self.nodepass.is_some(),
         }
     }
 
@@ -86,8 +117,9 @@ impl Programs {
             Way::Haproxy => self.start_haproxy(target),
             Way::Rathole => self.start_rathole(target),
             Way::Single => self.start_single(target),
-            Way::Tunnel => self.start_tunnel(target, 0),
-            Way::TunnelTls => self.start_tunnel(target, 1),
+            Way::Tunnel | Way::TunnelTls | Way::Quic | Way::Ws | Way::H2 => {
+                self.start_tunnel(target, way.pool().unwrap_or_default())
+            }
         }
     }
 
@@ -104,9 +136,9 @@ impl Programs {
     }
 
     /// The server of a tunnel that no client has found yet.
-    pub fn start_lone_server(&self, tls: u8) -> io::Result<Running> {
+    pub fn start_lone_server(&self, pool: &str) -> io::Result<Running> {
         let (tunnel, door) = (free_address()?, free_address()?);
-        let server = self.nodepass("server", &server_url(tunnel, door, tls))?;
+        let server = self.nodepass("server", &server_url(tunnel, door, pool))?;
         Ok(Running { door, parts: vec![server] })
     }
 
@@ -200,11 +232,31 @@ impl Programs {
         Ok(Running { door, parts: vec![self.nodepass("client", &url)?] })
     }
 
-    fn start_tunnel(&self, target: SocketAddr, tls: u8) -> io::Result<Running> {
+    fn start_tunnel(&self, target: SocketAddr, pool: &str) -> io::Result<Running> {
         let (tunnel, door) = (free_address()?, free_address()?);
-        let server = self.nodepass("server", &server_url(tunnel, door, tls))?;
-        let client = format!("client://{KEY}@{tunnel}/{target}?mode=2&log=warn");
-        Ok(Running { door, parts: vec![server, self.nodepass("client", &client)?] })
+        let server = self.nodepass("server", &server_url(tunnel, door, pool))?;
+        Ok(Running { door, parts: vec![server, self.nodepass("client", &client_url(tunnel, target))?] })
+    }
+
+    /// A tunnel whose processes live in network namespaces of their own: the server, which listens at `tunnel`, with the
+    /// users, and the client with `target`.
+    pub fn start_apart(
+        &self,
+        pool: &str,
+        spaces: [&str; 2],
+        tunnel: SocketAddr,
+        target: SocketAddr,
+    ) -> io::Result<Running> {
+        let door = free_address()?;
+        let urls = [server_url(tunnel, door, pool), client_url(tunnel, target)];
+        let mut parts = Vec::new();
+        for ((name, space), url) in ["server", "client"].into_iter().zip(spaces).zip(urls) {
+            let mut command = Command::new("ip");
+            command.args(["netns", "exec", space]).arg(known(&self.nodepass)?).arg(url);
+            parts.push(self.spawn(name, command)?);
+            sleep(PROBE_PAUSE * 10);
+        }
+        Ok(Running { door, parts })
     }
 
     fn nodepass(&self, role: &'static str, url: &str) -> io::Result<Part> {
@@ -317,8 +369,12 @@ fn free_address() -> io::Result<SocketAddr> {
     Err(io::Error::other("no free port"))
 }
 
-fn server_url(tunnel: SocketAddr, door: SocketAddr, tls: u8) -> String {
-    format!("server://{KEY}@{tunnel}/{door}?mode=1&tls={tls}&log=warn")
+fn server_url(tunnel: SocketAddr, door: SocketAddr, pool: &str) -> String {
+    format!("server://{KEY}@{tunnel}/{door}?mode=1&{pool}&log=warn")
+}
+
+fn client_url(tunnel: SocketAddr, target: SocketAddr) -> String {
+    format!("client://{KEY}@{tunnel}/{target}?mode=2&log=warn")
 }
 
 fn known(program: &Option<PathBuf>) -> io::Result<&PathBuf> {

@@ -167,9 +167,11 @@ fn targets(findings: &Findings) -> String {
 }
 
 fn idle_targets(findings: &Findings, list: &mut Targets) {
+    // The target speaks of pools of plain connections.
+    let other = |name: &str| [Way::Quic, Way::Ws, Way::H2].iter().any(|way| name.starts_with(way.name()));
     let worst = |tls: bool| {
-        let ours =
-            findings.idle.iter().filter(|(name, _)| name.starts_with("nodepass") && name.contains("tls=1") == tls);
+        let ours = findings.idle.iter().filter(|(name, _)| name.starts_with("nodepass") && !other(name));
+        let ours = ours.filter(|(name, _)| name.contains("tls=1") == tls);
         ours.map(|(_, idle)| idle.memory.rss as f64 / 1024.0).reduce(f64::max)
     };
     list.under("idle resident memory, any plain role, MiB", worst(false), 4.0, 2);
@@ -262,7 +264,7 @@ fn bytes_per_user(findings: &Findings, rounds: &[Held], pick: fn(&crate::process
 /// The way's name, and the process's where the way has several.
 pub fn process_name(way: Way, part: &str) -> String {
     match way {
-        Way::Tunnel | Way::TunnelTls => format!("{}: {part}", way.name()),
+        _ if way.pool().is_some() => format!("{}: {part}", way.name()),
         Way::Rathole => part.to_owned(),
         _ => way.name().to_owned(),
     }
