@@ -82,7 +82,8 @@ impl Few {
         if transport == 1 {
             let report = Duration::from_secs(1);
             // quiche allows twice as many as are asked for, so that there are as many at any time.
-            let settings = Settings { report, patience: GRACE, streams: STREAMS as u64 / 2, batched: true };
+            let settings =
+                Settings { report, patience: GRACE, round: Duration::ZERO, streams: STREAMS as u64 / 2, batched: true };
             let mut server = QuicServer::bind(&[at], &identity, &settings, Instant::now()).expect("a port");
             server.expect(Some(at.ip()), &identity).expect("a certificate");
             let (dead, mut server) = (Arc::clone(&dead), server);

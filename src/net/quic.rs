@@ -52,6 +52,8 @@ pub struct Settings {
     pub report: Duration,
     /// A handshake that is not over by then has failed.
     pub patience: Duration,
+    /// A client's: the round trip to the server, as far as known. A server measures it by its Retry.
+    pub round: Duration,
     /// How many streams a client may have open at a server at a time, at least.
     pub streams: u64,
     /// Many packets a system call. `false` is for measuring what that gains.
@@ -76,11 +78,22 @@ fn config(settings: &Settings, context: SslContextBuilder, largest: usize) -> io
         config.set_initial_max_stream_data_bidi_remote(STREAM_START);
         config.set_max_stream_window(STREAM_WINDOW);
         config.set_active_connection_id_limit(PATHS);
-        config.set_cc_algorithm(CongestionControlAlgorithm::CUBIC);
         config.grease(false);
         Ok::<_, quiche::Error>(config)
     };
     make().map_err(io::Error::other)
+}
+
+/// What to do about losses, on a path with this round trip. All users of a tunnel share one window.
+///
+/// On a long path BBR, which goes by what arrives: an algorithm that takes every loss for a full path carries next to nothing
+/// where one packet of a hundred is lost (`docs/benchmarks.md`). On a short one CUBIC: BBR has to pace, our timers are no
+/// finer than a millisecond, and a path of less than that would stand still between two of them.
+fn congestion(round: Duration) -> CongestionControlAlgorithm {
+    match round < LONG {
+        true => CongestionControlAlgorithm::CUBIC,
+        false => CongestionControlAlgorithm::Bbr2Gcongestion,
+    }
 }
 
 /// A connection id of ours.
@@ -93,6 +106,8 @@ fn random_id() -> io::Result<Id> {
     Ok(id)
 }
 
+/// A path is a long one from this round trip on: several times the fineness of timers.
+const LONG: Duration = Duration::from_millis(5);
 /// The name of the protocol inside.
 const ALPN: &[u8] = b"np-quic";
 /// Bytes of a connection id of ours.

@@ -9,7 +9,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use mio::event::Event;
 #[cfg(feature = "ws")]
@@ -46,6 +46,8 @@ pub struct Caller {
     purpose: Purpose,
     phase: Phase,
     address: usize,
+    /// How long it took to reach that address.
+    took: Duration,
     until: Option<Instant>,
 }
 
@@ -107,14 +109,15 @@ impl Caller {
     /// Makes a stream of such a connection a pool connection. It is watched already.
     pub fn over(leg: Leg, call: Arc<Call>, now: Instant) -> Caller {
         let until = Some(now + call.patience);
-        let mut caller = Caller { call, purpose: Purpose::Open, phase: Phase::Over, address: 0, until };
+        let mut caller =
+            Caller { call, purpose: Purpose::Open, phase: Phase::Over, address: 0, took: Duration::ZERO, until };
         caller.phase = caller.talk(leg);
         caller
     }
 
     fn dialling(call: Arc<Call>, purpose: Purpose, home: Home) -> Caller {
         let connect = Connect::new(call.addresses.clone(), None, call.dial, token(home.key, FAR));
-        Caller { call, purpose, phase: Phase::Dialling(connect), address: 0, until: None }
+        Caller { call, purpose, phase: Phase::Dialling(connect), address: 0, took: Duration::ZERO, until: None }
     }
 
     /// Goes on.
@@ -137,7 +140,8 @@ impl Caller {
                 Next::Become(Task::Idle(Idle { leg: Some(leg), tunnel, id: Some(id), quiet, ended: false }))
             }
             (Ok(Some(Reply::Terms(terms))), _) => {
-                means.hub.send(Notice::Answered(Ok((terms, self.call.addresses[self.address]))));
+                let address = self.call.addresses[self.address];
+                means.hub.send(Notice::Answered(Ok((terms, address, self.took))));
                 Next::End
             }
             (Err(why), Purpose::Ask(_)) => {
@@ -183,8 +187,9 @@ impl Caller {
                     Outcome::Wait => return Ok(None),
                     Outcome::Missed(_) => {}
                     Outcome::Failed(why) => return Err(why),
-                    Outcome::Reached(address, _, tcp) => {
-                        (self.address, self.until) = (address, Some(now + self.call.patience));
+                    Outcome::Reached(address, took, tcp) => {
+                        (self.address, self.took) = (address, took);
+                        self.until = Some(now + self.call.patience);
                         self.phase = match &self.call.via {
                             None => self.secure(tcp)?,
                             Some(request) => Phase::Tunnelling(tcp, Tunnelling::new(request.clone())),

@@ -190,7 +190,7 @@ pub(super) fn call_quic(call: Arc<Call>, home: Home, means: &mut Means, now: Ins
     let (server, tls) = (call.addresses.first().ok_or_else(missing)?, call.quic.as_ref().ok_or_else(missing)?);
     // Where UDP is blocked the other way is found the sooner.
     let (report, patience) = (means.shared.config.limits.report, call.patience / 2);
-    let settings = quic::Settings { report, patience, streams: 0, batched: true };
+    let settings = quic::Settings { report, patience, round: call.round, streams: 0, batched: true };
     let mut mux = quic::QuicClient::connect(*server, tls, &settings, &mut means.tickets, now)?;
     mux.register(&means.registry, token(home.key, FAR))?;
     Ok(Task::Carrier(Carrier::calling(Box::new(mux), call, means)))

@@ -7,7 +7,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustls::ClientConfig;
 
@@ -100,17 +100,17 @@ impl Hub {
     }
 
     /// The server's answer to the handshake.
-    pub(super) fn answered(&mut self, answer: Result<(Box<Terms>, SocketAddr), String>, now: Instant) {
+    pub(super) fn answered(&mut self, answer: Result<(Box<Terms>, SocketAddr, Duration), String>, now: Instant) {
         if self.is_stopping() {
             return;
         }
-        let began = answer.and_then(|(terms, server)| self.begin_client(*terms, server, now));
+        let began = answer.and_then(|(terms, server, round)| self.begin_client(*terms, server, round, now));
         if let Err(why) = began {
             self.complain(why, now);
         }
     }
 
-    fn begin_client(&mut self, terms: Terms, server: SocketAddr, now: Instant) -> Result<(), String> {
+    fn begin_client(&mut self, terms: Terms, server: SocketAddr, round: Duration, now: Instant) -> Result<(), String> {
         let shared = self.shared.clone();
         let (config, limits) = (&shared.config, &shared.config.limits);
         let transport = Transport::from_code(terms.transport).filter(|transport| transport.is_built());
@@ -149,6 +149,7 @@ impl Hub {
             open: terms.open,
             ws_eof: terms.features.contains(&Feature::WsEof),
             quiet: terms.flow == Flow::Forward,
+            round,
             dial: limits.tcp_dial,
             patience: limits.handshake,
         });
@@ -269,6 +270,7 @@ impl Client {
             open: None,
             ws_eof: false,
             quiet: true,
+            round: Duration::ZERO,
             dial: config.limits.tcp_dial,
             patience: config.limits.handshake,
         };

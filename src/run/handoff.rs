@@ -86,8 +86,8 @@ pub enum Notice {
     Asked(Home, SocketAddr, Box<Request>),
     /// A visitor turned out to be a pool connection; it waits for its id (server).
     Came(Home, TunnelNo, Option<Fingerprint>),
-    /// The server's answer, and the address that gave it (client).
-    Answered(Result<(Box<Terms>, SocketAddr), String>),
+    /// The server's answer, the address that gave it, and how long it took to reach that (client).
+    Answered(Result<(Box<Terms>, SocketAddr, Duration), String>),
     /// A pool connection is open (client).
     Opened(Home, TunnelNo, Id, Option<Fingerprint>),
     /// A pool connection could not be opened (client).
@@ -229,6 +229,8 @@ pub struct Call {
     pub ws_eof: bool,
     /// As in [`Expected::quiet`].
     pub quiet: bool,
+    /// The round trip to the server, as far as known.
+    pub round: Duration,
     /// For the dialling of each address (`NP_TCP_DIAL_TIMEOUT`).
     pub dial: Duration,
     /// For what follows: TLS, the answer or the id (`NP_HANDSHAKE_TIMEOUT`).

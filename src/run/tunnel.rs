@@ -36,6 +36,8 @@ pub(super) struct Tunnel {
     check: Check,
     /// Checks of the peer's whose connection has not come yet.
     checks: Vec<(Instant, Id, String)>,
+    /// We asked for a new pool: no connection is opened before that has arrived.
+    flushing: Option<Instant>,
     /// Without a control connection by then it has failed.
     until: Instant,
     sick: Instant,
@@ -95,7 +97,7 @@ impl Tunnel {
             Check::Chosen(_, _, at) => Some(at),
             _ => None,
         };
-        let checks = checks.into_iter().chain(check);
+        let checks = checks.into_iter().chain(check).chain(self.flushing);
         control.into_iter().chain(pace).chain(checks).min()
     }
 }
@@ -145,8 +147,20 @@ impl Hub {
         let tries = if terms.features.contains(&Feature::Fallback) { FALLBACK_TIME } else { 1 };
         let until = now + self.shared.config.limits.handshake * tries;
         let (control, checks, sick) = (None, Vec::new(), now + self.shared.config.limits.report);
-        let failing = None;
-        self.tunnel = Some(Tunnel { number, terms, side, peer, pace, failing, control, check, checks, until, sick });
+        self.tunnel = Some(Tunnel {
+            number,
+            terms,
+            side,
+            peer,
+            pace,
+            failing: None,
+            control,
+            check,
+            checks,
+            flushing: None,
+            until,
+            sick,
+        });
     }
 
     /// The first pool connection came: it is the control connection.
@@ -209,6 +223,8 @@ impl Hub {
             if let (Some((pace, _)), Some((control, _))) = (&mut tunnel.pace, &mut tunnel.control) {
                 if pace.is_sick(idle) {
                     control.flush();
+                    // Streams of a shared connection would overtake it, and be closed by it in their turn.
+                    tunnel.flushing = Some(now + FLUSHING);
                     match tunnel.side {
                         Side::Ingress => self.flush_pool(),
                         Side::Egress => self.pool.flush_late(now),
@@ -349,7 +365,11 @@ impl Hub {
         if self.is_stopping() {
             return;
         }
-        let Some(Tunnel { pace: Some((pace, call)), control, .. }) = &mut self.tunnel else { return };
+        let Some(Tunnel { pace: Some((pace, call)), control, flushing, .. }) = &mut self.tunnel else { return };
+        if flushing.is_some_and(|until| now < until) {
+            return;
+        }
+        *flushing = None;
         if control.is_none() {
             if pace.open_first(now) {
                 self.workers[0].send(Job::Open(call.clone()));
@@ -407,6 +427,8 @@ pub(super) fn describe(terms: &Terms) -> String {
 const SETTLING: Duration = Duration::from_millis(50);
 /// So many times the usual wait for the first pool connection, where the client may have to fall back to TCP.
 const FALLBACK_TIME: u32 = 3;
+/// Time for a flush to arrive.
+const FLUSHING: Duration = Duration::from_millis(400);
 /// So many times `max` may be idle where streams overtake the signals about those before them.
 const SHARED_LAG: usize = 8;
 /// Most certificate checks that wait for their connection.

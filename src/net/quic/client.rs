@@ -13,7 +13,7 @@ use super::port::Port;
 use super::socket::{Socket, Tally};
 use super::streams::Streams;
 use super::tls::{ClientTls, Tickets};
-use super::{config, random_id, Settings};
+use super::{config, congestion, random_id, Settings};
 use crate::logic::wire::Fingerprint;
 use crate::net::mux::{Mux, StreamNo};
 use crate::net::stream::Buffer;
@@ -48,6 +48,7 @@ impl QuicClient {
         let port = Port::new(vec![Socket::connect(server, None, settings.batched)?], now);
         let mut config = config(settings, tls.context().map_err(io::Error::other)?, port.largest())?;
         config.verify_peer(tls.verifies());
+        config.set_cc_algorithm(congestion(settings.round));
         // Pool connections are opened by the client alone.
         config.set_initial_max_streams_bidi(0);
         let id = random_id()?;

@@ -11,7 +11,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use mio::event::Event;
 use mio::{Registry, Token};
@@ -23,7 +23,7 @@ use super::socket::{Outbox, Socket, Tally};
 use super::streams::Streams;
 use super::tls::server_context;
 use super::token::Tokens;
-use super::{config, random_id, Id, Settings, ID};
+use super::{config, congestion, random_id, Id, Settings, ID};
 use crate::logic::slab::{Key, Slab};
 use crate::logic::wire::Fingerprint;
 use crate::net::certs::Identity;
@@ -156,8 +156,8 @@ impl Hall {
             self.retry(outbox, header, way, now);
             return None;
         }
-        let first = self.tokens.check(token, way.from, &header.dcid, now)?;
-        self.admit(header, &first, way, now)
+        let (first, round) = self.tokens.check(token, way.from, &header.dcid, now)?;
+        self.admit(header, &first, round, way, now)
     }
 
     /// Asks for the proof that the sender is where it says.
@@ -169,12 +169,13 @@ impl Hall {
     }
 
     /// Lets somebody in whose address is proven.
-    fn admit(&mut self, header: &Header, first: &[u8], way: Way, now: Instant) -> Option<Key> {
+    fn admit(&mut self, header: &Header, first: &[u8], round: Duration, way: Way, now: Instant) -> Option<Key> {
         let id = Id::try_from(&header.dcid[..]).ok()?;
         if self.connections.len() >= MAX_CONNECTIONS && !self.make_room() {
             return None;
         }
         let first = ConnectionId::from_ref(first);
+        self.config.set_cc_algorithm(congestion(round));
         let quic = quiche::accept(&header.dcid, Some(&first), way.to, way.from, &mut self.config).ok()?;
         let key = self.connections.insert(Connection::new(quic, way.socket, &self.settings, now));
         if let Some(connection) = self.connections.get_mut(key) {

@@ -40,15 +40,16 @@ impl Tokens {
         Some([&nonce[..], &sealed].concat())
     }
 
-    /// The client's first connection id, if this is a token of ours for this address and id, and not too old.
-    pub fn check(&self, token: &[u8], peer: SocketAddr, ours: &[u8], now: Instant) -> Option<Vec<u8>> {
+    /// The client's first connection id and the token's age, which is a round trip, if this is a token of ours for this
+    /// address and id, and not too old.
+    pub fn check(&self, token: &[u8], peer: SocketAddr, ours: &[u8], now: Instant) -> Option<(Vec<u8>, Duration)> {
         let (nonce, sealed) = token.split_first_chunk::<NONCE_LEN>()?;
         let mut sealed = sealed.to_vec();
         let bound = Aad::from(bound(peer, ours));
         let open = self.key.open_in_place(Nonce::assume_unique_for_key(*nonce), bound, &mut sealed).ok()?;
         let (born, first) = open.split_first_chunk::<8>()?;
-        let age = self.age(now).checked_sub(u64::from_be_bytes(*born))?;
-        (age <= LIFE.as_millis() as u64).then(|| first.to_vec())
+        let age = Duration::from_millis(self.age(now).checked_sub(u64::from_be_bytes(*born))?);
+        (age <= LIFE).then(|| (first.to_vec(), age))
     }
 
     fn age(&self, now: Instant) -> u64 {
@@ -78,8 +79,9 @@ mod tests {
         let (tokens, others) = (Tokens::new(now).unwrap(), Tokens::new(now).unwrap());
         let peer: SocketAddr = "192.0.2.1:4000".parse().unwrap();
         let token = tokens.mint(peer, b"first", b"ours", now).unwrap();
-        assert_eq!(tokens.check(&token, peer, b"ours", now).as_deref(), Some(&b"first"[..]));
-        assert_eq!(tokens.check(&token, peer, b"ours", now + LIFE).as_deref(), Some(&b"first"[..]));
+        for age in [Duration::ZERO, Duration::from_millis(50), LIFE] {
+            assert_eq!(tokens.check(&token, peer, b"ours", now + age), Some((b"first".to_vec(), age)));
+        }
         assert_eq!(tokens.check(&token, peer, b"ours", now + LIFE + Duration::from_millis(2)), None);
         assert_eq!(tokens.check(&token, peer, b"else", now), None);
         assert_eq!(tokens.check(&token, "192.0.2.1:4001".parse().unwrap(), b"ours", now), None);
