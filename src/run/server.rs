@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use mio::{Registry, Token};
 use ring::rand::{SecureRandom, SystemRandom};
@@ -115,7 +115,7 @@ impl Server {
         let addresses = listening_addresses(&self.at)?;
         let (report, patience) = (config.limits.report, config.limits.handshake);
         let streams = streams_for(config.max, config.slot) as u64;
-        let settings = quic::Settings { report, patience, round: Duration::ZERO, streams, batched: true };
+        let settings = quic::Settings { report, patience, round: std::time::Duration::ZERO, streams, batched: true };
         let server = quic::QuicServer::bind(&addresses, identity, &settings, now);
         let server = server.map_err(|error| format!("cannot listen at {} for QUIC (UDP): {error}", self.at))?;
         Ok(Some(Box::new(server)))
