@@ -1,5 +1,5 @@
 #!/bin/sh
-# Builds BoringSSL once for a target, from the source that the crate boring-sys brings: cross/boringssl.sh TARGET. Needs cmake and patch.
+# Builds BoringSSL once for a target, from the source that the crate boring-sys brings: cross/boringssl.sh TARGET. Needs cmake, make and patch.
 # Prints the folder that has it; build.sh calls it. It stays in the cache until boring-sys or this script changes.
 set -eu
 # shellcheck source=cross/common.sh
@@ -16,7 +16,9 @@ main() {
         echo "$made"
         return 0
     fi
-    command -v cmake >/dev/null || fail "cmake is needed for QUIC (Debian: cmake)"
+    need cmake cmake
+    need make make
+    need patch patch
     say "$name: building BoringSSL ($(basename "$crate"))"
 
     rm -rf "$made"

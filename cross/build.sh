@@ -84,8 +84,8 @@ has() {
 
 flags() {
     printf %s "-Clink-self-contained=no -Cforce-unwind-tables=no -Ctarget-feature=+crt-static $features_of_code $remap"
-    if [ -d "$own/sysroot" ]; then
-        printf %s " --sysroot=$own/sysroot"
+    if [ -d "$sysroot" ]; then
+        printf %s " --sysroot=$sysroot"
     fi
 }
 

@@ -18,6 +18,9 @@ fail() {
     exit 1
 }
 
+# need TOOL PACKAGE: stops where a tool is missing, with the name of Debian's package that has it.
+need() { command -v "$1" >/dev/null || fail "$1 is needed (Debian: $2)"; }
+
 # The rows of the table, without its comments.
 rows() { grep -v '^#' "$here/targets"; }
 
@@ -47,7 +50,9 @@ use_zig() {
 # use_rust: puts the cargo and rustc that setup.sh chose into CARGO and RUSTC.
 use_rust() {
     [ -f "$own/rust" ] || fail "$name is not set up: run cross/setup.sh $name"
-    read -r kind <"$own/rust"
+    read -r kind recipe <"$own/rust"
+    # Named by how it was made: cargo sees another folder, and compiles everything anew.
+    sysroot=$own/sysroot-$recipe
     case $kind in
     debian)
         usr=$cache/debian/usr

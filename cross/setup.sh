@@ -10,8 +10,10 @@
 #        debian    Debian's packages of a newer Rust, unpacked without root, with the library built from theirs
 #      CROSS_RUST names one of the three and leaves no choice.
 #
-# Everything goes to CROSS_CACHE (default ~/.cache/nodepass-cross), nothing elsewhere, and what is there is not made again.
-# BoringSSL, for targets with QUIC, also wants cmake and libclang (Debian: cmake libclang-dev).
+# Everything goes to CROSS_CACHE (default ~/.cache/nodepass-cross), nothing elsewhere, and what is there is not made again until
+# this script or the target's row changes.
+# Needed are python3 with venv and a C compiler for this machine's own helpers of the build (Debian: python3-venv gcc);
+# BoringSSL, for targets with QUIC, also wants cmake, make, patch and libclang (Debian: cmake make patch libclang-dev).
 set -eu
 # shellcheck source=cross/common.sh
 . "$(dirname "$0")/common.sh"
@@ -21,6 +23,8 @@ PACKAGES="rustc-web cargo-web libstd-rust-web-dev libstd-rust-web-1.96 rust-web-
     libllvm22 libgit2-1.5 libhttp-parser2.9 libmbedcrypto7 libmbedx509-1 libmbedtls14"
 
 main() {
+    need python3 python3-venv
+    need cc "gcc libc6-dev"
     mkdir -p "$cache"
     have_zig
     # shellcheck disable=SC2046
@@ -45,7 +49,9 @@ have_zig() {
 }
 
 have_rust() {
-    [ ! -f "$own/rust" ] || return 0
+    recipe=$( (cat "$0" && echo "$row") | cksum | cut -d ' ' -f 1)
+    [ "$(cut -d ' ' -f 2 "$own/rust" 2>/dev/null)" != "$recipe" ] || return 0
+    rm -rf "$own"/sysroot*
     case ${CROSS_RUST:-any} in
     rustup) from_rustup || fail "rustup has no library for $rust" ;;
     source) from_source || fail "the source of Rust's library is not there: rustup component add rust-src" ;;
@@ -59,7 +65,7 @@ from_rustup() {
     command -v rustup >/dev/null || return 1
     rustup target add "$rust" >/dev/null 2>&1 || return 1
     say "$name: Rust's library by rustup"
-    echo rustup >"$own/rust"
+    echo "rustup $recipe" >"$own/rust"
 }
 
 from_source() {
@@ -92,13 +98,13 @@ from_debian() {
 # Builds Rust's library once and keeps it as a sysroot of its own, so that the program itself is built by a plain `cargo build`.
 # Without backtraces: the binaries are stripped, and end on panic.
 build_library() {
-    echo "$1" >"$own/rust"
+    echo "$1 $recipe" >"$own/rust"
     use_rust
     use_zig
     say "$name: building Rust's library"
     work=$own/library
-    lib=$own/sysroot/lib/rustlib/$rust/lib
-    rm -rf "$work" "$own/sysroot"
+    lib=$sysroot/lib/rustlib/$rust/lib
+    rm -rf "$work"
     mkdir -p "$work/src" "$lib/self-contained"
     : >"$work/src/lib.rs"
     cat >"$work/Cargo.toml" <<END
@@ -117,7 +123,7 @@ END
         cd "$work"
         export CARGO_TARGET_DIR="$work/target" RUSTC_BOOTSTRAP=1
         # The path of the source as every Rust has it.
-        export RUSTFLAGS="-Cembed-bitcode=yes -Cforce-unwind-tables=no --remap-path-prefix=$source=/rust $features_of_code"
+        export RUSTFLAGS="-Cembed-bitcode=yes -Cforce-unwind-tables=no --remap-path-prefix=$source=/rust $remap $features_of_code"
         "$CARGO" build --quiet --release --target "$rust" --jobs "$jobs" \
             -Zbuild-std=std,panic_abort -Zbuild-std-features=
     ); then
