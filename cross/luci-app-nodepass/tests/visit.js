@@ -28,8 +28,8 @@
 		});
 	}
 
-	result.fits = [ ...tables.parameters, ...tables.variables ].map(([ name, , , accepted, words ]) =>
-		[ name, SAMPLES.filter((word) => values.fits(accepted, Array.isArray(words) ? words : [], word)) ]);
+	result.fits = [ ...tables.parameters, ...tables.variables ].map(([ name, , , accepted, words = [], roles = [] ]) =>
+		[ name, roles[0], SAMPLES.filter((word) => values.fits(accepted, words, word)) ]);
 	result.addresses = SAMPLES.filter((word) => values.address(word));
 	result.config = CONFIG;
 	return result;
