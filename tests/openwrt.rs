@@ -67,6 +67,18 @@ fn a_package_holds_the_program_and_its_files_with_their_rights_and_is_the_same_e
     let control = listed("tar -xzOf \"$1\" ./control.tar.gz | tar -xzO ./control");
     assert!(control.contains("Package: nodepass\n") && control.contains("\nArchitecture: mipsel_24kc\n"), "{control}");
     assert_eq!(listed("tar -xzOf \"$1\" ./debian-binary"), "2.0");
+    assert_eq!(listed("tar -tzf \"$1\""), "./debian-binary\n./data.tar.gz\n./control.tar.gz");
+    assert_eq!(listed("tar -xzOf \"$1\" ./control.tar.gz | tar -xzO ./conffiles"), "/etc/config/nodepass");
+
+    // Its scripts call what a router has for them, with their own name and what opkg said; without that they do nothing.
+    let postinst =
+        "root=$2; mkdir -p \"$root/lib\"; tar -xzOf \"$1\" ./control.tar.gz | tar -xz -C \"$root\" ./postinst; \
+                    IPKG_INSTROOT=$root \"$root/postinst\" configure; \
+                    echo 'default_postinst() { echo \"${1##*/} $2\"; }' >\"$root/lib/functions.sh\"; \
+                    IPKG_INSTROOT=$root \"$root/postinst\" configure";
+    let mut command = Command::new("sh");
+    command.args(["-ec", postinst, "sh", &package]).arg(folder.file("root"));
+    assert_eq!(output(command), (0, "postinst configure".into(), String::new()));
 }
 
 #[test]

@@ -148,6 +148,21 @@ fn the_web_page_has_every_option_of_the_service_where_it_belongs() {
 }
 
 #[test]
+fn the_menu_leads_to_the_page_and_its_rights_are_what_it_asks_for() {
+    let parsed = |path: &str| {
+        serde_json::from_str::<Value>(&read(&format!("cross/luci-app-nodepass/root/usr/share/{path}"))).unwrap()
+    };
+    let menu = parsed("luci/menu.d/luci-app-nodepass.json");
+    let entry = &menu["admin/services/nodepass"];
+    assert_eq!(entry["action"], json!({ "type": "view", "path": "nodepass" }));
+    assert_eq!(entry["depends"], json!({ "acl": ["luci-app-nodepass"], "uci": { "nodepass": true } }));
+    let rights = parsed("rpcd/acl.d/luci-app-nodepass.json");
+    let rights = &rights["luci-app-nodepass"];
+    assert_eq!(rights["read"], json!({ "uci": ["nodepass"], "ubus": { "service": ["list"] } }));
+    assert_eq!(rights["write"], json!({ "uci": ["nodepass"] }));
+}
+
+#[test]
 fn what_the_web_page_saves_is_what_the_service_starts() {
     let Some(busybox) = program("busybox") else { return };
     let folder = Folder::new();
