@@ -55,6 +55,7 @@ for script in postinst prerm; do
 	cat >"$work/control/$script" <<END
 #!/bin/sh
 [ "\${IPKG_NO_SCRIPT}" = 1 ] && exit 0
+[ -s \${IPKG_INSTROOT}/lib/functions.sh ] || exit 0
 . \${IPKG_INSTROOT}/lib/functions.sh
 default_$script \$0 \$@
 END

@@ -95,7 +95,8 @@ impl Door {
         let mut random = [0; 8];
         SystemRandom::new().fill(&mut random).map_err(|_| io::Error::other("no randomness"))?;
         let folder = std::env::temp_dir().join(format!("nodepass-{:016x}", u64::from_ne_bytes(random)));
-        DirBuilder::new().mode(0o700).create(&folder)?;
+        let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", folder.display()));
+        DirBuilder::new().mode(0o700).create(&folder).map_err(named)?;
         let path = folder.join("api");
         let mut door = Door { path: path.clone(), _file: None, folder: Some(folder) };
         let listener = UnixListener::bind(&path)?;

@@ -269,8 +269,14 @@ a_jail_shows_what_is_needed_and_is_told_about_if_there_is_none() {
 	INIT="$ROOT/script" init start
 	quiet
 	called 'add_jail|nodepass-a|log|procfs|ronly|requirejail'
-	called 'add_jail_mount|/c|/k'
+	called 'add_jail_mount|/c'
+	called 'add_jail_mount|/k'
 	grep -q '^add_jail_mount|/usr/bin/nodepass|.*|/etc/resolv.conf|' "$ROOT/procd" || fail "$(cat "$ROOT/procd")"
+	# procd takes the paths apart at blanks.
+	sed -i "s|'/c'|'/my c'|" "$ROOT/nodepass"
+	INIT="$ROOT/script" init start
+	logged 'warn|section a: a jail does not show files whose paths have blanks or *?[ in them: /my c'
+	called 'add_jail_mount|/k'
 }
 
 the_documentations_example_is_started_as_it_is() {
@@ -362,6 +368,22 @@ every_parameter_arrives_at_the_program_byte_by_byte() {
 		# The program shows a backslash as two, and bytes beyond ASCII by their numbers.
 		rest="$(printf '%s' "$NASTY" | sed 's/\\/\\\\/g; s/ü/\\xc3\\xbc/')"
 		grep -qF "Error: bad parameter $name \"$rest\": expected " "$ROOT/said" || fail "$name: $(cat "$ROOT/said")"
+	done
+}
+
+bytes_are_written_by_their_numbers_whatever_the_language() {
+	local locale
+	given <<-END
+		config instance 'a'
+			option role 'server'
+			option password $(quoted "$(printf 'ü€😀%%\nnext line\ttab')")
+			option tunnel ':1'
+			list target 't:2'
+	END
+	for locale in C C.UTF-8; do
+		LC_ALL="$locale" init start
+		quiet
+		[ "$(url a)" = 'server://%C3%BC%E2%82%AC%F0%9F%98%80%25%0Anext%20line%09tab@:1/t:2' ] || fail "$locale: $(url a)"
 	done
 }
 

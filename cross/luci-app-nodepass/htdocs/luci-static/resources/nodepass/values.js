@@ -1,0 +1,66 @@
+// What the program accepts, so that a mistake is told before it is saved.
+'use strict';
+'require baseclass';
+
+const NUMBER = /^a number from ([0-9]+) to ([0-9]+)$/;
+const DURATION = /^\+?(0|(([0-9]+\.?[0-9]*|\.[0-9]+)(ns|us|\u00b5s|\u03bcs|ms|s|m|h))+)$/;
+const AMOUNT = /([0-9.]+)(ns|us|\u00b5s|\u03bcs|ms|s|m|h)/g;
+const MILLISECONDS = { ns: 1e-6, us: 1e-3, '\u00b5s': 1e-3, '\u03bcs': 1e-3, ms: 1, s: 1e3, m: 6e4, h: 3.6e6 };
+const PART = /^[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?$/;
+const BYTE = /^(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])$/;
+const ADDRESS = /^(?:\[([^\]]*:[^\]]*)\]|([^\[\]:]*)):([1-9][0-9]{0,4})$/;
+const DIGITS = /^[0-9]*$/;
+
+function number(text, least, most) {
+	return text !== '' && DIGITS.test(text) && +text >= least && +text <= most;
+}
+
+function duration(text, zero) {
+	if (!DURATION.test(text))
+		return false;
+	let sum = 0;
+	for (const found of text.matchAll(AMOUNT))
+		sum += found[1] * MILLISECONDS[found[2]];
+	return (sum >= 1 && sum <= 8760 * MILLISECONDS.h) || (zero && sum === 0);
+}
+
+function ip(text) {
+	const bytes = text.split('.');
+	if (!text.includes(':'))
+		return bytes.length === 4 && bytes.every((byte) => BYTE.test(byte));
+	try {
+		return !!new URL('http://[' + text + ']');
+	}
+	catch (e) {
+		return false;
+	}
+}
+
+function host(text) {
+	const bare = text.endsWith('.') ? text.slice(0, -1) : text, parts = bare.split('.');
+	return bare.length <= 253 && !DIGITS.test(parts[parts.length - 1]) && parts.every((part) => PART.test(part));
+}
+
+return baseclass.extend({
+	// Is `value` one that the tables describe as `accepted`, with these words to choose from?
+	fits: function(accepted, words, value) {
+		const range = accepted.match(NUMBER);
+		if (range)
+			return number(value, +range[1], +range[2]);
+		if (accepted.startsWith('a duration'))
+			return duration(value, accepted.endsWith('or 0'));
+		if (accepted.startsWith('digits from 0 to 3'))
+			return [ ...value ].every((digit) => digit >= '0' && digit <= '3');
+		if (accepted === 'a host name')
+			return host(value);
+		if (accepted === 'auto or an IP address')
+			return value === 'auto' || ip(value.startsWith('[') && value.endsWith(']') ? value.slice(1, -1) : value);
+		return !words.length || words.includes(value);
+	},
+
+	// host:port, or :port for all interfaces.
+	address: function(value) {
+		const [ all, inner, name, port ] = value.match(ADDRESS) || [];
+		return !!all && port <= 65535 && (inner ? ip(inner) : name === '' || ip(name) || host(name));
+	}
+});
