@@ -19,6 +19,8 @@ while [ "$count" -gt 0 ]; do
     *.S) CROSS_ZIG_TARGET=$(echo "$CROSS_ZIG_TARGET" | sed s/^thumb-/arm-/) && set -- "$@" "$arg" ;;
     # The target's name in Rust's words; zig has its own below.
     --target=*) ;;
+    # The linker is told the machine by the target, and knows no other word for it.
+    -Wl,-melf_i386) ;;
     # zig ignores -static-pie without a word; the pair makes what it means.
     -static-pie) set -- "$@" -static -pie ;;
     # Rust asks for a fixed address on these machines, though its code can be anywhere: let the kernel choose (ASLR).
