@@ -19,6 +19,7 @@ pub mod log;
 pub mod logic {
     pub mod control;
     pub mod handshake;
+    pub mod http;
     pub mod names;
     pub mod pace;
     pub mod pool;
@@ -26,6 +27,7 @@ pub mod logic {
     pub mod slab;
     pub mod sniff;
     pub mod target;
+    pub mod terms;
     pub mod timers;
     pub mod upgrade;
     pub mod wire;

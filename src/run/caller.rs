@@ -22,10 +22,12 @@ use super::task::{token, Idle, Means, Next, Task, FAR};
 #[cfg(any(feature = "quic", feature = "ws"))]
 use crate::config::Transport;
 use crate::log::printable;
-use crate::logic::handshake::{parse_answer, Answer, Terms};
+use crate::logic::handshake::{parse_answer, Answer};
+use crate::logic::http::MAX_ANSWER;
+use crate::logic::terms::Terms;
 use crate::logic::wire::{Id, CONTROL};
 #[cfg(feature = "ws")]
-use crate::logic::{handshake::MAX_HEAD, upgrade};
+use crate::logic::{http::MAX_HEAD, upgrade};
 use crate::net::connect::{Connect, Outcome};
 #[cfg(feature = "h2")]
 use crate::net::h2::{self, H2};
@@ -283,7 +285,7 @@ impl Caller {
 
     fn talk(&self, leg: Leg) -> Phase {
         let (say, room) = match &self.purpose {
-            Purpose::Ask(request) => (request.clone(), LARGEST_ANSWER),
+            Purpose::Ask(request) => (request.clone(), MAX_ANSWER),
             Purpose::Open => (self.opening(), ID),
             Purpose::Carry => (Vec::new(), 0),
         };
@@ -363,5 +365,3 @@ impl Caller {
 
 /// Bytes of a pool connection's id.
 const ID: usize = 4;
-/// Most bytes of a handshake's answer.
-const LARGEST_ANSWER: usize = 16 * 1024;

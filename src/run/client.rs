@@ -17,8 +17,9 @@ use super::server::HTTPS;
 use super::tunnel::{Side, Tunnel};
 use super::way::{over_tcp, Way};
 use crate::config::{Config, Endpoint, Host, Transport};
-use crate::logic::handshake::{Feature, Flow, Offer, Terms};
+use crate::logic::handshake::Offer;
 use crate::logic::pace::Pace;
+use crate::logic::terms::{Feature, Flow, Terms};
 use crate::logic::wire::{Fingerprint, Id};
 use crate::net::certs::{client, server_name, Speech, Trust};
 #[cfg(feature = "quic")]

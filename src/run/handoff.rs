@@ -21,8 +21,9 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ServerConfig};
 
 use crate::config::Transport;
-use crate::logic::handshake::{Request, Terms};
+use crate::logic::handshake::Request;
 use crate::logic::slab::Key;
+use crate::logic::terms::Terms;
 use crate::logic::wire::{Fingerprint, Id};
 use crate::net::certs::Identity;
 use crate::net::mux::Mux;

@@ -13,8 +13,8 @@ use super::hub::{Hub, Part};
 use super::plan::Launch;
 use crate::config::Transport;
 use crate::logic::control::{Control, Do};
-use crate::logic::handshake::{Feature, Flow as Direction, Terms};
 use crate::logic::pace::Pace;
+use crate::logic::terms::{Feature, Flow as Direction, Terms};
 use crate::logic::wire::{Fingerprint, Id, CONTROL};
 
 /// A tunnel in being.

@@ -23,7 +23,7 @@ use super::carrier::Carrier;
 use super::handoff::{Expected, Gate, Home, Notice};
 use super::task::{token, Idle, Means, Next, Task, FAR};
 use crate::config::Transport;
-use crate::logic::handshake::{Progress, Reader};
+use crate::logic::handshake::{Progress, Reader, Request};
 use crate::logic::sniff::{visitor, Visitor as Kind};
 #[cfg(feature = "ws")]
 use crate::logic::upgrade;
@@ -69,7 +69,7 @@ enum Step {
     On(Phase),
     Pool(Expected),
     Carry,
-    Asked(Box<crate::logic::handshake::Request>),
+    Asked(Box<Request>),
     Leave,
 }
 
