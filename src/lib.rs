@@ -35,6 +35,8 @@ pub mod logic {
 
 /// Bytes in motion: nothing here waits, and nothing decides.
 pub mod net {
+    #[cfg(not(all(feature = "quic", feature = "ws", feature = "h2")))]
+    mod absent;
     pub mod certs;
     pub mod connect;
     #[cfg(feature = "h2")]
@@ -56,6 +58,13 @@ pub mod net {
     pub mod udp;
     #[cfg(feature = "ws")]
     pub mod ws;
+
+    #[cfg(not(feature = "h2"))]
+    pub use absent::h2;
+    #[cfg(not(feature = "quic"))]
+    pub use absent::quic;
+    #[cfg(not(feature = "ws"))]
+    pub use absent::ws;
 }
 
 /// Threads: one hub, workers, and how they talk.

@@ -24,6 +24,7 @@ mod theirs;
 
 use std::io::{self, ErrorKind};
 
+use super::leg::Leg;
 use super::stream::{now, would_block, Buffer, Stream};
 use super::tcp::Tcp;
 use crate::logic::wire::Fingerprint;
@@ -69,6 +70,16 @@ impl Ws {
         ahead.append(early);
         let (theirs, message, ours) = (Theirs::Between, Message::None, Ours::Open);
         Ws { carrier, side, ws_eof, theirs, message, ours, ahead, out: Buffer::new(OUT), pong: None }
+    }
+
+    /// The same over this connection.
+    pub fn over(leg: Leg, end: End, ws_eof: bool, early: &[u8]) -> io::Result<Ws> {
+        let carrier: Box<dyn Carrier> = match leg {
+            Leg::Tcp(tcp) => Box::new(tcp),
+            Leg::Tls(tls) => tls,
+            _ => return Err(io::Error::other("no connection that could carry a WebSocket")),
+        };
+        Ok(Ws::new(carrier, end, ws_eof, early))
     }
 
     /// As [`Tcp::waiting`], for payload: 0 at an end, with or without a proper goodbye. Control frames on the way to it are

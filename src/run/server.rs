@@ -16,7 +16,6 @@ use crate::logic::terms::{opening, Feature, Flow, Terms};
 use crate::logic::wire::{Fingerprint, Id, CONTROL};
 use crate::net::certs::Certs;
 use crate::net::mux::Mux;
-#[cfg(feature = "quic")]
 use crate::net::quic;
 
 /// A server's own state.
@@ -110,21 +109,13 @@ impl Server {
     }
 
     /// The UDP port for QUIC.
-    #[cfg(feature = "quic")]
     fn open_shared(&mut self, config: &Config, now: Instant) -> Result<Option<Box<dyn Mux>>, String> {
         let (Transport::Quic, Some(identity)) = (config.transport, &self.gate.tls) else { return Ok(None) };
         let addresses = listening_addresses(&self.at)?;
         let (report, patience) = (config.limits.report, config.limits.handshake);
         let streams = streams_for(config.max, config.slot) as u64;
-        let settings = quic::Settings { report, patience, round: std::time::Duration::ZERO, streams, batched: true };
-        let server = quic::QuicServer::bind(&addresses, identity, &settings, now);
-        let server = server.map_err(|error| format!("cannot listen at {} for QUIC (UDP): {error}", self.at))?;
-        Ok(Some(Box::new(server)))
-    }
-
-    #[cfg(not(feature = "quic"))]
-    fn open_shared(&mut self, _: &Config, _: Instant) -> Result<Option<Box<dyn Mux>>, String> {
-        Ok(None)
+        let port = quic::listen(&addresses, identity, &quic::Settings::server(report, patience, streams), now);
+        port.map(Some).map_err(|error| format!("cannot listen at {} for QUIC (UDP): {error}", self.at))
     }
 
     /// Random bytes. Without any there is no safe way to go on.
