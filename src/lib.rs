@@ -39,6 +39,7 @@ pub mod net {
     mod absent;
     pub mod certs;
     pub mod connect;
+    mod distrust;
     #[cfg(feature = "h2")]
     pub mod h2;
     pub mod leg;

@@ -310,7 +310,9 @@ impl Connection {
 /// What TLS alerts that people meet mean.
 fn alert(code: u64) -> &'static str {
     match code {
-        42..=46 | 49 => "the certificate was not accepted",
+        42 => "the certificate was not accepted: is it for that name?",
+        43 | 44 | 46 | 49 => "the certificate was not accepted",
+        45 => "the certificate has expired, or is not valid yet",
         48 => "the certificate's issuer is unknown",
         70 => "no common version of TLS",
         112 => "the server does not know that name",
