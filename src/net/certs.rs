@@ -209,7 +209,7 @@ pub fn client(trust: Trust, speech: Speech) -> Result<Arc<ClientConfig>, String>
     Ok(Arc::new(config))
 }
 
-/// The system's roots, and those of `SSL_CERT_FILE`.
+/// The system's roots, or those of `SSL_CERT_FILE`.
 fn roots() -> Result<RootCertStore, String> {
     let mut store = RootCertStore::empty();
     match store.add_parsable_certificates(root_certificates()?) {

@@ -11,7 +11,7 @@
 //! ```
 //!
 //! - *Verification*: `tls=1` sends no name and verifies nothing here, the fingerprint check follows on the control
-//!   connection; `tls=2` verifies chain and name against the system's roots and `SSL_CERT_FILE`.
+//!   connection; `tls=2` verifies chain and name against the system's roots or those of `SSL_CERT_FILE`.
 //! - *Resumption*: a client that comes back offers its last ticket ([`Tickets`]); that saves the server's signature and
 //!   the certificates. *0-RTT is not used*: what a client says first (00 on a stream) makes the server number a pool
 //!   connection, the very first one the control connection, so a replay would not be harmless. Nothing is sent early.
