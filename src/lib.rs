@@ -14,6 +14,8 @@
 
 pub mod config;
 pub mod log;
+#[cfg(test)]
+mod testing;
 
 /// Pure decisions: no sockets, clock, threads or randomness. Time and chance are arguments.
 pub mod logic {
