@@ -228,7 +228,7 @@ impl Hub {
     }
 
     /// Whoever looks after a port that connections of many streams share has to know whom to let in.
-    pub(super) fn tell_gate(&mut self) {
+    fn tell_gate(&mut self) {
         let Part::Server(server) = &mut self.part else { return };
         if server.transport == Transport::Quic {
             if let Some(gate) = server.changed_gate() {

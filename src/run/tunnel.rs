@@ -164,7 +164,7 @@ impl Hub {
     }
 
     /// The first pool connection came: it is the control connection.
-    pub(super) fn begin_control(&mut self, home: Home, now: Instant) {
+    fn begin_control(&mut self, home: Home, now: Instant) {
         let Some(tunnel) = &mut self.tunnel else { return };
         let config = &self.shared.config;
         let edge = tunnel.terms.features.contains(&Feature::Edge);

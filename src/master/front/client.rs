@@ -409,7 +409,7 @@ const GO_AHEAD: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 /// A handshake, a whole request, and a request's turn each have to come within this time.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 /// Between two requests a client may be silent for so long.
-pub const IDLE: Duration = Duration::from_secs(60);
+const IDLE: Duration = Duration::from_secs(60);
 /// The server behind has so long to begin its answer: more than any route takes.
 const ANSWER: Duration = Duration::from_secs(60);
 /// A client that takes nothing of its answer for so long has gone.
