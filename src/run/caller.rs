@@ -29,7 +29,7 @@ use crate::net::h2;
 use crate::net::leg::Leg;
 use crate::net::mux::Mux;
 use crate::net::mux::Muxes;
-use crate::net::stream::{now as passing, Buffer};
+use crate::net::stream::{drain_all, now as passing, Buffer};
 use crate::net::tcp::Tcp;
 use crate::net::tls::Tls;
 use crate::net::tunnelling::Tunnelling;
@@ -237,10 +237,8 @@ impl Caller {
     fn upgrade(&mut self) -> io::Result<Option<Leg>> {
         let Phase::Upgrading { leg, say, reply, key } = &mut self.phase else { return Ok(None) };
         let Some(stream) = leg.own() else { return Ok(None) };
-        while !say.is_empty() {
-            if passing(stream.drain(say))?.is_none() {
-                return Ok(None);
-            }
+        if passing(drain_all(stream, say))?.is_none() {
+            return Ok(None);
         }
         passing(stream.flush())?;
         loop {
@@ -295,11 +293,7 @@ impl Caller {
 
     fn converse(&mut self, muxes: &mut Muxes) -> io::Result<Option<Reply>> {
         let Phase::Talking { leg, say, reply } = &mut self.phase else { return Ok(None) };
-        while !say.is_empty() {
-            if passing(leg.lend(muxes).stream().drain(say))?.is_none() {
-                break;
-            }
-        }
+        passing(drain_all(leg.lend(muxes).stream(), say))?;
         passing(leg.lend(muxes).stream().flush())?;
         loop {
             // Never more than the id is read: what follows it belongs to a relay.

@@ -28,7 +28,7 @@ use crate::logic::upgrade;
 use crate::net::h2;
 use crate::net::leg::Leg;
 use crate::net::mux::Muxes;
-use crate::net::stream::{now as passing, Buffer};
+use crate::net::stream::{drain_all, now as passing, Buffer};
 use crate::net::tcp::Tcp;
 use crate::net::tls::Tls;
 use crate::net::ws::End;
@@ -233,18 +233,14 @@ impl Visitor {
             }
             Phase::Asked => Ok(Step::Wait),
             Phase::Upgrading(buffer) => {
-                while !buffer.is_empty() {
-                    if passing(leg.lend(muxes).stream().drain(buffer))?.is_none() {
-                        return Ok(Step::Wait);
-                    }
+                if passing(drain_all(leg.lend(muxes).stream(), buffer))?.is_none() {
+                    return Ok(Step::Wait);
                 }
                 self.upgraded()
             }
             Phase::Answering(buffer) => {
-                while !buffer.is_empty() {
-                    if passing(leg.lend(muxes).stream().drain(buffer))?.is_none() {
-                        return Ok(Step::Wait);
-                    }
+                if passing(drain_all(leg.lend(muxes).stream(), buffer))?.is_none() {
+                    return Ok(Step::Wait);
                 }
                 match passing(leg.lend(muxes).stream().finish())? {
                     Some(()) => Ok(Step::On(Phase::Lingering)),

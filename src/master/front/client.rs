@@ -24,7 +24,7 @@ use super::answer::{Refusal, BROKEN, BUSY, LATE, TOO_SLOW};
 use super::link::Link;
 use super::request::{Progress, Reader, Request};
 use crate::net::leg::Leg;
-use crate::net::stream::{now as passing, Buffer, Stream};
+use crate::net::stream::{drain_all, now as passing, Buffer, Stream};
 
 /// A client and how far it has come.
 pub struct Client {
@@ -364,11 +364,7 @@ fn read(leg: &mut Leg, reader: &mut Reader, notice: &mut Buffer, means: &mut Mea
     if held <= SMALL && reader.held() > SMALL && !means.large {
         return Ok(Step::On(refused(BUSY, false, means.time)));
     }
-    while !notice.is_empty() {
-        if passing(own(leg)?.drain(notice))?.is_none() {
-            break;
-        }
-    }
+    passing(drain_all(own(leg)?, notice))?;
     match passing(own(leg)?.fill(&mut means.scratch))? {
         Some(0) => Ok(Step::Leave),
         Some(count) => {
