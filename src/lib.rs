@@ -14,11 +14,14 @@
 
 pub mod config;
 pub mod log;
+#[cfg(test)]
+mod testing;
 
 /// Pure decisions: no sockets, clock, threads or randomness. Time and chance are arguments.
 pub mod logic {
     pub mod control;
     pub mod handshake;
+    pub mod http;
     pub mod names;
     pub mod pace;
     pub mod pool;
@@ -26,6 +29,7 @@ pub mod logic {
     pub mod slab;
     pub mod sniff;
     pub mod target;
+    pub mod terms;
     pub mod timers;
     pub mod upgrade;
     pub mod wire;
@@ -33,8 +37,11 @@ pub mod logic {
 
 /// Bytes in motion: nothing here waits, and nothing decides.
 pub mod net {
+    #[cfg(not(all(feature = "quic", feature = "ws", feature = "h2")))]
+    mod absent;
     pub mod certs;
     pub mod connect;
+    mod distrust;
     #[cfg(feature = "h2")]
     pub mod h2;
     pub mod leg;
@@ -54,6 +61,13 @@ pub mod net {
     pub mod udp;
     #[cfg(feature = "ws")]
     pub mod ws;
+
+    #[cfg(not(feature = "h2"))]
+    pub use absent::h2;
+    #[cfg(not(feature = "quic"))]
+    pub use absent::quic;
+    #[cfg(not(feature = "ws"))]
+    pub use absent::ws;
 }
 
 /// Threads: one hub, workers, and how they talk.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::value::{coded, count, duration_words, host_name, ip, number, period_or_zero, put, switch};
 use super::{Balance, Block, Config, Mode, Role, Tls, Transport};
 use crate::log::Level;
+use crate::logic::terms::LARGEST_POOL;
 
 /// A parameter of the URL, and a flag of the same name.
 pub(super) struct Parameter {
@@ -132,7 +133,7 @@ pub(super) static PARAMETERS: [Parameter; 20] = [
         default: Some("64"),
         values: POOL,
         roles: CLIENT,
-        set: |draft, value| put(&mut draft.config.min, count(value, 1..=LARGEST_POOL)),
+        set: |draft, value| put(&mut draft.config.min, count(value, 1..=LARGEST_POOL as u64)),
         show: |config| Some(config.min.to_string()),
     },
     Parameter {
@@ -141,7 +142,7 @@ pub(super) static PARAMETERS: [Parameter; 20] = [
         default: Some("1024"),
         values: POOL,
         roles: SERVER,
-        set: |draft, value| put(&mut draft.config.max, count(value, 1..=LARGEST_POOL)),
+        set: |draft, value| put(&mut draft.config.max, count(value, 1..=LARGEST_POOL as u64)),
         show: |config| Some(config.max.to_string()),
     },
     Parameter {
@@ -291,9 +292,6 @@ const CLIENT: &[Role] = &[Role::Client];
 
 const DURATION: &str = "a duration from 1ms to 8760h such as 30s, 5m or 1h30m, or 0";
 const POOL: &str = "a number from 1 to 65535";
-
-/// Connections in a pool: there are no more ports at one address.
-const LARGEST_POOL: u64 = 65535;
 
 /// Mbit/s of the fastest `rate`: so much that sums of bytes stay far from overflow.
 const FASTEST: u64 = 1_000_000;

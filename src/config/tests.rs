@@ -6,6 +6,7 @@ use super::flags::FLAGS;
 use super::limits::VARIABLES;
 use super::table::Parameter;
 use super::*;
+use crate::testing::Dice;
 
 fn command(words: &[&str]) -> Result<Parsed, UsageError> {
     let args: Vec<String> = words.iter().map(|word| word.to_string()).collect();
@@ -419,22 +420,6 @@ fn assert_table(page: &str, head: &str, rows: impl Iterator<Item = String>) {
     assert_eq!(found, expected, "the rows should be:\n{}\n", expected.join("\n"));
 }
 
-/// Numbers that are the same in each run.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % sides as u64) as usize
-    }
-
-    fn pick<'a>(&mut self, from: &[&'a str]) -> &'a str {
-        from[self.roll(from.len())]
-    }
-}
-
 const WORDS: &[&str] = &[
     "server",
     "client",
@@ -487,15 +472,15 @@ fn random_url(dice: &mut Dice) -> String {
     url += dice.pick(&["h:1", ":1000", "[::1]:443", "10.0.0.1:8080"]);
     url += dice.pick(&["/", "/h:2", "/[::2]:3", "/127.0.0.1:8080,:80", "/api"]);
     url += dice.pick(&["?", "?", ""]);
-    for _ in 0..dice.roll(6) {
-        let row = &PARAMETERS[dice.roll(PARAMETERS.len())];
-        let value = if dice.roll(3) > 0 { row.default.unwrap_or("1") } else { dice.pick(WORDS) };
+    for _ in 0..dice.below(6) {
+        let row = &PARAMETERS[dice.below(PARAMETERS.len())];
+        let value = if dice.below(3) > 0 { row.default.unwrap_or("1") } else { dice.pick(WORDS) };
         url += &format!("{}={value}&", row.name);
     }
-    for _ in 0..dice.roll(4).saturating_sub(1) {
+    for _ in 0..dice.below(4_usize).saturating_sub(1) {
         let places: Vec<usize> = url.char_indices().map(|(at, _)| at).chain([url.len()]).collect();
-        let (from, to) = (places[dice.roll(places.len())], places[dice.roll(places.len())]);
-        match dice.roll(3) {
+        let (from, to) = (places[dice.below(places.len())], places[dice.below(places.len())]);
+        match dice.below(3) {
             0 => url.insert_str(from, dice.pick(WORDS)),
             1 => url.replace_range(from.min(to)..from.max(to), dice.pick(WORDS)),
             _ => url.truncate(from),
@@ -540,10 +525,10 @@ fn no_flags_make_the_parser_panic() {
     let mut dice = Dice(0x2545_f491_4f6c_dd1d);
     for _ in 0..20_000 {
         let mut args = vec![dice.pick(&["server", "client", "master", "--", ""]).to_string()];
-        for _ in 0..dice.roll(8) {
-            let name = match dice.roll(2) {
-                0 => PARAMETERS[dice.roll(PARAMETERS.len())].name,
-                _ => FLAGS[dice.roll(FLAGS.len())].name,
+        for _ in 0..dice.below(8) {
+            let name = match dice.below(2) {
+                0 => PARAMETERS[dice.below(PARAMETERS.len())].name,
+                _ => FLAGS[dice.below(FLAGS.len())].name,
             };
             args.push(format!("{}{name}{}", dice.pick(&["--", "--", "-", ""]), dice.pick(&["", "", "=", "=1"])));
             args.push(dice.pick(WORDS).into());

@@ -11,56 +11,10 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
-use serde::Deserialize;
-use serde_json::Value;
-
+use super::http::{body, end_of_head, response, status, Head, Part, MAX_ANSWER, MAX_HEAD};
+use super::terms::{Feature, Terms};
 use super::upgrade::{self, Fault, Key};
 use super::wire::{token, token_matches};
-
-// ---- features -------------------------------------------------------------------------------------------------------
-
-/// What two of this project's binaries can do beyond the 1.14 wire.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Feature {
-    /// `udp-frame`: datagrams travel with their length on UDP pool connections.
-    UdpFrame,
-    /// `ws-eof`: an empty binary message is the end of stream in that direction of a WebSocket pool connection.
-    WsEof,
-    /// `open`: each pool connection starts with the 16 bytes that came with the terms, said by the client.
-    Open,
-    /// `edge`: a reverse proxy that ends TLS may stand between the two; there is no certificate check on the control
-    /// connection, since it would find the proxy's certificate. The client verifies who answers by chain and name.
-    Edge,
-    /// `fallback`: where the tunnel's UDP port cannot be reached, pool connections of type 1 may come over TCP with TLS.
-    Fallback,
-}
-
-impl Feature {
-    /// All of them, in the order in which lists name them.
-    pub const ALL: [Feature; 5] = [Feature::UdpFrame, Feature::WsEof, Feature::Open, Feature::Edge, Feature::Fallback];
-
-    /// Its name on the wire.
-    pub fn name(self) -> &'static str {
-        match self {
-            Feature::UdpFrame => "udp-frame",
-            Feature::WsEof => "ws-eof",
-            Feature::Open => "open",
-            Feature::Edge => "edge",
-            Feature::Fallback => "fallback",
-        }
-    }
-
-    /// Those features that both lists have, in the order of [`Feature::ALL`], each once.
-    pub fn common(ours: &[Feature], theirs: &[Feature]) -> Vec<Feature> {
-        Feature::ALL.into_iter().filter(|feature| ours.contains(feature) && theirs.contains(feature)).collect()
-    }
-
-    /// The features that `names` has, in the order of [`Feature::ALL`]; unknown names are passed over.
-    fn named<'a>(names: impl Iterator<Item = &'a str> + Clone) -> Vec<Feature> {
-        Feature::ALL.into_iter().filter(|feature| names.clone().any(|name| name == feature.name())).collect()
-    }
-}
 
 // ---- the client's request -------------------------------------------------------------------------------------------
 
@@ -235,111 +189,6 @@ impl Status {
     }
 }
 
-/// Who listens for users.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Flow {
-    /// `-`: the server is the ingress.
-    Reverse,
-    /// `+`: the client is the ingress.
-    Forward,
-}
-
-/// What the server decides for a tunnel.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Terms {
-    /// Who listens for users.
-    pub flow: Flow,
-    /// Most idle pool connections, 1 to [`LARGEST_POOL`].
-    pub max: usize,
-    /// 0 plain, 1 self-signed certificate, 2 certificate files.
-    pub tls: u8,
-    /// 0 TCP, 1 QUIC, 2 WebSocket, 3 HTTP/2.
-    pub transport: u8,
-    /// The features in force, in the order of [`Feature::ALL`].
-    pub features: Vec<Feature>,
-    /// What each pool connection starts with, made by [`opening`]; there if and only if [`Feature::Open`] is.
-    pub open: Option<[u8; 16]>,
-}
-
-/// What pool connections start with: a byte 00, so that it is neither HTTP nor TLS, and then chance.
-pub fn opening(random: [u8; 15]) -> [u8; 16] {
-    let mut open = [0; 16];
-    open[1..].copy_from_slice(&random);
-    open
-}
-
-impl Terms {
-    /// The answer, whole.
-    pub fn to_bytes(&self) -> Vec<u8> {
-        let flow = match self.flow {
-            Flow::Reverse => '-',
-            Flow::Forward => '+',
-        };
-        let names: Vec<_> = self.features.iter().map(|feature| format!("\"{}\"", feature.name())).collect();
-        let features = match names.is_empty() {
-            true => String::new(),
-            false => format!(",\"features\":[{}]", names.join(",")),
-        };
-        let open = self.open.map(|open| format!(",\"open\":\"{}\"", HEXLOWER.encode(&open))).unwrap_or_default();
-        let Terms { max, tls, transport, .. } = self;
-        let json =
-            format!("{{\"flow\":\"{flow}\",\"max\":{max},\"tls\":\"{tls}\",\"type\":\"{transport}\"{features}{open}}}");
-        response("200 OK\r\n", "application/json", &json)
-    }
-
-    fn parse(json: &[u8]) -> Result<Terms, &'static str> {
-        let wire: Wire = serde_json::from_slice(json).map_err(|_| "the server's answer is not a tunnel's terms")?;
-        let flow = match wire.flow.as_str() {
-            "-" => Flow::Reverse,
-            "+" => Flow::Forward,
-            _ => return Err("the server announces a flow that is neither - nor +"),
-        };
-        let tls = digit(&wire.tls, 2).ok_or("the server announces a tls mode that is not known here")?;
-        let transport = digit(&wire.transport, 3).ok_or("the server announces a pool type that is not known here")?;
-        if wire.max == 0 {
-            return Err("the server announces a pool of no connections");
-        }
-        let max = usize::try_from(wire.max).unwrap_or(LARGEST_POOL).min(LARGEST_POOL);
-        let features = Feature::named(wire.features.iter().flatten().filter_map(Value::as_str));
-        let open = match features.contains(&Feature::Open) {
-            true => Some(wire.open.as_deref().and_then(open_bytes).ok_or("the server's opening bytes are malformed")?),
-            false => None,
-        };
-        Ok(Terms { flow, max, tls, transport, features, open })
-    }
-}
-
-/// The terms as JSON.
-#[derive(Deserialize)]
-struct Wire {
-    flow: String,
-    max: u64,
-    tls: String,
-    #[serde(rename = "type")]
-    transport: String,
-    features: Option<Vec<Value>>,
-    open: Option<String>,
-}
-
-fn digit(text: &str, most: u8) -> Option<u8> {
-    match text.as_bytes() {
-        [digit @ b'0'..=b'9'] => Some(digit - b'0').filter(|digit| *digit <= most),
-        _ => None,
-    }
-}
-
-fn open_bytes(text: &str) -> Option<[u8; 16]> {
-    let bytes = HEXLOWER_PERMISSIVE.decode(text.as_bytes()).ok()?;
-    <[u8; 16]>::try_from(bytes).ok().filter(|open| open[0] == 0)
-}
-
-/// A response with `first` as its status and first fields, and one line as its body.
-pub(super) fn response(first: &str, kind: &str, line: &str) -> Vec<u8> {
-    let length = line.len() + 1;
-    format!("HTTP/1.1 {first}Connection: close\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\r\n{line}\n")
-        .into_bytes()
-}
-
 // ---- the client reads it --------------------------------------------------------------------------------------------
 
 /// What the bytes of an answer come to.
@@ -381,9 +230,6 @@ pub fn parse_answer(bytes: &[u8], ended: bool) -> Answer {
     }
 }
 
-/// A part of an answer: `None` while it is not whole yet, an error if it never will be.
-type Part<T> = Result<Option<T>, &'static str>;
-
 /// Status and body, once both are whole.
 fn take_answer(bytes: &[u8], ended: bool) -> Part<(u16, Cow<'_, [u8]>)> {
     if !bytes.iter().zip(b"HTTP/1.").all(|(is, should)| is == should) {
@@ -401,108 +247,12 @@ fn take_answer(bytes: &[u8], ended: bool) -> Part<(u16, Cow<'_, [u8]>)> {
     Ok(whole.map(|body| (status, body)))
 }
 
-/// The number in the first line of an answer.
-pub(super) fn status(first: &str) -> Option<u16> {
-    let code = first.split(' ').nth(1)?;
-    code.parse().ok().filter(|_| code.len() == 3 && code.bytes().all(|byte| byte.is_ascii_digit()))
-}
-
-/// The body in `rest`, once it is whole.
-fn body<'a>(head: &Head, rest: &'a [u8], ended: bool) -> Part<Cow<'a, [u8]>> {
-    if let Some(coding) = head.all("Transfer-Encoding").next() {
-        return match coding.eq_ignore_ascii_case("chunked") {
-            true => Ok(dechunk(rest)?.map(Cow::Owned)),
-            false => Err("the server's answer has an unknown transfer encoding"),
-        };
-    }
-    let Some(length) = head.all("Content-Length").next() else {
-        return Ok(ended.then_some(Cow::Borrowed(rest)));
-    };
-    let length = number(length, 10).ok_or("the length of the server's answer is malformed or too large")?;
-    Ok(rest.get(..length).map(Cow::Borrowed))
-}
-
-/// A body in chunks: hex length, line break, so many bytes, line break; the last one is empty. Trailers are not awaited.
-fn dechunk(mut rest: &[u8]) -> Part<Vec<u8>> {
-    const MALFORMED: &str = "a chunk of the server's answer is malformed";
-    let mut body = Vec::new();
-    loop {
-        let Some(line) = rest.iter().position(|&byte| byte == b'\n') else { return Ok(None) };
-        let size = String::from_utf8_lossy(&rest[..line]);
-        let size = size.split(';').next().unwrap_or_default().trim();
-        let size = number(size, 16).ok_or(MALFORMED)?;
-        if size == 0 {
-            return Ok(Some(body));
-        }
-        let Some((chunk, after)) = rest[line + 1..].split_at_checked(size) else { return Ok(None) };
-        body.extend_from_slice(chunk);
-        rest = match after {
-            [b'\r', b'\n', rest @ ..] | [b'\n', rest @ ..] => rest,
-            [] | [b'\r'] => return Ok(None),
-            _ => return Err(MALFORMED),
-        };
-    }
-}
-
-/// Digits alone, up to [`MAX_ANSWER`].
-fn number(text: &str, radix: u32) -> Option<usize> {
-    if !text.chars().all(|digit| digit.is_digit(radix)) {
-        return None;
-    }
-    usize::from_str_radix(text, radix).ok().filter(|number| *number <= MAX_ANSWER)
-}
-
-// ---- heads ----------------------------------------------------------------------------------------------------------
-
-/// The head of a request or an answer.
-pub(super) struct Head<'a> {
-    /// The first line.
-    pub(super) first: &'a str,
-    fields: Vec<(&'a str, &'a str)>,
-}
-
-impl<'a> Head<'a> {
-    /// Reads a whole head. Lines may end in CR LF or LF; folded ones are refused.
-    pub(super) fn parse(text: &'a str) -> Option<Head<'a>> {
-        let mut lines = text.lines().take_while(|line| !line.is_empty());
-        let first = lines.next()?;
-        let fields = lines.map(|line| {
-            let (name, value) = line.split_once(':')?;
-            let proper = !name.is_empty() && !name.contains(char::is_whitespace);
-            proper.then(|| (name, value.trim()))
-        });
-        Some(Head { first, fields: fields.collect::<Option<_>>()? })
-    }
-
-    /// The values of a field, whatever the case of its name.
-    pub(super) fn all(&self, name: &'static str) -> impl Iterator<Item = &'a str> + Clone + '_ {
-        self.fields.iter().filter(move |(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| *value)
-    }
-}
-
-/// Where the head ends: after the first empty line that begins at `from` or later.
-pub(super) fn end_of_head(bytes: &[u8], from: usize) -> Option<usize> {
-    let breaks = bytes.iter().enumerate().skip(from).filter(|(_, &byte)| byte == b'\n');
-    breaks.map(|(at, _)| at + 1).find_map(|next| match bytes[next..] {
-        [b'\n', ..] => Some(next + 1),
-        [b'\r', b'\n', ..] => Some(next + 2),
-        _ => None,
-    })
-}
-
-// ---- limits ---------------------------------------------------------------------------------------------------------
-
-/// Longest head of a request or an answer, in bytes.
-pub const MAX_HEAD: usize = 8 * 1024;
-/// Longest answer, in bytes.
-pub const MAX_ANSWER: usize = 16 * 1024;
-/// Largest pool that a server's terms are taken at their word for, in connections; more becomes this.
-pub const LARGEST_POOL: usize = 65535;
 /// Bytes of a refusal's text that are kept.
 const MAX_REASON: usize = 200;
 
 #[cfg(test)]
 mod tests {
+    use super::super::terms::{opening, Flow, LARGEST_POOL};
     use super::*;
 
     const KEY: &[u8] = b"testkey";

@@ -206,25 +206,8 @@ const NOT_ASKED: &str = "nobody asked for this name";
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::{epoch, Dice};
     use std::net::{Ipv4Addr, Ipv6Addr};
-
-    /// Numbers that look random and come again with the seed.
-    struct Dice(u64);
-
-    impl Dice {
-        fn below(&mut self, n: u64) -> u64 {
-            self.0 ^= self.0 << 13;
-            self.0 ^= self.0 >> 7;
-            self.0 ^= self.0 << 17;
-            self.0 % n
-        }
-    }
-
-    /// Where virtual time starts; the tests only ever add to it.
-    #[allow(clippy::disallowed_methods)]
-    fn epoch() -> Instant {
-        Instant::now()
-    }
 
     const TTL: Duration = Duration::from_secs(300);
     const SECOND: Duration = Duration::from_secs(1);

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 
 use data_encoding::BASE64;
 
-use super::handshake::{end_of_head, status, Head, MAX_HEAD};
+use super::http::{end_of_head, status, Head, MAX_HEAD};
 
 /// An HTTP proxy that is reached over plain TCP. Shown without its credentials.
 #[derive(Clone, PartialEq, Eq)]

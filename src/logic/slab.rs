@@ -222,19 +222,8 @@ const SPARSE: usize = 4;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::Dice;
     use std::collections::{BTreeMap, HashSet};
-
-    /// Numbers that look random and come again with the seed.
-    struct Dice(u64);
-
-    impl Dice {
-        fn below(&mut self, n: usize) -> usize {
-            self.0 ^= self.0 << 13;
-            self.0 ^= self.0 >> 7;
-            self.0 ^= self.0 << 17;
-            (self.0 % n as u64) as usize
-        }
-    }
 
     /// Walks the free list both ways and compares it with the places.
     fn check<T>(slab: &Slab<T>) {

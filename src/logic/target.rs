@@ -320,25 +320,8 @@ const MIN_PERIOD: Duration = Duration::from_millis(100);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::{epoch, Dice};
     use Balance::{Fastest, Primary, RoundRobin};
-
-    /// Numbers that look random and come again with the seed.
-    struct Dice(u64);
-
-    impl Dice {
-        fn below(&mut self, n: usize) -> usize {
-            self.0 ^= self.0 << 13;
-            self.0 ^= self.0 >> 7;
-            self.0 ^= self.0 << 17;
-            (self.0 % n as u64) as usize
-        }
-    }
-
-    /// Where virtual time starts; the tests only ever add to it.
-    #[allow(clippy::disallowed_methods)]
-    fn epoch() -> Instant {
-        Instant::now()
-    }
 
     fn ms(n: u64) -> Duration {
         Duration::from_millis(n)

@@ -194,25 +194,8 @@ const MIN_QUANTUM: u64 = 1460;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::{epoch, Dice};
     use std::collections::VecDeque;
-
-    /// Numbers that look random and come again with the seed.
-    struct Dice(u64);
-
-    impl Dice {
-        fn below(&mut self, n: u64) -> u64 {
-            self.0 ^= self.0 << 13;
-            self.0 ^= self.0 >> 7;
-            self.0 ^= self.0 << 17;
-            self.0 % n
-        }
-    }
-
-    /// Where virtual time starts; the tests only ever add to it.
-    #[allow(clippy::disallowed_methods)]
-    fn epoch() -> Instant {
-        Instant::now()
-    }
 
     fn ms(n: u64) -> Duration {
         Duration::from_millis(n)

@@ -11,7 +11,8 @@
 use data_encoding::BASE64;
 use ring::digest::{digest, SHA1_FOR_LEGACY_USE_ONLY};
 
-use super::handshake::{end_of_head, response, status, Head, Request, Status, MAX_HEAD};
+use super::handshake::{Request, Status};
+use super::http::{end_of_head, response, status, Head, MAX_HEAD};
 
 /// What a client sends along, chosen by chance, so that an answer is known to be one to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -13,6 +13,7 @@ use rustls::server::ServerSessionMemoryCache;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
 
+use super::distrust::explain;
 use crate::logic::wire::Fingerprint;
 
 /// The cryptography in use: chosen here and nowhere else.
@@ -129,7 +130,9 @@ fn load(origin: &Origin, audience: Audience) -> Result<Identity, String> {
         .with_no_client_auth()
         .with_single_cert(chain, key)
         .map_err(|error| match origin {
-            Origin::Files { crt, key } => format!("{} and {}: {error}", crt.display(), key.display()),
+            Origin::Files { crt, key } => {
+                format!("crt={} and key={}: {}", crt.display(), key.display(), explain(&error))
+            }
             Origin::Memory => error.to_string(),
         })?;
     // Who comes for the handshake may speak HTTP/1.1 all the same.
@@ -206,7 +209,7 @@ pub fn client(trust: Trust, speech: Speech) -> Result<Arc<ClientConfig>, String>
     Ok(Arc::new(config))
 }
 
-/// The system's roots, and those of `SSL_CERT_FILE`.
+/// The system's roots, or those of `SSL_CERT_FILE`.
 fn roots() -> Result<RootCertStore, String> {
     let mut store = RootCertStore::empty();
     match store.add_parsable_certificates(root_certificates()?) {
@@ -297,6 +300,20 @@ mod tests {
     fn a_missing_file_is_named() {
         let origin = Origin::Files { crt: "/nowhere/a.crt".into(), key: "/nowhere/a.key".into() };
         assert!(Certs::new(origin, Audience::Pool(Speech::Raw)).err().unwrap().contains("/nowhere/a.crt"));
+    }
+
+    #[test]
+    fn a_key_that_is_not_the_certificate_s_is_told_as_that() {
+        let folder = std::env::temp_dir().join(format!("nodepass-keys-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let (crt, key) = (folder.join("a.crt"), folder.join("a.key"));
+        let pair = rcgen::KeyPair::generate().unwrap();
+        let cert = rcgen::CertificateParams::new(vec!["a.example".into()]).unwrap().self_signed(&pair).unwrap();
+        std::fs::write(&crt, cert.pem()).unwrap();
+        std::fs::write(&key, rcgen::KeyPair::generate().unwrap().serialize_pem()).unwrap();
+        let why = Certs::new(Origin::Files { crt, key }, Audience::Users).err().unwrap();
+        assert!(why.contains("a.key") && why.contains("the key is not that of the certificate"), "{why}");
+        std::fs::remove_dir_all(&folder).unwrap();
     }
 
     #[test]

@@ -11,7 +11,6 @@ use super::stream::{would_block, Buffer, Stream};
 use super::tcp::Tcp;
 use super::tls::Tls;
 use super::udp::Session;
-#[cfg(feature = "ws")]
 use super::ws::{self, Ws};
 use crate::logic::wire::Fingerprint;
 
@@ -22,7 +21,6 @@ pub enum Leg {
     /// TLS over TCP.
     Tls(Box<Tls>),
     /// WebSocket messages over TLS or TCP.
-    #[cfg(feature = "ws")]
     Ws(Box<Ws>),
     /// A UDP user or target.
     Udp(Box<Session>),
@@ -67,7 +65,6 @@ impl Leg {
         match self {
             Leg::Tcp(tcp) => Some(tcp),
             Leg::Tls(tls) => Some(&mut **tls),
-            #[cfg(feature = "ws")]
             Leg::Ws(ws) => Some(&mut **ws),
             Leg::Udp(session) => Some(&mut **session),
             Leg::Line(line) => Some(line),
@@ -98,7 +95,6 @@ impl Leg {
     /// Whether the other side has reset it, or the path has.
     pub fn failed(&mut self, muxes: &mut Muxes) -> bool {
         match self {
-            #[cfg(feature = "ws")]
             Leg::Ws(ws) => ws.failed(),
             Leg::Mux(loan) => muxes.lend(loan).is_none_or(|mut stream| is_dead(stream.waiting())),
             other => other.carrier().is_some_and(|tcp| tcp.failed()),
@@ -129,21 +125,14 @@ impl Leg {
     }
 
     /// The WebSocket over this connection, once its upgrade is done; `early` is what came after the other side's head.
-    #[cfg(feature = "ws")]
     pub fn into_ws(self, end: ws::End, ws_eof: bool, early: &[u8]) -> io::Result<Leg> {
-        let carrier: Box<dyn ws::Carrier> = match self {
-            Leg::Tcp(tcp) => Box::new(tcp),
-            Leg::Tls(tls) => tls,
-            _ => return Err(io::Error::other("no connection that could carry a WebSocket")),
-        };
-        Ok(Leg::Ws(Box::new(Ws::new(carrier, end, ws_eof, early))))
+        Ok(Leg::Ws(Box::new(Ws::over(self, end, ws_eof, early)?)))
     }
 
     fn waiting(&mut self, muxes: &mut Muxes) -> io::Result<usize> {
         match self {
             Leg::Tcp(tcp) => tcp.waiting(),
             Leg::Tls(tls) => tls.waiting(),
-            #[cfg(feature = "ws")]
             Leg::Ws(ws) => ws.waiting(),
             Leg::Mux(loan) => muxes.lend(loan).map_or_else(gone, |mut stream| stream.waiting()),
             Leg::Udp(_) | Leg::Line(_) => would_block(),
@@ -154,7 +143,6 @@ impl Leg {
     pub fn peer_fingerprint(&self, muxes: &mut Muxes) -> Option<Fingerprint> {
         match self {
             Leg::Tls(tls) => tls.peer_fingerprint(),
-            #[cfg(feature = "ws")]
             Leg::Ws(ws) => ws.peer_fingerprint(),
             Leg::Mux(loan) => muxes.lend(loan)?.mux.peer_fingerprint(),
             _ => None,
@@ -166,7 +154,6 @@ impl Leg {
         match self {
             Leg::Tcp(tcp) => Some(tcp),
             Leg::Tls(tls) => Some(tls.carrier()),
-            #[cfg(feature = "ws")]
             Leg::Ws(ws) => Some(ws.carrier()),
             Leg::Udp(_) | Leg::Mux(_) | Leg::Line(_) => None,
         }

@@ -11,7 +11,7 @@
 //! ```
 //!
 //! - *Verification*: `tls=1` sends no name and verifies nothing here, the fingerprint check follows on the control
-//!   connection; `tls=2` verifies chain and name against the system's roots and `SSL_CERT_FILE`.
+//!   connection; `tls=2` verifies chain and name against the system's roots or those of `SSL_CERT_FILE`.
 //! - *Resumption*: a client that comes back offers its last ticket ([`Tickets`]); that saves the server's signature and
 //!   the certificates. *0-RTT is not used*: what a client says first (00 on a stream) makes the server number a pool
 //!   connection, the very first one the control connection, so a replay would not be harmless. Nothing is sent early.
@@ -39,11 +39,15 @@ pub use socket::Tally;
 pub use tls::{ClientTls, Tickets};
 
 use std::io;
-use std::time::Duration;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 use boring::ssl::SslContextBuilder;
 use quiche::CongestionControlAlgorithm;
 use ring::rand::{SecureRandom, SystemRandom};
+
+use super::certs::Identity;
+use super::mux::Mux;
 
 /// How connections are to be.
 #[derive(Clone, Debug)]
@@ -58,6 +62,39 @@ pub struct Settings {
     pub streams: u64,
     /// Many packets a system call. `false` is for measuring what that gains.
     pub batched: bool,
+}
+
+impl Settings {
+    /// For a client.
+    pub fn client(report: Duration, patience: Duration, round: Duration) -> Settings {
+        Settings { report, patience, round, streams: 0, batched: true }
+    }
+
+    /// For a server.
+    pub fn server(report: Duration, patience: Duration, streams: u64) -> Settings {
+        Settings { report, patience, round: Duration::ZERO, streams, batched: true }
+    }
+}
+
+/// A client's connection: [`QuicClient::connect`].
+pub fn connect(
+    server: SocketAddr,
+    tls: &ClientTls,
+    settings: &Settings,
+    tickets: &mut Tickets,
+    now: Instant,
+) -> io::Result<Box<dyn Mux>> {
+    Ok(Box::new(QuicClient::connect(server, tls, settings, tickets, now)?))
+}
+
+/// A server's port: [`QuicServer::bind`].
+pub fn listen(
+    addresses: &[SocketAddr],
+    identity: &Identity,
+    settings: &Settings,
+    now: Instant,
+) -> io::Result<Box<dyn Mux>> {
+    Ok(Box::new(QuicServer::bind(addresses, identity, settings, now)?))
 }
 
 /// What both sides ask of quiche.

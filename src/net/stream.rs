@@ -38,6 +38,14 @@ pub fn would_block<T>() -> io::Result<T> {
     Err(ErrorKind::WouldBlock.into())
 }
 
+/// Drains until nothing is left; `WouldBlock` while something is.
+pub fn drain_all(stream: &mut (impl Stream + ?Sized), from: &mut Buffer) -> io::Result<()> {
+    while !from.is_empty() {
+        stream.drain(from)?;
+    }
+    Ok(())
+}
+
 /// `None` for `WouldBlock`, so that the caller can go on with what is possible.
 pub fn now<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     match result {

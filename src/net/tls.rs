@@ -6,6 +6,7 @@ use std::sync::Arc;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, Connection, ServerConfig, ServerConnection};
 
+use super::distrust::explain;
 use super::stream::{now, would_block, Buffer, Stream};
 use super::tcp::Tcp;
 use crate::logic::wire::Fingerprint;
@@ -84,7 +85,7 @@ impl Tls {
         let count = self.session.read_tls(&mut self.carrier)?;
         if let Err(error) = self.session.process_new_packets() {
             let _ = self.push();
-            return Err(io::Error::new(ErrorKind::InvalidData, error));
+            return Err(io::Error::new(ErrorKind::InvalidData, explain(&error)));
         }
         now(self.push())?;
         Ok(count)

@@ -12,32 +12,27 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mio::event::Event;
-#[cfg(feature = "ws")]
 use ring::rand::{SecureRandom, SystemRandom};
 
-#[cfg(feature = "h2")]
 use super::carrier::Carrier;
 use super::handoff::{Call, Home, Notice};
 use super::task::{token, Idle, Means, Next, Task, FAR};
-#[cfg(any(feature = "quic", feature = "ws"))]
 use crate::config::Transport;
 use crate::log::printable;
-use crate::logic::handshake::{parse_answer, Answer, Terms};
+use crate::logic::handshake::{parse_answer, Answer};
+use crate::logic::http::MAX_ANSWER;
+use crate::logic::terms::Terms;
 use crate::logic::wire::{Id, CONTROL};
-#[cfg(feature = "ws")]
-use crate::logic::{handshake::MAX_HEAD, upgrade};
+use crate::logic::{http::MAX_HEAD, upgrade};
 use crate::net::connect::{Connect, Outcome};
-#[cfg(feature = "h2")]
-use crate::net::h2::{self, H2};
+use crate::net::h2;
 use crate::net::leg::Leg;
-#[cfg(feature = "h2")]
 use crate::net::mux::Mux;
 use crate::net::mux::Muxes;
-use crate::net::stream::{now as passing, Buffer};
+use crate::net::stream::{drain_all, now as passing, Buffer};
 use crate::net::tcp::Tcp;
 use crate::net::tls::Tls;
 use crate::net::tunnelling::Tunnelling;
-#[cfg(feature = "ws")]
 use crate::net::ws::End;
 
 /// A call and how far it has come.
@@ -65,7 +60,6 @@ enum Phase {
     Tunnelling(Tcp, Tunnelling),
     Securing(Leg),
     /// Asking for a WebSocket.
-    #[cfg(feature = "ws")]
     Upgrading {
         leg: Leg,
         say: Buffer,
@@ -84,7 +78,6 @@ enum Phase {
 enum Reply {
     Terms(Box<Terms>),
     Id(Leg, Id),
-    #[cfg(feature = "h2")]
     Carrier(Box<dyn Mux>),
 }
 
@@ -97,12 +90,8 @@ impl Caller {
     /// Calls for a connection that will carry the tunnel's pool connections.
     pub fn carrying(call: Arc<Call>, home: Home, means: &mut Means, now: Instant) -> io::Result<Task> {
         match call.transport {
-            #[cfg(feature = "quic")]
             Transport::Quic => super::carrier::call_quic(call, home, means, now),
-            _ => {
-                let _ = (means, now);
-                Ok(Task::Caller(Caller::dialling(call, Purpose::Carry, home)))
-            }
+            _ => Ok(Task::Caller(Caller::dialling(call, Purpose::Carry, home))),
         }
     }
 
@@ -129,7 +118,6 @@ impl Caller {
         let tunnel = self.call.tunnel;
         match (result, &self.purpose) {
             (Ok(None), _) => Next::Wait,
-            #[cfg(feature = "h2")]
             (Ok(Some(Reply::Carrier(mux))), _) => {
                 Next::Become(Task::Carrier(Carrier::calling(mux, self.call.clone(), means)))
             }
@@ -165,7 +153,6 @@ impl Caller {
             Phase::Dialling(connect) => connect.note(event),
             Phase::Tunnelling(tcp, _) => tcp.note(event),
             Phase::Securing(leg) | Phase::Talking { leg, .. } => leg.note(event),
-            #[cfg(feature = "ws")]
             Phase::Upgrading { leg, .. } => leg.note(event),
             Phase::Over => {}
         }
@@ -216,7 +203,6 @@ impl Caller {
                         Err(error) => return Err(format!("TLS: {error}")),
                     }
                 }
-                #[cfg(feature = "ws")]
                 Phase::Upgrading { .. } => match self.upgrade().map_err(|error| error.to_string())? {
                     Some(leg) => self.phase = self.talk(leg),
                     None => return Ok(None),
@@ -236,7 +222,6 @@ impl Caller {
 
     /// What comes once the connection is there, and secure.
     fn begin(&self, leg: Leg) -> Result<Phase, String> {
-        #[cfg(feature = "ws")]
         if let (Purpose::Open, Transport::WebSocket) = (&self.purpose, self.call.transport) {
             let mut random = [0; 16];
             SystemRandom::new().fill(&mut random).map_err(|_| "the system gives no random numbers")?;
@@ -249,14 +234,11 @@ impl Caller {
     }
 
     /// Asks for a WebSocket, and reads the answer; the WebSocket when it is one.
-    #[cfg(feature = "ws")]
     fn upgrade(&mut self) -> io::Result<Option<Leg>> {
         let Phase::Upgrading { leg, say, reply, key } = &mut self.phase else { return Ok(None) };
         let Some(stream) = leg.own() else { return Ok(None) };
-        while !say.is_empty() {
-            if passing(stream.drain(say))?.is_none() {
-                return Ok(None);
-            }
+        if passing(drain_all(stream, say))?.is_none() {
+            return Ok(None);
         }
         passing(stream.flush())?;
         loop {
@@ -283,7 +265,7 @@ impl Caller {
 
     fn talk(&self, leg: Leg) -> Phase {
         let (say, room) = match &self.purpose {
-            Purpose::Ask(request) => (request.clone(), LARGEST_ANSWER),
+            Purpose::Ask(request) => (request.clone(), MAX_ANSWER),
             Purpose::Open => (self.opening(), ID),
             Purpose::Carry => (Vec::new(), 0),
         };
@@ -300,29 +282,18 @@ impl Caller {
     }
 
     /// The server speaks HTTP/2.
-    #[cfg(feature = "h2")]
     fn carrier(&self, leg: Leg, means: &Means) -> Result<Option<Reply>, String> {
         let Leg::Tls(tls) = leg else { return Ok(None) };
         if !tls.speaks_h2() {
             return Err("the server does not speak HTTP/2 here".into());
         }
-        let limits = h2::Limits::new(0, means.shared.config.limits.report);
-        let mux = H2::client(*tls, &self.call.authority, limits).map_err(|error| error.to_string())?;
-        Ok(Some(Reply::Carrier(Box::new(mux))))
-    }
-
-    #[cfg(not(feature = "h2"))]
-    fn carrier(&self, _: Leg, _: &Means) -> Result<Option<Reply>, String> {
-        Err("this build has no HTTP/2".into())
+        let mux = h2::client(*tls, &self.call.authority, means.shared.config.limits.report);
+        mux.map(|mux| Some(Reply::Carrier(mux))).map_err(|error| error.to_string())
     }
 
     fn converse(&mut self, muxes: &mut Muxes) -> io::Result<Option<Reply>> {
         let Phase::Talking { leg, say, reply } = &mut self.phase else { return Ok(None) };
-        while !say.is_empty() {
-            if passing(leg.lend(muxes).stream().drain(say))?.is_none() {
-                break;
-            }
-        }
+        passing(drain_all(leg.lend(muxes).stream(), say))?;
         passing(leg.lend(muxes).stream().flush())?;
         loop {
             // Never more than the id is read: what follows it belongs to a relay.
@@ -363,5 +334,3 @@ impl Caller {
 
 /// Bytes of a pool connection's id.
 const ID: usize = 4;
-/// Most bytes of a handshake's answer.
-const LARGEST_ANSWER: usize = 16 * 1024;

@@ -27,7 +27,6 @@ use super::worker::Worker;
 use crate::logic::slab::Key;
 use crate::net::leg::Leg;
 use crate::net::mux::{Hold, Loan, Mux, Muxes};
-#[cfg(feature = "quic")]
 use crate::net::quic;
 use crate::net::stream::now as passing;
 
@@ -184,16 +183,15 @@ impl Carriage {
 }
 
 /// A QUIC connection to the server, for the tunnel's pool connections.
-#[cfg(feature = "quic")]
 pub(super) fn call_quic(call: Arc<Call>, home: Home, means: &mut Means, now: Instant) -> io::Result<Task> {
     let missing = || io::Error::other("no server to call over QUIC");
     let (server, tls) = (call.addresses.first().ok_or_else(missing)?, call.quic.as_ref().ok_or_else(missing)?);
     // Where UDP is blocked the other way is found the sooner.
     let (report, patience) = (means.shared.config.limits.report, call.patience / 2);
-    let settings = quic::Settings { report, patience, round: call.round, streams: 0, batched: true };
-    let mut mux = quic::QuicClient::connect(*server, tls, &settings, &mut means.tickets, now)?;
+    let settings = quic::Settings::client(report, patience, call.round);
+    let mut mux = quic::connect(*server, tls, &settings, &mut means.tickets, now)?;
     mux.register(&means.registry, token(home.key, FAR))?;
-    Ok(Task::Carrier(Carrier::calling(Box::new(mux), call, means)))
+    Ok(Task::Carrier(Carrier::calling(mux, call, means)))
 }
 
 impl Worker {

@@ -17,11 +17,11 @@ use super::server::HTTPS;
 use super::tunnel::{Side, Tunnel};
 use super::way::{over_tcp, Way};
 use crate::config::{Config, Endpoint, Host, Transport};
-use crate::logic::handshake::{Feature, Flow, Offer, Terms};
+use crate::logic::handshake::Offer;
 use crate::logic::pace::Pace;
+use crate::logic::terms::{Feature, Flow, Terms};
 use crate::logic::wire::{Fingerprint, Id};
 use crate::net::certs::{client, server_name, Speech, Trust};
-#[cfg(feature = "quic")]
 use crate::net::quic::ClientTls;
 
 /// A client's own state.
@@ -131,7 +131,6 @@ impl Hub {
             }
             other => return Err(format!("the server wants tls={other}, which is not known here")),
         };
-        #[cfg(feature = "quic")]
         let quic = match (transport, terms.tls) {
             (Transport::Quic, 2) => Some(Arc::new(ClientTls::new(Trust::Roots, &peer_name(config))?)),
             (Transport::Quic, _) => Some(Arc::new(ClientTls::new(Trust::Anyone, "")?)),
@@ -142,7 +141,6 @@ impl Hub {
             addresses: vec![server],
             via: via(config),
             tls,
-            #[cfg(feature = "quic")]
             quic,
             transport,
             authority: authority(config, transport),
@@ -263,7 +261,6 @@ impl Client {
             addresses,
             via: via(config),
             tls,
-            #[cfg(feature = "quic")]
             quic: None,
             transport: Transport::Tcp,
             authority: String::new(),

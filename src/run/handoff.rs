@@ -21,12 +21,12 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ServerConfig};
 
 use crate::config::Transport;
-use crate::logic::handshake::{Request, Terms};
+use crate::logic::handshake::Request;
 use crate::logic::slab::Key;
+use crate::logic::terms::Terms;
 use crate::logic::wire::{Fingerprint, Id};
 use crate::net::certs::Identity;
 use crate::net::mux::Mux;
-#[cfg(feature = "quic")]
 use crate::net::quic::ClientTls;
 use crate::net::udp::Door;
 
@@ -217,7 +217,6 @@ pub struct Call {
     /// TLS, and who must answer.
     pub tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
     /// The same for QUIC, which brings a TLS of its own.
-    #[cfg(feature = "quic")]
     pub quic: Option<Arc<ClientTls>>,
     /// What pool connections are made of.
     pub transport: Transport,

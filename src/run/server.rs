@@ -11,11 +11,11 @@ use super::door::{listening_addresses, TcpDoor};
 use super::handoff::{Expected, Gate, Home, Job, TunnelNo};
 use super::hub::{reload_certs, Hub, Part, GATE};
 use crate::config::{Config, Endpoint, Transport};
-use crate::logic::handshake::{judge, opening, Feature, Flow, Request, Terms, Verdict};
+use crate::logic::handshake::{judge, Request, Verdict};
+use crate::logic::terms::{opening, Feature, Flow, Terms};
 use crate::logic::wire::{Fingerprint, Id, CONTROL};
 use crate::net::certs::Certs;
 use crate::net::mux::Mux;
-#[cfg(feature = "quic")]
 use crate::net::quic;
 
 /// A server's own state.
@@ -109,21 +109,13 @@ impl Server {
     }
 
     /// The UDP port for QUIC.
-    #[cfg(feature = "quic")]
     fn open_shared(&mut self, config: &Config, now: Instant) -> Result<Option<Box<dyn Mux>>, String> {
         let (Transport::Quic, Some(identity)) = (config.transport, &self.gate.tls) else { return Ok(None) };
         let addresses = listening_addresses(&self.at)?;
         let (report, patience) = (config.limits.report, config.limits.handshake);
         let streams = streams_for(config.max, config.slot) as u64;
-        let settings = quic::Settings { report, patience, round: std::time::Duration::ZERO, streams, batched: true };
-        let server = quic::QuicServer::bind(&addresses, identity, &settings, now);
-        let server = server.map_err(|error| format!("cannot listen at {} for QUIC (UDP): {error}", self.at))?;
-        Ok(Some(Box::new(server)))
-    }
-
-    #[cfg(not(feature = "quic"))]
-    fn open_shared(&mut self, _: &Config, _: Instant) -> Result<Option<Box<dyn Mux>>, String> {
-        Ok(None)
+        let port = quic::listen(&addresses, identity, &quic::Settings::server(report, patience, streams), now);
+        port.map(Some).map_err(|error| format!("cannot listen at {} for QUIC (UDP): {error}", self.at))
     }
 
     /// Random bytes. Without any there is no safe way to go on.
@@ -236,7 +228,7 @@ impl Hub {
     }
 
     /// Whoever looks after a port that connections of many streams share has to know whom to let in.
-    pub(super) fn tell_gate(&mut self) {
+    fn tell_gate(&mut self) {
         let Part::Server(server) = &mut self.part else { return };
         if server.transport == Transport::Quic {
             if let Some(gate) = server.changed_gate() {

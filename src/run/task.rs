@@ -28,7 +28,6 @@ use crate::logic::timers::Bucket;
 use crate::logic::wire::Id;
 use crate::net::leg::Leg;
 use crate::net::mux::Muxes;
-#[cfg(feature = "quic")]
 use crate::net::quic::Tickets;
 use crate::net::stream::Stores;
 
@@ -243,7 +242,6 @@ pub struct Means {
     /// Connections that carry many streams.
     pub muxes: Muxes,
     /// Sessions with the server that can be resumed.
-    #[cfg(feature = "quic")]
     pub tickets: Tickets,
     /// What those connections have brought about and the worker has yet to see to.
     pub news: News,

@@ -13,8 +13,8 @@ use super::hub::{Hub, Part};
 use super::plan::Launch;
 use crate::config::Transport;
 use crate::logic::control::{Control, Do};
-use crate::logic::handshake::{Feature, Flow as Direction, Terms};
 use crate::logic::pace::Pace;
+use crate::logic::terms::{Feature, Flow as Direction, Terms};
 use crate::logic::wire::{Fingerprint, Id, CONTROL};
 
 /// A tunnel in being.
@@ -164,7 +164,7 @@ impl Hub {
     }
 
     /// The first pool connection came: it is the control connection.
-    pub(super) fn begin_control(&mut self, home: Home, now: Instant) {
+    fn begin_control(&mut self, home: Home, now: Instant) {
         let Some(tunnel) = &mut self.tunnel else { return };
         let config = &self.shared.config;
         let edge = tunnel.terms.features.contains(&Feature::Edge);

@@ -22,7 +22,7 @@ use super::server::Server;
 use super::task::{Meters, Shared};
 use super::worker::Worker;
 use crate::config::{Config, Mode, Role};
-use crate::logic::handshake::Flow;
+use crate::logic::terms::Flow;
 use crate::logic::timers::Bucket;
 use crate::net::certs::Audience;
 use crate::net::sys;

@@ -18,23 +18,19 @@ use std::time::{Duration, Instant};
 use mio::net::TcpStream;
 use subtle::ConstantTimeEq;
 
-#[cfg(feature = "h2")]
 use super::carrier::Carrier;
 use super::handoff::{Expected, Gate, Home, Notice};
 use super::task::{token, Idle, Means, Next, Task, FAR};
 use crate::config::Transport;
-use crate::logic::handshake::{Progress, Reader};
+use crate::logic::handshake::{Progress, Reader, Request};
 use crate::logic::sniff::{visitor, Visitor as Kind};
-#[cfg(feature = "ws")]
 use crate::logic::upgrade;
-#[cfg(feature = "h2")]
-use crate::net::h2::{self, H2};
+use crate::net::h2;
 use crate::net::leg::Leg;
 use crate::net::mux::Muxes;
-use crate::net::stream::{now as passing, Buffer};
+use crate::net::stream::{drain_all, now as passing, Buffer};
 use crate::net::tcp::Tcp;
 use crate::net::tls::Tls;
-#[cfg(feature = "ws")]
 use crate::net::ws::End;
 
 /// A visitor and how far he has come.
@@ -56,7 +52,6 @@ enum Phase {
     Heading(Reader),
     Asked,
     /// The answer to somebody who asked for a WebSocket; then it is one.
-    #[cfg(feature = "ws")]
     Upgrading(Buffer),
     Answering(Buffer),
     Lingering,
@@ -69,7 +64,7 @@ enum Step {
     On(Phase),
     Pool(Expected),
     Carry,
-    Asked(Box<crate::logic::handshake::Request>),
+    Asked(Box<Request>),
     Leave,
 }
 
@@ -107,7 +102,6 @@ impl Visitor {
             match self.step(&mut means.muxes, now).unwrap_or(Step::Leave) {
                 Step::Again => {}
                 Step::On(phase) => self.phase = phase,
-                #[cfg(feature = "ws")]
                 Step::Asked(request) if request.upgrade.is_some() => {
                     self.phase = match (self.upgradable(), upgrade::answer(&request)) {
                         (true, Ok(answer)) => Phase::Upgrading(Buffer::holding(answer)),
@@ -147,7 +141,6 @@ impl Visitor {
             (Leg::Tls(_), Transport::Tcp) => tunnel.tls,
             (Leg::Tls(_), Transport::Quic) => tunnel.fallback,
             (Leg::Mux(_), Transport::Quic | Transport::Http2) => true,
-            #[cfg(feature = "ws")]
             (Leg::Ws(_), Transport::WebSocket) => true,
             _ => false,
         };
@@ -155,14 +148,12 @@ impl Visitor {
     }
 
     /// Whether he may have a WebSocket: inside TLS, for a tunnel that is made of them.
-    #[cfg(feature = "ws")]
     fn upgradable(&self) -> bool {
         let wanted = self.gate.tunnel.is_some_and(|tunnel| tunnel.transport == Transport::WebSocket);
         wanted && matches!(self.leg, Some(Leg::Tls(_)))
     }
 
     /// The connection is a WebSocket now. An original waits for its id at once.
-    #[cfg(feature = "ws")]
     fn upgraded(&mut self) -> io::Result<Step> {
         let ws_eof = self.gate.tunnel.is_some_and(|tunnel| tunnel.ws_eof);
         if let Some(leg) = self.leg.take() {
@@ -241,20 +232,15 @@ impl Visitor {
                 }
             }
             Phase::Asked => Ok(Step::Wait),
-            #[cfg(feature = "ws")]
             Phase::Upgrading(buffer) => {
-                while !buffer.is_empty() {
-                    if passing(leg.lend(muxes).stream().drain(buffer))?.is_none() {
-                        return Ok(Step::Wait);
-                    }
+                if passing(drain_all(leg.lend(muxes).stream(), buffer))?.is_none() {
+                    return Ok(Step::Wait);
                 }
                 self.upgraded()
             }
             Phase::Answering(buffer) => {
-                while !buffer.is_empty() {
-                    if passing(leg.lend(muxes).stream().drain(buffer))?.is_none() {
-                        return Ok(Step::Wait);
-                    }
+                if passing(drain_all(leg.lend(muxes).stream(), buffer))?.is_none() {
+                    return Ok(Step::Wait);
                 }
                 match passing(leg.lend(muxes).stream().finish())? {
                     Some(()) => Ok(Step::On(Phase::Lingering)),
@@ -300,19 +286,13 @@ impl Visitor {
     }
 
     /// He speaks HTTP/2: his streams will be the pool connections.
-    #[cfg(feature = "h2")]
     fn carry(&mut self, means: &mut Means) -> Next {
         let wanted = self.gate.tunnel.filter(|tunnel| tunnel.transport == Transport::Http2);
         let (Some(tunnel), Some(Leg::Tls(tls))) = (wanted, self.leg.take()) else { return Next::End };
-        let limits = h2::Limits::new(tunnel.streams as u32, means.shared.config.limits.report);
-        let Ok(mux) = H2::server(*tls, self.from, limits) else { return Next::End };
+        let report = means.shared.config.limits.report;
+        let Ok(mux) = h2::server(*tls, self.from, tunnel.streams, report) else { return Next::End };
         log::debug!("HTTP/2 connection from {}", self.from);
-        Next::Become(Task::Carrier(Carrier::serving(Box::new(mux), self.gate.clone(), means)))
-    }
-
-    #[cfg(not(feature = "h2"))]
-    fn carry(&mut self, _: &mut Means) -> Next {
-        Next::End
+        Next::Become(Task::Carrier(Carrier::serving(mux, self.gate.clone(), means)))
     }
 }
 

@@ -12,7 +12,7 @@ use super::handoff::{Call, Job, TunnelNo};
 use super::hub::{Hub, Part};
 use super::tunnel::Tunnel;
 use crate::config::Transport;
-use crate::logic::handshake::Feature;
+use crate::logic::terms::Feature;
 
 /// A client's way to a QUIC server. It outlives tunnels.
 pub(super) enum Way {

@@ -24,7 +24,6 @@ use crate::logic::timers::Timers;
 use crate::logic::wire::{Id, CONTROL};
 use crate::net::leg::Leg;
 use crate::net::mux::Muxes;
-#[cfg(feature = "quic")]
 use crate::net::quic::Tickets;
 use crate::net::stream::{Buffer, Stores};
 use crate::net::tcp::Tcp;
@@ -75,7 +74,6 @@ impl Worker {
             udp: Stores::new(udp, false),
             shared,
             muxes,
-            #[cfg(feature = "quic")]
             tickets: Tickets::default(),
             news,
         };

@@ -8,7 +8,8 @@
 
 use data_encoding::BASE64;
 use nodepass::config::{self, Command};
-use nodepass::logic::handshake::{judge, parse_answer, Answer, Progress, Reader, Verdict, MAX_ANSWER};
+use nodepass::logic::handshake::{judge, parse_answer, Answer, Progress, Reader, Verdict};
+use nodepass::logic::http::MAX_ANSWER;
 use nodepass::logic::sniff::{self, Blocked, Visitor};
 use nodepass::logic::wire::{encode, frame_header, next_frame, token_matches, BadLine, Frame, Lines, Signal, MAX_LINE};
 #[cfg(feature = "master")]

@@ -38,8 +38,8 @@ fn a_proxy_with_another_name_or_of_another_authority_is_refused_with_a_clear_lin
     let Some(edge) = Edge::new(haproxy, 2, 1) else { return };
     let stranger = Authority::new(NAME).expect("openssl was there a moment ago");
     for (sni, roots, why) in [
-        ("other.example", edge.authority.ca(), "not valid for name"),
-        (NAME, stranger.ca(), "invalid peer certificate"),
+        ("other.example", edge.authority.ca(), "not for other.example"),
+        (NAME, stranger.ca(), "the server's certificate"),
     ] {
         let client = edge.client(sni, &roots);
         let line = client.says("failed", GRACE);

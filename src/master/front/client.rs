@@ -11,17 +11,20 @@
 //!
 //! At most one request is under way: what a client sends meanwhile waits in its socket.
 
+mod exchange;
+
 use std::io;
 use std::time::{Duration, Instant, SystemTime};
 
 use mio::event::Event;
 use mio::{Registry, Token};
 
-use super::answer::{is_bodiless, Answered, Refusal, BROKEN, BUSY, LATE, TOO_SLOW};
+use self::exchange::{answer, awaited, handed, relay, After, Left, Manner};
+use super::answer::{Refusal, BROKEN, BUSY, LATE, TOO_SLOW};
 use super::link::Link;
-use super::request::{end_of_head, Progress, Reader, Request, MOST_HEAD};
+use super::request::{Progress, Reader, Request};
 use crate::net::leg::Leg;
-use crate::net::stream::{now as passing, Buffer, Stream};
+use crate::net::stream::{drain_all, now as passing, Buffer, Stream};
 
 /// A client and how far it has come.
 pub struct Client {
@@ -53,29 +56,6 @@ enum State {
     Finishing,
     /// Closing while the client's bytes are unread would reset the connection and lose the answer on its way.
     Lingering,
-}
-
-/// What of a request matters to its answer.
-#[derive(Clone, Copy)]
-struct Manner {
-    only_head: bool,
-    modern: bool,
-    keep: bool,
-}
-
-/// How much of an answer's body is to come from the server behind.
-enum Left {
-    /// So many bytes.
-    Bytes(u64, After),
-    /// Nobody knows; it ends with the connection, on both sides.
-    Stream,
-}
-
-/// What comes after an answer.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum After {
-    Reading,
-    Closing,
 }
 
 /// What a client uses of what is limited.
@@ -263,37 +243,22 @@ impl Client {
             }
             State::Waiting(_) => Ok(Step::Wait),
             State::Handing(link, buffer, manner) => {
-                while !buffer.is_empty() {
-                    match passing(link.drain(buffer)) {
-                        Ok(Some(_)) => {}
-                        Ok(None) => return Ok(Step::Wait),
-                        Err(_) => return Ok(Step::On(refused(BROKEN, manner.only_head, means.time))),
-                    }
-                }
                 let manner = *manner;
-                Ok(match std::mem::replace(state, State::Finishing) {
-                    State::Handing(link, ..) => Step::On(State::Awaiting(link, Vec::new(), manner)),
-                    _ => Step::Leave,
+                Ok(match passing(handed(link, buffer)) {
+                    Ok(None) => Step::Wait,
+                    Ok(Some(())) => with_link(state, |link| State::Awaiting(link, Vec::new(), manner)),
+                    Err(_) => Step::On(refused(BROKEN, manner.only_head, means.time)),
                 })
             }
             State::Awaiting(link, head, manner) => {
                 let manner = *manner;
-                match passing(link.fill(&mut means.scratch, usize::MAX)) {
-                    Ok(None) => return Ok(Step::Wait),
-                    Ok(Some(count)) if count > 0 && head.len() < MOST_HEAD => {
-                        head.extend_from_slice(means.scratch.bytes());
-                        means.scratch.consume(count);
+                Ok(match passing(awaited(link, head, &mut means.scratch)) {
+                    Ok(None) => Step::Wait,
+                    Ok(Some(None)) => Step::Again,
+                    Ok(Some(Some((answered, body)))) => {
+                        with_link(state, |link| answer(link, answered, body, manner, means))
                     }
-                    _ => return Ok(Step::On(refused(BROKEN, manner.only_head, means.time))),
-                }
-                let Some(end) = end_of_head(head) else { return Ok(Step::Again) };
-                let Some(answered) = Answered::parse(&head[..end]) else {
-                    return Ok(Step::On(refused(BROKEN, manner.only_head, means.time)));
-                };
-                let body = head.split_off(end);
-                Ok(match std::mem::replace(state, State::Finishing) {
-                    State::Awaiting(link, ..) => Step::On(answer(link, answered, body, manner, means)),
-                    _ => Step::Leave,
+                    Err(_) => Step::On(refused(BROKEN, manner.only_head, means.time)),
                 })
             }
             State::Relaying(link, buffer, left) => {
@@ -375,6 +340,14 @@ impl Client {
     }
 }
 
+/// What follows, with the link to the server behind.
+fn with_link(state: &mut State, next: impl FnOnce(Link) -> State) -> Step {
+    match std::mem::replace(state, State::Finishing) {
+        State::Handing(link, ..) | State::Awaiting(link, ..) => Step::On(next(link)),
+        _ => Step::Leave,
+    }
+}
+
 fn refused(refusal: Refusal, only_head: bool, time: SystemTime) -> State {
     State::Sending(Buffer::holding(refusal.into_bytes(time, only_head)), After::Closing)
 }
@@ -391,11 +364,7 @@ fn read(leg: &mut Leg, reader: &mut Reader, notice: &mut Buffer, means: &mut Mea
     if held <= SMALL && reader.held() > SMALL && !means.large {
         return Ok(Step::On(refused(BUSY, false, means.time)));
     }
-    while !notice.is_empty() {
-        if passing(own(leg)?.drain(notice))?.is_none() {
-            break;
-        }
-    }
+    passing(drain_all(own(leg)?, notice))?;
     match passing(own(leg)?.fill(&mut means.scratch))? {
         Some(0) => Ok(Step::Leave),
         Some(count) => {
@@ -410,75 +379,9 @@ fn read(leg: &mut Leg, reader: &mut Reader, notice: &mut Buffer, means: &mut Mea
     }
 }
 
-/// What follows when the head of an answer has come, and `body` behind it.
-fn answer(link: Link, answered: Answered, mut body: Vec<u8>, manner: Manner, means: &Means) -> State {
-    let Manner { only_head, modern, keep } = manner;
-    let length = match answered.length {
-        _ if only_head || is_bodiless(answered.status) => Some(0),
-        length => length,
-    };
-    if length.is_none() && !means.stream {
-        return refused(BUSY, false, means.time);
-    }
-    let mut bytes = answered.head;
-    bytes.extend_from_slice(match keep && length.is_some() {
-        true if modern => b"\r\n",
-        true => b"Connection: keep-alive\r\n\r\n",
-        false => b"Connection: close\r\n\r\n",
-    });
-    let after = if keep { After::Reading } else { After::Closing };
-    let left = match length {
-        Some(length) => {
-            body.truncate(usize::try_from(length).unwrap_or(usize::MAX));
-            Left::Bytes(length - body.len() as u64, after)
-        }
-        None => Left::Stream,
-    };
-    bytes.append(&mut body);
-    if let Left::Bytes(0, after) = left {
-        return State::Sending(Buffer::holding(bytes), after);
-    }
-    let mut buffer = Buffer::new(RELAYED.max(bytes.len()));
-    buffer.append(&bytes);
-    State::Relaying(link, buffer, left)
-}
-
-/// Passes an answer's body on: no more is taken in than there is room for.
-fn relay(leg: &mut Leg, link: &mut Link, buffer: &mut Buffer, left: &mut Left) -> io::Result<Step> {
-    let mut dry = false;
-    if !buffer.is_full() {
-        let limit = match left {
-            Left::Bytes(count, _) => usize::try_from(*count).unwrap_or(usize::MAX),
-            Left::Stream => usize::MAX,
-        };
-        match (passing(link.fill(buffer, limit))?, left) {
-            (None, _) => dry = true,
-            // Cut short: the client can see that, as long as nothing follows.
-            (Some(0), Left::Bytes(..)) => return Ok(Step::Leave),
-            (Some(0), Left::Stream) => return Ok(Step::On(State::Sending(take(buffer), After::Closing))),
-            (Some(count), Left::Bytes(bytes, after)) => {
-                *bytes -= count as u64;
-                if *bytes == 0 {
-                    return Ok(Step::On(State::Sending(take(buffer), *after)));
-                }
-            }
-            (Some(_), Left::Stream) => {}
-        }
-    }
-    match buffer.is_empty() || passing(own(leg)?.drain(buffer))?.is_none() {
-        false => Ok(Step::Moved),
-        true if dry || buffer.is_full() => Ok(Step::Wait),
-        true => Ok(Step::Again),
-    }
-}
-
 /// A client's connection is a socket of its own.
 fn own(leg: &mut Leg) -> io::Result<&mut dyn Stream> {
     leg.own().ok_or_else(|| io::ErrorKind::NotConnected.into())
-}
-
-fn take(buffer: &mut Buffer) -> Buffer {
-    std::mem::replace(buffer, Buffer::new(0))
 }
 
 /// Whether the reader of a stream has left. What it says meanwhile is kept for later, within limits.
@@ -502,15 +405,13 @@ const GO_AHEAD: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 /// A handshake, a whole request, and a request's turn each have to come within this time.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 /// Between two requests a client may be silent for so long.
-pub const IDLE: Duration = Duration::from_secs(60);
+const IDLE: Duration = Duration::from_secs(60);
 /// The server behind has so long to begin its answer: more than any route takes.
 const ANSWER: Duration = Duration::from_secs(60);
 /// A client that takes nothing of its answer for so long has gone.
 pub const STALL: Duration = Duration::from_secs(30);
 /// After the last answer, what the client still sends is read and thrown away for so long.
 const LINGER: Duration = Duration::from_secs(2);
-/// Bytes of an answer on their way, for each client.
-const RELAYED: usize = 16 * 1024;
 /// Requests of more bytes are large: only a few may come in at once.
 pub const SMALL: usize = 16 * 1024;
 /// Steps of one client in one turn, each of at most one buffer.

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::master::record::{Figures, KEY_ID};
+use crate::testing::Dice;
 
 const ORIGINAL: &[u8] = include_bytes!("../../../tests/fuzz/corpus/state/original");
 /// Records that know many things more than we do, of every type that gob has.
@@ -263,27 +264,26 @@ fn types_and_their_fields_are_bounded() {
 
 #[test]
 fn the_api_key_is_the_only_run_of_32_hex_digits() {
-    let mut chance = Chance(7);
+    let mut dice = Dice(7);
     for _ in 0..500 {
-        let hex = |digits: usize, chance: &mut Chance| {
-            (0..digits).map(|_| char::from(b"0123456789abcdef"[chance.below(16)])).collect::<String>()
+        let hex = |digits: usize, dice: &mut Dice| {
+            (0..digits).map(|_| char::from(b"0123456789abcdef"[dice.below(16)])).collect::<String>()
         };
         let mut records = map([Record {
             id: KEY_ID.into(),
-            alias: hex(31, &mut chance),
-            url: hex(32, &mut chance),
-            config: hex(16, &mut chance),
+            alias: hex(31, &mut dice),
+            url: hex(32, &mut dice),
+            config: hex(16, &mut dice),
             ..Record::default()
         }]);
         for _ in 0..20 {
-            let mut record = Record { id: hex(8, &mut chance), alias: hex(31, &mut chance), ..full() };
-            record.url = format!("server://{}@:1/:2", hex(31, &mut chance));
+            let mut record = Record { id: hex(8, &mut dice), alias: hex(31, &mut dice), ..full() };
+            record.url = format!("server://{}@:1/:2", hex(31, &mut dice));
             record.config = record.url.clone();
-            record.meta.peer =
-                Peer { sid: hex(31, &mut chance), kind: hex(31, &mut chance), alias: hex(31, &mut chance) };
-            record.meta.tags = [(hex(31, &mut chance), hex(31, &mut chance))].into();
+            record.meta.peer = Peer { sid: hex(31, &mut dice), kind: hex(31, &mut dice), alias: hex(31, &mut dice) };
+            record.meta.tags = [(hex(31, &mut dice), hex(31, &mut dice))].into();
             for counter in record.figures.base.iter_mut().chain(&mut record.figures.reset) {
-                *counter = u64::from_be_bytes(std::array::from_fn(|_| b"0123456789abcdef"[chance.below(16)]));
+                *counter = u64::from_be_bytes(std::array::from_fn(|_| b"0123456789abcdef"[dice.below(16)]));
             }
             records.insert(record.id.clone(), record);
         }
@@ -305,19 +305,19 @@ fn the_api_key_comes_first_whatever_else_looks_like_one() {
 
 #[test]
 fn damaged_files_are_refused_or_read_but_never_break_anything() {
-    let mut chance = Chance(0x1234_5678_9abc_def1);
+    let mut dice = Dice(0x1234_5678_9abc_def1);
     let whole = [ORIGINAL.to_vec(), UNKNOWN_FIELDS.to_vec(), TWO.to_vec(), encode(&map([full()]))];
     let mut read = 0;
     for _ in 0..60_000 {
-        let mut file = whole[chance.below(whole.len())].clone();
-        for _ in 0..=chance.below(5) {
-            let at = chance.below(file.len());
-            let end = at + chance.below((file.len() - at).min(40));
-            match chance.below(6) {
-                0 => file[at] = chance.next() as u8,
-                1 => file[at] ^= 1 << chance.below(8),
+        let mut file = whole[dice.below(whole.len())].clone();
+        for _ in 0..=dice.below(5) {
+            let at = dice.below(file.len());
+            let end = at + dice.below((file.len() - at).min(40));
+            match dice.below(6) {
+                0 => file[at] = dice.next() as u8,
+                1 => file[at] ^= 1 << dice.below(8),
                 2 => drop(file.drain(at..end)),
-                3 => file.insert(at, b"\0\x01\x7f\xf8\xfc\xff"[chance.below(6)]),
+                3 => file.insert(at, b"\0\x01\x7f\xf8\xfc\xff"[dice.below(6)]),
                 4 => drop(file.splice(at..at, file[at..end].to_vec())),
                 _ => file.truncate(at + 1),
             }
@@ -337,20 +337,4 @@ fn faults_are_told_in_words() {
     assert_eq!(told, ["it is empty", "it is cut short", "it has more than 67108864 bytes"]);
     assert_eq!(decode(b"hello").unwrap_err().to_string(), "it is not the state of a master (it does not begin as one)");
     assert_eq!(Fault::Damaged("why".into()).to_string(), "it is damaged (why)");
-}
-
-/// Repeatable chance (xorshift).
-struct Chance(u64);
-
-impl Chance {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn below(&mut self, limit: usize) -> usize {
-        (self.next() % limit.max(1) as u64) as usize
-    }
 }

@@ -410,7 +410,7 @@ impl Handler for Flows {
 /// RFC 9113, 7: the codes that are told apart here.
 pub const NO_ERROR: u32 = 0x0;
 /// The other side has had enough of a request that we refuse to serve.
-pub const REFUSED: u32 = 0x7;
+const REFUSED: u32 = 0x7;
 /// The stream is not needed any more: no complaint.
 pub const CANCEL: u32 = 0x8;
 /// What the stream carries was cut off.

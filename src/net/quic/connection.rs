@@ -5,22 +5,25 @@
 //!      +-------- refused, too late, unreachable ---------------------^
 //! ```
 //!
-//! quiche does the protocol and holds the bytes; this file turns its calls into the contract of [`Mux`](crate::net::mux::Mux).
+//! quiche does the protocol and holds the bytes; its calls are turned into the contract of [`Mux`](crate::net::mux::Mux):
+//! here as far as a connection is concerned, in `flow` for each of its streams.
+
+mod flow;
 
 use std::collections::HashMap;
-use std::io::{self, ErrorKind};
+use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use quiche::{ConnectionError, ConnectionId, RecvInfo, Shutdown};
+use quiche::{ConnectionError, ConnectionId, RecvInfo};
 
+use self::flow::Leaving;
 use super::socket::Outbox;
-use super::streams::{Inward, Outward, Streams};
+use super::streams::Streams;
 use super::{random_id, Id, Settings, SPARE_IDS};
 use crate::logic::slab::{Key, Slab};
 use crate::logic::wire::Fingerprint;
 use crate::net::mux::StreamNo;
-use crate::net::stream::{would_block, Buffer};
 
 /// A connection and the numbers of its streams.
 pub struct Connection {
@@ -55,16 +58,6 @@ enum Stage {
     Starting,
     Up,
     Over(String),
-}
-
-/// A stream that nobody here uses any more, and that quiche still knows.
-enum Leaving {
-    /// It was reset, and what still comes is thrown away; the other side has until then to end its direction.
-    Emptying(Instant),
-    /// The other side was asked to stop. Our direction ended well: what was sent before that has arrived by then.
-    Stopping(Instant),
-    /// There is nothing left to do but to wait.
-    Waiting,
 }
 
 /// How far sending came.
@@ -266,220 +259,6 @@ impl Connection {
         active.map_or(SocketAddr::from(([0, 0, 0, 0], 0)), |path| path.peer_addr)
     }
 
-    /// Opens a stream. `WouldBlock`: the other side allows no more now.
-    pub fn open(&mut self, streams: &mut Streams) -> io::Result<StreamNo> {
-        if !self.is_up() {
-            return would_block();
-        }
-        // Its default priority: what counts is that the stream exists from now on.
-        match self.quic.stream_priority(self.next, PRIORITY, true) {
-            Ok(()) => {}
-            Err(quiche::Error::StreamLimit) => return would_block(),
-            Err(error) => return Err(io::Error::other(error)),
-        }
-        let stream = streams.insert(self.key, self.next);
-        self.numbers.insert(self.next, stream);
-        self.next += 4;
-        Ok(stream)
-    }
-
-    /// As [`Stream::fill`](crate::net::stream::Stream::fill).
-    pub fn fill(&mut self, stream: StreamNo, into: &mut Buffer, streams: &mut Streams) -> io::Result<usize> {
-        let entry = streams.get_mut(stream).ok_or(ErrorKind::NotConnected)?;
-        match entry.inward {
-            Inward::Ended => return Ok(0),
-            Inward::Reset => return Err(ErrorKind::ConnectionReset.into()),
-            // See `finish`: with the other side's end quiche would forget ours.
-            Inward::Open if entry.finished == Some(self.round) => {
-                self.unheard.push(stream);
-                return would_block();
-            }
-            Inward::Open => {}
-        }
-        match self.quic.stream_recv(entry.id, into.room(1)) {
-            Ok((count, over)) => {
-                into.advance(count);
-                if over {
-                    entry.inward = Inward::Ended;
-                } else if count == 0 {
-                    entry.reader_waits = true;
-                    return would_block();
-                }
-                Ok(count)
-            }
-            // quiche keeps no mark of a reset that follows an end whose last bytes are missing.
-            Err(quiche::Error::Done) if !self.quic.stream_finished(entry.id) => {
-                entry.reader_waits = true;
-                would_block()
-            }
-            Err(_) => {
-                entry.inward = Inward::Reset;
-                Err(ErrorKind::ConnectionReset.into())
-            }
-        }
-    }
-
-    /// How many bytes could be read now: 0 at the end, `WouldBlock` if there are none yet.
-    pub fn waiting(&mut self, stream: StreamNo, streams: &mut Streams) -> io::Result<usize> {
-        let entry = streams.get(stream).ok_or(ErrorKind::NotConnected)?;
-        match (entry.inward, self.quic.stream_readable_len(entry.id, PEEK)) {
-            (Inward::Open, count @ 1..) => Ok(count),
-            // Reading nothing tells an end from a reset and takes no byte.
-            _ => self.fill(stream, &mut Buffer::new(0), streams),
-        }
-    }
-
-    /// As [`Stream::drain`](crate::net::stream::Stream::drain). A stream's first words (an opening, an id) are always taken, as a
-    /// socket of its own would: they go as soon as others leave room.
-    pub fn drain(&mut self, stream: StreamNo, from: &mut Buffer, streams: &mut Streams) -> io::Result<usize> {
-        self.say_held(stream, streams)?;
-        let entry = streams.get_mut(stream).ok_or(ErrorKind::NotConnected)?;
-        if entry.outward != Outward::Open {
-            return Err(ErrorKind::BrokenPipe.into());
-        }
-        if from.is_empty() {
-            return Ok(0);
-        }
-        match self.quic.stream_send(entry.id, from.bytes(), false) {
-            Ok(count @ 1..) => {
-                from.consume(count);
-                entry.drained = Some((self.now, self.round));
-                Ok(count)
-            }
-            // quiche says the same of a stream that it has forgotten, since both sides are done with it.
-            Ok(0) | Err(quiche::Error::Done) if self.quic.stream_capacity(entry.id).is_ok() => {
-                let count = from.bytes().len();
-                if entry.drained.is_none() && count <= FIRST_WORDS {
-                    entry.held = from.bytes().to_vec();
-                    from.consume(count);
-                    self.holding.push(stream);
-                    return Ok(count);
-                }
-                entry.writer_waits = true;
-                would_block()
-            }
-            _ => {
-                entry.outward = Outward::Stopped;
-                Err(ErrorKind::ConnectionReset.into())
-            }
-        }
-    }
-
-    /// Sends a stream's first words, if they still wait. `WouldBlock`: there is no room yet.
-    fn say_held(&mut self, stream: StreamNo, streams: &mut Streams) -> io::Result<()> {
-        let Some(entry) = streams.get_mut(stream).filter(|entry| !entry.held.is_empty()) else { return Ok(()) };
-        match self.quic.stream_send(entry.id, &entry.held, false) {
-            Ok(count) => {
-                entry.held.drain(..count);
-                entry.drained = Some((self.now, self.round));
-            }
-            Err(quiche::Error::Done) => {}
-            Err(_) => {
-                entry.held.clear();
-                entry.outward = Outward::Stopped;
-                streams.tell(stream);
-                return Ok(());
-            }
-        }
-        if entry.held.is_empty() {
-            return Ok(());
-        }
-        entry.writer_waits = true;
-        if !self.holding.contains(&stream) {
-            self.holding.push(stream);
-        }
-        would_block()
-    }
-
-    /// As [`Stream::finish`](crate::net::stream::Stream::finish).
-    ///
-    /// quiche takes a stream for over, and forgets it, once both sides have ended it and all of its bytes are acknowledged,
-    /// even if our end has not been sent, or was lost. So an end that could not go with the last bytes and comes after the
-    /// other side's is said only when those bytes have been acknowledged: the next acknowledgement is its own. Where the other
-    /// side's comes after ours it is not heard before ours has gone out, which it does in the turn in which it is said.
-    pub fn finish(&mut self, stream: StreamNo, streams: &mut Streams) -> io::Result<()> {
-        self.say_held(stream, streams)?;
-        let entry = streams.get_mut(stream).ok_or(ErrorKind::NotConnected)?;
-        match entry.outward {
-            Outward::Finished => return Ok(()),
-            Outward::Stopped => return Err(ErrorKind::BrokenPipe.into()),
-            Outward::Open => {}
-        }
-        if let (Some((at, round)), true) = (entry.drained, entry.inward != Inward::Open) {
-            let rtt = self.quic.path_stats().find(|path| path.active).map_or(SETTLED, |path| path.rtt);
-            let settled = at + (3 * rtt).clamp(SETTLED, LINGER);
-            if round != self.round && settled > self.now {
-                self.ends.push((settled, entry.id));
-                entry.outward = Outward::Finished;
-                return Ok(());
-            }
-        }
-        if let Ok(false) = self.quic.stream_writable(entry.id, 1) {
-            entry.writer_waits = true;
-            return would_block();
-        }
-        match self.quic.stream_send(entry.id, b"", true) {
-            Ok(_) => {
-                entry.outward = Outward::Finished;
-                entry.finished = Some(self.round);
-                Ok(())
-            }
-            Err(_) => {
-                entry.outward = Outward::Stopped;
-                Err(ErrorKind::ConnectionReset.into())
-            }
-        }
-    }
-
-    /// Forgets a stream: what is not over of it is reset.
-    ///
-    /// quiche forgets a stream when both directions are over and *then* something happens on it: bytes are taken, or
-    /// something of ours is acknowledged. So what still comes is taken, and the other side is asked to stop only where it
-    /// does not learn of the end by a reset, or does not heed it.
-    pub fn release(&mut self, stream: StreamNo, streams: &mut Streams, now: Instant) {
-        let Some(entry) = streams.remove(stream) else { return };
-        self.numbers.remove(&entry.id);
-        if entry.outward == Outward::Open {
-            let _ = self.quic.stream_shutdown(entry.id, Shutdown::Write, 0);
-        }
-        let until = now + LINGER;
-        let leaving = match (entry.inward, entry.outward) {
-            (Inward::Open, Outward::Finished) => {
-                let _ = self.quic.stream_shutdown(entry.id, Shutdown::Read, 0);
-                Leaving::Stopping(until)
-            }
-            (Inward::Open, _) => Leaving::Emptying(until),
-            _ => Leaving::Waiting,
-        };
-        self.leaving.insert(entry.id, leaving);
-    }
-
-    /// Goes on with what was released.
-    fn part(&mut self, now: Instant) {
-        let quic = &mut self.quic;
-        self.leaving.retain(|&id, leaving| {
-            if let Leaving::Emptying(_) = leaving {
-                while quic.stream_discard(id, usize::MAX).is_ok_and(|(count, _)| count > 0) {}
-            }
-            // Asking makes quiche forget a stream that the other side stopped and that is over.
-            if let Err(quiche::Error::InvalidStreamState(_)) = quic.stream_capacity(id) {
-                return false;
-            }
-            match leaving {
-                Leaving::Emptying(until) if now > *until => {
-                    let _ = quic.stream_shutdown(id, Shutdown::Read, 0);
-                    *leaving = Leaving::Waiting;
-                }
-                Leaving::Stopping(until) if now > *until && quic.stream_finished(id) => {
-                    let _ = quic.stream_shutdown(id, Shutdown::Write, 0);
-                    *leaving = Leaving::Waiting;
-                }
-                _ => {}
-            }
-            true
-        });
-    }
-
     /// Says goodbye.
     pub fn close(&mut self, streams: &mut Streams) {
         let _ = self.quic.close(true, 0, b"");
@@ -531,7 +310,9 @@ impl Connection {
 /// What TLS alerts that people meet mean.
 fn alert(code: u64) -> &'static str {
     match code {
-        42..=46 | 49 => "the certificate was not accepted",
+        42 => "the certificate was not accepted: is it for that name?",
+        43 | 44 | 46 | 49 => "the certificate was not accepted",
+        45 => "the certificate has expired, or is not valid yet",
         48 => "the certificate's issuer is unknown",
         70 => "no common version of TLS",
         112 => "the server does not know that name",
@@ -542,16 +323,5 @@ fn alert(code: u64) -> &'static str {
 
 /// Said when no handshake comes about. The client adds the port.
 pub const UNREACHABLE: &str = "no answer";
-/// Bytes that a stream begins with: an opening, or an id.
-const FIRST_WORDS: usize = 16;
-/// quiche's default urgency.
-const PRIORITY: u8 = 127;
-/// A released stream is over by then in any case. Bytes that are not acknowledged after so long are lost with the
-/// connection.
-const LINGER: Duration = Duration::from_secs(10);
 /// As far ahead of its pace packets may be sent: timers are no finer than some milliseconds.
 const GULP: Duration = Duration::from_millis(1);
-/// What was sent is acknowledged by then, in the shortest of networks.
-const SETTLED: Duration = Duration::from_millis(5);
-/// How many bytes that wait are counted.
-const PEEK: usize = 65536;

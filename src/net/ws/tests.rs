@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{channel, Receiver, Sender, TryRecvError};
 use std::sync::Arc;
 
+use super::theirs::EMPTY_FRAMES;
 use super::*;
 
 // ---- what comes -----------------------------------------------------------------------------------------------------

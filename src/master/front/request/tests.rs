@@ -1,4 +1,5 @@
 use super::*;
+use crate::testing::Dice;
 
 /// Everything at once: what comes of it.
 fn look(bytes: impl AsRef<[u8]>) -> Result<Progress, Refusal> {
@@ -228,27 +229,21 @@ fn no_bytes_do_harm_and_what_passes_is_always_one_plain_request() {
         b"ffffffff",
         b"\xff",
     ];
-    let mut dice = 0x5eed_u64;
-    let mut roll = |below: usize| {
-        dice ^= dice << 13;
-        dice ^= dice >> 7;
-        dice ^= dice << 17;
-        (dice % below as u64) as usize
-    };
+    let mut dice = Dice(0x5eed);
     let mut passed = 0;
     for round in 0..60_000 {
         let mut bytes = seeds[round % seeds.len()].clone().into_bytes();
-        for _ in 0..=roll(3) {
-            let at = roll(bytes.len().max(1));
-            match roll(4) {
-                0 if !bytes.is_empty() => bytes[at] = roll(256) as u8,
+        for _ in 0..=dice.below(3) {
+            let at = dice.below(bytes.len().max(1));
+            match dice.below(4) {
+                0 if !bytes.is_empty() => bytes[at] = dice.next() as u8,
                 1 if !bytes.is_empty() => drop(bytes.remove(at)),
-                2 => drop(bytes.splice(at..at, pieces[roll(pieces.len())].iter().copied())),
+                2 => drop(bytes.splice(at..at, pieces[dice.below(pieces.len())].iter().copied())),
                 _ => bytes.truncate(at + 1),
             }
         }
         let mut reader = Reader::default();
-        let size = 1 + roll(bytes.len() + 1);
+        let size = 1 + dice.below(bytes.len() + 1);
         let mut whole = Vec::new();
         'fed: for piece in bytes.chunks(size) {
             reader.feed(piece);

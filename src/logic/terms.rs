@@ -1,0 +1,151 @@
+//! What a server decides for a tunnel, as text and as meaning; and the features that two of this project's binaries share.
+
+use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::http::response;
+
+/// What the server decides for a tunnel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// Who listens for users.
+    pub flow: Flow,
+    /// Most idle pool connections, 1 to [`LARGEST_POOL`].
+    pub max: usize,
+    /// 0 plain, 1 self-signed certificate, 2 certificate files.
+    pub tls: u8,
+    /// 0 TCP, 1 QUIC, 2 WebSocket, 3 HTTP/2.
+    pub transport: u8,
+    /// The features in force, in the order of [`Feature::ALL`].
+    pub features: Vec<Feature>,
+    /// What each pool connection starts with, made by [`opening`]; there if and only if [`Feature::Open`] is.
+    pub open: Option<[u8; 16]>,
+}
+
+impl Terms {
+    /// The answer, whole.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let flow = match self.flow {
+            Flow::Reverse => '-',
+            Flow::Forward => '+',
+        };
+        let names: Vec<_> = self.features.iter().map(|feature| format!("\"{}\"", feature.name())).collect();
+        let features = match names.is_empty() {
+            true => String::new(),
+            false => format!(",\"features\":[{}]", names.join(",")),
+        };
+        let open = self.open.map(|open| format!(",\"open\":\"{}\"", HEXLOWER.encode(&open))).unwrap_or_default();
+        let Terms { max, tls, transport, .. } = self;
+        let json =
+            format!("{{\"flow\":\"{flow}\",\"max\":{max},\"tls\":\"{tls}\",\"type\":\"{transport}\"{features}{open}}}");
+        response("200 OK\r\n", "application/json", &json)
+    }
+
+    /// The terms in the body of an answer; the error says what is wrong with it.
+    pub(super) fn parse(json: &[u8]) -> Result<Terms, &'static str> {
+        let wire: Wire = serde_json::from_slice(json).map_err(|_| "the server's answer is not a tunnel's terms")?;
+        let flow = match wire.flow.as_str() {
+            "-" => Flow::Reverse,
+            "+" => Flow::Forward,
+            _ => return Err("the server announces a flow that is neither - nor +"),
+        };
+        let tls = digit(&wire.tls, 2).ok_or("the server announces a tls mode that is not known here")?;
+        let transport = digit(&wire.transport, 3).ok_or("the server announces a pool type that is not known here")?;
+        if wire.max == 0 {
+            return Err("the server announces a pool of no connections");
+        }
+        let max = usize::try_from(wire.max).unwrap_or(LARGEST_POOL).min(LARGEST_POOL);
+        let features = Feature::named(wire.features.iter().flatten().filter_map(Value::as_str));
+        let open = match features.contains(&Feature::Open) {
+            true => Some(wire.open.as_deref().and_then(open_bytes).ok_or("the server's opening bytes are malformed")?),
+            false => None,
+        };
+        Ok(Terms { flow, max, tls, transport, features, open })
+    }
+}
+
+/// Who listens for users.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flow {
+    /// `-`: the server is the ingress.
+    Reverse,
+    /// `+`: the client is the ingress.
+    Forward,
+}
+
+/// What two of this project's binaries can do beyond the 1.14 wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Feature {
+    /// `udp-frame`: datagrams travel with their length on UDP pool connections.
+    UdpFrame,
+    /// `ws-eof`: an empty binary message is the end of stream in that direction of a WebSocket pool connection.
+    WsEof,
+    /// `open`: each pool connection starts with the 16 bytes that came with the terms, said by the client.
+    Open,
+    /// `edge`: a reverse proxy that ends TLS may stand between the two; there is no certificate check on the control
+    /// connection, since it would find the proxy's certificate. The client verifies who answers by chain and name.
+    Edge,
+    /// `fallback`: where the tunnel's UDP port cannot be reached, pool connections of type 1 may come over TCP with TLS.
+    Fallback,
+}
+
+impl Feature {
+    /// All of them, in the order in which lists name them.
+    pub const ALL: [Feature; 5] = [Feature::UdpFrame, Feature::WsEof, Feature::Open, Feature::Edge, Feature::Fallback];
+
+    /// Its name on the wire.
+    pub fn name(self) -> &'static str {
+        match self {
+            Feature::UdpFrame => "udp-frame",
+            Feature::WsEof => "ws-eof",
+            Feature::Open => "open",
+            Feature::Edge => "edge",
+            Feature::Fallback => "fallback",
+        }
+    }
+
+    /// Those features that both lists have, in the order of [`Feature::ALL`], each once.
+    pub fn common(ours: &[Feature], theirs: &[Feature]) -> Vec<Feature> {
+        Feature::ALL.into_iter().filter(|feature| ours.contains(feature) && theirs.contains(feature)).collect()
+    }
+
+    /// The features that `names` has, in the order of [`Feature::ALL`]; unknown names are passed over.
+    pub(super) fn named<'a>(names: impl Iterator<Item = &'a str> + Clone) -> Vec<Feature> {
+        Feature::ALL.into_iter().filter(|feature| names.clone().any(|name| name == feature.name())).collect()
+    }
+}
+
+/// What pool connections start with: a byte 00, so that it is neither HTTP nor TLS, and then chance.
+pub fn opening(random: [u8; 15]) -> [u8; 16] {
+    let mut open = [0; 16];
+    open[1..].copy_from_slice(&random);
+    open
+}
+
+/// The terms as JSON.
+#[derive(Deserialize)]
+struct Wire {
+    flow: String,
+    max: u64,
+    tls: String,
+    #[serde(rename = "type")]
+    transport: String,
+    features: Option<Vec<Value>>,
+    open: Option<String>,
+}
+
+fn digit(text: &str, most: u8) -> Option<u8> {
+    match text.as_bytes() {
+        [digit @ b'0'..=b'9'] => Some(digit - b'0').filter(|digit| *digit <= most),
+        _ => None,
+    }
+}
+
+fn open_bytes(text: &str) -> Option<[u8; 16]> {
+    let bytes = HEXLOWER_PERMISSIVE.decode(text.as_bytes()).ok()?;
+    <[u8; 16]>::try_from(bytes).ok().filter(|open| open[0] == 0)
+}
+
+/// Largest pool that a server's terms are taken at their word for, in connections; more becomes this.
+pub const LARGEST_POOL: usize = 65535;

@@ -1,0 +1,157 @@
+//! Transports that this build leaves out: the same faces, so that nobody else need know, and nothing behind them.
+//!
+//! Parameters and terms that want one of them are refused long before; whoever asks here all the same hears it again.
+
+use std::io::{self, ErrorKind};
+
+/// QUIC (cargo feature `quic`).
+#[cfg(not(feature = "quic"))]
+pub mod quic {
+    use std::net::SocketAddr;
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::net::certs::{Identity, Trust};
+    use crate::net::mux::Mux;
+
+    /// How connections are to be.
+    pub struct Settings;
+
+    impl Settings {
+        /// For a client.
+        pub fn client(_report: Duration, _patience: Duration, _round: Duration) -> Settings {
+            Settings
+        }
+
+        /// For a server.
+        pub fn server(_report: Duration, _patience: Duration, _streams: u64) -> Settings {
+            Settings
+        }
+    }
+
+    /// What a client accepts, and whom it asks for: nobody.
+    pub enum ClientTls {}
+
+    impl ClientTls {
+        /// Always an error.
+        pub fn new(_trust: Trust, _name: &str) -> Result<ClientTls, String> {
+            Err(left_out().to_string())
+        }
+    }
+
+    /// No sessions that could be resumed.
+    #[derive(Default)]
+    pub struct Tickets {}
+
+    /// Always an error.
+    pub fn connect(
+        _server: SocketAddr,
+        tls: &ClientTls,
+        _settings: &Settings,
+        _tickets: &mut Tickets,
+        _now: Instant,
+    ) -> io::Result<Box<dyn Mux>> {
+        match *tls {}
+    }
+
+    /// Always an error.
+    pub fn listen(
+        _addresses: &[SocketAddr],
+        _identity: &Identity,
+        _settings: &Settings,
+        _now: Instant,
+    ) -> io::Result<Box<dyn Mux>> {
+        Err(left_out())
+    }
+}
+
+/// HTTP/2 (cargo feature `h2`).
+#[cfg(not(feature = "h2"))]
+pub mod h2 {
+    use std::net::SocketAddr;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::net::mux::Mux;
+    use crate::net::tls::Tls;
+
+    /// Always an error.
+    pub fn client(_tls: Tls, _authority: &str, _report: Duration) -> io::Result<Box<dyn Mux>> {
+        Err(left_out())
+    }
+
+    /// Always an error.
+    pub fn server(_tls: Tls, _peer: SocketAddr, _streams: usize, _report: Duration) -> io::Result<Box<dyn Mux>> {
+        Err(left_out())
+    }
+}
+
+/// WebSocket (cargo feature `ws`).
+#[cfg(not(feature = "ws"))]
+pub mod ws {
+    use super::*;
+    use crate::logic::wire::Fingerprint;
+    use crate::net::leg::Leg;
+    use crate::net::stream::{Buffer, Stream};
+    use crate::net::tcp::Tcp;
+
+    /// Which end of a WebSocket is ours.
+    pub enum End {
+        /// We asked for the upgrade.
+        Client,
+        /// We were asked.
+        Server,
+    }
+
+    /// There is none.
+    pub enum Ws {}
+
+    impl Ws {
+        /// Always an error.
+        pub fn over(_leg: Leg, _end: End, _ws_eof: bool, _early: &[u8]) -> io::Result<Ws> {
+            Err(left_out())
+        }
+
+        /// Never called, as all that follow.
+        pub fn waiting(&mut self) -> io::Result<usize> {
+            match *self {}
+        }
+
+        /// Never called.
+        pub fn failed(&mut self) -> bool {
+            match *self {}
+        }
+
+        /// Never called.
+        pub fn carrier(&mut self) -> &mut Tcp {
+            match *self {}
+        }
+
+        /// Never called.
+        pub fn peer_fingerprint(&self) -> Option<Fingerprint> {
+            match *self {}
+        }
+    }
+
+    impl Stream for Ws {
+        fn fill(&mut self, _: &mut Buffer) -> io::Result<usize> {
+            match *self {}
+        }
+
+        fn drain(&mut self, _: &mut Buffer) -> io::Result<usize> {
+            match *self {}
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            match *self {}
+        }
+
+        fn finish(&mut self) -> io::Result<()> {
+            match *self {}
+        }
+    }
+}
+
+fn left_out() -> io::Error {
+    io::Error::new(ErrorKind::Unsupported, "this build does not have that transport")
+}
