@@ -34,6 +34,7 @@ pub mod logic {
 /// Bytes in motion: nothing here waits, and nothing decides.
 pub mod net {
     pub mod certs;
+    pub mod cgroup;
     pub mod connect;
     #[cfg(feature = "h2")]
     pub mod h2;
@@ -46,6 +47,7 @@ pub mod net {
     pub mod quic;
     pub mod relay;
     pub mod resolve;
+    pub mod share;
     pub mod stream;
     pub mod sys;
     pub mod tcp;
