@@ -71,7 +71,7 @@ pub mod run {
     pub mod leash;
     mod plan;
     mod probe;
-    mod room;
+    pub(crate) mod room;
     mod server;
     pub mod task;
     mod tunnel;

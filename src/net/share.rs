@@ -64,9 +64,9 @@ impl Share {
             held_back: STUCK / 2,
             inbox: STUCK / 2,
             gulp: 2 * STUCK,
-            datagram_buffers: each(spare / 8, datagram_buffer, LEAST_BUFFERS),
+            datagram_buffers: each(spare / 12, datagram_buffer, LEAST_BUFFERS),
             // A pool that is being filled comes all at once.
-            visitors: (each(spare / 8, VISITOR, LEAST_VISITORS) + pool).min(Share::PLENTY.visitors),
+            visitors: (each(spare / 12, VISITOR, LEAST_VISITORS) + pool).min(Share::PLENTY.visitors),
             quic_start: STUCK as u64 / 2,
             quic_stream: ((connection / STREAMS) as u64).clamp(STUCK as u64, Share::PLENTY.quic_stream),
             quic_connection: (connection as u64).min(Share::PLENTY.quic_connection),

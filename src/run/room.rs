@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  descriptors | our own | pool, a third of the rest | users and their targets, two each                              |
-//!  memory      | our own | pool, 1/6 | visitors, 1/8 | datagrams, 1/8 | users, all of them stuck at the same time     |
+//!  memory      | our own | pool, 1/6 | visitors, 1/12 | datagrams, 1/12 | users, all of them stuck at the same time   |
 //! ```
 //!
 //! Without this a pool of the usual size takes all that a small limit allows, and no user gets in; and some users who do not
@@ -61,7 +61,7 @@ impl Room {
         let memory = self.memory.saturating_sub(OWN_MEMORY);
         let (idle, busy) = costs(config);
         let (pool_fits, users_fit) = match scarce {
-            true => (memory / 6 / idle, memory / 12 * 7 / busy),
+            true => (memory / 6 / idle, memory / 3 * 2 / busy),
             false => (memory / 3 / idle, memory / 3 * 2 / idle),
         };
         // Streams of a shared connection need no descriptors.
@@ -121,7 +121,7 @@ const TINY: usize = 32 * MIB;
 /// Bytes of a relay's buffer then.
 const TINY_BUFFER: usize = 8 * 1024;
 /// Bytes of the process itself, before any connection.
-const OWN_MEMORY: usize = 4 * MIB;
+const OWN_MEMORY: usize = 3 * MIB;
 /// Bytes for a plain connection, idle or relayed by the kernel.
 const PLAIN: usize = 2 * 1024;
 /// Bytes for an encrypted one, most of them idle.
