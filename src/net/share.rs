@@ -59,7 +59,8 @@ impl Share {
     /// [`STUCK`], however it travels.
     pub fn scarce(spare: usize, users: usize, pool: usize, workers: usize, datagram_buffer: usize) -> Share {
         let each = |part: usize, cost: usize, least: usize| (part / cost.max(1) / workers.max(1)).max(least);
-        let connection = (users * STUCK).max(LEAST_CONNECTION);
+        // A QUIC connection keeps what it has sent, too, and each packet's bytes by themselves.
+        let connection = users.saturating_mul(STUCK / 2).max(LEAST_CONNECTION);
         Share {
             held_back: STUCK / 2,
             inbox: STUCK / 2,
@@ -67,7 +68,7 @@ impl Share {
             datagram_buffers: each(spare / 12, datagram_buffer, LEAST_BUFFERS),
             // A pool that is being filled comes all at once.
             visitors: (each(spare / 12, VISITOR, LEAST_VISITORS) + pool).min(Share::PLENTY.visitors),
-            quic_start: STUCK as u64 / 2,
+            quic_start: STUCK as u64 / 4,
             quic_stream: ((connection / STREAMS) as u64).clamp(STUCK as u64, Share::PLENTY.quic_stream),
             quic_connection: (connection as u64).min(Share::PLENTY.quic_connection),
             h2_start: STUCK as u32 / 2,

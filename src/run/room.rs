@@ -121,7 +121,7 @@ const TINY: usize = 32 * MIB;
 /// Bytes of a relay's buffer then.
 const TINY_BUFFER: usize = 8 * 1024;
 /// Bytes of the process itself, before any connection.
-const OWN_MEMORY: usize = 3 * MIB;
+const OWN_MEMORY: usize = 4 * MIB;
 /// Bytes for a plain connection, idle or relayed by the kernel.
 const PLAIN: usize = 2 * 1024;
 /// Bytes for an encrypted one, most of them idle.
