@@ -33,7 +33,7 @@ use crate::run::room::Room;
 pub fn start(config: Config) -> Result<ExitCode, String> {
     let failed = |error: io::Error| format!("cannot start: {error}");
     sys::raise_descriptor_limit();
-    if Room::here().is_tiny() {
+    if Room::here().wants_one_heap() {
         sys::share_heap();
     }
     // The HTTP server's own threads; the standard library's 2 MiB each are much where memory is little.

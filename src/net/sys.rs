@@ -228,6 +228,11 @@ pub fn memory_limit() -> usize {
     space.min(limit(libc::RLIMIT_DATA as _))
 }
 
+/// Whether address space is limited, which heaps of their own would take without using it.
+pub fn is_space_limited() -> bool {
+    limit(libc::RLIMIT_AS as _) != usize::MAX
+}
+
 /// Bytes of address space that are no data: the program and its libraries. Nothing where `/proc` does not say.
 fn mapped() -> usize {
     let text = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();

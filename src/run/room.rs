@@ -40,8 +40,13 @@ impl Room {
         Room { descriptors: sys::descriptor_limit(), memory }
     }
 
-    /// Whether memory is so scarce that one thread has to do, with one heap.
-    pub fn is_tiny(self) -> bool {
+    /// Whether all threads should have one heap: each of glibc's takes 64 MiB of address space.
+    pub fn wants_one_heap(self) -> bool {
+        self.is_tiny() || sys::is_space_limited()
+    }
+
+    /// Whether memory is so scarce that one thread has to do.
+    fn is_tiny(self) -> bool {
         self.memory < TINY
     }
 

@@ -37,7 +37,7 @@ pub fn start(mut config: Config) -> Result<ExitCode, String> {
     }
     sys::raise_descriptor_limit();
     let room = Room::here();
-    if room.is_tiny() {
+    if room.wants_one_heap() {
         sys::share_heap();
     }
     let fitted = room.fit(&mut config);

@@ -197,14 +197,16 @@ fn echo_after(mut stream: TcpStream, first: &[u8]) {
     }
 }
 
-/// Bytes of address space that the program takes before it does anything: all that is no data.
+/// Bytes of address space that the program and its libraries take.
 fn program_size() -> usize {
     let target = free_addr();
     let process = Process::nodepass(&format!("client://{}/{target}?mode=1", free_addr()));
     process.says("started", GRACE);
-    let text = fs::read_to_string(format!("/proc/{}/statm", process.pid())).expect("/proc");
-    let pages: Vec<usize> = text.split_whitespace().map(|field| field.parse().expect("a number")).collect();
-    (pages[0] - pages[5]) * 4096
+    let text = fs::read_to_string(format!("/proc/{}/maps", process.pid())).expect("/proc");
+    let number = |text: &str| usize::from_str_radix(text, 16).expect("an address");
+    let ranges =
+        text.lines().filter(|line| line.contains('/')).filter_map(|line| line.split(' ').next()?.split_once('-'));
+    ranges.map(|(from, to)| number(to) - number(from)).sum()
 }
 
 /// Control groups of our own, of either version: one for each process.
