@@ -40,6 +40,7 @@ pub mod net {
     #[cfg(not(all(feature = "quic", feature = "ws", feature = "h2")))]
     mod absent;
     pub mod certs;
+    pub mod cgroup;
     pub mod connect;
     mod distrust;
     #[cfg(feature = "h2")]
@@ -53,6 +54,7 @@ pub mod net {
     pub mod quic;
     pub mod relay;
     pub mod resolve;
+    pub mod share;
     pub mod stream;
     pub mod sys;
     pub mod tcp;
@@ -83,7 +85,7 @@ pub mod run {
     pub mod leash;
     mod plan;
     mod probe;
-    mod room;
+    pub(crate) mod room;
     mod server;
     pub mod task;
     mod tunnel;

@@ -248,7 +248,7 @@ fn a_reader_who_stops_stops_his_sender_and_nobody_else() {
         both.server.take(far, &mut came).unwrap();
         came.len() >= 1000
     });
-    assert!(sent as u64 <= nodepass::net::quic::STREAM_START + 1, "{sent}");
+    assert!(sent as u64 <= nodepass::net::share::Share::PLENTY.quic_start + 1, "{sent}");
 }
 
 #[test]

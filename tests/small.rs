@@ -1,6 +1,8 @@
 //! Small machines: few descriptors, little memory, no `/proc`, nothing that can be written. What cannot be had is said or
 //! done without; nothing spins, and nobody is left without an answer.
 
+#[path = "small/memory.rs"]
+mod memory;
 mod support;
 
 use std::io::{Read, Write};
@@ -33,16 +35,6 @@ fn a_wish_for_more_users_than_there_are_descriptors_is_survived() {
     small.serves();
     small.outlives_a_crowd(100);
     assert!(small.client.said("raise the limit of open files"));
-}
-
-#[test]
-fn with_16_mib_of_memory_a_tunnel_with_tls_carries_a_crowd() {
-    let small = Small::tunnel("ulimit -d 16384", "tls=1&log=debug", "log=debug");
-    for process in small.processes() {
-        process.says("16 MiB of memory", GRACE);
-    }
-    small.serves();
-    small.outlives_a_crowd(300);
 }
 
 #[test]
@@ -79,6 +71,7 @@ fn it_runs_where_nothing_can_be_written() {
 
 /// A tunnel or a forwarder whose processes were started under a limit, and its target.
 struct Small {
+    tunnel: SocketAddr,
     user: SocketAddr,
     server: Option<Process>,
     client: Process,
@@ -87,17 +80,23 @@ struct Small {
 
 impl Small {
     fn tunnel(limit: &str, server: &str, client: &str) -> Small {
-        let (target, tunnel, user) = (Target::echo(), free_addr(), free_addr());
+        Small::tunnel_to(Target::echo(), limit, server, client)
+    }
+
+    fn tunnel_to(target: Target, limit: &str, server: &str, client: &str) -> Small {
+        let (tunnel, user) = (free_addr(), free_addr());
         let server = format!("server://small@{tunnel}/{user}?mode=1&{server}");
         let client = format!("client://small@{tunnel}/{}?mode=2&{client}", target.addr());
         let server = Process::run("server", limited(limit, &server));
-        Small { user, server: Some(server), client: Process::run("client", limited(limit, &client)), _target: target }
+        let client = Process::run("client", limited(limit, &client));
+        Small { tunnel, user, server: Some(server), client, _target: target }
     }
 
     fn single(limit: &str, query: &str) -> Small {
         let (target, user) = (Target::echo(), free_addr());
         let url = format!("client://{user}/{}?mode=1&{query}", target.addr());
-        Small { user, server: None, client: Process::run("client", limited(limit, &url)), _target: target }
+        let client = Process::run("client", limited(limit, &url));
+        Small { tunnel: user, user, server: None, client, _target: target }
     }
 
     fn processes(&self) -> impl Iterator<Item = &Process> {
@@ -115,16 +114,26 @@ impl Small {
         let crowd: Vec<TcpStream> = (0..count).filter_map(|_| try_connect(self.user).ok()).collect();
         let served = crowd.iter().filter(|user| spoken_to(user)).count();
         assert!(served > 0, "nobody of {count} was served");
+        self.rests("users who do nothing");
+        drop(crowd);
+        self.serves();
+        self.is_sound();
+    }
+
+    /// Nothing spins.
+    fn rests(&self, whom: &str) {
         for process in self.processes() {
             let (start, spent) = (Instant::now(), process_time(process));
             for _ in 0..3 {
                 process.checkpoint(|_| true);
             }
             let (passed, spent) = (start.elapsed(), process_time(process) - spent);
-            assert!(spent < passed / 2, "{process:?} worked {spent:?} of {passed:?} for users who do nothing");
+            assert!(spent < passed / 2, "{process:?} worked {spent:?} of {passed:?} for {whom}");
         }
-        drop(crowd);
-        self.serves();
+    }
+
+    /// Nobody has ended or panicked.
+    fn is_sound(&self) {
         for process in self.processes() {
             assert_eq!(process.ended(), None, "{process:?} is gone");
             assert!(!process.said("panicked"), "{process:?} panicked");

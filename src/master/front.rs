@@ -27,6 +27,7 @@ use mio::{Events, Poll, Registry, Token, Waker};
 
 use self::client::{Client, Load, Means, Next};
 use self::link::Link;
+use self::request::MOST_BODY;
 use super::call::Answer;
 use super::http::Http;
 use crate::config::Endpoint;
@@ -35,10 +36,10 @@ use crate::logic::timers::Timers;
 use crate::net::certs::Certs;
 use crate::net::leg::Leg;
 use crate::net::stream::Buffer;
-use crate::net::sys::descriptor_limit;
 use crate::net::tcp::Tcp;
 use crate::net::tls::Tls;
 use crate::run::door::{listening_addresses, TcpDoor};
+use crate::run::room::Room;
 
 pub mod answer;
 mod chunks;
@@ -157,12 +158,17 @@ struct Limits {
 }
 
 impl Limits {
-    /// The named limits, or less where the system allows few descriptors: a client takes one, and one that is answered
-    /// three more.
-    fn within(descriptors: usize) -> Limits {
-        let share = |most: usize, part: usize| most.min(descriptors / part).max(LEAST);
-        let (clients, calls, streams) = (share(CLIENTS, 4), share(CALLS, 16), share(STREAMS, 16));
-        Limits { clients, large: LARGE, calls, streams }
+    /// The named limits, or less where there is little room: a client takes one descriptor, and one that is answered three
+    /// more and two threads.
+    fn within(Room { descriptors, memory }: Room) -> Limits {
+        let each = memory.saturating_sub(OWN_MEMORY) / 4;
+        let share = |most: usize, part: usize, bytes: usize| most.min(descriptors / part).min(each / bytes).max(LEAST);
+        Limits {
+            clients: share(CLIENTS, 4, CLIENT_BYTES),
+            large: LARGE.min(each / MOST_BODY).max(1),
+            calls: share(CALLS, 16, ANSWER_BYTES),
+            streams: share(STREAMS, 16, ANSWER_BYTES),
+        }
     }
 
     fn of(&mut self, load: Load) -> Option<&mut usize> {
@@ -185,7 +191,8 @@ impl Desk {
         now: Instant,
     ) -> Desk {
         let recheck = certs.as_ref().map(|_| now + reload);
-        let descriptors = descriptor_limit();
+        let room = Room::here();
+        let descriptors = room.descriptors;
         let means = Means { scratch: Buffer::new(SCRATCH), large: true, stream: true, time: SystemTime::now() };
         Desk {
             registry,
@@ -199,7 +206,7 @@ impl Desk {
             timers: Timers::new(now),
             ready: VecDeque::new(),
             waiting: VecDeque::new(),
-            most: Limits::within(descriptors),
+            most: Limits::within(room),
             used: Limits::default(),
             ceiling: descriptors - descriptors / 4,
             means,
@@ -434,8 +441,14 @@ const LARGE: usize = 8;
 pub const CALLS: usize = 16;
 /// Most event streams, each on a thread.
 pub const STREAMS: usize = 64;
-/// The least of each, however few descriptors there are.
+/// The least of each, however few descriptors and bytes there are.
 const LEAST: usize = 4;
+/// Bytes of a master before the first client: itself and its first threads.
+const OWN_MEMORY: usize = 6 * 1024 * 1024;
+/// Bytes of a client: a TLS session, and a request or an answer on its way.
+const CLIENT_BYTES: usize = 64 * 1024;
+/// Bytes of an answer: the stacks of two threads and what they hold.
+const ANSWER_BYTES: usize = 2 * STACK + 64 * 1024;
 /// While others wait, one who has taken an answer for so long may be cut off.
 const SLOW: Duration = Duration::from_secs(2);
 /// When the front closes, answers may take so long to come to their end.

@@ -77,7 +77,24 @@ impl Drop for Http {
 }
 
 fn serve(listener: &UnixListener) -> io::Result<Server> {
+    can_have_threads()?;
     Server::from_listener(listener.try_clone()?, None).map_err(io::Error::other)
+}
+
+/// An error if the server would not get the threads that it begins with: it does not survive that.
+fn can_have_threads() -> io::Result<()> {
+    let (mut threads, mut ends) = (Vec::new(), Vec::new());
+    for _ in 0..FIRST_THREADS {
+        let (end, wait) = sync_channel::<()>(0);
+        let run = move || {
+            let _ = wait.recv();
+        };
+        threads.push(thread::Builder::new().stack_size(STACK).spawn(run)?);
+        ends.push(end);
+    }
+    drop(ends);
+    threads.into_iter().for_each(|thread| drop(thread.join()));
+    Ok(())
 }
 
 /// How the server's socket is found.
@@ -244,6 +261,8 @@ impl Write for Pieces<'_> {
 }
 
 /// Routes need little stack: reading JSON is what goes deepest, and its depth is bounded.
-const STACK: usize = 256 * 1024;
+pub const STACK: usize = 256 * 1024;
+/// One that accepts, four that read requests, and one of ours.
+const FIRST_THREADS: usize = 6;
 /// After its accepting thread has ended, the server begins anew after this long.
 const PAUSE: Duration = Duration::from_millis(100);

@@ -17,6 +17,7 @@ use signal_hook::iterator::Signals;
 use super::api::Api;
 use super::child::Program;
 use super::front::Front;
+use super::http;
 use super::order::Desk;
 use super::orders;
 use super::record::{Record, KEY_ID};
@@ -26,11 +27,17 @@ use crate::config::{Config, Tls};
 use crate::log::Level;
 use crate::net::certs::{Audience, Certs, Origin};
 use crate::net::sys;
+use crate::run::room::Room;
 
 /// Runs the master until it is told to stop. The error is for the user: one line.
 pub fn start(config: Config) -> Result<ExitCode, String> {
     let failed = |error: io::Error| format!("cannot start: {error}");
     sys::raise_descriptor_limit();
+    if Room::here().wants_one_heap() {
+        sys::share_heap();
+    }
+    // The HTTP server's own threads; the standard library's 2 MiB each are much where memory is little.
+    std::env::set_var("RUST_MIN_STACK", http::STACK.to_string());
     let signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(failed)?;
     let (mailbox, inbox) = channel();
 

@@ -31,6 +31,7 @@ use mio::{Registry, Token};
 use self::flows::{Flows, Ours, Theirs};
 use super::mux::{Mux, StreamNo};
 use super::nghttp2::{Session, Terms};
+use super::share::share;
 use super::stream::{now, would_block, Buffer, Stream};
 use super::tcp::Tcp;
 use super::tls::Tls;
@@ -78,15 +79,15 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Windows for 1 Gbit/s at 50 ms.
+    /// Windows for 1 Gbit/s at 50 ms, or as much as memory allows ([`super::share`]).
     pub fn new(streams: u32, report: Duration) -> Limits {
-        Limits { streams, window: STREAM_WINDOW, spare: SPARE, report }
+        Limits { streams, window: share().h2_stream, spare: share().h2_spare, report }
     }
 
     fn terms(&self) -> Terms {
         Terms {
             streams: self.streams,
-            stream_window: self.window.min(FIRST_WINDOW),
+            stream_window: self.window.min(share().h2_start),
             window: self.window.saturating_add(self.window / 2),
             head: flows::MAX_HEAD as u32,
         }
@@ -383,7 +384,7 @@ impl<C: Carrier> Mux for H2<C> {
             }
             (Theirs::Open | Theirs::Ended, Ours::Open) => {}
         }
-        let count = from.bytes().len().min(flows::OUTBOX - flow.outbox.len());
+        let count = from.bytes().len().min(share().h2_outbox.saturating_sub(flow.outbox.len()));
         if count == 0 {
             flow.blocked = true;
             return would_block();
@@ -452,13 +453,6 @@ const INPUT: usize = 32 * 1024;
 const READ_AT_ONCE: usize = 256 * 1024;
 /// Room in the output for any frame of ours.
 const ROOM: usize = super::nghttp2::HEAD + super::nghttp2::PAYLOAD;
-/// The window of a new stream, in bytes. A stream that nobody ever reads costs no more than this.
-const FIRST_WINDOW: u32 = 64 * 1024;
-/// The largest window of a stream, in bytes: credit comes back by halves, so twice what is on its way at 1 Gbit/s and 50 ms.
-const STREAM_WINDOW: u32 = 16 * 1024 * 1024;
-/// Bytes that the windows of a connection's streams have beyond their first ones: two of the largest, as nobody gets more than
-/// half of what is left.
-const SPARE: usize = 32 * 1024 * 1024;
 /// Report intervals without a byte that are silence.
 const SILENCE: u32 = 3;
 /// Frames that wait for a peer who does not read. Heads and resets of all streams must fit in.

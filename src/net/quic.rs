@@ -20,8 +20,8 @@
 //! - *Migration*: a client whose address changes, behind its NAT or on its own machine, keeps its connection; the server
 //!   validates the new path before it sends more than it received there.
 //! - *Keep-alive*: each side sends a PING if it heard nothing for `report`; after three of those the connection is over.
-//! - *Windows*: a stream starts with [`STREAM_START`] and grows as fast as it is read, to [`STREAM_WINDOW`], which fills
-//!   1 Gbit/s at 50 ms. Windows are promises, not memory: only bytes that nobody reads take memory.
+//! - *Windows*: a stream starts with a small one, which grows as fast as it is read, until it fills 1 Gbit/s at 50 ms
+//!   ([`super::share`]). Windows are promises, not memory: only bytes that nobody reads take memory.
 
 mod batch;
 mod client;
@@ -48,6 +48,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 
 use super::certs::Identity;
 use super::mux::Mux;
+use super::share::share;
 
 /// How connections are to be.
 #[derive(Clone, Debug)]
@@ -109,11 +110,12 @@ fn config(settings: &Settings, context: SslContextBuilder, largest: usize) -> io
         // The count goes up again when half of it is used up, so twice as many let `streams` be open at any time.
         config.set_initial_max_streams_bidi(settings.streams.saturating_mul(2));
         config.set_initial_max_streams_uni(0);
-        config.set_initial_max_data(CONNECTION_WINDOW);
-        config.set_max_connection_window(CONNECTION_WINDOW);
-        config.set_initial_max_stream_data_bidi_local(STREAM_START);
-        config.set_initial_max_stream_data_bidi_remote(STREAM_START);
-        config.set_max_stream_window(STREAM_WINDOW);
+        let share = share();
+        config.set_initial_max_data(share.quic_connection);
+        config.set_max_connection_window(share.quic_connection);
+        config.set_initial_max_stream_data_bidi_local(share.quic_start);
+        config.set_initial_max_stream_data_bidi_remote(share.quic_start);
+        config.set_max_stream_window(share.quic_stream);
         config.set_active_connection_id_limit(PATHS);
         config.grease(false);
         Ok::<_, quiche::Error>(config)
@@ -154,10 +156,3 @@ const ID: usize = 8;
 const PATHS: u64 = 64;
 /// Ids that the other side has in hand for its next addresses.
 const SPARE_IDS: usize = 3;
-/// Bytes that a new stream may send before it is read.
-pub const STREAM_START: u64 = 64 * 1024;
-/// Most bytes of one stream that wait to be read: 1 Gbit/s x 50 ms is 6.25 MB.
-pub const STREAM_WINDOW: u64 = 8 * 1024 * 1024;
-/// Most bytes of all streams that wait to be read. Users that do not read may hold as much, and only when they do is
-/// everybody held up: so it is many times a stream's window.
-pub const CONNECTION_WINDOW: u64 = 256 * 1024 * 1024;

@@ -6,6 +6,7 @@
 
 use std::io::{self, ErrorKind};
 use std::ops::Range;
+use std::sync::Arc;
 
 use super::pipe::Pipe;
 use super::tcp::Tcp;
@@ -59,17 +60,19 @@ pub fn now<T>(result: io::Result<T>) -> io::Result<Option<T>> {
 pub struct Buffer {
     block: Box<[u8]>,
     filled: Range<usize>,
+    /// Says to the stores that lent it, where those have a limit, that it is not back yet.
+    lent: Option<Arc<()>>,
 }
 
 impl Buffer {
     /// An empty buffer of `size` bytes.
     pub fn new(size: usize) -> Buffer {
-        Buffer { block: vec![0; size].into_boxed_slice(), filled: 0..0 }
+        Buffer { block: vec![0; size].into_boxed_slice(), filled: 0..0, lent: None }
     }
 
     /// A buffer that holds just these bytes.
     pub fn holding(bytes: Vec<u8>) -> Buffer {
-        Buffer { filled: 0..bytes.len(), block: bytes.into_boxed_slice() }
+        Buffer { filled: 0..bytes.len(), block: bytes.into_boxed_slice(), lent: None }
     }
 
     /// The bytes that wait.
@@ -193,12 +196,26 @@ pub struct Stores {
     buffers: Vec<Buffer>,
     pipes: Vec<Pipe>,
     splice: bool,
+    most: usize,
+    lent: Arc<()>,
+    refused: bool,
 }
 
 impl Stores {
     /// Stores whose buffers have `size` bytes (`NP_TCP_DATA_BUF_SIZE`); `splice` allows kernel pipes.
     pub fn new(size: usize, splice: bool) -> Stores {
-        Stores { size, buffers: Vec::new(), pipes: Vec::new(), splice }
+        Stores::limited(size, splice, usize::MAX)
+    }
+
+    /// Stores that lend at most so many buffers at a time.
+    pub fn limited(size: usize, splice: bool, most: usize) -> Stores {
+        let (buffers, pipes) = (Vec::new(), Vec::new());
+        Stores { size, buffers, pipes, splice, most, lent: Arc::new(()), refused: false }
+    }
+
+    /// Whether a relay had to go without a buffer since the last call: it should ask again soon.
+    pub fn refused(&mut self) -> bool {
+        std::mem::take(&mut self.refused)
     }
 
     /// A spare buffer or a new one.
@@ -212,14 +229,23 @@ impl Stores {
                 return Conduit::Kernel(pipe);
             }
         }
-        Conduit::Memory(self.buffer())
+        if self.most == usize::MAX {
+            return Conduit::Memory(self.buffer());
+        }
+        // One of the owners is this store.
+        if Arc::strong_count(&self.lent) > self.most {
+            self.refused = true;
+            return Conduit::Empty;
+        }
+        Conduit::Memory(Buffer { lent: Some(self.lent.clone()), ..self.buffer() })
     }
 
     fn is_ours(&self, buffer: &Buffer) -> bool {
         buffer.block.len() == self.size
     }
 
-    fn keep_buffer(&mut self, buffer: Buffer) {
+    fn keep_buffer(&mut self, mut buffer: Buffer) {
+        buffer.lent = None;
         if self.buffers.len() < MAX_SPARES && self.is_ours(&buffer) {
             self.buffers.push(buffer);
         }
@@ -252,6 +278,21 @@ mod tests {
         buffer.consume(99);
         assert!(buffer.is_empty());
         assert_eq!(buffer.room(0).len(), 8);
+    }
+
+    #[test]
+    fn limited_stores_lend_no_more_than_they_may_and_know_what_was_lost() {
+        let mut stores = Stores::limited(16, false, 2);
+        let (first, second) = (stores.conduit(false), stores.conduit(false));
+        assert!(matches!((&first, &second), (Conduit::Memory(_), Conduit::Memory(_))) && !stores.refused());
+        assert!(matches!(stores.conduit(false), Conduit::Empty) && stores.refused() && !stores.refused());
+        // One whose relay has ended, and one that comes back.
+        drop(first);
+        if let Conduit::Memory(buffer) = second {
+            stores.keep_buffer(buffer);
+        }
+        let again = [stores.conduit(false), stores.conduit(false), stores.conduit(false)];
+        assert_eq!(again.iter().filter(|one| matches!(one, Conduit::Memory(_))).count(), 2);
     }
 
     #[test]

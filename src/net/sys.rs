@@ -220,9 +220,36 @@ pub fn descriptor_limit() -> usize {
     limit(libc::RLIMIT_NOFILE as _)
 }
 
-/// Bytes of memory that this process may have: the lower of its limits of address space and of data.
+/// Bytes of data that this process may have: its limit of data, or what its limit of address space leaves beside the
+/// program itself.
 pub fn memory_limit() -> usize {
-    limit(libc::RLIMIT_AS as _).min(limit(libc::RLIMIT_DATA as _))
+    let space = limit(libc::RLIMIT_AS as _);
+    let space = if space == usize::MAX { space } else { space.saturating_sub(mapped()) };
+    space.min(limit(libc::RLIMIT_DATA as _))
+}
+
+/// Whether address space is limited, which heaps of their own would take without using it.
+pub fn is_space_limited() -> bool {
+    limit(libc::RLIMIT_AS as _) != usize::MAX
+}
+
+/// Bytes of address space that are no data: the program and its libraries. Nothing where `/proc` does not say.
+fn mapped() -> usize {
+    let text = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let mut pages = text.split(' ').map(|field| field.parse::<usize>().unwrap_or(0));
+    let (all, data) = (pages.next().unwrap_or(0), pages.nth(4).unwrap_or(0));
+    // SAFETY: reads a number.
+    let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) }.max(0) as usize;
+    all.saturating_sub(data).saturating_mul(page)
+}
+
+/// One heap for all threads, where the C library would make more (glibc). To be called before there are any threads.
+pub fn share_heap() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: sets a number of the allocator's.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+    }
 }
 
 /// Bytes of memory in this machine; where that is not known, no limit.

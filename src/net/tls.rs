@@ -7,6 +7,7 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, Connection, ServerConfig, ServerConnection};
 
 use super::distrust::explain;
+use super::share::share;
 use super::stream::{now, would_block, Buffer, Stream};
 use super::tcp::Tcp;
 use crate::logic::wire::Fingerprint;
@@ -31,7 +32,7 @@ impl Tls {
     }
 
     fn over(carrier: Tcp, mut session: Connection) -> Tls {
-        session.set_buffer_limit(Some(HELD_BACK));
+        session.set_buffer_limit(Some(share().held_back));
         Tls { session, carrier }
     }
 
@@ -162,6 +163,3 @@ impl Stream for Tls {
         self.carrier.finish()
     }
 }
-
-/// Most bytes of plaintext or records that one session holds back when the socket takes no more.
-const HELD_BACK: usize = 64 * 1024;

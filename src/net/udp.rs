@@ -18,6 +18,7 @@ use mio::net::UdpSocket;
 use mio::{Interest, Registry, Token};
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::share::share;
 use super::stream::{would_block, Buffer, Stream};
 use super::sys::{self, Arrived};
 use super::tcp::canonical;
@@ -83,8 +84,33 @@ pub struct Session {
 }
 
 enum End {
-    Door { door: Arc<Door>, user: SocketAddr, asked: Option<IpAddr>, inbox: VecDeque<Vec<u8>>, over: bool },
+    Door { door: Arc<Door>, user: SocketAddr, asked: Option<IpAddr>, inbox: Inbox, over: bool },
     Own { socket: UdpSocket, readable: bool },
+}
+
+/// Datagrams that wait for their session's relay.
+#[derive(Default)]
+struct Inbox {
+    packets: VecDeque<Vec<u8>>,
+    bytes: usize,
+}
+
+impl Inbox {
+    /// One may wait in any case.
+    fn has_room(&self, packet: &[u8]) -> bool {
+        self.packets.is_empty() || self.packets.len() < INBOX && self.bytes + packet.len() <= share().inbox
+    }
+
+    fn push(&mut self, packet: Vec<u8>) {
+        self.bytes += packet.len();
+        self.packets.push_back(packet);
+    }
+
+    fn pop(&mut self) -> Option<Vec<u8>> {
+        let packet = self.packets.pop_front()?;
+        self.bytes -= packet.len();
+        Some(packet)
+    }
 }
 
 /// What passed through a session since it was last asked.
@@ -101,7 +127,7 @@ pub struct Tally {
 impl Session {
     /// The ingress side: a user of the door. `largest` is the largest payload that is carried.
     pub fn of_user(door: Arc<Door>, user: SocketAddr, asked: Option<IpAddr>, framed: bool, largest: usize) -> Session {
-        let end = End::Door { door, user, asked, inbox: VecDeque::new(), over: false };
+        let end = End::Door { door, user, asked, inbox: Inbox::default(), over: false };
         Session { end, framed, largest, tally: Tally::default(), refused: false }
     }
 
@@ -136,7 +162,7 @@ impl Session {
     /// A datagram from the door. A full inbox drops it, as the network would.
     pub fn deliver(&mut self, packet: Vec<u8>) {
         match &mut self.end {
-            End::Door { inbox, .. } if inbox.len() < INBOX && packet.len() <= self.largest => inbox.push_back(packet),
+            End::Door { inbox, .. } if packet.len() <= self.largest && inbox.has_room(&packet) => inbox.push(packet),
             _ => self.tally.dropped += 1,
         }
     }
@@ -170,7 +196,7 @@ impl Session {
     /// Receives one datagram into `room`, which has space for a header and the largest payload and one byte more.
     fn receive(&mut self, room: &mut [u8]) -> io::Result<Option<usize>> {
         match &mut self.end {
-            End::Door { inbox, over, .. } => match inbox.pop_front() {
+            End::Door { inbox, over, .. } => match inbox.pop() {
                 Some(packet) => {
                     room[..packet.len()].copy_from_slice(&packet);
                     Ok(Some(packet.len()))

@@ -25,7 +25,7 @@ pub struct Joined {
     /// Closed after this long without a byte.
     patience: Option<Duration>,
     active: Instant,
-    /// The rate limit says: not before, forth and back.
+    /// The rate limit, or the lack of a buffer, says: not before, forth and back.
     held: [Option<Instant>; 2],
 }
 
@@ -95,8 +95,10 @@ impl Joined {
         let mut far = self.far.lend(muxes);
         let budget = grant(up, hold_forth, now);
         let forth = settle(self.forth.pump(near, far.stream(), budget, stores), up, budget, now);
+        wait_for_memory(hold_forth, up, stores.refused(), now);
         let budget = grant(down, hold_back, now);
         let back = settle(self.back.pump(far.stream(), near, budget, stores), down, budget, now);
+        wait_for_memory(hold_back, down, stores.refused(), now);
         let (forth, back) = (forth?, back?);
         if forth.moved + back.moved > 0 {
             self.active = now;
@@ -256,5 +258,16 @@ fn settle(pumped: io::Result<Pumped>, bucket: Option<&Bucket>, budget: usize, no
     Ok(pumped)
 }
 
+/// A direction that found no buffer to be had asks again after a while: whoever gives one back does not know who waits.
+fn wait_for_memory(held: &mut Option<Instant>, bucket: Option<&Bucket>, refused: bool, now: Instant) {
+    if refused {
+        *held = Some(now + PAUSE);
+    } else if bucket.is_none() {
+        *held = None;
+    }
+}
+
+/// How long a direction waits for a buffer.
+const PAUSE: Duration = Duration::from_millis(50);
 /// Most bytes that one direction takes in before others have their turn.
 const BUDGET: usize = 512 * 1024;

@@ -189,8 +189,7 @@ impl Shared {
 
     /// How many workers: as configured, else one a core.
     pub fn workers(&self) -> usize {
-        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
-        self.config.limits.workers.unwrap_or_else(cores).clamp(1, MOST_WORKERS)
+        workers(&self.config)
     }
 
     /// What users may not open with.
@@ -198,6 +197,12 @@ impl Shared {
         let block = &self.config.block;
         Blocked { socks: block.socks, http: block.http, tls: block.tls }
     }
+}
+
+/// How many workers an instance has: as configured, else one a core.
+pub fn workers(config: &Config) -> usize {
+    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+    config.limits.workers.unwrap_or_else(cores).clamp(1, MOST_WORKERS)
 }
 
 /// Bytes received from and sent to users (ingress) or targets (egress), since the instance's start.

@@ -25,7 +25,7 @@ use crate::config::{Config, Mode, Role};
 use crate::logic::terms::Flow;
 use crate::logic::timers::Bucket;
 use crate::net::certs::Audience;
-use crate::net::sys;
+use crate::net::{share, sys};
 
 /// Runs a server or a client until it is told to stop. The error is for the user: one line.
 pub fn start(mut config: Config) -> Result<ExitCode, String> {
@@ -36,9 +36,13 @@ pub fn start(mut config: Config) -> Result<ExitCode, String> {
         ));
     }
     sys::raise_descriptor_limit();
-    if let Some(lowered) = Room::here().fit(&mut config) {
-        log::info!("{lowered}");
+    let room = Room::here();
+    if room.wants_one_heap() {
+        sys::share_heap();
     }
+    let fitted = room.fit(&mut config);
+    share::set(fitted.share);
+    fitted.line.iter().for_each(|line| log::info!("{line}"));
     let epoch = Instant::now();
     let bucket = || config.rate.map(|rate| Bucket::new(rate, epoch));
     let (up, down) = (bucket(), bucket());

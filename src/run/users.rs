@@ -19,6 +19,7 @@ use super::hub::ENTRANCE;
 use super::task::Shared;
 use crate::config::Endpoint;
 use crate::logic::slab::Key;
+use crate::net::share::share;
 use crate::net::udp::Door;
 
 /// The users of one instance, at the side where they come in; elsewhere only their slots.
@@ -120,13 +121,18 @@ impl Users {
             }
         }
         for (door, ready) in entrance.udp.iter_mut().filter(|(_, ready)| *ready) {
+            let mut taken = 0;
             for _ in 0..MOST_AT_A_TIME {
+                if taken >= share().gulp {
+                    break;
+                }
                 match door.receive(&mut self.packet) {
                     Ok(arrived) if arrived.len >= self.packet.len() => {
                         let (len, from) = (arrived.len, arrived.from);
                         log::warn!("Datagram of {len} bytes from {from} dropped: larger than NP_UDP_DATA_BUF_SIZE");
                     }
                     Ok(arrived) => {
+                        taken += arrived.len;
                         self.admit_udp(door, Flow { user: arrived.from, asked: arrived.to }, arrived.len);
                     }
                     Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {

@@ -25,6 +25,7 @@ use crate::logic::wire::{Id, CONTROL};
 use crate::net::leg::Leg;
 use crate::net::mux::Muxes;
 use crate::net::quic::Tickets;
+use crate::net::share::share;
 use crate::net::stream::{Buffer, Stores};
 use crate::net::tcp::Tcp;
 use crate::net::udp::{conduit_size, Session};
@@ -71,7 +72,7 @@ impl Worker {
             registry,
             hub,
             tcp,
-            udp: Stores::new(udp, false),
+            udp: Stores::limited(udp, false, share().datagram_buffers),
             shared,
             muxes,
             tickets: Tickets::default(),
@@ -406,7 +407,7 @@ impl Worker {
 
     /// Makes room for a visitor: with too many who have not said what they want, the oldest leaves.
     fn evict(&mut self) {
-        while self.visitors.len() >= MOST_VISITORS {
+        while self.visitors.len() >= share().visitors {
             let Some(oldest) = self.visitors.pop_front() else { return };
             if let Some(Task::Visitor(_)) = self.task(oldest) {
                 self.tasks.remove(oldest);
@@ -444,8 +445,6 @@ fn near(user: User, framed: bool, home: Home, means: &Means) -> io::Result<Leg> 
     Ok(leg)
 }
 
-/// Most visitors of one worker who have not said yet what they want.
-const MOST_VISITORS: usize = 1024;
 /// From this many tasks on it is worth giving memory back after they have gone.
 const CROWD: usize = 512;
 /// So long after it has gone, since the last of a crowd go slowly.

@@ -15,6 +15,7 @@ use mio::Token;
 use super::queue::{Queue, Spares};
 use crate::logic::slab::{Key, Slab};
 use crate::net::nghttp2::{Handler, Ready, Refused, HEAD, PAYLOAD};
+use crate::net::share::share;
 use crate::net::stream::{would_block, Buffer};
 
 /// All streams of a connection, and its output.
@@ -401,7 +402,7 @@ impl Handler for Flows {
                 self.done.push((id, CANCEL));
             }
         }
-        if flow.outbox.len() <= OUTBOX / 2 && std::mem::take(&mut flow.blocked) {
+        if flow.outbox.len() <= share().h2_outbox / 2 && std::mem::take(&mut flow.blocked) {
             self.note(key);
         }
     }
@@ -420,8 +421,6 @@ pub const ENHANCE_YOUR_CALM: u32 = 0xb;
 
 /// Bytes of frames that wait for the socket: four TLS records.
 pub const OUTPUT: usize = 4 * (HEAD + PAYLOAD);
-/// Bytes that wait in one stream to be sent.
-pub const OUTBOX: usize = 64 * 1024;
 /// Bytes of a head, as RFC 9113 counts them.
 pub const MAX_HEAD: usize = 16 * 1024;
 /// Characters of a complaint that are kept for the log.
