@@ -303,16 +303,18 @@ impl Worker {
                     }
                 }
                 Ok(Opening::Early) => return,
-                Ok(Opening::Exhausted) => {
-                    if !std::mem::replace(&mut self.carriage.exhausted, true) {
-                        self.means.hub.send(Notice::Exhausted(tunnel));
-                    }
-                    return;
-                }
+                Ok(Opening::Exhausted) => return self.exhausted(tunnel, true),
                 Err(_) => return self.fail_wanted(),
             }
             self.carriage.wanted.pop_front();
-            self.carriage.exhausted = false;
+            self.exhausted(tunnel, false);
+        }
+    }
+
+    /// Whether the other side allows no more streams: the hub is told when that changes.
+    fn exhausted(&mut self, tunnel: TunnelNo, so: bool) {
+        if std::mem::replace(&mut self.carriage.exhausted, so) != so {
+            self.means.hub.send(Notice::Exhausted(tunnel, so));
         }
     }
 

@@ -212,10 +212,10 @@ impl Hub {
     }
 
     /// The server allows no more streams. That is no failure: those who leave make room.
-    pub(super) fn exhausted(&mut self, number: TunnelNo) {
+    pub(super) fn exhausted(&mut self, number: TunnelNo, so: bool) {
         let (true, Some(tunnel)) = (self.is_current(number), &mut self.tunnel) else { return };
-        log::debug!("{EXHAUSTED}");
-        tunnel.failing = Some(EXHAUSTED.into());
+        log::debug!("The server allows {} streams", if so { "no more" } else { "more" });
+        tunnel.exhausted = so;
     }
 
     /// Says what is wrong, once, and calls again after a pause.
@@ -323,6 +323,3 @@ fn peer_name(config: &Config) -> String {
         (None, Host::Any) => "localhost".into(),
     }
 }
-
-/// Why a user waits although the server is well.
-const EXHAUSTED: &str = "all streams that the server allows are in use";

@@ -92,8 +92,8 @@ pub enum Notice {
     Opened(Home, TunnelNo, Id, Option<Fingerprint>),
     /// A pool connection could not be opened (client).
     Failed(TunnelNo, Option<String>),
-    /// No more can be opened now: the server allows no more streams, all are in use (client).
-    Exhausted(TunnelNo),
+    /// Whether all streams that the server allows are in use, so that no more can be opened now (client). Told when it changes.
+    Exhausted(TunnelNo, bool),
     /// The connection that carries all pool connections is up (client).
     Carried(TunnelNo),
     /// It did not come about; the pool connections that wanted it fail without a reason of their own (client).

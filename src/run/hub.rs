@@ -152,7 +152,7 @@ impl Hub {
             Notice::Answered(answer) => self.answered(answer, now),
             Notice::Opened(home, tunnel, id, fp) => self.opened(home, tunnel, id, fp, now),
             Notice::Failed(tunnel, why) => self.failed(tunnel, why),
-            Notice::Exhausted(tunnel) => self.exhausted(tunnel),
+            Notice::Exhausted(tunnel, so) => self.exhausted(tunnel, so),
             Notice::Carried(tunnel) => self.carried(tunnel),
             Notice::Unreached(tunnel, why) => self.unreached(tunnel, why, now),
             Notice::Gone(tunnel, id) => {

@@ -32,6 +32,8 @@ pub(super) struct Tunnel {
     control: Option<(Control, Home)>,
     /// Why the last pool connection was not opened, until one is (client).
     pub failing: Option<String>,
+    /// The server allows no more streams for the time being (client).
+    pub exhausted: bool,
     /// Our certificate check.
     check: Check,
     /// Checks of the peer's whose connection has not come yet.
@@ -154,6 +156,7 @@ impl Hub {
             peer,
             pace,
             failing: None,
+            exhausted: false,
             control,
             check,
             checks,
@@ -350,6 +353,7 @@ impl Hub {
                 let why = match &self.tunnel {
                     None => "there is no peer",
                     Some(tunnel) if !tunnel.is_up() => "the tunnel is not up yet",
+                    Some(Tunnel { exhausted: true, .. }) => "all streams that the server allows are in use",
                     Some(Tunnel { failing: Some(why), .. }) => why.as_str(),
                     Some(_) => "no pool connection came",
                 };
