@@ -12,6 +12,8 @@ pub struct Share {
     pub held_back: usize,
     /// Datagrams that wait for one session's relay; one may wait in any case.
     pub inbox: usize,
+    /// Datagrams that wait for one worker, beyond which it gets no more. At least what is taken from a door at a time.
+    pub mail: usize,
     /// Datagrams taken from one door before others have their turn.
     pub gulp: usize,
     /// Buffers for datagrams that one worker lends at a time (a count).
@@ -40,6 +42,7 @@ impl Share {
         held_back: 64 * KIB,
         inbox: MIB,
         gulp: MIB,
+        mail: 4 * MIB,
         datagram_buffers: usize::MAX,
         visitors: 1024,
         quic_start: 64 * KIB as u64,
@@ -65,6 +68,7 @@ impl Share {
             held_back: STUCK / 2,
             inbox: STUCK / 2,
             gulp: 2 * STUCK,
+            mail: each(spare / 24, 1, 2 * STUCK),
             datagram_buffers: each(spare / 12, datagram_buffer, LEAST_BUFFERS),
             // A pool that is being filled comes all at once.
             visitors: (each(spare / 12, VISITOR, LEAST_VISITORS) + pool).min(Share::PLENTY.visitors),

@@ -257,12 +257,18 @@ pub struct Bell {
     waker: Waker,
     awake: AtomicBool,
     unread: AtomicUsize,
+    datagrams: AtomicUsize,
 }
 
 impl Bell {
     /// A bell that wakes the poll behind `registry`.
     pub fn new(registry: &Registry, token: Token) -> std::io::Result<Bell> {
-        Ok(Bell { waker: Waker::new(registry, token)?, awake: AtomicBool::new(true), unread: AtomicUsize::new(0) })
+        Ok(Bell {
+            waker: Waker::new(registry, token)?,
+            awake: AtomicBool::new(true),
+            unread: AtomicUsize::new(0),
+            datagrams: AtomicUsize::new(0),
+        })
     }
 
     /// Whether the owner may go to sleep; if so, the next message rings.
@@ -310,6 +316,18 @@ impl<T> Post<T> {
     }
 }
 
+impl Post<Job> {
+    /// Hands on a datagram, unless its reader has more than `most` bytes of them to read yet: then it is lost, as in any full
+    /// socket.
+    pub fn deliver(&self, key: Key, packet: Vec<u8>, most: usize) {
+        let waiting = &self.bell.datagrams;
+        if waiting.load(Ordering::Relaxed) <= most {
+            waiting.fetch_add(packet.len(), Ordering::Relaxed);
+            self.send(Job::Datagram(key, packet));
+        }
+    }
+}
+
 /// The reading end of a queue.
 pub struct Inbox<T> {
     queue: Receiver<T>,
@@ -330,8 +348,41 @@ impl<T> Inbox<T> {
     }
 }
 
+impl Inbox<Job> {
+    /// A datagram of so many bytes has been read.
+    pub fn delivered(&self, bytes: usize) {
+        self.bell.datagrams.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
 /// A queue to a thread with that bell. One bell may serve several queues.
 pub fn queue<T>(bell: &Arc<Bell>) -> (Post<T>, Inbox<T>) {
     let (sender, receiver) = mpsc::channel();
     (Post { queue: sender, bell: bell.clone() }, Inbox { queue: receiver, bell: bell.clone() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::logic::slab::Slab;
+
+    #[test]
+    fn datagrams_that_nobody_reads_are_lost_and_other_messages_are_not() {
+        let poll = mio::Poll::new().unwrap();
+        let bell = Arc::new(Bell::new(poll.registry(), Token(0)).unwrap());
+        let (post, inbox) = queue::<Job>(&bell);
+        let key = Slab::default().insert(());
+        for _ in 0..10 {
+            post.deliver(key, vec![0; 600], 1000);
+        }
+        post.send(Job::Close(key));
+        let read = || std::iter::from_fn(|| inbox.next()).collect::<Vec<_>>();
+        let jobs = read();
+        assert!(matches!(&jobs[..], [Job::Datagram(..), Job::Datagram(..), Job::Close(_)]), "{}", jobs.len());
+        post.deliver(key, vec![0; 600], 1000);
+        assert!(read().is_empty(), "they are read only when the worker says so");
+        inbox.delivered(1200);
+        post.deliver(key, vec![0; 600], 1000);
+        assert_eq!(read().len(), 1);
+    }
 }

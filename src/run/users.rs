@@ -155,7 +155,7 @@ impl Users {
     /// Hands datagrams to the sessions that have a task.
     pub fn deliver(&mut self, workers: &[Post<Job>]) {
         for (home, packet) in self.mail.drain(..) {
-            workers[home.worker].send(Job::Datagram(home.key, packet));
+            workers[home.worker].deliver(home.key, packet, share().mail);
         }
     }
 

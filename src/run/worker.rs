@@ -245,6 +245,7 @@ impl Worker {
                 self.start(0, |home, means| Ok(Task::Probe(Probe::new(target, address, home, means))));
             }
             Job::Datagram(key, packet) => {
+                self.inbox.delivered(packet.len());
                 match self.task(key) {
                     Some(Task::Joined(joined)) => joined.deliver(packet),
                     Some(Task::Dialer(dialer)) => dialer.deliver(packet),
