@@ -98,7 +98,7 @@ fn certificate_files_that_cannot_be_used_are_refused_by_name_and_reason() {
         refused(&[&url(&format!("&crt={crt}&key={missing}"))], 1, &[missing]);
         refused(&[&url(&format!("&crt={rubbish}&key={key}"))], 1, &[rubbish]);
         refused(&[&url(&format!("&crt={crt}&key={rubbish}"))], 1, &[rubbish]);
-        refused(&[&url(&format!("&crt={crt}&key={other}"))], 1, &["match"]);
+        refused(&[&url(&format!("&crt={crt}&key={other}"))], 1, &["not that of the certificate"]);
     }
 }
 

@@ -12,8 +12,6 @@ pub struct Findings {
     pub ways: Vec<Found>,
     /// Processes at rest, by name.
     pub idle: Vec<(String, Idle)>,
-    /// The nodepass binary's size in bytes.
-    pub binary: Option<u64>,
     /// Measurements of speed, and how many of them began while others kept the machine busy.
     pub measured: usize,
     pub disturbed: usize,

@@ -75,12 +75,10 @@ fn run(plan: &Plan) -> io::Result<()> {
         return far::run(&programs, &ways, plan.rounds(), plan.congestion.as_deref());
     }
     let facts = machine::facts(&programs);
-    let size = |path: &PathBuf| Some(fs::metadata(path).ok()?.len());
     let mut bench = Bench {
         plan,
         findings: Findings {
             ways,
-            binary: programs.nodepass.as_ref().and_then(size),
             held_users,
             ..Findings::default()
         },

@@ -158,8 +158,6 @@ fn targets(findings: &Findings) -> String {
     held_targets(findings, &mut list);
     bulk_targets(findings, &mut list);
     user_targets(findings, &mut list);
-    let size = findings.binary.map(|bytes| bytes as f64 / 1e6);
-    list.under("binary, MB", size, 2.5, 2);
     if list.0.is_empty() {
         return String::new();
     }
