@@ -75,15 +75,7 @@ fn run(plan: &Plan) -> io::Result<()> {
         return far::run(&programs, &ways, plan.rounds(), plan.congestion.as_deref());
     }
     let facts = machine::facts(&programs);
-    let mut bench = Bench {
-        plan,
-        findings: Findings {
-            ways,
-            held_users,
-            ..Findings::default()
-        },
-        programs,
-    };
+    let mut bench = Bench { plan, findings: Findings { ways, held_users, ..Findings::default() }, programs };
     bench.measure()?;
     let text = report::render(&plan.title(), &facts, &bench.findings);
     println!("{text}");
