@@ -167,59 +167,11 @@ impl Visitor {
     }
 
     fn step(&mut self, muxes: &mut Muxes, now: Instant) -> io::Result<Step> {
-        let expected = self.expected();
         let Some(leg) = &mut self.leg else { return Ok(Step::Leave) };
         match &mut self.phase {
-            Phase::Peeking => {
-                let mut first = [0];
-                let Leg::Tcp(tcp) = leg else { return Ok(Step::Leave) };
-                match passing(tcp.peek(&mut first))? {
-                    Some(0) => Ok(Step::Leave),
-                    Some(_) if first[0] == TLS_RECORD => self.secure(),
-                    Some(_) => Ok(Step::On(Phase::Reading(Buffer::new(OPENING)))),
-                    None => Ok(self.silent(now)),
-                }
-            }
-            Phase::Securing => {
-                let Leg::Tls(tls) = leg else { return Ok(Step::Leave) };
-                if passing(tls.handshake())?.is_none() {
-                    return Ok(Step::Wait);
-                }
-                if tls.speaks_h2() {
-                    return Ok(Step::Carry);
-                }
-                match expected.filter(is_silent) {
-                    Some(expected) if !self.gate.tls_handshake => return Ok(Step::Pool(expected)),
-                    Some(_) => self.silence = Some(now + SILENCE),
-                    None => {}
-                }
-                Ok(Step::On(Phase::Reading(Buffer::new(OPENING))))
-            }
-            Phase::Reading(buffer) => {
-                let more = passing(leg.lend(muxes).stream().fill(buffer))?;
-                if more == Some(0) {
-                    return Ok(Step::Leave);
-                }
-                let bytes = buffer.bytes();
-                let may_ask = match leg {
-                    Leg::Tcp(_) => true,
-                    Leg::Tls(_) => self.gate.tls_handshake,
-                    _ => false,
-                };
-                match visitor(bytes) {
-                    Kind::Handshake if may_ask => {
-                        let mut reader = Reader::default();
-                        let progress = reader.feed(bytes);
-                        self.silence = None;
-                        Ok(headed(progress, reader))
-                    }
-                    Kind::Pool => Ok(opening(bytes, expected, more.is_some())),
-                    Kind::NeedMore if more.is_some() => Ok(Step::Again),
-                    Kind::NeedMore if bytes.is_empty() => Ok(self.silent(now)),
-                    Kind::NeedMore => Ok(Step::Wait),
-                    _ => Ok(Step::Leave),
-                }
-            }
+            Phase::Peeking => self.peek(now),
+            Phase::Securing => self.secured(now),
+            Phase::Reading(_) => self.read(muxes, now),
             Phase::Heading(reader) => {
                 let mut buffer = Buffer::new(OPENING);
                 match passing(leg.lend(muxes).stream().fill(&mut buffer))? {
@@ -256,6 +208,64 @@ impl Visitor {
                     None => Ok(Step::Wait),
                 }
             }
+        }
+    }
+
+    /// TLS, HTTP in the clear, or a plain pool connection?
+    fn peek(&mut self, now: Instant) -> io::Result<Step> {
+        let mut first = [0];
+        let Some(Leg::Tcp(tcp)) = &mut self.leg else { return Ok(Step::Leave) };
+        match passing(tcp.peek(&mut first))? {
+            Some(0) => Ok(Step::Leave),
+            Some(_) if first[0] == TLS_RECORD => self.secure(),
+            Some(_) => Ok(Step::On(Phase::Reading(Buffer::new(OPENING)))),
+            None => Ok(self.silent(now)),
+        }
+    }
+
+    /// The TLS handshake; what comes inside it depends on the tunnel.
+    fn secured(&mut self, now: Instant) -> io::Result<Step> {
+        let Some(Leg::Tls(tls)) = &mut self.leg else { return Ok(Step::Leave) };
+        if passing(tls.handshake())?.is_none() {
+            return Ok(Step::Wait);
+        }
+        if tls.speaks_h2() {
+            return Ok(Step::Carry);
+        }
+        match self.expected().filter(is_silent) {
+            Some(expected) if !self.gate.tls_handshake => return Ok(Step::Pool(expected)),
+            Some(_) => self.silence = Some(now + SILENCE),
+            None => {}
+        }
+        Ok(Step::On(Phase::Reading(Buffer::new(OPENING))))
+    }
+
+    /// His first bytes: a handshake, or the opening of a pool connection.
+    fn read(&mut self, muxes: &mut Muxes, now: Instant) -> io::Result<Step> {
+        let expected = self.expected();
+        let (Some(leg), Phase::Reading(buffer)) = (&mut self.leg, &mut self.phase) else { return Ok(Step::Leave) };
+        let more = passing(leg.lend(muxes).stream().fill(buffer))?;
+        if more == Some(0) {
+            return Ok(Step::Leave);
+        }
+        let bytes = buffer.bytes();
+        let may_ask = match leg {
+            Leg::Tcp(_) => true,
+            Leg::Tls(_) => self.gate.tls_handshake,
+            _ => false,
+        };
+        match visitor(bytes) {
+            Kind::Handshake if may_ask => {
+                let mut reader = Reader::default();
+                let progress = reader.feed(bytes);
+                self.silence = None;
+                Ok(headed(progress, reader))
+            }
+            Kind::Pool => Ok(opening(bytes, expected, more.is_some())),
+            Kind::NeedMore if more.is_some() => Ok(Step::Again),
+            Kind::NeedMore if bytes.is_empty() => Ok(self.silent(now)),
+            Kind::NeedMore => Ok(Step::Wait),
+            _ => Ok(Step::Leave),
         }
     }
 

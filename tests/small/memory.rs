@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::thread;
@@ -148,27 +148,27 @@ fn too_little_to_begin_with_ends_at_once_and_not_in_a_loop() {
     }
 }
 
+#[test]
+fn memory_that_runs_out_without_slots_ends_in_one_line_and_not_in_an_abort() {
+    let small = Small::tunnel_to(blaster(), DATA, "tls=1&slot=0&log=debug", "slot=0&log=debug");
+    small.serves();
+    let mut crowd = Vec::new();
+    until("the end of memory", GRACE, || {
+        crowd.extend((0..50).filter_map(|_| blasted(small.user)));
+        crowd.iter_mut().for_each(|user: &mut TcpStream| drop(user.write(&[2; 65_536])));
+        small.processes().any(|process| process.ended().is_some()).then_some(()).ok_or(crowd.len())
+    });
+    for process in small.processes().filter(|process| process.ended().is_some()) {
+        assert_eq!(process.ended(), Some(1));
+        process.says("Error: out of memory: ", GRACE);
+    }
+}
+
 /// Users who send as long as anything goes and read nothing, to a target that does the same.
 fn outlives_the_deaf(limit: &str, server: &str) {
-    let held = Mutex::new(Vec::new());
-    let target = Target::with(move |mut stream| {
-        let mut first = [0; 5];
-        if stream.read_exact(&mut first).is_err() {
-            return;
-        }
-        if first != *b"blast" {
-            return echo_after(stream, &first);
-        }
-        held.lock().expect("a list").extend(stream.try_clone());
-        while stream.write_all(&[1; 16_384]).is_ok() {}
-    });
-    let small = Small::tunnel_to(target, limit, &format!("{server}&log=debug"), "log=debug");
+    let small = Small::tunnel_to(blaster(), limit, &format!("{server}&log=debug"), "log=debug");
     small.serves();
-    let mut crowd: Vec<TcpStream> = (0..300).filter_map(|_| try_connect(small.user).ok()).collect();
-    for user in &mut crowd {
-        // Those beyond the slots are gone already.
-        let _ = user.write_all(b"blast").and_then(|()| user.set_nonblocking(true));
-    }
+    let mut crowd: Vec<TcpStream> = (0..300).filter_map(|_| blasted(small.user)).collect();
     let (bytes, mut moved, start) = (vec![2; 65_536], Instant::now(), Instant::now());
     while moved.elapsed() < Duration::from_secs(1) && start.elapsed() < GRACE {
         crowd.retain_mut(|user| match user.write(&bytes) {
@@ -186,6 +186,30 @@ fn outlives_the_deaf(limit: &str, server: &str) {
     drop(crowd);
     small.serves();
     small.is_sound();
+}
+
+/// A target that sends without end and reads nothing where a user says `blast`, and echoes what others say.
+fn blaster() -> Target {
+    let held = Mutex::new(Vec::new());
+    Target::with(move |mut stream| {
+        let mut first = [0; 5];
+        if stream.read_exact(&mut first).is_err() {
+            return;
+        }
+        if first != *b"blast" {
+            return echo_after(stream, &first);
+        }
+        held.lock().expect("a list").extend(stream.try_clone());
+        while stream.write_all(&[1; 16_384]).is_ok() {}
+    })
+}
+
+/// A user who asked for the blast and does not wait.
+fn blasted(door: SocketAddr) -> Option<TcpStream> {
+    let mut user = try_connect(door).ok()?;
+    // Those beyond the slots are gone already.
+    let _ = user.write_all(b"blast").and_then(|()| user.set_nonblocking(true));
+    Some(user)
 }
 
 fn echo_after(mut stream: TcpStream, first: &[u8]) {

@@ -261,35 +261,8 @@ impl Client {
                     Err(_) => Step::On(refused(BROKEN, manner.only_head, means.time)),
                 })
             }
-            State::Relaying(link, buffer, left) => {
-                let step = relay(leg, link, buffer, left)?;
-                if let (Step::Wait, Left::Stream) = (&step, left) {
-                    // Nobody reads a stream whose reader has left; one that lasts may end at any time.
-                    if gone(leg, reader, means)? {
-                        return Ok(Step::Leave);
-                    }
-                    // Only a stream that has something to say can stall.
-                    let idle = buffer.is_empty() && passing(own(leg)?.flush())?.is_some();
-                    self.until = if idle { None } else { self.until.or(Some(now + STALL)) };
-                }
-                Ok(step)
-            }
-            State::Sending(buffer, after) => {
-                let mut moved = false;
-                while !buffer.is_empty() {
-                    match passing(own(leg)?.drain(buffer))? {
-                        Some(_) => moved = true,
-                        None => return Ok(if moved { Step::Moved } else { Step::Wait }),
-                    }
-                }
-                match after {
-                    After::Closing => Ok(Step::On(State::Finishing)),
-                    After::Reading => match passing(own(leg)?.flush())? {
-                        Some(()) => Ok(Step::On(State::Reading(Buffer::new(0)))),
-                        None => Ok(Step::Wait),
-                    },
-                }
-            }
+            State::Relaying(..) => self.relayed(means, now),
+            State::Sending(..) => self.sent(),
             State::Finishing => match passing(own(leg)?.finish())? {
                 Some(()) => Ok(Step::On(State::Lingering)),
                 None => Ok(Step::Wait),
@@ -303,6 +276,42 @@ impl Client {
                     None => Ok(Step::Wait),
                 }
             }
+        }
+    }
+
+    /// The body passes through; a stream lasts until its reader leaves.
+    fn relayed(&mut self, means: &mut Means, now: Instant) -> io::Result<Step> {
+        let Client { leg, reader, state, .. } = self;
+        let State::Relaying(link, buffer, left) = state else { return Ok(Step::Leave) };
+        let step = relay(leg, link, buffer, left)?;
+        if let (Step::Wait, Left::Stream) = (&step, left) {
+            // Nobody reads a stream whose reader has left; one that lasts may end at any time.
+            if gone(leg, reader, means)? {
+                return Ok(Step::Leave);
+            }
+            // Only a stream that has something to say can stall.
+            let idle = buffer.is_empty() && passing(own(leg)?.flush())?.is_some();
+            self.until = if idle { None } else { self.until.or(Some(now + STALL)) };
+        }
+        Ok(step)
+    }
+
+    fn sent(&mut self) -> io::Result<Step> {
+        let State::Sending(buffer, after) = &mut self.state else { return Ok(Step::Leave) };
+        let stream = own(&mut self.leg)?;
+        let mut moved = false;
+        while !buffer.is_empty() {
+            match passing(stream.drain(buffer))? {
+                Some(_) => moved = true,
+                None => return Ok(if moved { Step::Moved } else { Step::Wait }),
+            }
+        }
+        match after {
+            After::Closing => Ok(Step::On(State::Finishing)),
+            After::Reading => match passing(stream.flush())? {
+                Some(()) => Ok(Step::On(State::Reading(Buffer::new(0)))),
+                None => Ok(Step::Wait),
+            },
         }
     }
 
