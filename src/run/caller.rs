@@ -227,7 +227,7 @@ impl Caller {
             SystemRandom::new().fill(&mut random).map_err(|_| "the system gives no random numbers")?;
             let key = upgrade::Key::new(random);
             let say = upgrade::Ask { host: &self.call.authority, key }.to_bytes();
-            let (say, reply) = (Buffer::holding(say), Buffer::new(MAX_HEAD));
+            let (say, reply) = (Buffer::holding(say), Buffer::new(UPGRADE));
             return Ok(Phase::Upgrading { leg, say, reply, key });
         }
         Ok(self.talk(leg))
@@ -242,6 +242,11 @@ impl Caller {
         }
         passing(stream.flush())?;
         loop {
+            if reply.is_full() {
+                let mut whole = Buffer::new(MAX_HEAD);
+                whole.append(reply.bytes());
+                *reply = whole;
+            }
             let ended = match passing(stream.fill(reply))? {
                 None => return Ok(None),
                 Some(count) => count == 0,
@@ -334,3 +339,5 @@ impl Caller {
 
 /// Bytes of a pool connection's id.
 const ID: usize = 4;
+/// Room for the head of an answer to the upgrade: for all but the longest.
+const UPGRADE: usize = 512;

@@ -200,11 +200,14 @@ http {{
             proxy_buffering off;
             proxy_read_timeout 1d;
             proxy_send_timeout 1d;
+            # Proxies say much about themselves.
+            add_header X-Long {long} always;
         }}
     }}
 }}
 ",
             pid = place("pid"),
+            long = "x".repeat(3000),
         ),
     );
     Some(start(&path, &["-c", file.to_str()?, "-e", "stderr"]))
