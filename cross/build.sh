@@ -84,6 +84,9 @@ has() {
 
 flags() {
     printf %s "-Clink-self-contained=no -Cforce-unwind-tables=no -Ctarget-feature=+crt-static $features_of_code $remap"
+    case $name in
+    mips*) printf %s " -Clink-arg=-Wl,-T,$here/mips.ld" ;;
+    esac
     if [ -d "$sysroot" ]; then
         printf %s " --sysroot=$sysroot"
     fi
