@@ -244,8 +244,9 @@ fn users_who_never_read_do_not_disturb_others_and_leave_nothing_behind() {
                 }
             }
         });
-        let deaf: Vec<TcpStream> = (0..30).map(|_| tunnel.connect()).collect();
-        assert!(eventually(GRACE, || tunnel.target.accepted() > 30), "all of them are served");
+        // More than the pool holds, and few enough for the kernel's memory for TCP: each takes megabytes in all ways at once.
+        let deaf: Vec<TcpStream> = (0..12).map(|_| tunnel.connect()).collect();
+        assert!(eventually(GRACE, || tunnel.target.accepted() > 12), "all of them are served");
         tunnel.target.handle(echo);
         for n in 0..20 {
             tunnel.echo(&noise(n, 10_000));
