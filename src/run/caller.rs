@@ -22,8 +22,8 @@ use crate::log::printable;
 use crate::logic::handshake::{parse_answer, Answer};
 use crate::logic::http::MAX_ANSWER;
 use crate::logic::terms::Terms;
+use crate::logic::upgrade;
 use crate::logic::wire::{Id, CONTROL};
-use crate::logic::{http::MAX_HEAD, upgrade};
 use crate::net::connect::{Connect, Outcome};
 use crate::net::h2;
 use crate::net::leg::Leg;
@@ -63,7 +63,7 @@ enum Phase {
     Upgrading {
         leg: Leg,
         say: Buffer,
-        reply: Buffer,
+        reply: Vec<u8>,
         key: upgrade::Key,
     },
     Talking {
@@ -227,8 +227,7 @@ impl Caller {
             SystemRandom::new().fill(&mut random).map_err(|_| "the system gives no random numbers")?;
             let key = upgrade::Key::new(random);
             let say = upgrade::Ask { host: &self.call.authority, key }.to_bytes();
-            let (say, reply) = (Buffer::holding(say), Buffer::new(UPGRADE));
-            return Ok(Phase::Upgrading { leg, say, reply, key });
+            return Ok(Phase::Upgrading { leg, say: Buffer::holding(say), reply: Vec::new(), key });
         }
         Ok(self.talk(leg))
     }
@@ -241,26 +240,20 @@ impl Caller {
             return Ok(None);
         }
         passing(stream.flush())?;
+        let mut part = Buffer::new(PART);
         loop {
-            if reply.is_full() {
-                let mut whole = Buffer::new(MAX_HEAD);
-                whole.append(reply.bytes());
-                *reply = whole;
-            }
-            let ended = match passing(stream.fill(reply))? {
-                None => return Ok(None),
-                Some(count) => count == 0,
-            };
-            match upgrade::parse_answer(reply.bytes(), *key) {
+            let Some(count) = passing(stream.fill(&mut part))? else { return Ok(None) };
+            reply.extend_from_slice(part.bytes());
+            part.consume(count);
+            match upgrade::parse_answer(reply, *key) {
                 upgrade::Answer::Done(head) => {
-                    reply.consume(head);
                     let Phase::Upgrading { leg, reply, .. } = std::mem::replace(&mut self.phase, Phase::Over) else {
                         return Ok(None);
                     };
-                    return leg.into_ws(End::Client, self.call.ws_eof, reply.bytes()).map(Some);
+                    return leg.into_ws(End::Client, self.call.ws_eof, &reply[head..]).map(Some);
                 }
                 upgrade::Answer::Bad(why) => return Err(io::Error::other(why)),
-                upgrade::Answer::NeedMore if ended => {
+                upgrade::Answer::NeedMore if count == 0 => {
                     return Err(io::Error::other("the server closed it before the WebSocket began"));
                 }
                 upgrade::Answer::NeedMore => {}
@@ -339,5 +332,5 @@ impl Caller {
 
 /// Bytes of a pool connection's id.
 const ID: usize = 4;
-/// Room for the head of an answer to the upgrade: for all but the longest.
-const UPGRADE: usize = 512;
+/// Bytes of an answer to the upgrade taken at a time. The whole is bounded by its reader.
+const PART: usize = 512;
