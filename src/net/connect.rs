@@ -117,7 +117,7 @@ mod tests {
     #[test]
     fn the_second_address_is_used_when_the_first_refuses() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let (gone, live) = (refusing("127.7.8.1"), listener.local_addr().unwrap());
+        let ((gone, _held), live) = (refusing(), listener.local_addr().unwrap());
         let mut dial = Dial::new(vec![gone, live], None);
         assert!(matches!(dial.outcome(), Outcome::Missed(0)));
         let why = dial.connect.failure().to_owned();
@@ -140,7 +140,7 @@ mod tests {
 
     #[test]
     fn when_no_address_answers_the_reason_is_told() {
-        let (one, two) = (refusing("127.7.8.2"), refusing("127.7.8.3"));
+        let ((one, _held), (two, _held_too)) = (refusing(), refusing());
         let mut dial = Dial::new(vec![one, two], None);
         assert!(matches!(dial.outcome(), Outcome::Missed(0)));
         assert!(matches!(dial.outcome(), Outcome::Missed(1)));
@@ -219,22 +219,23 @@ mod tests {
         }
     }
 
-    /// A port that nobody listens on, at an address of its own so that nobody takes it.
-    fn refusing(host: &str) -> SocketAddr {
-        TcpListener::bind((host, 0)).unwrap().local_addr().unwrap()
+    /// A port that nobody listens on, and the socket that keeps others from it. To close a listener instead would not
+    /// do: a child that another test is starting has a copy of it until its own program runs.
+    fn refusing() -> (SocketAddr, Socket) {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        (socket.local_addr().unwrap().as_socket().unwrap(), socket)
     }
 
     /// A port whose backlog is full: who dials it hears nothing.
     fn silent() -> (SocketAddr, Vec<Socket>) {
-        let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        let (address, listener) = refusing();
         listener.listen(0).unwrap();
-        let address = listener.local_addr().unwrap();
         let mut all = vec![listener];
         loop {
             let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-            if socket.connect_timeout(&address, Duration::from_millis(200)).is_err() {
-                return (address.as_socket().unwrap(), all);
+            if socket.connect_timeout(&address.into(), Duration::from_millis(200)).is_err() {
+                return (address, all);
             }
             all.push(socket);
         }

@@ -1,6 +1,6 @@
 //! Ports nobody else has, users, and waiting.
 
-use super::GRACE;
+use super::{unforked, GRACE};
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::linux::net::SocketAddrExt;
@@ -51,7 +51,8 @@ fn is_free(port: u16) -> bool {
     } else {
         &[IpAddr::V4(Ipv4Addr::UNSPECIFIED)]
     };
-    hosts.iter().all(|host| TcpListener::bind((*host, port)).is_ok() && UdpSocket::bind((*host, port)).is_ok())
+    let binds = |host: &IpAddr| TcpListener::bind((*host, port)).is_ok() && UdpSocket::bind((*host, port)).is_ok();
+    unforked(|| hosts.iter().all(binds))
 }
 
 /// Whether `::1` is there. Tests that need it say so and return.

@@ -362,6 +362,14 @@ pub fn plain(text: &str) -> String {
     out
 }
 
+/// Does what must not happen while a child is being started: until its own program runs, a child has copies of all
+/// sockets, so that what is closed meanwhile is not closed yet.
+pub fn unforked<T>(work: impl FnOnce() -> T) -> T {
+    static FORK: Mutex<()> = Mutex::new(());
+    let _one = FORK.lock().unwrap();
+    work()
+}
+
 /// Starts a child from a thread that never ends: the kernel's "kill it when its parent dies" means the thread that
 /// started it, and a test's thread may hand its processes on.
 fn spawn(mut command: Command) -> std::io::Result<Child> {
@@ -378,7 +386,8 @@ fn spawn(mut command: Command) -> std::io::Result<Child> {
         let (orders, inbox) = mpsc::channel::<Order>();
         std::thread::spawn(move || {
             for (mut command, answer) in inbox {
-                let _ = answer.send(command.spawn());
+                let child = unforked(|| command.spawn());
+                let _ = answer.send(child);
             }
         });
         Mutex::new(orders)

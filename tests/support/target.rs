@@ -1,6 +1,6 @@
 //! Something to dial: TCP and UDP on one port, doing what the test says.
 
-use super::{free_port, GRACE};
+use super::{free_port, unforked, GRACE};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -49,7 +49,7 @@ impl Target {
         });
         let (for_tcp, for_udp) = (Arc::clone(&shared), Arc::clone(&shared));
         let threads =
-            vec![std::thread::spawn(move || serve(&tcp, &for_tcp)), std::thread::spawn(move || answer(&udp, &for_udp))];
+            vec![std::thread::spawn(move || serve(tcp, &for_tcp)), std::thread::spawn(move || answer(udp, &for_udp))];
         Target { addr, shared, threads }
     }
 
@@ -159,26 +159,28 @@ pub fn echo(mut stream: TcpStream) {
     let _ = stream.shutdown(Shutdown::Write);
 }
 
-fn serve(listener: &TcpListener, shared: &Arc<Shared>) {
+fn serve(listener: TcpListener, shared: &Arc<Shared>) {
     for stream in listener.incoming().flatten() {
         if shared.stop.load(Ordering::SeqCst) {
-            return;
+            break;
         }
         shared.accepted.fetch_add(1, Ordering::SeqCst);
         let handler = Arc::clone(&shared.handler.lock().unwrap());
         let thread = std::thread::Builder::new().stack_size(256 << 10);
         thread.spawn(move || handler(stream)).expect("a thread");
     }
+    unforked(|| drop(listener));
 }
 
-fn answer(socket: &UdpSocket, shared: &Arc<Shared>) {
+fn answer(socket: UdpSocket, shared: &Arc<Shared>) {
     socket.set_read_timeout(Some(Duration::from_millis(100))).expect("a timeout");
     let mut buffer = vec![0; 65536];
     while !shared.stop.load(Ordering::SeqCst) {
         if let Ok((len, from)) = socket.recv_from(&mut buffer) {
             shared.datagrams.fetch_add(1, Ordering::SeqCst);
             let answerer = Arc::clone(&shared.answerer.lock().unwrap());
-            answerer(socket, &buffer[..len], from);
+            answerer(&socket, &buffer[..len], from);
         }
     }
+    unforked(|| drop(socket));
 }
