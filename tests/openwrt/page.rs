@@ -140,6 +140,12 @@ fn the_web_page_has_every_option_of_the_service_where_it_belongs() {
     assert_eq!(words(&result["steps"][1]["secret"]), ["password", "url"]);
     assert_eq!(words(&result["steps"][3]["secret"]), ["url"]);
 
+    // What nobody sets is what the init script does then.
+    let presets = &result["steps"][3]["presets"];
+    assert_eq!(presets["NP_STATE_DIR"], "/etc/nodepass");
+    assert!(read("cross/openwrt/files/nodepass.init").contains("\nSTATE=/etc/nodepass\n"));
+    assert_eq!(presets["NP_SHUTDOWN_TIMEOUT"], "5s");
+
     // A section that says too little is not saved; the others are as they were.
     assert_eq!(result["steps"][2]["faults"], json!({ "tunnel": "must not be empty", "target": "must not be empty" }));
     for name in ["web", "raw", "api"] {

@@ -23,6 +23,7 @@
 		}
 		result.steps.push({
 			shown: section.fields.filter((option) => option.active()).map((option) => option.option),
+			presets: Object.fromEntries(section.fields.map((option) => [ option.option, option.placeholder ])),
 			secret: [ ...document.querySelectorAll('dialog [type=password]') ].map((input) => input.closest('.field').dataset.name),
 			faults: section.save()
 		});

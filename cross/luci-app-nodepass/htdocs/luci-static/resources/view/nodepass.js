@@ -20,6 +20,11 @@ const SERVICE = [
 	[ 'program', _('another binary'), '/usr/bin/nodepass', 'a path' ]
 ];
 
+// What is otherwise on a router: /etc/init.d/nodepass gives a master a folder that survives reboots.
+const HERE = {
+	NP_STATE_DIR: [ 'NP_STATE_DIR', _('folder where a master keeps its instances'), '/etc/nodepass', 'a path' ]
+};
+
 function address(id, value) {
 	return !value || values.address(value) || _('Expecting host:port');
 }
@@ -90,7 +95,7 @@ function parameters(section, kind) {
 }
 
 function environment(section) {
-	tables.variables.forEach((row) => field(section, 'environment', row));
+	tables.variables.forEach((row) => field(section, 'environment', HERE[row[0]] || row));
 	const o = section.taboption('environment', form.DynamicList, 'env', _('Others'), _('NAME=value'));
 	o.modalonly = true;
 	o.validate = (id, value) => !value || value.indexOf('=') > 0 || _('Expecting NAME=value');
