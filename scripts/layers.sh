@@ -19,6 +19,7 @@ forbid src/logic 'mio::|std::io|std::thread|std::sync::mpsc|SystemTime|Instant::
     'logic is pure: no sockets, clock, threads or randomness'
 forbid src/logic 'crate::(net|run|config|master)' 'logic uses nothing above it'
 forbid src/net 'crate::(run|master|config)|thread::sleep|Instant::now' 'net uses logic only, and never waits'
+forbid src/heap 'crate::' 'the heap uses nothing'
 forbid src/run 'crate::master|thread::sleep' 'run knows nothing of the master, and never sleeps'
 forbid src 'Rc<RefCell|Arc<Mutex' 'one owner for everything'
 

@@ -1,15 +1,14 @@
 //! `nodepass "<role>://..."`: reads the command line, runs the role, answers with an exit code.
 
-mod heap;
-
 use std::io::Write;
 use std::process::ExitCode;
 
 use nodepass::config::{parse, short_usage, usage, version, Command, Config, Role};
+use nodepass::heap::Heap;
 use nodepass::{log as lines, run};
 
 #[global_allocator]
-static HEAP: heap::Heap = heap::Heap;
+static HEAP: Heap = Heap;
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned()).collect();

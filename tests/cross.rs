@@ -69,6 +69,34 @@ fn an_http2_pool_carries_tcp_and_udp() {
 }
 
 #[test]
+fn memory_that_a_crowd_took_goes_back_when_it_is_gone() {
+    if emulated() {
+        println!("skipped: an emulator has memory of its own");
+        return;
+    }
+    let tunnel = Tunnel::reverse().server("tls=1").start();
+    tunnel.echo(b"warm");
+    let memory = || tunnel.processes().iter().map(|process| process.rss_kb()).collect::<Vec<_>>();
+    let before = memory();
+    let crowd: Vec<_> = (0..CROWD)
+        .map(|_| {
+            let user = tunnel.connect();
+            put(&user, b"here");
+            (&user).read_exact(&mut [0; 4]).expect("an echo");
+            user
+        })
+        .collect();
+    let during = memory();
+    drop(crowd);
+    for (which, before) in before.into_iter().enumerate() {
+        let grown = during[which].saturating_sub(before);
+        assert!(grown > 4 * CROWD, "{grown} KiB for {CROWD} users");
+        let back = eventually(GRACE, || memory()[which] < before + grown / 2);
+        assert!(back, "{before} KiB, {} with a crowd, {} after it", during[which], memory()[which]);
+    }
+}
+
+#[test]
 fn a_master_runs_an_instance() {
     if !built_with("master") {
         return;
@@ -91,6 +119,9 @@ fn a_master_runs_an_instance() {
     master.terminate();
     assert_eq!(master.wait(GRACE), 0);
 }
+
+/// Users at once, each with two descriptors here.
+const CROWD: usize = 300;
 
 /// A tunnel over another pool transport, if the binary has it.
 fn over(feature: &str, server: &str) {

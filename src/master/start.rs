@@ -24,6 +24,7 @@ use super::record::{Record, KEY_ID};
 use super::state::{Keeper, Loaded, State};
 use super::supervisor::{Keep, Mail, Supervisor};
 use crate::config::{Config, Tls};
+use crate::heap;
 use crate::log::Level;
 use crate::net::certs::{Audience, Certs, Origin};
 use crate::net::sys;
@@ -34,7 +35,7 @@ pub fn start(config: Config) -> Result<ExitCode, String> {
     let failed = |error: io::Error| format!("cannot start: {error}");
     sys::raise_descriptor_limit();
     if Room::here().wants_one_heap() {
-        sys::share_heap();
+        heap::share();
     }
     // The HTTP server's own threads; the standard library's 2 MiB each are much where memory is little.
     std::env::set_var("RUST_MIN_STACK", http::STACK.to_string());

@@ -243,15 +243,6 @@ fn mapped() -> usize {
     all.saturating_sub(data).saturating_mul(page)
 }
 
-/// One heap for all threads, where the C library would make more (glibc). To be called before there are any threads.
-pub fn share_heap() {
-    #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    // SAFETY: sets a number of the allocator's.
-    unsafe {
-        libc::mallopt(libc::M_ARENA_MAX, 1);
-    }
-}
-
 /// Bytes of memory in this machine; where that is not known, no limit.
 pub fn memory_of_machine() -> usize {
     #[cfg(target_os = "linux")]
@@ -274,15 +265,6 @@ fn limit(of: libc::c_int) -> usize {
             0 if limit.rlim_cur != libc::RLIM_INFINITY => usize::try_from(limit.rlim_cur).unwrap_or(usize::MAX),
             _ => usize::MAX,
         }
-    }
-}
-
-/// Gives memory that was freed back to the system, where the C library keeps it (glibc); elsewhere nothing.
-pub fn trim_heap() {
-    #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    // SAFETY: malloc_trim may be called at any time from any thread.
-    unsafe {
-        libc::malloc_trim(0);
     }
 }
 

@@ -22,6 +22,7 @@ use super::server::Server;
 use super::task::{Meters, Shared};
 use super::worker::Worker;
 use crate::config::{Config, Mode, Role};
+use crate::heap;
 use crate::logic::terms::Flow;
 use crate::logic::timers::Bucket;
 use crate::net::certs::Audience;
@@ -38,7 +39,7 @@ pub fn start(mut config: Config) -> Result<ExitCode, String> {
     sys::raise_descriptor_limit();
     let room = Room::here();
     if room.wants_one_heap() {
-        sys::share_heap();
+        heap::share();
     }
     let fitted = room.fit(&mut config);
     share::set(fitted.share);

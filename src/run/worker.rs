@@ -19,6 +19,7 @@ use super::joined::{control, Join, Joined};
 use super::probe::Probe;
 use super::task::{token, Idle, Means, Next, Shared, Task, NEAR};
 use super::visitor::Visitor;
+use crate::heap;
 use crate::logic::slab::{Key, Slab};
 use crate::logic::timers::Timers;
 use crate::logic::wire::{Id, CONTROL};
@@ -426,7 +427,7 @@ impl Worker {
             self.ready.shrink_to(CROWD);
             self.visitors.retain(|key| self.tasks.get(*key).is_some());
             self.visitors.shrink_to(CROWD);
-            sys::trim_heap();
+            heap::trim();
         }
     }
 }
@@ -447,6 +448,6 @@ fn near(user: User, framed: bool, home: Home, means: &Means) -> io::Result<Leg> 
 }
 
 /// From this many tasks on it is worth giving memory back after they have gone.
-const CROWD: usize = 512;
+const CROWD: usize = 128;
 /// So long after it has gone, since the last of a crowd go slowly.
 const QUIET: Duration = Duration::from_secs(2);
