@@ -9,7 +9,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{ring, verify_tls12_signature, verify_tls13_signature, CryptoProvider};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::server::ServerSessionMemoryCache;
+use rustls::server::NoServerSessionStorage;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
 
@@ -139,7 +139,9 @@ fn load(origin: &Origin, audience: Audience) -> Result<Identity, String> {
     if audience == Audience::Pool(Speech::Http2) {
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     }
-    config.session_storage = ServerSessionMemoryCache::new(RESUMABLE);
+    // What a client needs to come back it carries itself: a server keeps nothing of those who have gone.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.ticketer = ring::Ticketer::new().map_err(|error| error.to_string())?;
     config.send_tls13_tickets = 1;
     Ok(Identity { config: Arc::new(config), leaf, der })
 }
@@ -274,12 +276,47 @@ pub fn server_name(name: &str) -> io::Result<ServerName<'static>> {
 
 /// A self-signed certificate is valid for this long.
 const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
-/// Sessions that can be resumed, on either side. A new identity starts with none.
+/// Servers whose sessions a client can resume.
 const RESUMABLE: usize = 256;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustls::{ClientConnection, HandshakeKind, ServerConnection};
+
+    /// A session in memory, to its end: how both sides came to it.
+    fn meet(server: &Identity, client: &Arc<ClientConfig>) -> [HandshakeKind; 2] {
+        let name = ServerName::try_from("a.example").unwrap();
+        let mut client = ClientConnection::new(Arc::clone(client), name).unwrap();
+        let mut server = ServerConnection::new(Arc::clone(&server.config)).unwrap();
+        while client.wants_write() || server.wants_write() {
+            let mut bytes = Vec::new();
+            client.write_tls(&mut bytes).unwrap();
+            server.read_tls(&mut &bytes[..]).unwrap();
+            server.process_new_packets().unwrap();
+            bytes.clear();
+            while server.wants_write() {
+                server.write_tls(&mut bytes).unwrap();
+            }
+            client.read_tls(&mut &bytes[..]).unwrap();
+            client.process_new_packets().unwrap();
+        }
+        [client.handshake_kind().unwrap(), server.handshake_kind().unwrap()]
+    }
+
+    #[test]
+    fn who_comes_back_resumes_his_session_and_starts_anew_with_a_new_identity() {
+        let identity = || Certs::new(Origin::Memory, Audience::Pool(Speech::Raw)).unwrap().current();
+        let (one, client) = (identity(), client(Trust::Anyone, Speech::Raw).unwrap());
+        let (full, resumed) = ([HandshakeKind::Full; 2], [HandshakeKind::Resumed; 2]);
+        assert_eq!(meet(&one, &client), full);
+        // A pool of hundreds comes and goes; nothing of it is kept here.
+        for _ in 0..1000 {
+            assert_eq!(meet(&one, &client), resumed);
+        }
+        let two = identity();
+        assert_eq!([meet(&two, &client), meet(&two, &client)], [full, resumed]);
+    }
 
     #[test]
     fn every_self_signed_identity_is_a_new_one() {
