@@ -24,8 +24,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Token};
+use rustls::pki_types::PrivateKeyDer;
 use rustls::version::{TLS12, TLS13};
-use rustls::{ClientConnection, Connection, ProtocolVersion, ServerConnection, SupportedProtocolVersion};
+use rustls::{
+    AlertDescription, ClientConnection, Connection, ProtocolVersion, ServerConnection, SupportedProtocolVersion,
+};
 
 use far::{pair, Far, Nobody};
 use nodepass::net::certs::{self, Audience, Certs, Origin, Trust};
@@ -290,6 +293,41 @@ fn an_older_tls_than_1_3_is_refused_by_a_pool() {
     far.tls.write_tls(&mut far.socket).unwrap();
     let mut rig = Rig::new(Leg::Tls(Box::new(tls)), far);
     let error = rig.until("a refusal", |rig| rig.shake_hands().err());
+    assert_eq!(error.kind(), ErrorKind::InvalidData, "{error}");
+    // The other side hears why, and there is no going on.
+    let alert = rig.until("an alert", |rig| {
+        rig.far.tls.read_tls(&mut rig.far.socket).ok()?;
+        rig.far.tls.process_new_packets().err()
+    });
+    assert_eq!(alert, rustls::Error::AlertReceived(AlertDescription::ProtocolVersion));
+    assert_eq!(rig.shake_hands().unwrap_err().kind(), ErrorKind::BrokenPipe);
+}
+
+#[test]
+fn a_handshake_of_many_records_is_taken_in_up_to_its_limit() {
+    // Certificates of some 20 KB each.
+    let server = |chain: usize| {
+        let names = (0..500).map(|number| format!("a-name-among-so-many-others-{number:04}.example"));
+        let key = rcgen::KeyPair::generate().unwrap();
+        let leaf = rcgen::CertificateParams::new(names.collect::<Vec<_>>()).unwrap().self_signed(&key).unwrap();
+        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        let config = rustls::ServerConfig::builder_with_provider(certs::provider()).with_protocol_versions(&[&TLS13]);
+        let chain = vec![leaf.der().clone(); chain];
+        let config = config.unwrap().with_no_client_auth().with_single_cert(chain, key).unwrap();
+        ServerConnection::new(Arc::new(config)).unwrap()
+    };
+    let (ours, theirs) = pair(true);
+    bytes_pass_both_ways_in_order(tls_client_with(ours, theirs, server(2).into()));
+
+    let (ours, theirs) = pair(true);
+    let name = certs::server_name("127.0.0.1").unwrap();
+    let tls = Tls::connect(nonblocking(ours), certs::client(Trust::Anyone, certs::Speech::Raw).unwrap(), name).unwrap();
+    theirs.set_nonblocking(true).unwrap();
+    let mut rig = Rig::new(Leg::Tls(Box::new(tls)), far::Session::new(server(4).into(), theirs));
+    let error = rig.until("a refusal", |rig| {
+        rig.far.step();
+        rig.shake_hands().err()
+    });
     assert_eq!(error.kind(), ErrorKind::InvalidData, "{error}");
 }
 

@@ -122,7 +122,7 @@ impl Web {
         let user = if root() { "user root;" } else { "" };
         let here = folder.path().display();
         let config = format!(
-            "{user} daemon off; worker_processes 1; pid {here}/pid; error_log stderr;\n\
+            "{user} daemon off; master_process off; pid {here}/pid; error_log stderr;\n\
              events {{ worker_connections 1024; }}\n\
              http {{ access_log off; client_max_body_size 0; default_type text/plain;\n\
              client_body_temp_path {here}/b; proxy_temp_path {here}/p; fastcgi_temp_path {here}/f;\n\

@@ -80,6 +80,11 @@ impl Buffer {
         &self.block[self.filled.clone()]
     }
 
+    /// The same, to be changed in place.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.block[self.filled.clone()]
+    }
+
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
         self.filled.is_empty()

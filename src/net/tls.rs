@@ -1,10 +1,21 @@
 //! TLS over a TCP socket, as a [`Stream`] whose two directions end independently.
+//!
+//! ```text
+//!   socket -> part + [ SCRATCH ] -- plaintext --> into, plain       from -- records --> [ SCRATCH ] -> held -> socket
+//! ```
+//!
+//! Records are read and made in one block of memory that a thread has for all its sessions. A session itself keeps bytes only while
+//! something is unfinished: a record that came in part, plaintext that found no room, records that the socket did not take.
 
+use std::cell::RefCell;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::sync::Arc;
 
+use rustls::client::UnbufferedClientConnection;
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, ClientConnection, Connection, ServerConfig, ServerConnection};
+use rustls::server::UnbufferedServerConnection;
+use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus, WriteTraffic};
+use rustls::{ClientConfig, CommonState, Error, ServerConfig};
 
 use super::distrust::explain;
 use super::share::share;
@@ -14,38 +25,54 @@ use crate::logic::wire::Fingerprint;
 
 /// A TLS session and the socket that carries it.
 pub struct Tls {
-    session: Connection,
+    session: Session,
     carrier: Tcp,
+    /// The beginning of a record, or of a message in several records.
+    part: Vec<u8>,
+    desk: Desk,
+}
+
+/// What a session brought forth and nobody has taken yet.
+#[derive(Default)]
+struct Desk {
+    /// Plaintext that found no room.
+    plain: Rest,
+    /// Records that the socket has not taken.
+    held: Rest,
+    /// The other side has said goodbye.
+    ended: bool,
+    /// One side has broken the rules.
+    failed: bool,
 }
 
 impl Tls {
     /// The side that was dialled.
     pub fn accept(carrier: Tcp, config: Arc<ServerConfig>) -> io::Result<Tls> {
-        let session = ServerConnection::new(config).map_err(io::Error::other)?;
-        Ok(Tls::over(carrier, session.into()))
+        Tls::new(carrier, UnbufferedServerConnection::new(config).map(Session::Server))
     }
 
     /// The side that dials. `name` is who must answer, where the configuration verifies that.
     pub fn connect(carrier: Tcp, config: Arc<ClientConfig>, name: ServerName<'static>) -> io::Result<Tls> {
-        let session = ClientConnection::new(config, name).map_err(io::Error::other)?;
-        Ok(Tls::over(carrier, session.into()))
+        Tls::new(carrier, UnbufferedClientConnection::new(config, name).map(Session::Client))
     }
 
-    fn over(carrier: Tcp, mut session: Connection) -> Tls {
-        session.set_buffer_limit(Some(share().held_back));
-        Tls { session, carrier }
+    fn new(carrier: Tcp, session: Result<Session, Error>) -> io::Result<Tls> {
+        let session = session.map_err(io::Error::other)?;
+        Ok(Tls { session, carrier, part: Vec::new(), desk: Desk::default() })
     }
 
     /// Goes on with the handshake; `WouldBlock` until it is over. Not to be called after that.
     ///
     /// No relay may start before: an end passed on during the handshake would overtake buffered bytes.
     pub fn handshake(&mut self) -> io::Result<()> {
+        // Who dials speaks first.
+        self.say(Words::None)?;
         loop {
             self.push()?;
-            if !self.session.is_handshaking() {
+            if !self.session.state().is_handshaking() {
                 return Ok(());
             }
-            if self.pull()? == 0 {
+            if self.pull(&mut [])?.read == 0 {
                 return Err(io::Error::new(ErrorKind::UnexpectedEof, "it ended during the TLS handshake"));
             }
         }
@@ -53,27 +80,22 @@ impl Tls {
 
     /// The fingerprint of the certificate that the other side showed.
     pub fn peer_fingerprint(&self) -> Option<Fingerprint> {
-        self.session.peer_certificates()?.first().map(|leaf| Fingerprint::of(leaf))
+        self.session.state().peer_certificates()?.first().map(|leaf| Fingerprint::of(leaf))
     }
 
     /// Whether both sides chose HTTP/2 (ALPN).
     pub fn speaks_h2(&self) -> bool {
-        self.session.alpn_protocol() == Some(b"h2")
+        self.session.state().alpn_protocol() == Some(b"h2")
     }
 
     /// As [`Tcp::waiting`], for plaintext: 0 at an end, with or without a proper goodbye.
     pub fn waiting(&mut self) -> io::Result<usize> {
-        loop {
-            let state = self.session.process_new_packets().map_err(io::Error::other)?;
-            match state.plaintext_bytes_to_read() {
-                0 if state.peer_has_closed() => return Ok(0),
-                0 => {}
-                count => return Ok(count),
-            }
-            if self.pull()? == 0 {
-                return Ok(0);
+        while self.desk.plain.is_empty() && !self.desk.ended {
+            if self.pull(&mut [])?.read == 0 {
+                break;
             }
         }
+        Ok(self.desk.plain.bytes().len())
     }
 
     /// The socket underneath.
@@ -81,41 +103,92 @@ impl Tls {
         &mut self.carrier
     }
 
-    /// Reads records; 0 at the end of the carrier. What they make us say (alerts, key updates) is sent.
-    fn pull(&mut self) -> io::Result<usize> {
-        let count = self.session.read_tls(&mut self.carrier)?;
-        if let Err(error) = self.session.process_new_packets() {
-            let _ = self.push();
-            return Err(io::Error::new(ErrorKind::InvalidData, explain(&error)));
+    /// Reads from the socket once and takes in what has come. What that makes us say (alerts, key updates) is sent.
+    fn pull(&mut self, into: &mut [u8]) -> io::Result<Pulled> {
+        let pulled = with_scratch(|scratch| {
+            let (kept, most) = (self.part.len(), scratch.records.len());
+            if kept == most {
+                return Err(io::Error::new(ErrorKind::InvalidData, "a TLS message of more than 64 KiB"));
+            }
+            // To the end of a record that has begun, else as many as there is room for, so that little has to wait here.
+            let fits = into.len() + into.len().div_ceil(RECORD) * AROUND;
+            let begun =
+                self.part.get(3..5).map_or(0, |length| 5 + usize::from(u16::from_be_bytes([length[0], length[1]])));
+            let end = fits.max(begun).max(LEAST_READ);
+            let end = (if end > kept { end } else { kept + LEAST_READ }).min(most);
+            let read = self.carrier.read(&mut scratch.records[kept..end])?;
+            let came = &mut scratch.records[..kept + read];
+            came[..kept].copy_from_slice(&self.part);
+            let mut turn = Turn { into, ..Turn::at(&mut self.desk) };
+            let (done, result) = self.session.go_on(came, &mut turn);
+            let given = turn.given;
+            self.part = came[done..].to_vec();
+            result.map(|()| Pulled { read, given })
+        });
+        match now(self.push()) {
+            Err(error) if pulled.is_ok() => Err(error),
+            _ => pulled,
         }
-        now(self.push())?;
-        Ok(count)
+    }
+
+    /// Says it, as far as the socket takes it and [`share`] lets it wait; how much of it is plaintext that was taken.
+    fn say(&mut self, words: Words<'_>) -> io::Result<usize> {
+        with_scratch(|scratch| {
+            let (records, whole) = (&mut scratch.records[..], &mut scratch.whole[..]);
+            let mut turn = Turn { words, records, whole, ..Turn::at(&mut self.desk) };
+            let (done, result) = self.session.go_on(&mut self.part, &mut turn);
+            let Turn { made, taken, .. } = turn;
+            self.part.drain(..done);
+            result?;
+            let made = &scratch.records[..made];
+            let sent = match self.desk.held.is_empty() && !made.is_empty() {
+                true => now(self.carrier.write(made))?.unwrap_or(0),
+                false => 0,
+            };
+            self.desk.held.add(&made[sent..]);
+            Ok(taken)
+        })
     }
 
     /// Sends records.
     fn push(&mut self) -> io::Result<()> {
-        while self.session.wants_write() {
-            if self.session.write_tls(&mut self.carrier)? == 0 {
-                return would_block();
+        while !self.desk.held.is_empty() {
+            match self.carrier.write(self.desk.held.bytes())? {
+                0 => return would_block(),
+                count => self.desk.held.consume(count),
             }
         }
         Ok(())
     }
 }
 
+/// What came of reading once.
+struct Pulled {
+    /// Bytes of the socket; none is its end.
+    read: usize,
+    /// Plaintext in the reader's hands.
+    given: usize,
+}
+
 /// Plaintext in; 0 is the end, and `WouldBlock` owes an edge.
 impl Read for Tls {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        loop {
-            match self.session.reader().read(into) {
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
-                    return Err(io::Error::new(error.kind(), "the TLS session was cut off without a goodbye"));
+        while self.desk.plain.is_empty() && !self.desk.ended {
+            match self.pull(into)? {
+                Pulled { read: 0, .. } => {
+                    return Err(io::Error::new(
+                        ErrorKind::UnexpectedEof,
+                        "the TLS session was cut off without a goodbye",
+                    ));
                 }
-                result => return result,
+                Pulled { given: 0, .. } => {}
+                Pulled { given, .. } => return Ok(given),
             }
-            self.pull()?;
         }
+        let count = self.desk.plain.bytes().len().min(into.len());
+        into[..count].copy_from_slice(&self.desk.plain.bytes()[..count]);
+        self.desk.plain.consume(count);
+        Ok(count)
     }
 }
 
@@ -127,10 +200,8 @@ impl Write for Tls {
 
     fn write_vectored(&mut self, from: &[IoSlice<'_>]) -> io::Result<usize> {
         self.push()?;
-        let count = self.session.writer().write_vectored(from)?;
-        now(self.push())?;
-        match count {
-            0 => would_block(),
+        match self.say(Words::Plaintext(from))? {
+            0 => Err(io::Error::new(ErrorKind::BrokenPipe, "the TLS session has ended")),
             count => Ok(count),
         }
     }
@@ -158,8 +229,228 @@ impl Stream for Tls {
     }
 
     fn finish(&mut self) -> io::Result<()> {
-        self.session.send_close_notify();
+        self.say(Words::Goodbye)?;
         self.push()?;
         self.carrier.finish()
     }
 }
+
+/// Either side of a session.
+enum Session {
+    Client(UnbufferedClientConnection),
+    Server(UnbufferedServerConnection),
+}
+
+impl Session {
+    fn state(&self) -> &CommonState {
+        match self {
+            Session::Client(client) => client,
+            Session::Server(server) => server,
+        }
+    }
+
+    /// Goes on until more than `came` is needed; how much of that is done with. After an error there is no going on.
+    fn go_on(&mut self, came: &mut [u8], turn: &mut Turn<'_>) -> (usize, io::Result<()>) {
+        if turn.desk.failed {
+            return (0, Err(io::Error::new(ErrorKind::BrokenPipe, "the TLS session has failed")));
+        }
+        let mut done = 0;
+        loop {
+            let (count, more) = self.step(&mut came[done..], turn);
+            done += count;
+            match more {
+                Ok(true) => {}
+                Ok(false) => return (done, Ok(())),
+                Err(error) => {
+                    turn.desk.failed = true;
+                    // What is wrong is for the other side to know too.
+                    while self.state().wants_write() {
+                        done += self.step(&mut came[done..], turn).0;
+                    }
+                    return (done, Err(io::Error::new(ErrorKind::InvalidData, explain(&error))));
+                }
+            }
+        }
+    }
+
+    fn step(&mut self, came: &mut [u8], turn: &mut Turn<'_>) -> (usize, Result<bool, Error>) {
+        match self {
+            Session::Client(client) => turn.take(client.process_tls_records(came)),
+            Session::Server(server) => turn.take(server.process_tls_records(came)),
+        }
+    }
+}
+
+/// One going-on of a session: what it may write to, and what it is to say.
+struct Turn<'a> {
+    desk: &'a mut Desk,
+    /// For plaintext, and how much is there.
+    into: &'a mut [u8],
+    given: usize,
+    words: Words<'a>,
+    /// For the records of these words; how much of the words they are, and how long.
+    records: &'a mut [u8],
+    /// For several pieces that are to be one record.
+    whole: &'a mut [u8],
+    taken: usize,
+    made: usize,
+}
+
+/// What is to be said.
+#[derive(Clone, Copy)]
+enum Words<'a> {
+    /// Only what the session has to say by itself.
+    None,
+    Plaintext(&'a [IoSlice<'a>]),
+    /// No more will come.
+    Goodbye,
+}
+
+impl<'a> Turn<'a> {
+    /// One that has no room and nothing to say.
+    fn at(desk: &'a mut Desk) -> Turn<'a> {
+        Turn { desk, into: &mut [], given: 0, words: Words::None, records: &mut [], whole: &mut [], taken: 0, made: 0 }
+    }
+
+    /// Takes what the session has brought forth: how many bytes it is done with, and whether there is more.
+    fn take<D>(&mut self, status: UnbufferedStatus<'_, '_, D>) -> (usize, Result<bool, Error>) {
+        let UnbufferedStatus { mut discard, state } = status;
+        let handle = || {
+            match state? {
+                ConnectionState::ReadTraffic(mut traffic) => {
+                    while let Some(record) = traffic.next_record() {
+                        let record = record?;
+                        discard += record.discard;
+                        self.give(record.payload);
+                    }
+                }
+                ConnectionState::EncodeTlsData(mut data) => {
+                    // Its length is told where there is no room.
+                    if let Err(EncodeError::InsufficientSize(least)) = data.encode(&mut []) {
+                        let room = self.desk.held.room(least.required_size);
+                        data.encode(room).map_err(|error| Error::General(error.to_string()))?;
+                    }
+                }
+                ConnectionState::TransmitTlsData(data) => data.done(),
+                ConnectionState::PeerClosed => self.desk.ended = true,
+                ConnectionState::WriteTraffic(traffic) => {
+                    self.write(traffic)?;
+                    return Ok(false);
+                }
+                _ => return Ok(false),
+            }
+            Ok(true)
+        };
+        let more = handle();
+        (discard, more)
+    }
+
+    fn give(&mut self, plaintext: &[u8]) {
+        let room = &mut self.into[self.given..];
+        let (now, later) = plaintext.split_at(plaintext.len().min(room.len()));
+        room[..now.len()].copy_from_slice(now);
+        self.given += now.len();
+        self.desk.plain.add(later);
+    }
+
+    /// Makes records of the words, as many as may wait for the socket.
+    fn write<D>(&mut self, mut traffic: WriteTraffic<'_, D>) -> Result<(), Error> {
+        match self.words {
+            Words::None => Ok(()),
+            Words::Goodbye => traffic.queue_close_notify(self.records).map(|made| self.made = made),
+            Words::Plaintext(pieces) => self.write_pieces(&mut traffic, pieces),
+        }
+        .map_err(|_| Error::EncryptError)
+    }
+
+    fn write_pieces<D>(
+        &mut self,
+        traffic: &mut WriteTraffic<'_, D>,
+        pieces: &[IoSlice<'_>],
+    ) -> Result<(), EncryptError> {
+        let most = share().held_back.min(MOST_AT_ONCE);
+        let mut write = |piece: &[u8]| {
+            let piece = &piece[..piece.len().min(most - self.taken)];
+            self.made += traffic.encrypt(piece, &mut self.records[self.made..])?;
+            self.taken += piece.len();
+            Ok(())
+        };
+        // No record is made for a few bytes, if they fit into one with the rest.
+        let length: usize = pieces.iter().map(|piece| piece.len()).sum();
+        if pieces.len() > 1 && length <= self.whole.len() {
+            let mut end = 0;
+            for piece in pieces {
+                self.whole[end..end + piece.len()].copy_from_slice(piece);
+                end += piece.len();
+            }
+            return write(&self.whole[..end]);
+        }
+        for piece in pieces {
+            write(piece)?;
+        }
+        Ok(())
+    }
+}
+
+/// Bytes that wait; where there are none, no memory.
+#[derive(Default)]
+struct Rest {
+    bytes: Vec<u8>,
+    gone: usize,
+}
+
+impl Rest {
+    fn bytes(&self) -> &[u8] {
+        &self.bytes[self.gone..]
+    }
+
+    fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    fn add(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// So many bytes at the end, to be written.
+    fn room(&mut self, count: usize) -> &mut [u8] {
+        let end = self.bytes.len();
+        self.bytes.resize(end + count, 0);
+        &mut self.bytes[end..]
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.gone += count;
+        if self.gone == self.bytes.len() {
+            *self = Rest::default();
+        }
+    }
+}
+
+/// What a thread has for all its sessions.
+struct Scratch {
+    /// Records, received or made.
+    records: Vec<u8>,
+    /// The plaintext of one record.
+    whole: Vec<u8>,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Option<Scratch>> = const { RefCell::new(None) };
+}
+
+fn with_scratch<T>(work: impl FnOnce(&mut Scratch) -> T) -> T {
+    let new = || Scratch { records: vec![0; RECORDS], whole: vec![0; RECORD] };
+    SCRATCH.with_borrow_mut(|scratch| work(scratch.get_or_insert_with(new)))
+}
+
+/// The most plaintext of a record, in bytes (RFC 8446, 5.1).
+const RECORD: usize = 16 * 1024;
+/// Bytes of a record around its plaintext: head, type, tag.
+const AROUND: usize = 5 + 1 + 16;
+/// The most plaintext that is sent at once; also the longest message of a handshake.
+const MOST_AT_ONCE: usize = 64 * 1024;
+/// Room for that much in records.
+const RECORDS: usize = MOST_AT_ONCE + 4096;
+/// Bytes that are read at least where there is room for fewer.
+const LEAST_READ: usize = 4096;

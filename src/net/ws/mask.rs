@@ -16,32 +16,14 @@ impl Mask {
 
     /// Masks or unmasks the next bytes of the payload.
     pub fn apply(&mut self, bytes: &mut [u8]) {
-        let Some(mask) = self.0 else { return };
-        let wide = wide(mask);
+        let Some(mask) = &mut self.0 else { return };
+        let wide = wide(*mask);
         let mut words = bytes.chunks_exact_mut(WORD);
         for word in &mut words {
             word.iter_mut().zip(wide).for_each(|(byte, mask)| *byte ^= mask);
         }
         words.into_remainder().iter_mut().zip(wide).for_each(|(byte, mask)| *byte ^= mask);
-        self.skip(bytes.len());
-    }
-
-    /// Writes bytes into a block of the same size, masked as the next ones are. The place stays where it is.
-    pub fn copy(self, bytes: &[u8], block: &mut [u8]) {
-        block.copy_from_slice(&bytes[..block.len()]);
-        { self }.apply(block);
-    }
-
-    /// Whether bytes stay as they are.
-    pub fn is_none(self) -> bool {
-        self.0.is_none()
-    }
-
-    /// Goes on by so many bytes.
-    pub fn skip(&mut self, count: usize) {
-        if let Some(mask) = &mut self.0 {
-            mask.rotate_left(count % 4);
-        }
+        mask.rotate_left(bytes.len() % 4);
     }
 }
 

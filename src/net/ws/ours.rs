@@ -14,8 +14,8 @@ use crate::net::stream::Buffer;
 pub(super) enum Ours {
     /// A frame may begin.
     Open,
-    /// A frame has begun: this many bytes of payload are promised.
-    Sending { left: usize, mask: Mask },
+    /// A frame has begun: this many bytes of payload are promised, and masked already where they wait.
+    Sending { left: usize },
     /// All was said, and an empty message to say so. Close is still to come.
     Marked,
     /// Close was said.
@@ -35,26 +35,18 @@ impl Ws {
     pub(super) fn send(&mut self, from: &mut Buffer) -> io::Result<()> {
         if let Ours::Open = self.ours {
             self.settle()?;
-            let (left, mask) = (from.bytes().len(), self.header(OpCode::Data(Data::Binary), from.bytes().len())?);
-            self.ours = Ours::Sending { left, mask };
+            let left = from.bytes().len();
+            self.header(OpCode::Data(Data::Binary), left)?.apply(from.bytes_mut());
+            self.ours = Ours::Sending { left };
         }
-        let Ours::Sending { left, mask } = &mut self.ours else {
+        let Ours::Sending { left } = &mut self.ours else {
             return Err(io::Error::new(ErrorKind::BrokenPipe, "the WebSocket has ended"));
         };
         let payload = &from.bytes()[..from.bytes().len().min(*left)];
-        let sent = match mask.is_none() {
-            true => self.carrier.put(self.out.bytes(), payload)?,
-            false => {
-                let mut block = [0; BLOCK];
-                let block = &mut block[..payload.len().min(BLOCK)];
-                mask.copy(payload, block);
-                self.carrier.put(self.out.bytes(), block)?
-            }
-        };
+        let sent = self.carrier.put(self.out.bytes(), payload)?;
         let heads = sent.min(self.out.bytes().len());
         self.out.consume(heads);
         from.consume(sent - heads);
-        mask.skip(sent - heads);
         *left -= sent - heads;
         if *left == 0 {
             self.ours = Ours::Open;
@@ -151,5 +143,3 @@ impl Ws {
 
 /// Bytes held back: a pong, an empty message and a Close (131 + 6 + 8), or a pong and the header of a frame.
 pub(super) const OUT: usize = 192;
-/// Bytes masked at a time; with the longest header before them they are one TLS record (16384).
-const BLOCK: usize = 16 * 1024 - 14;
