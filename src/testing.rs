@@ -1,6 +1,8 @@
-//! What unit tests share: chance that comes again, and a moment to count from.
+//! What unit tests share: chance that comes again, a moment to count from, and a handshake.
 
 use std::time::Instant;
+
+use rustls::{ClientConnection, Error, ServerConnection};
 
 /// Numbers that look random and come again with the seed, which is not 0 (xorshift64; Marsaglia, 2003).
 pub struct Dice(pub u64);
@@ -24,6 +26,27 @@ impl Dice {
     pub fn pick<'a>(&mut self, from: &[&'a str]) -> &'a str {
         from[self.below(from.len())]
     }
+}
+
+/// A TLS session in memory, until neither side has anything to say: what the client finds wrong, if it does.
+pub fn shake_hands(client: &mut ClientConnection, server: &mut ServerConnection) -> Result<(), Error> {
+    while client.wants_write() || server.wants_write() {
+        let (mut hers, mut his) = (Vec::new(), Vec::new());
+        while client.wants_write() {
+            client.write_tls(&mut hers).unwrap();
+        }
+        server.read_tls(&mut &hers[..]).unwrap();
+        server.process_new_packets().unwrap();
+        while server.wants_write() {
+            server.write_tls(&mut his).unwrap();
+        }
+        let mut left = &his[..];
+        while !left.is_empty() {
+            client.read_tls(&mut left).unwrap();
+            client.process_new_packets()?;
+        }
+    }
+    Ok(())
 }
 
 /// Where virtual time starts; tests only ever add to it.

@@ -282,6 +282,7 @@ const RESUMABLE: usize = 256;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::shake_hands;
     use rustls::{ClientConnection, HandshakeKind, ServerConnection};
 
     /// A session in memory, to its end: how both sides came to it.
@@ -289,18 +290,7 @@ mod tests {
         let name = ServerName::try_from("a.example").unwrap();
         let mut client = ClientConnection::new(Arc::clone(client), name).unwrap();
         let mut server = ServerConnection::new(Arc::clone(&server.config)).unwrap();
-        while client.wants_write() || server.wants_write() {
-            let mut bytes = Vec::new();
-            client.write_tls(&mut bytes).unwrap();
-            server.read_tls(&mut &bytes[..]).unwrap();
-            server.process_new_packets().unwrap();
-            bytes.clear();
-            while server.wants_write() {
-                server.write_tls(&mut bytes).unwrap();
-            }
-            client.read_tls(&mut &bytes[..]).unwrap();
-            client.process_new_packets().unwrap();
-        }
+        shake_hands(&mut client, &mut server).unwrap();
         [client.handshake_kind().unwrap(), server.handshake_kind().unwrap()]
     }
 

@@ -88,6 +88,7 @@ mod tests {
 
     use super::*;
     use crate::net::certs::provider;
+    use crate::testing::shake_hands;
 
     /// A chain, its key, and the root that the client knows.
     struct Shown {
@@ -133,25 +134,7 @@ mod tests {
         let key = PrivateKeyDer::try_from(shown.key.serialize_der()).unwrap();
         let config = builder.with_no_client_auth().with_single_cert(shown.chain, key).unwrap();
         let mut server = ServerConnection::new(Arc::new(config)).unwrap();
-        while client.is_handshaking() {
-            let (mut hers, mut his) = (Vec::new(), Vec::new());
-            while client.wants_write() {
-                client.write_tls(&mut hers).unwrap();
-            }
-            server.read_tls(&mut &hers[..]).unwrap();
-            server.process_new_packets().unwrap();
-            while server.wants_write() {
-                server.write_tls(&mut his).unwrap();
-            }
-            let mut left = &his[..];
-            while !left.is_empty() {
-                client.read_tls(&mut left).unwrap();
-                if let Err(error) = client.process_new_packets() {
-                    return Some(explain(&error));
-                }
-            }
-        }
-        None
+        shake_hands(&mut client, &mut server).err().map(|error| explain(&error))
     }
 
     fn days(count: i64) -> SystemTime {

@@ -111,12 +111,16 @@ impl Tls {
                 return Err(io::Error::new(ErrorKind::InvalidData, "a TLS message of more than 64 KiB"));
             }
             // To the end of a record that has begun, else as many as there is room for, so that little has to wait here.
-            let fits = into.len() + into.len().div_ceil(RECORD) * AROUND;
-            let begun =
-                self.part.get(3..5).map_or(0, |length| 5 + usize::from(u16::from_be_bytes([length[0], length[1]])));
-            let end = fits.max(begun).max(LEAST_READ);
-            let end = (if end > kept { end } else { kept + LEAST_READ }).min(most);
-            let read = self.carrier.read(&mut scratch.records[kept..end])?;
+            let fits = into.len() + into.len().div_ceil(RECORD) * (HEAD + TAIL);
+            let begun = match self.part[..] {
+                [_, _, _, high, low, ..] => HEAD + usize::from(u16::from_be_bytes([high, low])),
+                _ => 0,
+            };
+            let end = match fits.max(begun).max(LEAST_READ) {
+                end if end > kept => end,
+                _ => kept + LEAST_READ,
+            };
+            let read = self.carrier.read(&mut scratch.records[kept..end.min(most)])?;
             let came = &mut scratch.records[..kept + read];
             came[..kept].copy_from_slice(&self.part);
             let mut turn = Turn { into, ..Turn::at(&mut self.desk) };
@@ -446,8 +450,10 @@ fn with_scratch<T>(work: impl FnOnce(&mut Scratch) -> T) -> T {
 
 /// The most plaintext of a record, in bytes (RFC 8446, 5.1).
 const RECORD: usize = 16 * 1024;
-/// Bytes of a record around its plaintext: head, type, tag.
-const AROUND: usize = 5 + 1 + 16;
+/// Bytes of a record before its plaintext: type, version, length.
+const HEAD: usize = 5;
+/// Bytes after it: the inner type and the tag.
+const TAIL: usize = 1 + 16;
 /// The most plaintext that is sent at once; also the longest message of a handshake.
 const MOST_AT_ONCE: usize = 64 * 1024;
 /// Room for that much in records.
