@@ -10,7 +10,7 @@
 //! A crash or a power cut at any moment leaves the old state or the new one. The folder is locked while a master uses it.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, TryLockError};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -22,7 +22,7 @@ use super::record::{Record, KEY_ID};
 
 mod disk;
 mod keeper;
-use disk::{content, same, written};
+use disk::{content, same, written, Held};
 pub use keeper::{Keeper, TOGETHER};
 
 /// A state folder, and what may be done with it.
@@ -49,7 +49,7 @@ enum Access {
     /// It is not there, or cannot be opened; this may pass.
     Missing,
     /// It is ours as long as this, the folder itself, is held.
-    Ours(File),
+    Ours(Held),
     /// It must not be written, since something in it would be lost. Says why.
     Closed(String),
 }
@@ -269,16 +269,11 @@ impl State {
     }
 
     /// Makes the folder if need be, and locks it.
-    fn open(&self) -> Result<File, Refused> {
+    fn open(&self) -> Result<Held, Refused> {
         if !self.folder.is_dir() {
             disk::make_folder(&self.folder).map_err(Refused::Failed)?;
         }
-        let handle = File::open(&self.folder).map_err(Refused::Failed)?;
-        match handle.try_lock() {
-            Err(TryLockError::WouldBlock) => Err(Refused::Busy),
-            // Not all network file systems know locks. The original has none either.
-            Ok(()) | Err(TryLockError::Error(_)) => Ok(handle),
-        }
+        Held::new(&self.folder).map_err(Refused::Failed)?.ok_or(Refused::Busy)
     }
 
     /// Puts a file in the place of another: written aside, on the disk before it gets its name, and its name too.

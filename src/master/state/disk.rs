@@ -1,11 +1,43 @@
 //! Files and folders that only we can read, whole and on the disk.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Read, Write};
+use std::ops::Deref;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use crate::master::gob::LARGEST;
+
+/// A folder that nobody else has while this lives.
+#[derive(Debug)]
+pub(super) struct Held(File);
+
+impl Held {
+    /// Opens and locks it. `None`: another has it.
+    pub(super) fn new(folder: &Path) -> io::Result<Option<Held>> {
+        let folder = File::open(folder)?;
+        match folder.try_lock() {
+            Err(TryLockError::WouldBlock) => Ok(None),
+            // Not all network file systems know locks. The original has none either.
+            Ok(()) | Err(TryLockError::Error(_)) => Ok(Some(Held(folder))),
+        }
+    }
+}
+
+impl Deref for Held {
+    type Target = File;
+
+    fn deref(&self) -> &File {
+        &self.0
+    }
+}
+
+impl Drop for Held {
+    /// Closing alone would do so later if a child is just starting: it has a copy until its own program runs.
+    fn drop(&mut self) {
+        let _ = self.0.unlock();
+    }
+}
 
 /// Makes a folder, with all those above it that are missing.
 pub(super) fn make_folder(path: &Path) -> io::Result<()> {

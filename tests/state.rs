@@ -1,0 +1,156 @@
+//! The master's state on real disks: masters killed while they write, and disks that are full or cannot be written.
+//!
+//! What the state does with good and bad files is tested beside it; here is what needs processes of its own.
+#![cfg(feature = "master")]
+
+mod support;
+
+use nodepass::master::gob;
+use nodepass::master::record::{Kind, Record, Status};
+use nodepass::master::state::{Loaded, State};
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, ErrorKind};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, UNIX_EPOCH};
+use std::{env, fs, thread};
+use support::*;
+
+/// The state file and its backup, the original's names.
+const FILE: &str = "nodepass.gob";
+const BACKUP: &str = "nodepass.gob.backup";
+
+/// As many instances, each of which says `word`.
+fn records(count: usize, word: &str) -> BTreeMap<String, Record> {
+    let one = |number| {
+        let (id, url) = (format!("{number:08x}"), format!("server://:1/:2?word={word}"));
+        let (kind, status, alias, config) = (Kind::Server, Status::Stopped, word.to_string(), url.clone());
+        (id.clone(), Record { id, alias, kind, status, url, config, ..Record::default() })
+    };
+    (0..count).map(one).collect()
+}
+
+fn load(folder: &Path) -> (State, Loaded) {
+    let mut state = State::new(folder.to_owned());
+    let loaded = state.load(UNIX_EPOCH);
+    (state, loaded)
+}
+
+fn saved(folder: &Path) -> BTreeMap<String, Record> {
+    gob::decode(&fs::read(folder.join(FILE)).unwrap()).unwrap()
+}
+
+#[test]
+fn a_full_or_read_only_disk_keeps_the_old_state_and_saving_goes_on_when_it_can() {
+    let disk = Folder::new();
+    let mount = |words: &[&str]| {
+        let status = Command::new("mount").args(words).arg(disk.path()).stderr(Stdio::null()).status();
+        status.is_ok_and(|status| status.success())
+    };
+    if !mount(&["-t", "tmpfs", "-o", "size=64k", "none"]) {
+        return println!("skipped: who runs this may not mount");
+    }
+    let tested = std::panic::catch_unwind(|| {
+        let (mut state, _) = load(disk.path());
+        state.save(&records(10, "small")).unwrap();
+        let error = state.save(&records(1000, "large")).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::StorageFull);
+        let names: Vec<_> = fs::read_dir(disk.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(names, [FILE]);
+        assert_eq!(saved(disk.path()), records(10, "small"));
+        state.save(&records(11, "small")).unwrap();
+        assert!(mount(&["-o", "remount,ro"]));
+        assert_eq!(state.save(&records(12, "small")).unwrap_err().kind(), ErrorKind::ReadOnlyFilesystem);
+        assert!(mount(&["-o", "remount,rw"]));
+        disk.write(FILE, "bad");
+        assert!(mount(&["-o", "remount,ro"]));
+        drop(state);
+        let (mut state, loaded) = load(disk.path());
+        assert!(loaded.notes.iter().any(|(_, text)| text.contains("could not be kept aside")), "{loaded:?}");
+        assert!(mount(&["-o", "remount,rw"]));
+        assert!(state.save(&records(1, "x")).is_err());
+        assert_eq!(fs::read(disk.file(FILE)).unwrap(), b"bad");
+    });
+    assert!(Command::new("umount").arg(disk.path()).status().unwrap().success());
+    tested.unwrap();
+}
+
+/// Not a test but a child of the next one: saves one state after the other and says so, until it is killed.
+#[test]
+fn child_that_saves_until_it_is_killed() {
+    let Some(folder) = env::var_os(CHILD) else { return };
+    let (mut state, loaded) = load(folder.as_ref());
+    let mut number = loaded.records.values().next().map_or(0, |record| record.alias.parse::<u64>().unwrap());
+    println!("\nloaded {number}");
+    loop {
+        number += 1;
+        state.save(&records(CHILDS, &number.to_string())).unwrap();
+        println!("\nsaved {number}");
+        if number.is_multiple_of(8) {
+            state.backup().unwrap();
+        }
+    }
+}
+
+const CHILD: &str = "NODEPASS_TEST_STATE_CHILD";
+/// Instances that the child keeps: some kilobytes.
+const CHILDS: usize = 50;
+
+/// Starts the child, lets it save for a while that `pause` is long, kills it. What it said it had saved last.
+fn killed(folder: &Folder, pause: Duration) -> u64 {
+    let name = "child_that_saves_until_it_is_killed";
+    let mut child = Command::new(env::current_exe().unwrap())
+        .args(["--exact", name, "--nocapture", "--test-threads=1"])
+        .env(CHILD, folder.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let number = |line: &str| {
+        let words = line.strip_prefix("saved ").or(line.strip_prefix("loaded "));
+        words.and_then(|number| number.parse().ok())
+    };
+    let mut last = lines.by_ref().find_map(|line| number(&line)).expect("the child has loaded");
+    thread::sleep(pause);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    for line in lines {
+        last = number(&line).unwrap_or(last);
+    }
+    last
+}
+
+#[test]
+fn a_thousand_kills_at_any_moment_leave_the_old_or_the_new_state() {
+    let lane = |seed: u64| {
+        let folder = Folder::new();
+        let mut chance = seed;
+        let mut moved = 0;
+        for _ in 0..KILLS / LANES {
+            // A Weyl sequence: every moment of the first milliseconds gets its turn.
+            chance = chance.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let said = killed(&folder, Duration::from_micros(chance >> 32 & 0x1fff));
+            let found = if folder.file(FILE).exists() {
+                let found = saved(folder.path());
+                let number: u64 = found["00000000"].alias.parse().unwrap();
+                assert_eq!(found, records(CHILDS, &number.to_string()));
+                number
+            } else {
+                0
+            };
+            // The last one that was reported, or the one after it.
+            assert!((said..=said + 1).contains(&found), "said {said}, found {found}");
+            if let Ok(backup) = fs::read(folder.file(BACKUP)) {
+                assert_eq!(gob::decode(&backup).unwrap().len(), CHILDS);
+            }
+            moved = found;
+        }
+        assert!(moved > 0, "no child has saved anything");
+    };
+    thread::scope(|scope| (0..LANES).for_each(|seed| drop(scope.spawn(move || lane(seed << 40)))));
+}
+
+const KILLS: u64 = 1000;
+/// Kills side by side.
+const LANES: u64 = 4;
