@@ -130,7 +130,7 @@ impl Master {
 pub fn curl(arguments: &[&str]) -> String {
     let mut command = Command::new("curl");
     command.args(arguments);
-    let done = command.output().expect("curl");
+    let done = finished(command).expect("curl");
     assert!(done.status.success(), "curl {arguments:?}: {}", done.status);
     String::from_utf8(done.stdout).expect("text")
 }

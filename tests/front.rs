@@ -140,7 +140,7 @@ fn curl_is_served_plain_and_over_tls_once_and_twice_on_one_connection() {
         let run = |args: &[&str]| {
             let mut command = Command::new(&curl);
             command.args(["-sS", "-k", "-m", "20", "-w", "<%{http_code} %{num_connects}>"]).args(args);
-            let output = command.output().expect("curl");
+            let output = finished(command).expect("curl");
             assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
             String::from_utf8_lossy(&output.stdout).into_owned()
         };
@@ -178,10 +178,10 @@ fn with_input(mut command: Command, input: &str) -> String {
     use std::io::Write;
     use std::process::Stdio;
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-    let mut child = command.spawn().expect("a program");
+    let mut child = start_child(command).expect("a program");
     let mut stdin = child.stdin.take().expect("its input");
     stdin.write_all(input.as_bytes()).expect("writing");
-    let output = child.wait_with_output().expect("its output");
+    let output = finish(child);
     drop(stdin);
     String::from_utf8_lossy(&output.stdout).into_owned()
 }

@@ -14,6 +14,7 @@ mod raw;
 mod simulation;
 #[path = "h2/speed.rs"]
 mod speed;
+mod support;
 
 use std::io::ErrorKind;
 use std::time::{Duration, Instant};

@@ -11,6 +11,7 @@ mod nat;
 mod paths;
 #[path = "quic/strangers.rs"]
 mod strangers;
+mod support;
 #[path = "quic/trust.rs"]
 mod trust;
 

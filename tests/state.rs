@@ -44,8 +44,9 @@ fn saved(folder: &Path) -> BTreeMap<String, Record> {
 fn a_full_or_read_only_disk_keeps_the_old_state_and_saving_goes_on_when_it_can() {
     let disk = Folder::new();
     let mount = |words: &[&str]| {
-        let status = Command::new("mount").args(words).arg(disk.path()).stderr(Stdio::null()).status();
-        status.is_ok_and(|status| status.success())
+        let mut mount = Command::new("mount");
+        mount.args(words).arg(disk.path());
+        finished(mount).is_ok_and(|output| output.status.success())
     };
     if !mount(&["-t", "tmpfs", "-o", "size=64k", "none"]) {
         return println!("skipped: who runs this may not mount");
@@ -71,7 +72,9 @@ fn a_full_or_read_only_disk_keeps_the_old_state_and_saving_goes_on_when_it_can()
         assert!(state.save(&records(1, "x")).is_err());
         assert_eq!(fs::read(disk.file(FILE)).unwrap(), b"bad");
     });
-    assert!(Command::new("umount").arg(disk.path()).status().unwrap().success());
+    let mut umount = Command::new("umount");
+    umount.arg(disk.path());
+    assert!(finished(umount).unwrap().status.success());
     tested.unwrap();
 }
 
@@ -99,13 +102,10 @@ const CHILDS: usize = 50;
 /// Starts the child, lets it save for a while that `pause` is long, kills it. What it said it had saved last.
 fn killed(folder: &Folder, pause: Duration) -> u64 {
     let name = "child_that_saves_until_it_is_killed";
-    let mut child = Command::new(env::current_exe().unwrap())
-        .args(["--exact", name, "--nocapture", "--test-threads=1"])
-        .env(CHILD, folder.path())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut command = Command::new(env::current_exe().unwrap());
+    command.args(["--exact", name, "--nocapture", "--test-threads=1"]).env(CHILD, folder.path());
+    command.stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = start_child(command).unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
     let number = |line: &str| {
         let words = line.strip_prefix("saved ").or(line.strip_prefix("loaded "));

@@ -17,7 +17,8 @@ impl Reader {
     fn new(master: &Master) -> Reader {
         let mut command = Command::new("curl");
         command.args(["-s", "-N", "-i", "-H", &format!("X-API-Key: {}", master.key)]);
-        let mut curl = command.arg(format!("{}/v1/events", master.root)).stdout(Stdio::piped()).spawn().expect("curl");
+        command.arg(format!("{}/v1/events", master.root)).stdout(Stdio::piped());
+        let mut curl = start_child(command).expect("curl");
         let (sender, lines) = channel();
         let mut output = BufReader::new(curl.stdout.take().expect("a pipe"));
         std::thread::spawn(move || {

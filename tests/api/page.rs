@@ -35,7 +35,7 @@ fn a_browser_shows_every_call_and_asks_nobody_else() {
     command.arg(format!("--log-net-log={}", log.display()));
     command.arg(format!("--proxy-server=127.0.0.1:{}", door.local_addr().expect("a port").port()));
     command.arg(format!("{}/v1/docs", master.root));
-    let dom = String::from_utf8_lossy(&command.output().expect("a browser").stdout).into_owned();
+    let dom = String::from_utf8_lossy(&finished(command).expect("a browser").stdout).into_owned();
     let document = master.ask("GET /v1/openapi.json", "").json();
     for (path, item) in document["paths"].as_object().expect("paths") {
         for method in ["get", "post", "patch", "put", "delete"].iter().filter(|method| item.get(**method).is_some()) {

@@ -251,7 +251,7 @@ impl Starving {
         let mut command = Command::new(std::env::current_exe().expect("this program"));
         command.args(["--exact", "hostile::starving", "--nocapture"]).env(STARVING, "1");
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = command.spawn().expect("a process");
+        let mut child = crate::support::start_child(command).expect("a process");
         let out = std::io::BufReader::new(child.stdout.take().expect("its output"));
         Starving { child, out }
     }

@@ -2,12 +2,13 @@
 
 use std::io::Write;
 use std::net::TcpListener;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Token};
 
-use super::pair::{limits, nonblocking, server_config, End, GRACE};
+use super::pair::{limits, nonblocking, server_config, End};
+use super::support::{finish, finished, program, start_child};
 use nodepass::net::h2::H2;
 use nodepass::net::mux::{Mux, StreamNo};
 use nodepass::net::stream::now;
@@ -15,7 +16,7 @@ use nodepass::net::tls::Tls;
 
 #[test]
 fn curl_gets_back_what_it_posts() {
-    let Some(port) = echo_for("curl") else { return };
+    let Some(port) = program("curl").map(|_| echo()) else { return };
     let body = std::env::temp_dir().join(format!("nodepass-h2-{}", std::process::id()));
     let sent = super::flow(9, 3_000_000);
     std::fs::write(&body, &sent).unwrap();
@@ -30,7 +31,7 @@ fn curl_gets_back_what_it_posts() {
 
 #[test]
 fn curl_is_told_that_there_is_nothing_else_here() {
-    let Some(port) = echo_for("curl") else { return };
+    let Some(port) = program("curl").map(|_| echo()) else { return };
     for (args, status) in [(&["-d", "x"][..], "404"), (&["-X", "GET"], "404")] {
         let url = format!("https://127.0.0.1:{port}/elsewhere");
         let args = [&["-sS", "-k", "--http2", "-w", "%{http_code}"], args, &[&url]].concat();
@@ -41,9 +42,11 @@ fn curl_is_told_that_there_is_nothing_else_here() {
 
 #[test]
 fn openssl_agrees_on_h2_and_hears_our_settings() {
-    let Some(port) = echo_for("openssl") else { return };
+    let Some(port) = program("openssl").map(|_| echo()) else { return };
     let to = format!("127.0.0.1:{port}");
-    let mut child = spawn("openssl", &["s_client", "-alpn", "h2", "-connect", &to, "-tls1_3", "-ign_eof"]);
+    let mut openssl = command("openssl", &["s_client", "-alpn", "h2", "-connect", &to, "-tls1_3", "-ign_eof"]);
+    openssl.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = start_child(openssl).unwrap();
     let mut stdin = child.stdin.take().unwrap();
     // The preface, our settings, and a goodbye, after which the other side has nothing more to say.
     stdin
@@ -60,11 +63,11 @@ fn openssl_agrees_on_h2_and_hears_our_settings() {
 /// A client that speaks as the original's does: a byte, then what comes back, on many streams.
 #[test]
 fn pythons_h2_carries_streams_both_ways() {
-    let python = ["target/conformance/bin/python", "python3"].into_iter().find(|python| {
-        Command::new(python).args(["-c", "import h2"]).output().is_ok_and(|output| output.status.success())
-    });
+    let python = ["target/conformance/bin/python", "python3"]
+        .into_iter()
+        .find(|python| finished(command(python, &["-c", "import h2"])).is_ok_and(|output| output.status.success()));
     let Some(python) = python else { return eprintln!("skipped: no Python with h2 here") };
-    let Some(port) = echo_for(python) else { return };
+    let port = echo();
     let output = run(python, &["-c", CLIENT, &port.to_string()]);
     assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "ok", "{}", String::from_utf8_lossy(&output.stderr));
 }
@@ -112,24 +115,20 @@ print("ok")
 
 // ---- what is needed for that ----------------------------------------------------------------------------------------
 
-/// A server that sends everything back, in a thread that ends with the test program; its port. `None`: `program` is not here.
-fn echo_for(program: &str) -> Option<u16> {
-    if Command::new(program).arg("--version").output().is_err() {
-        eprintln!("skipped: no {program} here");
-        return None;
-    }
+/// A server that sends everything back, in a thread that ends with the test program; its port.
+fn echo() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     std::thread::spawn(move || {
         for socket in listener.incoming().flatten() {
-            echo(socket);
+            serve(socket);
         }
     });
-    Some(port)
+    port
 }
 
 /// One connection, to its end.
-fn echo(socket: std::net::TcpStream) {
+fn serve(socket: std::net::TcpStream) {
     let peer = socket.peer_addr().unwrap();
     let mut poll = Poll::new().unwrap();
     let mut tls = Tls::accept(nonblocking(socket), server_config()).unwrap();
@@ -170,19 +169,12 @@ fn echo(socket: std::net::TcpStream) {
     }
 }
 
-fn spawn(program: &str, args: &[&str]) -> Child {
+fn command(program: &str, args: &[&str]) -> Command {
     let mut command = Command::new(program);
-    command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command.spawn().unwrap()
+    command.args(args);
+    command
 }
 
 fn run(program: &str, args: &[&str]) -> Output {
-    finish(spawn(program, args))
-}
-
-/// Waits for a program, but not for ever.
-fn finish(child: Child) -> Output {
-    let (tell, told) = std::sync::mpsc::channel();
-    std::thread::spawn(move || tell.send(child.wait_with_output()));
-    told.recv_timeout(GRACE).expect("the program ends").unwrap()
+    finished(command(program, args)).unwrap()
 }

@@ -223,7 +223,7 @@ fn a_log_line_has_time_and_level_and_no_colour_in_a_pipe() {
         .stdout(std::process::Stdio::piped())
         .stderr(std::process::Stdio::piped())
         .stdin(std::process::Stdio::null());
-    let mut child = command.spawn().unwrap();
+    let mut child = start_child(command).unwrap();
     let mut line = String::new();
     std::io::BufRead::read_line(&mut std::io::BufReader::new(child.stdout.take().unwrap()), &mut line).unwrap();
     child.kill().unwrap();

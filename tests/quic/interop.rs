@@ -8,17 +8,21 @@ use nodepass::net::mux::{Mux, StreamNo};
 use nodepass::net::stream::now as ready;
 
 use super::ends::*;
+use super::support::{finished, start_child};
 
 /// The Python that has the other implementation (`NP_TEST_PYTHON`, else python3); `None` where there is none.
 fn python(arguments: &[&str]) -> Option<Peer> {
     let python = std::env::var("NP_TEST_PYTHON").unwrap_or_else(|_| "python3".into());
-    let has = Command::new(&python).args(["-c", "import aioquic, cryptography"]).stderr(Stdio::null()).status();
-    if !has.is_ok_and(|status| status.success()) {
+    let mut imports = Command::new(&python);
+    imports.args(["-c", "import aioquic, cryptography"]);
+    if !finished(imports).is_ok_and(|output| output.status.success()) {
         eprintln!("skipped: no aioquic here");
         return None;
     }
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/quic/interop.py");
-    Some(Peer(Command::new(python).arg(script).args(arguments).stdout(Stdio::piped()).spawn().unwrap()))
+    let mut peer = Command::new(python);
+    peer.arg(script).args(arguments).stdout(Stdio::piped());
+    Some(Peer(start_child(peer).unwrap()))
 }
 
 struct Peer(Child);

@@ -4,7 +4,7 @@ use super::{eventually, GRACE};
 use std::fmt;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::time::{Duration, Instant};
@@ -51,7 +51,7 @@ impl Process {
     /// Any program, or why it does not start.
     pub fn try_run(name: &str, mut command: Command) -> std::io::Result<Process> {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = spawn(command)?;
+        let mut child = start_child(command)?;
         let log = Arc::new(Log::default());
         let (out, err) = (child.stdout.take().expect("stdout"), child.stderr.take().expect("stderr"));
         follow(Box::new(out), &log, false);
@@ -61,7 +61,7 @@ impl Process {
 
     /// Any program, with streams that the test has arranged: its log is not read.
     pub fn unheard(name: &str, command: Command) -> Process {
-        let child = spawn(command).unwrap_or_else(|error| panic!("{name} does not start: {error}"));
+        let child = start_child(command).unwrap_or_else(|error| panic!("{name} does not start: {error}"));
         Process { name: name.to_string(), pid: child.id(), child: Mutex::new(child), log: Arc::default() }
     }
 
@@ -147,8 +147,7 @@ impl Process {
 
     /// The exit code if it has ended, see [`Process::wait`].
     pub fn ended(&self) -> Option<i32> {
-        let status = self.child.lock().unwrap().try_wait().expect("waiting for a child");
-        status.map(|status: ExitStatus| status.code().unwrap_or_else(|| -status.signal().unwrap_or(0)))
+        self.child.lock().unwrap().try_wait().expect("waiting for a child").map(code)
     }
 
     /// How many descriptors it holds.
@@ -226,13 +225,31 @@ pub fn nodepass_command() -> Command {
     command
 }
 
-/// Runs a program to its end; status and what it wrote (stdout, stderr). It is killed after [`GRACE`] times three.
+/// Runs a program to its end; status and the bytes that it wrote.
+pub fn finished(mut command: Command) -> std::io::Result<Output> {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    start_child(command).map(finish)
+}
+
+/// A child's end and the bytes that it wrote; panics if it is not over after [`GRACE`] times six.
+pub fn finish(child: Child) -> Output {
+    let (end, ended) = mpsc::channel();
+    std::thread::spawn(move || end.send(child.wait_with_output()));
+    ended.recv_timeout(GRACE * 6).expect("a program ends").expect("its output")
+}
+
+/// Runs a program to its end; status and the lines that it wrote (stdout, stderr), without colours.
 pub fn output(mut command: Command) -> (i32, String, String) {
     let name = command.get_program().to_string_lossy().into_owned();
     command.env("LC_ALL", "C");
-    let process = Process::run(&name, command);
-    let status = process.wait(GRACE * 3);
-    (status, process.lines_of(false).join("\n"), process.lines_of(true).join("\n"))
+    let done = finished(command).unwrap_or_else(|error| panic!("{name} does not start: {error}"));
+    let lines = |bytes: &[u8]| plain(&String::from_utf8_lossy(bytes)).lines().collect::<Vec<_>>().join("\n");
+    (code(done.status), lines(&done.stdout), lines(&done.stderr))
+}
+
+/// The exit code, or minus the signal that ended it.
+fn code(status: ExitStatus) -> i32 {
+    status.code().unwrap_or_else(|| -status.signal().unwrap_or(0))
 }
 
 /// Allows this process, and those that it starts, so many descriptors; if it may not, says that the test is skipped.
@@ -362,7 +379,7 @@ pub fn plain(text: &str) -> String {
     out
 }
 
-/// Does what must not happen while a child is being started: until its own program runs, a child has copies of all
+/// Does what must not happen while [`start_child`] starts a child: until its own program runs, a child has copies of all
 /// sockets, so that what is closed meanwhile is not closed yet.
 pub fn unforked<T>(work: impl FnOnce() -> T) -> T {
     static FORK: Mutex<()> = Mutex::new(());
@@ -370,9 +387,11 @@ pub fn unforked<T>(work: impl FnOnce() -> T) -> T {
     work()
 }
 
-/// Starts a child from a thread that never ends: the kernel's "kill it when its parent dies" means the thread that
-/// started it, and a test's thread may hand its processes on.
-fn spawn(mut command: Command) -> std::io::Result<Child> {
+/// Starts a child whose streams the test has arranged. All children of all tests start here.
+///
+/// They start from a thread that never ends: the kernel's "kill it when its parent dies" means the thread that started it,
+/// and a test's thread may hand its processes on.
+pub fn start_child(mut command: Command) -> std::io::Result<Child> {
     type Order = (Command, Sender<std::io::Result<Child>>);
     static NURSERY: OnceLock<Mutex<Sender<Order>>> = OnceLock::new();
     // SAFETY: prctl is async-signal-safe and touches nothing of the parent.
