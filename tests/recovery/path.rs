@@ -96,7 +96,10 @@ impl Line {
             let socket = socket2::SockRef::from(stream);
             let mut byte = [std::mem::MaybeUninit::uninit()];
             let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
-            !matches!(socket.recv_with_flags(&mut byte, flags), Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
+            match socket.recv_with_flags(&mut byte, flags) {
+                Ok(count) => count == 0,
+                Err(error) => error.kind() != std::io::ErrorKind::WouldBlock,
+            }
         };
         !ended(&self.near) && !ended(&self.far)
     }
