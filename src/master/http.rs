@@ -117,7 +117,7 @@ impl Door {
         let path = folder.join("api");
         let mut door = Door { path: path.clone(), _file: None, folder: Some(folder) };
         let listener = UnixListener::bind(&path)?;
-        if let Ok((path, file)) = nameless(&path) {
+        if let Ok((path, file)) = nameless(&path, &listener) {
             door = Door { path, _file: Some(file), folder: door.folder.take() };
             door.remove();
         }
@@ -140,17 +140,19 @@ impl Drop for Door {
 /// A way to the socket at `path` that goes on when its name is gone: so nothing is left behind, whatever ends us, and
 /// nothing that cleans up temporary files cuts us off.
 #[cfg(target_os = "linux")]
-fn nameless(path: &Path) -> io::Result<(PathBuf, File)> {
+fn nameless(path: &Path, listener: &UnixListener) -> io::Result<(PathBuf, File)> {
     use std::os::unix::fs::OpenOptionsExt;
     let file = OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(path)?;
     let way = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
-    UnixStream::connect(&way)?;
+    let _tried = UnixStream::connect(&way)?;
+    // Taken here, it is not left for the server, which would take it at a moment when there may be no descriptors.
+    listener.accept()?;
     Ok((way, file))
 }
 
 /// Elsewhere the name has to stay.
 #[cfg(not(target_os = "linux"))]
-fn nameless(_: &Path) -> io::Result<(PathBuf, File)> {
+fn nameless(_: &Path, _: &UnixListener) -> io::Result<(PathBuf, File)> {
     Err(io::ErrorKind::Unsupported.into())
 }
 

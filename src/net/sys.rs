@@ -220,6 +220,24 @@ pub fn descriptor_limit() -> usize {
     limit(libc::RLIMIT_NOFILE as _)
 }
 
+/// Whether this process may open so many more descriptors. Unlike trying, asking takes none from the other threads.
+pub fn has_descriptors_left(count: usize) -> bool {
+    let mut left = 0;
+    // From the top, where the free ones are: the system gives the lowest number that is free.
+    let mut end = descriptor_limit().min(MOST_NUMBERS);
+    while end > 0 && left < count {
+        let begin = end.saturating_sub(ASKED_AT_ONCE);
+        let asked = |n| libc::pollfd { fd: (begin + n) as libc::c_int, events: 0, revents: 0 };
+        let mut numbers: [libc::pollfd; ASKED_AT_ONCE] = std::array::from_fn(asked);
+        let numbers = &mut numbers[..end - begin];
+        // SAFETY: the pointer and the count are those of one live array.
+        retry(|| unsafe { libc::poll(numbers.as_mut_ptr(), numbers.len() as libc::nfds_t, 0) } as isize).ok();
+        left += numbers.iter().filter(|number| number.revents & libc::POLLNVAL != 0).count();
+        end = begin;
+    }
+    left >= count
+}
+
 /// Bytes of data that this process may have: its limit of data, or what its limit of address space leaves beside the
 /// program itself.
 pub fn memory_limit() -> usize {
@@ -268,6 +286,12 @@ fn limit(of: libc::c_int) -> usize {
     }
 }
 
+/// Numbers that are asked about in one call.
+const ASKED_AT_ONCE: usize = 64;
+
+/// No process has a descriptor with a higher number: Linux's default bound for all limits.
+const MOST_NUMBERS: usize = 1 << 20;
+
 /// Room for one control message of either family, aligned as the C library wants it.
 #[repr(C, align(8))]
 struct Control([u8; 64]);
@@ -282,5 +306,16 @@ pub(super) fn retry(mut call: impl FnMut() -> isize) -> io::Result<usize> {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             result => return result,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn descriptors_that_are_open_are_not_left() {
+        assert!(has_descriptors_left(0) && has_descriptors_left(1));
+        assert!(!has_descriptors_left(descriptor_limit().min(MOST_NUMBERS)), "some are always open");
     }
 }

@@ -1,7 +1,6 @@
 //! One connection to the server behind: a Unix socket with remembered readiness.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use mio::event::Event;
@@ -10,6 +9,7 @@ use mio::{Interest, Registry, Token};
 
 use super::CALLS;
 use crate::net::stream::{would_block, Buffer};
+use crate::net::sys;
 
 /// A connection to the server behind. As [`Tcp`](crate::net::tcp::Tcp), it tries nothing that is known to have to wait.
 pub struct Link {
@@ -21,8 +21,11 @@ pub struct Link {
 impl Link {
     /// Connects, registered under `token`. An error says that it cannot be done now: no descriptors, or a full queue.
     pub fn open(to: &Path, registry: &Registry, token: Token) -> io::Result<Link> {
+        // The server behind does not survive it if there are none for its end of the connection.
+        if !sys::has_descriptors_left(SPARE) {
+            return Err(io::Error::from_raw_os_error(libc::EMFILE));
+        }
         let mut socket = UnixStream::connect(to)?;
-        spare(&socket)?;
         registry.register(&mut socket, token, Interest::READABLE | Interest::WRITABLE)?;
         Ok(Link { socket, readable: true, writable: true })
     }
@@ -60,11 +63,6 @@ impl Link {
     }
 }
 
-/// An error if the server behind would find no descriptors for its end of the connection: it does not survive that.
-fn spare(socket: &UnixStream) -> io::Result<()> {
-    (0..SPARE).map(|_| socket.as_fd().try_clone_to_owned()).collect::<io::Result<Vec<OwnedFd>>>().map(drop)
-}
-
 fn is_blocked(result: &io::Result<usize>) -> bool {
     matches!(result, Err(error) if error.kind() == ErrorKind::WouldBlock)
 }
@@ -78,6 +76,6 @@ fn again(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
     }
 }
 
-/// Descriptors that must be free when a connection is opened: two for its other end, two for each of the others that may be
-/// opened at the same moment.
-const SPARE: usize = 2 * CALLS;
+/// Descriptors that must be free when a connection is opened: one for it, two for its other end, and two for each of the others
+/// that the server behind may not have taken yet.
+const SPARE: usize = 1 + 2 * CALLS;
