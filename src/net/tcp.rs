@@ -133,6 +133,14 @@ impl Tcp {
         result
     }
 
+    /// For a connection that many share: lets few bytes wait in the kernel until the path takes them. The kernel's own queue of
+    /// megabytes is seconds on a slow path, and what comes last, a signal of the tunnel perhaps, would wait behind all of it.
+    /// Only Linux knows such a limit.
+    pub fn keep_queue_short(&self) {
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        let _ = SockRef::from(&self.socket).set_tcp_notsent_lowat(UNSENT);
+    }
+
     /// Makes the coming close a reset, so that the other side knows at once, unless bytes of ours are still on their way.
     pub fn abort(&mut self) {
         if sys::unsent(self.socket.as_fd()).is_ok_and(|count| count == 0) {
@@ -247,6 +255,8 @@ fn again(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
 
 /// Connections that the kernel holds until they are accepted.
 const BACKLOG: i32 = 4096;
+/// Bytes of a shared connection that wait in the kernel for the path to take them.
+const UNSENT: u32 = 64 * 1024;
 /// A silent connection is asked whether it still lives after this long; how often then is the system's choice.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(30);
 

@@ -10,7 +10,7 @@
 
 mod flow;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -19,7 +19,7 @@ use quiche::{ConnectionError, ConnectionId, RecvInfo};
 
 use self::flow::Leaving;
 use super::socket::Outbox;
-use super::streams::Streams;
+use super::streams::{Streams, TURN};
 use super::{random_id, Id, Settings, SPARE_IDS};
 use crate::logic::slab::{Key, Slab};
 use crate::logic::wire::Fingerprint;
@@ -38,6 +38,15 @@ pub struct Connection {
     unheard: Vec<StreamNo>,
     /// Streams whose first words wait for room.
     holding: Vec<StreamNo>,
+    /// Streams that wait for room and have some of their own, in the order in which they are told of the connection's.
+    queue: VecDeque<StreamNo>,
+    /// Bytes for which those who were told may still ask, and the turn in which the last one was told.
+    promised: usize,
+    promised_in: u64,
+    /// There is room, but it is promised: who comes next in the queue hears in the next turn what is left.
+    kept_waiting: bool,
+    /// Turns so far: in each, everybody who was told before it gets to write.
+    turn: u64,
     now: Instant,
     /// How often packets were made.
     round: u64,
@@ -81,6 +90,11 @@ impl Connection {
             ends: Vec::new(),
             unheard: Vec::new(),
             holding: Vec::new(),
+            queue: VecDeque::new(),
+            promised: 0,
+            promised_in: 0,
+            kept_waiting: false,
+            turn: 0,
             now,
             round: 0,
             socket,
@@ -170,6 +184,7 @@ impl Connection {
             let _ = self.quic.close(false, 0, b"");
             self.end(UNREACHABLE.into(), streams);
         }
+        self.turn += u64::from(now != self.now);
         self.now = now;
         self.judge(streams);
         self.gather(streams);
@@ -236,9 +251,40 @@ impl Connection {
             }
         }
         while let Some(id) = self.quic.stream_writable_next() {
-            if let Some(stream) = self.numbers.get(&id) {
-                streams.writable(*stream);
+            match self.numbers.get(&id) {
+                Some(stream) if streams.get(*stream).is_some_and(|entry| entry.writer_waits) => {
+                    self.queue.push_back(*stream);
+                }
+                _ => {}
             }
+        }
+        self.share_out(streams);
+    }
+
+    /// Tells those who wait for room that there is some, one after the other, and only as many as it is enough for.
+    ///
+    /// quiche gives whoever asks first all that the path takes now. On a slow path one user with much to send would be the
+    /// first for ever, and nobody else, the control connection among them, would get a word in.
+    fn share_out(&mut self, streams: &mut Streams) {
+        // Whoever was told before has had his turn, even if he did not use it.
+        if self.turn >= self.promised_in + 2 {
+            self.promised = 0;
+        }
+        self.kept_waiting = false;
+        while let Some(&stream) = self.queue.front() {
+            if let Some(entry) = streams.get_mut(stream).filter(|entry| entry.writer_waits) {
+                // One that was stopped is to hear that.
+                let room = self.quic.stream_capacity(entry.id).unwrap_or(usize::MAX);
+                if room <= self.promised {
+                    self.kept_waiting = room > 0;
+                    break;
+                }
+                entry.promised = true;
+                self.promised += TURN;
+                self.promised_in = self.turn;
+                streams.writable(stream);
+            }
+            self.queue.pop_front();
         }
     }
 
@@ -302,7 +348,7 @@ impl Connection {
             Stage::Over(_) => None,
         };
         let end = self.ends.iter().map(|(at, _)| *at).min();
-        let unheard = (!self.unheard.is_empty()).then_some(self.now);
+        let unheard = (!self.unheard.is_empty() || self.kept_waiting).then_some(self.now);
         [self.quic.timeout_instant(), self.paced, own, end, unheard].into_iter().flatten().min()
     }
 }

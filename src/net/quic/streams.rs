@@ -37,9 +37,21 @@ pub struct Entry {
     told: bool,
     /// Reading answered `WouldBlock`: an edge is owed.
     pub reader_waits: bool,
-    /// Writing answered `WouldBlock`: an edge is owed.
+    /// Writing answered `WouldBlock`: an edge is owed, and nothing is written before it.
     pub writer_waits: bool,
+    /// It was told of room, of which as much as [`TURN`] is meant for it.
+    pub promised: bool,
 }
+
+impl Entry {
+    /// It comes for what it was promised, if it was: so many bytes.
+    pub fn redeem(&mut self) -> usize {
+        usize::from(std::mem::take(&mut self.promised)) * TURN
+    }
+}
+
+/// Bytes that a stream may want to send when it is told that there is room: a relay's buffer.
+pub const TURN: usize = 16 * 1024;
 
 /// The direction towards us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +90,7 @@ impl Streams {
             told: false,
             reader_waits: true,
             writer_waits: false,
+            promised: false,
         })
     }
 
@@ -121,14 +134,16 @@ impl Streams {
 
     /// Bytes, an end or a reset: told if somebody waits for that.
     pub fn readable(&mut self, stream: StreamNo) {
-        if self.table.get(stream).is_some_and(|entry| entry.reader_waits) {
+        if let Some(entry) = self.table.get_mut(stream).filter(|entry| entry.reader_waits) {
+            entry.reader_waits = false;
             self.tell(stream);
         }
     }
 
     /// Room, or a reader who has gone: told if somebody waits for that.
     pub fn writable(&mut self, stream: StreamNo) {
-        if self.table.get(stream).is_some_and(|entry| entry.writer_waits) {
+        if let Some(entry) = self.table.get_mut(stream).filter(|entry| entry.writer_waits) {
+            entry.writer_waits = false;
             self.tell(stream);
         }
     }
@@ -136,7 +151,6 @@ impl Streams {
     /// Queues an edge, once.
     pub fn tell(&mut self, stream: StreamNo) {
         if let Some(entry) = self.table.get_mut(stream) {
-            (entry.reader_waits, entry.writer_waits) = (false, false);
             if !entry.told && entry.token.is_some() {
                 entry.told = true;
                 self.news.push_back(stream);

@@ -99,6 +99,11 @@ impl Connection {
         if from.is_empty() {
             return Ok(0);
         }
+        // Others may be first: see `share_out`.
+        if entry.writer_waits {
+            return would_block();
+        }
+        self.promised = self.promised.saturating_sub(entry.redeem());
         match self.quic.stream_send(entry.id, from.bytes(), false) {
             Ok(count @ 1..) => {
                 from.consume(count);
@@ -196,7 +201,8 @@ impl Connection {
     /// something of ours is acknowledged. So what still comes is taken, and the other side is asked to stop only where it
     /// does not learn of the end by a reset, or does not heed it.
     pub fn release(&mut self, stream: StreamNo, streams: &mut Streams, now: Instant) {
-        let Some(entry) = streams.remove(stream) else { return };
+        let Some(mut entry) = streams.remove(stream) else { return };
+        self.promised = self.promised.saturating_sub(entry.redeem());
         self.numbers.remove(&entry.id);
         if entry.outward == Outward::Open {
             let _ = self.quic.stream_shutdown(entry.id, Shutdown::Write, 0);
