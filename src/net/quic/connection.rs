@@ -219,6 +219,7 @@ impl Connection {
         if !matches!(self.stage, Stage::Over(_)) {
             self.stage = Stage::Over(why);
             (self.numbers, self.leaving) = (HashMap::new(), HashMap::new());
+            (self.queue, self.kept_waiting) = (VecDeque::new(), false);
             streams.cut(self.key);
         }
     }
