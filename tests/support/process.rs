@@ -231,11 +231,11 @@ pub fn finished(mut command: Command) -> std::io::Result<Output> {
     start_child(command).map(finish)
 }
 
-/// A child's end and the bytes that it wrote; panics if it is not over after [`GRACE`] times six.
+/// A child's end and the bytes that it wrote; panics if it is not over after [`GRACE`] times three.
 pub fn finish(child: Child) -> Output {
     let (end, ended) = mpsc::channel();
     std::thread::spawn(move || end.send(child.wait_with_output()));
-    ended.recv_timeout(GRACE * 6).expect("a program ends").expect("its output")
+    ended.recv_timeout(GRACE * 3).expect("a program ends").expect("its output")
 }
 
 /// Runs a program to its end; status and the lines that it wrote (stdout, stderr), without colours.

@@ -7,8 +7,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use self::records::records;
 use super::*;
 use crate::master::record::{Kind, Status};
+
+mod records;
 
 /// A folder of a test's own, gone afterwards.
 struct Folder(PathBuf);
@@ -66,16 +69,6 @@ impl Drop for Folder {
 const NOW: SystemTime = UNIX_EPOCH;
 
 const ASIDE: &str = "nodepass.gob.corrupted-0";
-
-/// As many instances, each of which says `word`.
-fn records(count: usize, word: &str) -> BTreeMap<String, Record> {
-    let one = |number| {
-        let (id, url) = (format!("{number:08x}"), format!("server://:1/:2?word={word}"));
-        let (kind, status, alias, config) = (Kind::Server, Status::Stopped, word.to_string(), url.clone());
-        (id.clone(), Record { id, alias, kind, status, url, config, ..Record::default() })
-    };
-    (0..count).map(one).collect()
-}
 
 fn said(loaded: &Loaded, level: Level, words: &str) -> bool {
     loaded.notes.iter().any(|(of, text)| *of == level && text.contains(words))

@@ -349,8 +349,8 @@ impl Connection {
             Stage::Over(_) => None,
         };
         let end = self.ends.iter().map(|(at, _)| *at).min();
-        let unheard = (!self.unheard.is_empty() || self.kept_waiting).then_some(self.now);
-        [self.quic.timeout_instant(), self.paced, own, end, unheard].into_iter().flatten().min()
+        let at_once = (!self.unheard.is_empty() || self.kept_waiting).then_some(self.now);
+        [self.quic.timeout_instant(), self.paced, own, end, at_once].into_iter().flatten().min()
     }
 }
 
