@@ -3,9 +3,8 @@
 
 mod support;
 
-use std::collections::HashMap;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{Shutdown, SocketAddr, TcpListener, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::Arc;
 use std::thread::spawn;
@@ -113,54 +112,15 @@ struct Wall {
 
 impl Wall {
     fn before(server: SocketAddr) -> Wall {
-        let (at, open, carried) = (free_addr(), Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-        let (doors, port) = (TcpListener::bind(at).expect("a listener"), UdpSocket::bind(at).expect("a port"));
-        spawn(move || {
-            for near in doors.incoming().flatten() {
-                if let Ok(far) = TcpStream::connect(server) {
-                    for (from, to) in [(&near, &far), (&far, &near)] {
-                        let (from, to) = (from.try_clone().expect("a socket"), to.try_clone().expect("a socket"));
-                        spawn(move || carry(from, to));
-                    }
-                }
+        let (open, carried) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let (opened, count) = (open.clone(), carried.clone());
+        let at = way_past(server, move |piece| {
+            let passes = !piece.udp || opened.load(Ordering::SeqCst);
+            if passes && piece.udp {
+                count.fetch_add(piece.len, Ordering::SeqCst);
             }
+            passes
         });
-        let wall = Wall { at, open: open.clone(), carried: carried.clone() };
-        spawn(move || datagrams(&port, server, &open, &carried));
-        wall
-    }
-}
-
-fn carry(mut from: TcpStream, mut to: TcpStream) {
-    let _ = std::io::copy(&mut from, &mut to);
-    let _ = to.shutdown(Shutdown::Write);
-}
-
-/// Every client's datagrams go on from a socket of their own.
-fn datagrams(port: &UdpSocket, server: SocketAddr, open: &Arc<AtomicBool>, carried: &Arc<AtomicUsize>) {
-    let mut ways: HashMap<SocketAddr, UdpSocket> = HashMap::new();
-    let mut packet = [0; 65536];
-    while let Ok((len, from)) = port.recv_from(&mut packet) {
-        if !open.load(Ordering::SeqCst) {
-            continue;
-        }
-        carried.fetch_add(len, Ordering::SeqCst);
-        let way = ways.entry(from).or_insert_with(|| {
-            let way = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a socket");
-            way.connect(server).expect("an address");
-            let (back, port, open) = (way.try_clone().unwrap(), port.try_clone().unwrap(), Arc::clone(open));
-            let carried = Arc::clone(carried);
-            spawn(move || {
-                let mut packet = [0; 65536];
-                while let Ok(len) = back.recv(&mut packet) {
-                    if open.load(Ordering::SeqCst) {
-                        carried.fetch_add(len, Ordering::SeqCst);
-                        let _ = port.send_to(&packet[..len], from);
-                    }
-                }
-            });
-            way
-        });
-        let _ = way.send(&packet[..len]);
+        Wall { at, open, carried }
     }
 }

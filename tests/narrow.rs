@@ -2,12 +2,11 @@
 
 mod support;
 
-use std::collections::HashMap;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
-use std::thread::{sleep, spawn};
+use std::sync::Mutex;
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 use support::*;
 
@@ -70,62 +69,18 @@ const RATE: u32 = 1_000_000;
 /// Long enough for the path to fill up, and for three reports without an answer.
 const SETTLED: Duration = Duration::from_secs(4);
 
-/// A way to a server, for TCP and UDP, that takes [`RATE`] in each direction, whoever sends.
+/// A way to a server that takes [`RATE`] in each direction, whoever sends.
 fn narrow(server: SocketAddr) -> SocketAddr {
-    let at = free_addr();
     let ways = [Pace::default(), Pace::default()];
-    let (port, there) = (UdpSocket::bind(at).expect("a port"), ways.clone());
-    spawn(move || datagrams(&port, server, &there));
-    let doors = TcpListener::bind(at).expect("a listener");
-    // A queue that is short for TCP: what the path does not take stays with the sender.
-    socket2::SockRef::from(&doors).set_recv_buffer_size(1 << 16).expect("a small buffer");
-    spawn(move || {
-        for near in doors.incoming().flatten() {
-            let Ok(far) = TcpStream::connect(server) else { continue };
-            let _ = socket2::SockRef::from(&far).set_recv_buffer_size(1 << 16);
-            for (from, to, pace) in [(&near, &far, &ways[0]), (&far, &near, &ways[1])] {
-                let (mut from, mut to, pace) = (from.try_clone().unwrap(), to.try_clone().unwrap(), pace.clone());
-                spawn(move || {
-                    let mut piece = [0; 4096];
-                    while let Ok(len @ 1..) = from.read(&mut piece) {
-                        pace.wait(len);
-                        if to.write_all(&piece[..len]).is_err() {
-                            break;
-                        }
-                    }
-                    let _ = to.shutdown(Shutdown::Write);
-                });
-            }
-        }
-    });
-    at
-}
-
-fn datagrams(port: &UdpSocket, server: SocketAddr, ways: &[Pace; 2]) {
-    let mut known: HashMap<SocketAddr, UdpSocket> = HashMap::new();
-    let mut packet = [0; 65536];
-    while let Ok((len, from)) = port.recv_from(&mut packet) {
-        ways[0].wait(len);
-        let way = known.entry(from).or_insert_with(|| {
-            let way = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a socket");
-            way.connect(server).expect("an address");
-            let (back, port, pace) = (way.try_clone().unwrap(), port.try_clone().unwrap(), ways[1].clone());
-            spawn(move || {
-                let mut packet = [0; 65536];
-                while let Ok(len) = back.recv(&mut packet) {
-                    pace.wait(len);
-                    let _ = port.send_to(&packet[..len], from);
-                }
-            });
-            way
-        });
-        let _ = way.send(&packet[..len]);
-    }
+    way_past(server, move |piece| {
+        ways[usize::from(piece.to_server)].wait(piece.len);
+        true
+    })
 }
 
 /// When the path is free again.
-#[derive(Clone, Default)]
-struct Pace(Arc<Mutex<Option<Instant>>>);
+#[derive(Default)]
+struct Pace(Mutex<Option<Instant>>);
 
 impl Pace {
     /// Waits until so many bytes have passed.

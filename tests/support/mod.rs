@@ -4,6 +4,7 @@
 //!   Process   the binary (or any program) with its log at hand        process.rs
 //!   Tunnel    server + client + target, up and carrying users         tunnel.rs
 //!   Target    something to dial: TCP and UDP on one port              target.rs
+//!   relay     a way to a server that is narrow, or closed     relay.rs
 //!   net       free ports, users, waiting                              net.rs
 //!   program   finding programs, folders, certificates                 program.rs
 //! ```
@@ -16,12 +17,14 @@
 pub mod net;
 pub mod process;
 pub mod program;
+pub mod relay;
 pub mod target;
 pub mod tunnel;
 
 pub use net::*;
 pub use process::*;
 pub use program::*;
+pub use relay::*;
 pub use target::*;
 pub use tunnel::*;
 
