@@ -27,6 +27,7 @@ pub mod logic {
     pub mod pace;
     pub mod pool;
     pub mod proxy;
+    pub mod pulse;
     pub mod slab;
     pub mod sniff;
     pub mod target;

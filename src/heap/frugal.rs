@@ -117,7 +117,7 @@ unsafe impl Allocator for Pages {
 
     fn free(&self, base: *mut u8, size: usize) -> bool {
         // SAFETY: dlmalloc hands back what it has.
-        unsafe { libc::munmap(base.cast(), size) == 0 }
+        unsafe { unmap(base.cast(), size) }
     }
 
     fn can_release_part(&self, _: u32) -> bool {
@@ -131,6 +131,21 @@ unsafe impl Allocator for Pages {
     fn page_size(&self) -> usize {
         page_size()
     }
+}
+
+/// Gives pages back to the system.
+#[cfg(not(test))]
+unsafe fn unmap(base: *mut libc::c_void, size: usize) -> bool {
+    // SAFETY: the caller's promise is passed on.
+    unsafe { libc::munmap(base, size) == 0 }
+}
+
+/// The same for tests, which ask what is resident there: nobody else may get the addresses.
+#[cfg(test)]
+unsafe fn unmap(base: *mut libc::c_void, size: usize) -> bool {
+    let kind = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED;
+    // SAFETY: the caller's promise is passed on; the new mapping replaces the old one.
+    unsafe { libc::mmap(base, size, libc::PROT_NONE, kind, -1, 0) == base }
 }
 
 /// Bytes of a page.

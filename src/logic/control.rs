@@ -9,17 +9,16 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use super::pulse::{Beat, Pulse};
 use super::wire::{encode, BadLine, Fingerprint, Id, Lines, Signal};
 
 /// One side of a control connection. Both roles use the same.
 pub struct Control {
     key: Vec<u8>,
-    report: Duration,
     state: State,
     lines: Lines,
     bad: u32,
-    heard: Instant,
-    next_ping: Instant,
+    pulse: Pulse,
     asked: Option<Instant>,
     out: VecDeque<Do>,
 }
@@ -97,12 +96,10 @@ impl Control {
         let state = if gated { State::Proving } else { State::Ready };
         let mut control = Control {
             key: key.to_vec(),
-            report,
             state,
             lines: Lines::default(),
             bad: 0,
-            heard: now,
-            next_ping: now,
+            pulse: Pulse::new(report, Duration::ZERO, now),
             asked: None,
             out: VecDeque::new(),
         };
@@ -120,7 +117,7 @@ impl Control {
         if bytes.is_empty() || self.state == State::Over {
             return;
         }
-        self.heard = now;
+        self.pulse.heard(now);
         self.lines.feed(bytes);
         while let Some(line) = self.lines.next(&self.key) {
             match line {
@@ -192,19 +189,19 @@ impl Control {
         if self.state == State::Over {
             return;
         }
-        if now >= self.heard + 3 * self.report {
-            return self.end(Why::Silence(3 * self.report));
-        }
-        if now >= self.next_ping {
-            self.next_ping = now + self.report;
-            self.asked.get_or_insert(now);
-            self.say(&Signal::Ping);
+        match self.pulse.beat(now) {
+            Beat::Rest => {}
+            Beat::Ask => {
+                self.asked.get_or_insert(now);
+                self.say(&Signal::Ping);
+            }
+            Beat::Silent(time) => self.end(Why::Silence(time)),
         }
     }
 
     /// When to [`tick`](Control::tick) next.
     pub fn deadline(&self) -> Option<Instant> {
-        (self.state != State::Over).then(|| self.next_ping.min(self.heard + 3 * self.report))
+        (self.state != State::Over).then(|| self.pulse.deadline())
     }
 
     /// What is to be done, until `None`. Signals in a row come as one `Send`.

@@ -35,6 +35,7 @@ use super::share::share;
 use super::stream::{now, would_block, Buffer, Stream};
 use super::tcp::Tcp;
 use super::tls::Tls;
+use crate::logic::pulse::{Beat, Pulse};
 use crate::logic::wire::Fingerprint;
 
 /// What carries an HTTP/2 connection: a TLS session that has agreed on ALPN `h2`, or a bare socket in tests.
@@ -114,7 +115,7 @@ pub struct H2<C = Tls> {
     side: Side,
     limits: Limits,
     input: Buffer,
-    clock: Option<Clock>,
+    pulse: Option<Pulse>,
     /// Something was done that may have made output, or an edge came.
     dirty: bool,
 }
@@ -125,12 +126,6 @@ enum Side {
     Client(String),
     /// That address opens them.
     Server(SocketAddr),
-}
-
-/// When something was last heard, and when we speak next.
-struct Clock {
-    heard: Instant,
-    ping: Instant,
 }
 
 impl<C: Carrier> H2<C> {
@@ -151,7 +146,7 @@ impl<C: Carrier> H2<C> {
     fn new(carrier: C, session: Session<Flows>, side: Side, limits: Limits) -> H2<C> {
         let flows = Flows::new(matches!(side, Side::Client(_)), limits.terms().stream_window, limits.spare);
         let input = Buffer::new(INPUT);
-        H2 { carrier, session, flows, side, limits, input, clock: None, dirty: true }
+        H2 { carrier, session, flows, side, limits, input, pulse: None, dirty: true }
     }
 
     /// Reads until nothing is left or a bound is reached: how much that was.
@@ -242,18 +237,17 @@ impl<C: Carrier> H2<C> {
     /// Asks whether the other side lives; silence is an error. `heard`: it has said something just now.
     fn tick(&mut self, now: Instant, heard: bool) -> io::Result<()> {
         let report = self.limits.report;
-        let clock = self.clock.get_or_insert(Clock { heard: now, ping: now + report });
+        let pulse = self.pulse.get_or_insert_with(|| Pulse::new(report, report, now));
         if heard {
-            clock.heard = now;
+            pulse.heard(now);
         }
-        if now >= clock.heard + SILENCE * report {
-            return Err(io::Error::new(ErrorKind::TimedOut, "silent: nothing was heard for 3 report intervals"));
+        match pulse.beat(now) {
+            Beat::Rest => Ok(()),
+            Beat::Ask => self.session.ping(),
+            Beat::Silent(time) => {
+                Err(io::Error::new(ErrorKind::TimedOut, format!("silent: nothing was heard for {time:?}")))
+            }
         }
-        if now >= clock.ping {
-            clock.ping = now + report;
-            self.session.ping()?;
-        }
-        Ok(())
     }
 
     /// A server's head goes out before its first byte.
@@ -312,8 +306,7 @@ impl<C: Carrier> Mux for H2<C> {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        let clock = self.clock.as_ref()?;
-        Some(clock.ping.min(clock.heard + SILENCE * self.limits.report))
+        self.pulse.as_ref().map(Pulse::deadline)
     }
 
     fn is_dirty(&self) -> bool {
@@ -455,7 +448,5 @@ const INPUT: usize = 32 * 1024;
 const READ_AT_ONCE: usize = 256 * 1024;
 /// Room in the output for any frame of ours.
 const ROOM: usize = super::nghttp2::HEAD + super::nghttp2::PAYLOAD;
-/// Report intervals without a byte that are silence.
-const SILENCE: u32 = 3;
 /// Frames that wait for a peer who does not read. Heads and resets of all streams must fit in.
 const MAX_QUEUED: usize = 100_000;

@@ -498,8 +498,9 @@ mod tests {
 
     #[test]
     fn a_target_that_refuses_is_survived_and_heard_when_it_is_back() {
-        // An address of its own, and a port that nobody is given by chance.
-        let address = SocketAddr::from(([127, 7, 7, 1], 7171));
+        // An address of this process, and a port that nobody is given by chance.
+        let [.., high, low] = std::process::id().to_be_bytes();
+        let address = SocketAddr::from(([127, 7, high, low], 7171));
         let mut session = Session::to_target(address, None, true, 100).unwrap();
         let mut poll = Poll::new().unwrap();
         session.register(poll.registry(), Token(0)).unwrap();

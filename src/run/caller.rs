@@ -111,9 +111,10 @@ impl Caller {
 
     /// Goes on.
     pub fn advance(&mut self, home: Home, means: &mut Means, now: Instant) -> Next {
-        let result = match self.until {
-            Some(until) if now >= until => Err(format!("no answer within {:?}", self.call.patience)),
-            _ => self.step(means, now),
+        // First what has come, then the clock: what was there in time is not late because we are.
+        let result = match (self.step(means, now), self.until) {
+            (Ok(None), Some(until)) if now >= until => Err(format!("no answer within {:?}", self.call.patience)),
+            (result, _) => result,
         };
         let tunnel = self.call.tunnel;
         match (result, &self.purpose) {

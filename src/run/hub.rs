@@ -97,7 +97,7 @@ impl Hub {
         }
     }
 
-    /// One turn: who came, what workers say, what the clock says, and what follows. A code when the program is to end.
+    /// One turn: who came, what workers say, and what follows. A code when the program is to end.
     pub fn turn(&mut self, now: Instant) -> Option<ExitCode> {
         while let Some(notice) = self.inbox.next() {
             if let Some(code) = self.hear(notice, now) {
@@ -112,7 +112,6 @@ impl Hub {
             }
             self.users.deliver(&self.workers);
         }
-        self.tick(now);
         self.settle(now);
         let done = self.stopping.is_some_and(|until| now >= until || self.users.live() == 0);
         if done {
@@ -277,7 +276,8 @@ impl Hub {
         }
     }
 
-    fn tick(&mut self, now: Instant) {
+    /// What the clock says, and what follows.
+    pub fn tick(&mut self, now: Instant) {
         for late in self.pool.expired(now) {
             self.dismiss(late);
         }
@@ -290,6 +290,7 @@ impl Hub {
         }
         self.tick_tunnel(now);
         self.ways.tick(now);
+        self.settle(now);
     }
 
     fn tick_part(&mut self, now: Instant) {

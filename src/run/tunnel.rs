@@ -241,9 +241,10 @@ impl Hub {
     pub(super) fn obey(&mut self, now: Instant) {
         self.check_certificate(now);
         self.check_late(now);
+        let mut asked = None;
         while let Some(Tunnel { control: Some((control, home)), .. }) = &mut self.tunnel {
             let home = *home;
-            let Some(thing) = control.poll() else { return };
+            let Some(thing) = control.poll() else { break };
             match thing {
                 Do::Send(bytes) => self.workers[home.worker].send(Job::Say(home.key, bytes)),
                 Do::Launch { udp, remote, id } => self.launched(udp, &remote, id, now),
@@ -256,13 +257,17 @@ impl Hub {
                         self.flush_pool();
                     }
                 }
-                Do::Pong(ping) => self.check_point(ping),
+                Do::Pong(ping) => asked = Some(ping),
                 Do::Ready => {
                     log::info!("Certificate fingerprint verified");
                     self.pool.serve();
                 }
                 Do::Over(why) => return self.end_tunnel(&why.to_string(), now),
             }
+        }
+        // Its figures are those after all that the peer has said.
+        if let Some(ping) = asked {
+            self.check_point(ping);
         }
     }
 

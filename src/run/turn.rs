@@ -192,6 +192,10 @@ fn turns(mut poll: Poll, bell: &Bell, mut worker: Worker, hub: Option<(Hub, Post
                 break;
             }
         }
+        // The clock last: what has come is known by now, and is not late because we are.
+        if let Some(hub) = &mut hub {
+            hub.tick(now);
+        }
         worker.open(later, now);
     }
 }
