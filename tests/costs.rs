@@ -10,6 +10,7 @@ mod trace;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::time::Instant;
 use support::*;
 use trace::{tally, Call, Watch};
 
@@ -48,10 +49,10 @@ fn a_tunnel_at_rest_makes_almost_no_system_calls() {
         tunnel.at_rest();
         for process in tunnel.processes() {
             let watch = Watch::start(&strace, process);
-            three_reports(process);
+            let most = three_reports(process);
             let calls = watch.stop();
             println!("at rest, tls={tls}, {process:?}: {} in 3 report intervals: {:?}", calls.len(), tally(&calls));
-            assert!(calls.len() <= MOST_AT_REST, "{:?}", tally(&calls));
+            assert!(calls.len() <= most, "{:?}", tally(&calls));
         }
     }
 }
@@ -62,10 +63,10 @@ fn a_single_end_forwarder_at_rest_only_measures_its_target() {
     let tunnel = Tunnel::single().start();
     tunnel.at_rest();
     let watch = Watch::start(&strace, &tunnel.client);
-    three_reports(&tunnel.client);
+    let most = three_reports(&tunnel.client);
     let calls = watch.stop();
     println!("at rest, single-end: {} in 3 report intervals: {:?}", calls.len(), tally(&calls));
-    assert!(calls.len() <= MOST_AT_REST, "{:?}", tally(&calls));
+    assert!(calls.len() <= most, "{:?}", tally(&calls));
 }
 
 #[test]
@@ -100,10 +101,13 @@ fn a_plain_bulk_transfer_is_spliced_and_never_read() {
 }
 
 /// Three report intervals.
-fn three_reports(process: &Process) {
+/// Waits for three check points: the most system calls that so much time allows.
+fn three_reports(process: &Process) -> usize {
+    let start = Instant::now();
     for _ in 0..3 {
         process.checkpoint(|_| true);
     }
+    MOST_AT_REST * start.elapsed().as_millis().max(3000) as usize / 3000
 }
 
 /// A whole visit: there, 100 bytes, back, and both ends in peace.

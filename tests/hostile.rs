@@ -20,7 +20,7 @@ mod peer;
 use std::io::Write;
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use support::*;
 
 #[test]
@@ -226,10 +226,15 @@ fn users_over_the_limit_are_closed_and_the_others_served() {
 
 #[test]
 fn a_lack_of_descriptors_is_told_but_not_for_every_user_and_survived() {
+    if !raise_limits(4000) {
+        return;
+    }
     each_way(|builder| {
-        let tunnel = builder.server("max=8").start();
+        // While there are none for the pool either, users wait for it, and those who have left do so too.
+        let tunnel = builder.server("max=8").env("NP_POOL_GET_TIMEOUT", "3s").start();
         let before = tunnel.at_rest();
         let ingress = tunnel.ingress();
+        let start = Instant::now();
         set_descriptors(ingress.pid(), 64);
         let users: Vec<TcpStream> = (0..200).map(|_| connect(tunnel.user)).collect();
         users.iter().for_each(|mut user| drop(user.write_all(b"x")));
@@ -241,8 +246,10 @@ fn a_lack_of_descriptors_is_told_but_not_for_every_user_and_survived() {
             std::thread::sleep(Duration::from_millis(2));
         }
         // A server has two doors; and once all who wait have been let in, the next lack is news.
+        // Each door is tried again every 100 ms.
         let told = ingress.count("Cannot accept connections");
-        assert!(told < 10, "told {told} times");
+        let most = 4 + 2 * start.elapsed().as_millis() / 100;
+        assert!((told as u128) < most.min(100), "told {told} times");
         tunnel.up();
         tunnel.rests_again(&before);
         assert_eq!(ingress.ended(), None);
@@ -256,7 +263,7 @@ fn under_attack(attack: impl Fn(SocketAddr) + Sync) {
     for tls in [0, 1] {
         let tunnel = Tunnel::reverse().server(&format!("max=8&tls={tls}")).start();
         let server = tunnel.server.as_ref().unwrap();
-        let (before, memory) = (tunnel.at_rest(), server.rss_kb());
+        let (before, memory, mark) = (tunnel.at_rest(), server.rss_kb(), server.mark());
         let attacked = AtomicBool::new(false);
         std::thread::scope(|scope| {
             let user = scope.spawn(|| {
@@ -270,10 +277,11 @@ fn under_attack(attack: impl Fn(SocketAddr) + Sync) {
             outcome.expect("the attack did not go as it should");
         });
         tunnel.echo(b"and afterwards");
-        assert_eq!(server.count("Tunnel with"), 1, "the same tunnel all the while");
+        assert!(!server.said_after(mark, "Tunnel with"), "the same tunnel all the while");
         tunnel.rests_again(&before);
-        let now = server.rss_kb();
-        assert!(now < memory + 4096, "{memory} KiB before, {now} at rest now");
+        // What a crowd leaves goes back to the system a moment after it has gone.
+        let back = eventually(GRACE, || server.rss_kb() < memory + 4096);
+        assert!(back, "{memory} KiB before, {} at rest now", server.rss_kb());
     }
 }
 

@@ -90,8 +90,12 @@ fn a_restart_shows_stopped_and_then_running_and_two_at_once_are_one() {
     let id = bench.create(URL).id;
     bench.speaks(&id, "up");
     let events = bench.listen();
+    // It cannot leave before it has been asked twice.
+    let child = bench.living()[0];
+    signal(child, libc::SIGSTOP);
     assert_eq!(bench.act(&id, Action::Restart).status, Status::Running);
     bench.act(&id, Action::Restart);
+    signal(child, libc::SIGCONT);
     let heard = heard(&events, &id, What::Log);
     let expected = [
         (What::Initial, Status::Running),
@@ -261,6 +265,7 @@ fn a_master_starts_those_that_start_with_it_and_no_others() {
 
     let bench = Bench::script_with(MEEK, &[], records);
     bench.becomes(&with, Status::Running);
+    bench.speaks(&with, "up");
     assert_eq!(bench.get(&without).status, Status::Stopped);
     assert_eq!(bench.starts().len(), 1);
 }

@@ -88,7 +88,8 @@ fn a_path_that_is_cut_without_a_word_is_noticed_by_both_sides_and_healed() {
 #[test]
 fn a_short_cut_is_survived_without_losing_the_tunnel_or_a_byte() {
     let Some(land) = Land::new() else { return };
-    let tunnel = land.tunnel("tls=1");
+    // Silence is three of these: longer than the cut and the pause after which TCP tries again.
+    let tunnel = land.tunnel_with("tls=1", "3s", "3s");
     let held = land.server.enter(|| try_connect(tunnel.user).unwrap());
     put(&held, b"before");
     assert_eq!(take(&held, 6), b"before");

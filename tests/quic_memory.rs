@@ -5,7 +5,7 @@
 #[allow(dead_code)]
 mod ends;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ends::*;
 use nodepass::net::mux::{Mux, StreamNo};
@@ -50,13 +50,20 @@ fn used(both: &mut Both) -> (StreamNo, StreamNo) {
 
 /// Long enough for buffers to be given back.
 fn rest(both: &mut Both) {
-    let begin = std::time::Instant::now();
-    while begin.elapsed() < Duration::from_millis(1500) {
+    // By turns as well as by the clock: nothing is exchanged while others have the processor.
+    let sent = |both: &Both| (both.client.mux.tally().sent, both.server.mux.tally().sent);
+    let (mut quiet, mut before, mut turns) = (Instant::now(), sent(both), 0);
+    while turns < 60 || quiet.elapsed() < Duration::from_millis(1500) {
         both.client.turn(Duration::from_millis(20));
         both.server.turn(Duration::from_millis(20));
+        turns += 1;
+        let now = sent(both);
+        if now != before {
+            (quiet, before) = (Instant::now(), now);
+        }
     }
     // The clocks of an idle connection come to this too, within `report`.
-    let late = std::time::Instant::now();
+    let late = Instant::now();
     QuicClient::advance(&mut both.client.mux, late).unwrap();
     QuicServer::advance(&mut both.server.mux, late).unwrap();
 }

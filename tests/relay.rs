@@ -171,10 +171,8 @@ fn a_last_word_before_a_close_is_not_lost() {
         for _ in 0..10 {
             assert!(rest(&tunnel.connect()) == noise(8, MB), "what the target sent before it closed");
         }
-        let caught = tunnel.catch();
         for _ in 0..10 {
-            let user = tunnel.connect();
-            let served = caught.next();
+            let (user, served) = tunnel.pair();
             let writer = std::thread::spawn(move || put(&user, &noise(9, MB)));
             assert!(rest(&served) == noise(9, MB), "what the user sent before it closed");
             writer.join().unwrap();

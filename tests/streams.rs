@@ -25,36 +25,45 @@ use support::*;
 #[test]
 fn a_user_for_whom_there_is_no_stream_waits_for_one_and_is_told_why_if_none_comes() {
     let Some(authority) = Authority::new("tunnel.test") else { return };
-    for transport in [1, 3] {
-        let server = Few::streams(transport, &authority);
-        let user = free_addr();
-        let url = format!("client://{KEY}@{}/{user}?mode=2&min=1&log=debug&sni=tunnel.test", server.at);
-        let env = [("SSL_CERT_FILE", authority.ca()), ("NP_POOL_GET_TIMEOUT", "2s".into())];
-        let client = Process::nodepass_with(&[&url], &env.each_ref().map(|(name, value)| (*name, value.as_str())));
-        until("a user", GRACE, || exchange(user, b"hello"));
+    std::thread::scope(|scope| {
+        for transport in [1, 3] {
+            let authority = &authority;
+            scope.spawn(move || few_streams(transport, authority));
+        }
+    });
+}
 
-        let users: Vec<TcpStream> = (0..STREAMS - 1).map(|_| served(user)).collect();
-        let late = connect(user);
-        assert_eq!(rest(&late), b"", "there is no stream for him");
-        let line = client.says(" closed after 2s", GRACE);
-        assert!(line.contains("all streams that the server allows are in use"), "type={transport}: {line}");
-        // Who still waits when another leaves is served.
-        let patient = connect(user);
-        put(&patient, b"?");
-        let mut users = users.into_iter();
-        drop(users.next());
-        assert_eq!(take(&patient, 1), b"?");
-        assert!(!client.said("flush") && !client.said("ended: "), "that is no failure: {:?}", client.lines());
+fn few_streams(transport: u8, authority: &Authority) {
+    let server = Few::streams(transport, authority);
+    let user = free_addr();
+    let url = format!("client://{KEY}@{}/{user}?mode=2&min=1&log=debug&sni=tunnel.test", server.at);
+    let roots = authority.ca();
+    let env = [("SSL_CERT_FILE", roots.as_str()), ("NP_POOL_GET_TIMEOUT", "4s"), ("NP_REPORT_INTERVAL", "2s")];
+    let client = Process::nodepass_with(&[&url], &env);
+    until("a user", GRACE, || exchange(user, b"hello"));
+    let up = client.mark();
 
-        // A dead server is another matter.
-        server.dead.store(true, Ordering::SeqCst);
-        client.says("ended: ", GRACE);
-        let mark = client.mark();
-        let late = connect(user);
-        assert_eq!(rest(&late), b"");
-        let line = client.says_after(mark, " closed after 2s", GRACE);
-        assert!(!line.contains("streams"), "type={transport}: {line}");
-    }
+    let users: Vec<TcpStream> = (0..STREAMS - 1).map(|_| served(user)).collect();
+    let late = connect(user);
+    assert_eq!(rest(&late), b"", "there is no stream for him");
+    let line = client.says_after(up, " closed after 4s", GRACE);
+    assert!(line.contains("all streams that the server allows are in use"), "type={transport}: {line}");
+    // Who still waits when another leaves is served.
+    let patient = connect(user);
+    put(&patient, b"?");
+    let mut users = users.into_iter();
+    drop(users.next());
+    assert_eq!(take(&patient, 1), b"?");
+    assert!(!client.said_after(up, "ended: "), "that is no failure: {:?}", client.lines());
+
+    // A dead server is another matter.
+    server.dead.store(true, Ordering::SeqCst);
+    client.says_after(up, "ended: ", GRACE);
+    let mark = client.mark();
+    let late = connect(user);
+    assert_eq!(rest(&late), b"");
+    let line = client.says_after(mark, " closed after 4s", GRACE);
+    assert!(!line.contains("streams"), "type={transport}: {line}");
 }
 
 /// A user who has his stream.
@@ -80,10 +89,14 @@ impl Few {
             Origin::Files { crt: authority.path("server.pem").into(), key: authority.path("server.key").into() };
         let identity = Certs::new(files, Audience::Pool(speech)).expect("a certificate").current();
         if transport == 1 {
-            let report = Duration::from_secs(1);
             // quiche allows twice as many as are asked for, so that there are as many at any time.
-            let settings =
-                Settings { report, patience: GRACE, round: Duration::ZERO, streams: STREAMS as u64 / 2, batched: true };
+            let settings = Settings {
+                report: REPORT,
+                patience: GRACE,
+                round: Duration::ZERO,
+                streams: STREAMS as u64 / 2,
+                batched: true,
+            };
             let mut server = QuicServer::bind(&[at], &identity, &settings, Instant::now()).expect("a port");
             server.expect(Some(at.ip()), &identity).expect("a certificate");
             let (dead, mut server) = (Arc::clone(&dead), server);
@@ -127,7 +140,7 @@ fn answer(mut stream: TcpStream, transport: u8, identity: &Identity, dead: &Atom
         poll.poll(&mut events, Some(TICK))?;
         events.iter().for_each(|event| tls.carrier().note(event));
     }
-    let server = H2::server(tls, peer, Limits::new(STREAMS as u32, Duration::from_secs(1)))?;
+    let server = H2::server(tls, peer, Limits::new(STREAMS as u32, REPORT))?;
     play(server, poll, dead);
     Ok(())
 }
@@ -202,3 +215,5 @@ const KEY: &str = "a-test-key";
 const STREAMS: usize = 4;
 /// It looks again at least so often.
 const TICK: Duration = Duration::from_millis(20);
+/// The report interval of both sides.
+const REPORT: Duration = Duration::from_secs(2);

@@ -14,7 +14,6 @@ fn datagrams_of_every_size_keep_their_boundaries_both_ways() {
         let tunnel = builder.start();
         let seen = Arc::new(Mutex::new(Vec::new()));
         let sizes = Arc::clone(&seen);
-        tunnel.udp_echo(b"are you there");
         tunnel.target.answer(move |socket, data, from| {
             sizes.lock().unwrap().push(data.len());
             let _ = socket.send_to(data, from);
@@ -97,7 +96,7 @@ fn thousands_of_sessions_get_their_own_answers_from_few_threads_and_are_closed_w
         return;
     }
     for builder in [Tunnel::single(), Tunnel::reverse(), Tunnel::forward().server("tls=1")] {
-        let tunnel = builder.server("max=8").client("log=info").env("NP_UDP_READ_TIMEOUT", "8s").start();
+        let tunnel = builder.server("max=8").client("log=info").env("NP_UDP_READ_TIMEOUT", "15s").start();
         let before = tunnel.at_rest();
         name_the_source(&tunnel.target);
         let users: Vec<UdpSocket> = (0..SESSIONS).map(|_| udp_user(tunnel.user)).collect();
@@ -122,11 +121,17 @@ fn an_active_session_outlives_the_idle_time() {
         tunnel.udp_echo(b"are you there");
         name_the_source(&tunnel.target);
         let user = udp_user(tunnel.user);
-        let source = source_of(&user, b"0");
-        let start = Instant::now();
-        while start.elapsed() < Duration::from_secs(5) {
+        let (mut asked, mut since) = (Instant::now(), Instant::now());
+        let mut source = source_of(&user, b"0");
+        while since.elapsed() < Duration::from_secs(5) {
             std::thread::sleep(Duration::from_millis(200));
-            assert_eq!(source_of(&user, b"0"), source, "the same session");
+            let before = std::mem::replace(&mut asked, Instant::now());
+            let now = source_of(&user, b"0");
+            if now != source {
+                assert!(before.elapsed() >= Duration::from_secs(2), "another session");
+                // The machine slept: it may have been idle for so long.
+                (source, since) = (now, asked);
+            }
         }
     });
 }
@@ -161,7 +166,6 @@ fn answers_come_from_the_address_that_was_asked() {
 fn a_datagram_above_the_limit_is_dropped_and_told_and_never_cut() {
     each_way(|builder| {
         let tunnel = builder.env("NP_UDP_DATA_BUF_SIZE", "1000").start();
-        tunnel.udp_echo(&noise(1, 1000));
         let seen = Arc::new(Mutex::new(Vec::new()));
         let sizes = Arc::clone(&seen);
         tunnel.target.answer(move |socket, data, from| {
@@ -176,11 +180,13 @@ fn a_datagram_above_the_limit_is_dropped_and_told_and_never_cut() {
         user.send(b"after the first").unwrap();
         assert_eq!(user.recv(&mut buffer).expect("the second datagram"), 15);
         assert!(tunnel.ingress().says("drop", GRACE).contains("1001") || tunnel.ingress().said("1000"));
+        user.send(&noise(1, 1000)).unwrap();
+        assert_eq!(user.recv(&mut buffer).expect("the largest there may be"), 1000);
         user.send(b"big").unwrap();
         user.send(b"after the big answer").unwrap();
         assert_eq!(user.recv(&mut buffer).expect("the answer to the last question"), 20);
         tunnel.egress().says("drop", GRACE);
-        assert_eq!(*seen.lock().unwrap(), [15, 3, 20], "nothing was cut on the way");
+        assert_eq!(*seen.lock().unwrap(), [15, 1000, 3, 20], "nothing was cut on the way");
     });
 }
 
@@ -198,11 +204,14 @@ fn a_session_survives_a_target_that_is_not_there_yet() {
         }
         let _target = Target::at(addr);
         let mut buffer = [0; 100];
-        let back = until("an answer for the same user", GRACE, || {
+        until("an answer for the same user", GRACE, || {
             user.send(b"are you there now")?;
-            user.recv(&mut buffer)
+            match user.recv(&mut buffer)? {
+                len if &buffer[..len] == b"are you there now" => Ok(()),
+                // The early ones may have waited long enough to be answered.
+                len => Err(std::io::Error::other(String::from_utf8_lossy(&buffer[..len]))),
+            }
         });
-        assert_eq!(&buffer[..back], b"are you there now");
     });
 }
 
@@ -210,20 +219,15 @@ fn a_session_survives_a_target_that_is_not_there_yet() {
 fn the_counters_count_payload() {
     each_way(|builder| {
         let tunnel = builder.start();
-        tunnel.udp_echo(b"are you there");
-        let ahead = [tunnel.ingress(), tunnel.egress()].map(|process| process.checkpoint(|_| true));
         tunnel.target.answer(|socket, data, from| {
             let _ = socket.send_to(&data[..data.len() / 2], from);
         });
         let user = udp_user(tunnel.user);
         user.send(&noise(1, 3000)).unwrap();
         assert_eq!(user.recv(&mut [0; 4000]).expect("an answer"), 1500);
-        let fits = |now: &CheckPoint, before: CheckPoint, rx: u64, tx: u64| {
-            now.udprx - before.udprx == rx && now.udptx - before.udptx == tx
-        };
-        tunnel.ingress().checkpoint(|now| fits(now, ahead[0], 3000, 1500));
+        tunnel.ingress().checkpoint(|now| (now.udprx, now.udptx) == (3000, 1500));
         if tunnel.flow != Flow::Single {
-            tunnel.egress().checkpoint(|now| fits(now, ahead[1], 1500, 3000));
+            tunnel.egress().checkpoint(|now| (now.udprx, now.udptx) == (1500, 3000));
         }
     });
 }
@@ -250,7 +254,7 @@ fn ask_all(users: &[UdpSocket]) -> Vec<u16> {
     for (wave, users) in users.chunks(100).enumerate() {
         let question = |n: usize| format!("I am user {wave}.{n}").into_bytes();
         for (n, user) in users.iter().enumerate() {
-            user.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+            user.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
             user.send(&question(n)).unwrap();
         }
         for (n, user) in users.iter().enumerate() {

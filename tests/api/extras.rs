@@ -57,11 +57,15 @@ fn info_is_about_this_machine() {
 fn the_eleventh_tcping_at_once_is_told_that_there_are_too_many() {
     let master = Master::start();
     let silent = Silent::new();
-    let target = format!("GET /v1/tcping?target={}", silent.address);
-    let outcomes: Vec<Value> = std::thread::scope(|scope| {
-        let asking: Vec<_> = (0..11).map(|_| scope.spawn(|| master.ask(&target, "").json())).collect();
-        asking.into_iter().map(|each| each.join().expect("an answer")).collect()
-    });
+    // One curl, so that all of them are there at once.
+    let url = format!("{}/v1/tcping?target={}", master.root, silent.address);
+    let (key, answers) = (format!("X-API-Key: {}", master.key), Folder::new());
+    let files: Vec<String> = (0..11).map(|n| answers.file(&n.to_string()).display().to_string()).collect();
+    let mut arguments = vec!["-s", "-m", "30", "--parallel", "--parallel-immediate", "-H", &key];
+    files.iter().for_each(|file| arguments.extend(["-o", file, &url]));
+    curl(&arguments);
+    let outcomes: Vec<Value> =
+        files.iter().map(|file| serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap()).collect();
     let count = |error: &str| outcomes.iter().filter(|outcome| outcome["error"] == error).count();
     let late = format!("dial tcp {}: i/o timeout", silent.address);
     assert_eq!((count("too many requests"), count(&late)), (1, 10), "{outcomes:?}");

@@ -1,5 +1,6 @@
 //! What it is all for: a tunnel made by the API carries users, its figures move, and nothing of it is lost with the master.
 
+use nodepass::master::gob;
 use serde_json::Value;
 
 use super::*;
@@ -54,6 +55,9 @@ fn a_tunnel_made_by_calls_carries_users_and_comes_back_after_the_master_was_kill
     master.ask(&format!("PATCH /v1/instances/{}", pairs[0].server), "{\"action\":\"reset\"}");
     counted(&master, &pairs[0], |bytes| bytes == 0);
     let before: Value = master.ask("GET /v1/export", "").json();
+    let kept = || std::fs::read(master.state.file("nodepass.gob")).ok().and_then(|file| gob::decode(&file).ok());
+    let all = || kept().is_some_and(|kept| pairs.iter().all(|pair| kept.contains_key(&pair.client)));
+    assert!(eventually(GRACE, all), "what was made is on the disk");
 
     master.restart(libc::SIGKILL);
     assert_eq!(master.ask("GET /v1/export", "").json(), before, "all that was made is there again");

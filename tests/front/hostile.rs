@@ -129,7 +129,8 @@ fn a_stream_whose_reader_has_stopped_reading_is_given_up_in_the_end() {
 #[test]
 fn those_who_do_not_take_their_answers_hold_nobody_up() {
     let api = Api::plain();
-    let greedy: Vec<Web> = (0..40).map(|_| api.open("/big")).collect();
+    // As many as are answered at a time, and a few who wait with the others.
+    let greedy: Vec<Web> = (0..20).map(|_| api.open("/big")).collect();
     for _ in 0..10 {
         assert!(api.serves());
     }

@@ -124,7 +124,8 @@ fn whatever_a_server_answers_the_client_tries_again() {
     let (target, user) = (Target::echo(), free_addr());
     let fake = FakeServer::new();
     let at = fake.addr();
-    let client = Process::nodepass(&format!("client://{KEY}@{at}/{}?log=debug&mode=2&min=8", target.addr()));
+    let url = format!("client://{KEY}@{at}/{}?log=debug&mode=2&min=8", target.addr());
+    let client = Process::nodepass_with(&[&url], &[("NP_HANDSHAKE_TIMEOUT", "3s")]);
     fake.answer(b"to get going");
     client.says("failed", GRACE);
     let before = client.rss_kb();
@@ -314,13 +315,6 @@ fn launch(id: Id) -> Signal {
 }
 
 /// Whether the other side has ended or broken it. Nothing is expected on it.
-fn is_closed(stream: &TcpStream) -> bool {
-    stream.set_nonblocking(true).unwrap();
-    let seen = stream.peek(&mut [0]);
-    stream.set_nonblocking(false).unwrap();
-    !matches!(seen, Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
-}
-
 /// What a peer may say a hundred thousand times: each kind by itself. `used` is an id that exists.
 fn floods(used: Id) -> Vec<(&'static str, Vec<Signal>)> {
     let remote = "203.0.113.9:5353".to_string();

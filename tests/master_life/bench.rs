@@ -7,7 +7,6 @@ use nodepass::master::order::{Action, Answer, Desk, Event, Order, Patch, Refusal
 use nodepass::master::record::{Record, Status, KEY_ID};
 use nodepass::master::supervisor::{Keep, Mail, Supervisor};
 use std::collections::BTreeMap;
-use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::mpsc::{channel, Receiver, Sender};
@@ -41,8 +40,13 @@ impl Bench {
     pub fn script_with(text: &str, env: &[(&str, &str)], records: Records) -> Bench {
         let folder = Folder::new();
         let starts = folder.file("starts");
-        let file = folder.write("child", format!("#!/bin/sh\necho $$ >> {}\n{text}\n", starts.display()));
-        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let text = folder.write("text", format!("#!/bin/sh\necho $$ >> {}\n{text}\n", starts.display()));
+        // Another process writes it: a child that another test's supervisor is just starting would have a copy of our
+        // descriptor, and what is open for writing cannot be run.
+        let file = folder.file("child");
+        let mut install = std::process::Command::new("install");
+        install.args(["-m", "755"]).args([&text, &file]);
+        assert!(finished(install).is_ok_and(|done| done.status.success()), "install");
         Bench::new(folder, file, env, records)
     }
 
@@ -207,6 +211,12 @@ pub fn heard(events: &Receiver<Arc<Event>>, id: &str, last: What) -> Vec<(What, 
             return heard;
         }
     }
+}
+
+/// Sends a signal to a process that a test has caused.
+pub fn signal(pid: u32, signal: i32) {
+    // SAFETY: a plain system call.
+    unsafe { libc::kill(pid as libc::pid_t, signal) };
 }
 
 /// Whether there is such a process, and not only what is left of one.

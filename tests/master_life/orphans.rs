@@ -1,6 +1,6 @@
 //! Whatever way a master ends, its children leave.
 
-use crate::bench::lives;
+use crate::bench::{lives, signal};
 use crate::support::*;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -31,14 +31,14 @@ fn a_second_signal_ends_a_master_at_once_and_its_children_follow() {
     let children = master.with_children();
     for &pid in &children {
         // A child that is stopped cannot leave.
-        kill(pid, libc::SIGSTOP);
+        signal(pid, libc::SIGSTOP);
     }
     master.process.terminate();
     master.process.says("Stopping", GRACE);
     master.process.terminate();
     assert_eq!(master.process.wait(GRACE), 1);
     for &pid in &children {
-        kill(pid, libc::SIGCONT);
+        signal(pid, libc::SIGCONT);
     }
     assert!(eventually(GRACE, || !children.iter().any(|&pid| lives(pid))), "{children:?}");
 }
@@ -119,9 +119,4 @@ fn children(pid: u32) -> Vec<u32> {
     let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
     let texts = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
     texts.flat_map(|text| text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<u32>>()).collect()
-}
-
-fn kill(pid: u32, signal: i32) {
-    // SAFETY: a plain system call on a process that this test has caused.
-    unsafe { libc::kill(pid as libc::pid_t, signal) };
 }

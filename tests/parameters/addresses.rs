@@ -104,7 +104,7 @@ fn dial_knows_ipv6() {
         let target = Target::at(SocketAddr::new("::1".parse().unwrap(), free_port()));
         let tunnel = builder.egress("dial=::1").target(target.addr()).start();
         tunnel.up();
-        let caught = target.catch_users();
+        let caught = target.catch();
         let _user = tunnel.connect();
         assert_eq!(caught.next().peer_addr().unwrap().ip(), "::1".parse::<IpAddr>().unwrap());
         tunnel.udp_echo(b"hello");
@@ -188,7 +188,9 @@ fn a_udp_target_may_be_a_name() {
 
 #[test]
 fn a_name_that_nobody_knows_ends_the_user_and_is_told() {
-    let tunnel = Tunnel::single().target("nobody.invalid:80").env("NP_TCP_DIAL_TIMEOUT", "2s").start();
+    let tunnel = Tunnel::single().target("nobody.invalid:80").env("NP_TCP_DIAL_TIMEOUT", "2s");
+    // Where no name server answers either.
+    let tunnel = tunnel.env("RES_OPTIONS", "timeout:1 attempts:1").start();
     assert_eq!(rest(&tunnel.connect()), b"");
     tunnel.client.says("nobody.invalid", GRACE);
 }

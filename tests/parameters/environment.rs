@@ -78,8 +78,8 @@ fn relay_buffers_of_every_size_carry_everything() {
 fn report_interval_is_the_pace_of_check_points() {
     each_way(|builder| {
         let tunnel = builder.env("NP_REPORT_INTERVAL", "300ms").start();
-        let marks: Vec<_> = tunnel.processes().iter().map(|process| (process.mark(), Instant::now())).collect();
-        for (process, (mark, start)) in tunnel.processes().into_iter().zip(marks) {
+        let marks: Vec<_> = tunnel.processes().iter().map(|process| (Instant::now(), process.mark())).collect();
+        for (process, (start, mark)) in tunnel.processes().into_iter().zip(marks) {
             assert!(eventually(GRACE, || check_points(process, mark) >= 6));
             assert!(start.elapsed() > Duration::from_millis(1200), "not more often than asked for");
         }
@@ -108,10 +108,9 @@ fn pool_get_timeout_ends_a_user_who_waits_for_a_pool_connection() {
     let tunnel = tunnel.env("NP_REPORT_INTERVAL", "30s").start();
     // A client that is frozen makes no new connections. Users may still get what is in the pool.
     tunnel.client.signal(libc::SIGSTOP);
-    let users: Vec<TcpStream> = (0..10).map(|_| tunnel.connect()).collect();
-    let last = &users[9];
+    let _users: Vec<TcpStream> = (0..9).map(|_| tunnel.connect()).collect();
     let start = Instant::now();
-    assert_eq!(rest(last), b"");
+    assert_eq!(rest(&tunnel.connect()), b"");
     assert!(start.elapsed() > Duration::from_millis(500), "not before its time");
     tunnel.client.signal(libc::SIGCONT);
     until("a user", GRACE, || exchange(tunnel.user, b"hello"));
@@ -124,8 +123,10 @@ fn handshake_timeout_closes_a_visitor_who_never_finishes_his_request() {
         &[&format!("server://k@127.0.0.1:{port}/127.0.0.1:{}?mode=1", free_port())],
         &[("NP_HANDSHAKE_TIMEOUT", "700ms")],
     );
-    let visitor = connect(([127, 0, 0, 1], port).into());
-    let start = Instant::now();
+    let (start, visitor) = until("the server", GRACE, || {
+        let now = Instant::now();
+        try_connect(([127, 0, 0, 1], port).into()).map(|visitor| (now, visitor))
+    });
     put(&visitor, b"GET / HT");
     assert!(!rest(&visitor).starts_with(b"HTTP/1.1 200"));
     assert!(start.elapsed() > Duration::from_millis(500), "not before its time");
@@ -135,14 +136,14 @@ fn handshake_timeout_closes_a_visitor_who_never_finishes_his_request() {
 fn handshake_timeout_makes_a_client_try_again() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
+    let start = Instant::now();
     let _client = Process::nodepass_with(
         &[&format!("client://k@{addr}/127.0.0.1:9?mode=2")],
         &[("NP_HANDSHAKE_TIMEOUT", "700ms")],
     );
     let (_silent, _) = listener.accept().unwrap();
-    let start = Instant::now();
     let (_second, _) = listener.accept().unwrap();
-    assert!(start.elapsed() > Duration::from_millis(600), "not before its time");
+    assert!(start.elapsed() > Duration::from_millis(990), "its patience, and the pause after it (300 ms)");
 }
 
 #[test]
@@ -182,25 +183,23 @@ fn pool_intervals_are_the_pace_of_a_client_whose_pool_connections_fail() {
     drop(handshake);
     // The first pool connection is the control connection, all others are closed before they get an id.
     let (mut control, _) = listener.accept().unwrap();
+    let start = Instant::now();
     control.write_all(&[0; 4]).unwrap();
-    let mut times = Vec::new();
     for _ in 0..6 {
         drop(listener.accept().unwrap());
-        times.push(Instant::now());
     }
-    // The first ones belong to the first fill, and the success of the control connection makes the pool bolder for once.
-    for pair in times[2..].windows(2) {
-        assert!(pair[1] - pair[0] > Duration::from_millis(600), "{:?}", pair[1] - pair[0]);
-    }
+    // The first ones belong to the first fill, and the success of the control connection makes the pool bolder for once: three
+    // pauses are left.
+    assert!(start.elapsed() > Duration::from_millis(2300), "{:?}", start.elapsed());
 }
 
 #[test]
 fn an_absent_server_is_told_once_and_not_at_every_attempt() {
     let port = free_port();
     let (target, user) = (Target::echo(), free_addr());
-    let client = format!("client://k@127.0.0.1:{port}/{}?mode=2&log=info", target.addr());
+    let client = format!("client://k@127.0.0.1:{port}/{}?mode=2&log=debug", target.addr());
     let client = Process::nodepass_with(&[&client], &[("NP_SERVICE_COOLDOWN", "100ms")]);
-    std::thread::sleep(Duration::from_secs(2));
+    assert!(eventually(GRACE, || client.count("failed again") >= 10), "it goes on trying");
     let complaints = client.count("  ERROR  ") + client.count("  WARN  ");
     assert_eq!(complaints, 1, "{:?}", client.lines());
     let _server = Process::nodepass(&format!("server://k@127.0.0.1:{port}/{user}?mode=1"));

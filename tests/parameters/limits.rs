@@ -34,31 +34,36 @@ fn a_quiet_pool_stays_at_min() {
 #[test]
 fn the_pool_never_holds_more_than_max() {
     each_tunnel(|builder| {
-        let tunnel = builder.client("min=2").server("max=4").env("NP_REPORT_INTERVAL", "200ms").start();
+        let tunnel = builder.client("min=2").server("max=4").start();
         let server = tunnel.server.as_ref().unwrap();
         let mark = server.mark();
         for n in 0..40 {
             tunnel.echo(&noise(n, 100));
         }
+        let mut seen: Vec<u64> = Vec::new();
+        let told = eventually(GRACE, || {
+            seen =
+                server.lines()[mark..].iter().filter_map(|line| CheckPoint::parse(line)).map(|now| now.pool).collect();
+            seen.len() > 3
+        });
+        assert!(told && seen.iter().all(|pool| *pool <= 4), "{seen:?}");
         server.checkpoint(|now| now.pool >= 2);
-        std::thread::sleep(Duration::from_secs(2));
-        let seen: Vec<u64> =
-            server.lines()[mark..].iter().filter_map(|line| CheckPoint::parse(line)).map(|now| now.pool).collect();
-        assert!(seen.len() > 3 && seen.iter().all(|pool| *pool <= 4), "{seen:?}");
     });
 }
 
 #[test]
 fn min_above_max_swaps_them_and_the_tunnel_works() {
     each_tunnel(|builder| {
+        // A server lets a client of its own kind replace what it took before the signals about that have come through. On a
+        // connection of many streams nothing but the client's own bounds, 4 to 16 now, keeps the pool small.
+        let most = if builder.is_shared() { 16 } else { 8 };
         let tunnel = builder.client("min=16").server("max=4").start();
         for n in 0..30 {
             tunnel.echo(&noise(n, 100));
         }
         tunnel.udp_echo(b"hello");
         let now = tunnel.server.as_ref().unwrap().checkpoint(|now| now.pool > 0);
-        // A server lets a client of its own kind replace what it took before the signals about that have come through.
-        assert!(now.pool <= 8, "{now:?}");
+        assert!(now.pool <= most, "{now:?}");
     });
 }
 
@@ -81,13 +86,13 @@ fn more_users_than_the_pool_holds_all_get_through() {
 #[test]
 fn read_closes_an_idle_relay_at_both_ends() {
     each_way(|builder| {
-        let tunnel = builder.both("read=1s").start();
+        let tunnel = builder.both("read=3s").start();
         let (user, served) = tunnel.pair();
+        let start = Instant::now();
         put(&user, b"x");
         assert_eq!(take(&served, 1), b"x");
-        let start = Instant::now();
         assert_eq!(rest(&user), b"");
-        assert!(start.elapsed() > Duration::from_millis(900), "not before its time");
+        assert!(start.elapsed() > Duration::from_millis(2900), "not before its time");
         assert_eq!(rest(&served), b"");
         tunnel.ingress().checkpoint(|now| now.tcps == 0);
     });
@@ -98,7 +103,7 @@ fn read_at_one_end_closes_the_whole_relay() {
     each_tunnel(|builder| {
         for egress in [false, true] {
             let builder = builder.clone();
-            let tunnel = if egress { builder.egress("read=1s") } else { builder.ingress("read=1s") }.start();
+            let tunnel = if egress { builder.egress("read=3s") } else { builder.ingress("read=3s") }.start();
             let (user, served) = tunnel.pair();
             assert_eq!(rest(&user), b"");
             assert_eq!(rest(&served), b"");
@@ -109,16 +114,18 @@ fn read_at_one_end_closes_the_whole_relay() {
 #[test]
 fn read_does_not_close_a_relay_in_which_one_direction_moves() {
     each_way(|builder| {
-        let tunnel = builder.both("read=2s").start();
-        for downwards in [false, true] {
-            let (user, served) = tunnel.pair();
-            let (from, to) = if downwards { (&served, &user) } else { (&user, &served) };
-            let start = Instant::now();
-            while start.elapsed() < Duration::from_secs(5) {
+        let tunnel = builder.both("read=4s").start();
+        let (up, down) = (tunnel.pair(), tunnel.pair());
+        let directions = [(&up.0, &up.1), (&down.1, &down.0)];
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_secs(9) {
+            for (from, to) in directions {
                 put(from, b"tick");
                 assert_eq!(take(to, 4), b"tick");
-                std::thread::sleep(Duration::from_millis(100));
             }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        for (from, to) in directions {
             put(to, b"still here");
             assert_eq!(take(from, 10), b"still here");
         }
@@ -218,10 +225,11 @@ fn a_user_above_the_slots_is_closed_at_once_and_logged() {
         tunnel.ingress().checkpoint(|now| now.tcps == 0);
         let first = tunnel.pair();
         let second = tunnel.pair();
+        let mark = tunnel.ingress().mark();
         let third = tunnel.connect();
         let port = third.local_addr().unwrap().port();
         assert_eq!(rest(&third), b"");
-        let line = tunnel.ingress().says(&format!("127.0.0.1:{port}"), GRACE);
+        let line = tunnel.ingress().says_after(mark, &format!("127.0.0.1:{port}"), GRACE);
         assert!(line.contains("  WARN  "), "{line}");
         put(&first.0, b"the others live");
         assert_eq!(take(&first.1, 15), b"the others live");
@@ -241,6 +249,7 @@ fn tcp_users_and_udp_sessions_share_the_slots() {
         // The session ends when it is idle, and its slot is free again.
         until("a free slot", GRACE, || exchange(tunnel.user, b"hello"));
         tunnel.ingress().checkpoint(|now| now.tcps == 0 && now.udps == 0);
+        let before = tunnel.target.datagrams();
         let (held, served) = tunnel.pair();
         put(&held, b"x");
         assert_eq!(take(&served, 1), b"x");
@@ -250,7 +259,7 @@ fn tcp_users_and_udp_sessions_share_the_slots() {
             asking.send(b"hello").unwrap();
             assert!(asking.recv(&mut [0; 10]).is_err(), "no slot, no answer");
         }
-        assert_eq!(tunnel.target.datagrams(), 1);
+        assert_eq!(tunnel.target.datagrams(), before, "nobody's datagrams went through");
         drop((held, served));
         until("a free slot", GRACE, || {
             asking.send(b"hello")?;
@@ -292,9 +301,7 @@ const OTHER: &[&[u8]] = &[
 
 fn blocked(tunnel: &Tunnel, openings: &[&[u8]]) {
     for opening in openings {
-        let accepted = tunnel.target.accepted();
-        let user = tunnel.connect();
-        put(&user, opening);
+        let (user, accepted) = opened(tunnel, &[opening]);
         assert_eq!(rest(&user), b"", "{opening:?} is refused");
         let port = user.local_addr().unwrap().port();
         let line = tunnel.ingress().says(&format!("127.0.0.1:{port}"), GRACE);
@@ -303,6 +310,30 @@ fn blocked(tunnel: &Tunnel, openings: &[&[u8]]) {
             // (A single-end forwarder looks after its targets itself.)
             assert_eq!(tunnel.target.accepted(), accepted, "the target hears nothing of {opening:?}");
         }
+    }
+}
+
+/// A user who has said these pieces without the pause after which a silent user is let in (200 ms), and how many the target
+/// had accepted before him.
+fn opened(tunnel: &Tunnel, pieces: &[&[u8]]) -> (TcpStream, usize) {
+    loop {
+        let accepted = tunnel.target.accepted();
+        let (mut said, mut longest) = (Instant::now(), Duration::ZERO);
+        let user = tunnel.connect();
+        for piece in pieces {
+            // The refusal may come while we write.
+            if std::io::Write::write_all(&mut &user, piece).is_err() {
+                break;
+            }
+            longest = longest.max(said.elapsed());
+            said = Instant::now();
+            std::thread::sleep(Duration::from_millis(if pieces.len() > 1 { 5 } else { 0 }));
+        }
+        if longest < Duration::from_millis(150) {
+            return (user, accepted);
+        }
+        drop(user);
+        tunnel.ingress().checkpoint(|now| now.tcps == 0);
     }
 }
 
@@ -334,14 +365,8 @@ fn block_refuses_what_it_names_and_nothing_else() {
 fn block_sees_an_opening_that_comes_byte_by_byte() {
     let tunnel = Tunnel::reverse().ingress("block=123").start();
     for opening in [SOCKS[2], HTTP[0]] {
-        let user = tunnel.connect();
-        for byte in opening {
-            // The refusal may come while we write.
-            if std::io::Write::write_all(&mut &user, &[*byte]).is_err() {
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        let bytes: Vec<&[u8]> = opening.chunks(1).collect();
+        let (user, _) = opened(&tunnel, &bytes);
         assert_eq!(rest(&user), b"");
     }
 }
@@ -365,11 +390,11 @@ fn block_lets_a_user_through_who_waits_for_the_targets_first_word() {
 fn block_does_not_lose_the_end_of_a_short_user() {
     each_way(|builder| {
         let tunnel = builder.ingress("block=123").start();
-        let caught = tunnel.catch();
+        let caught = tunnel.target.catch();
         let user = tunnel.connect();
         put(&user, b"GE");
         end(&user);
-        let served = caught.next();
+        let served = caught.next_speaker();
         assert_eq!(rest(&served), b"GE");
         put(&served, b"who?");
         drop(served);

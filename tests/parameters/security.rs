@@ -191,10 +191,10 @@ impl Tap {
 fn listen_in(mut from: TcpStream, mut into: TcpStream, ears: &Mutex<Vec<u8>>) {
     let mut buffer = vec![0; 65536];
     while let Ok(len) = from.read(&mut buffer) {
+        ears.lock().unwrap().extend_from_slice(&buffer[..len]);
         if len == 0 || into.write_all(&buffer[..len]).is_err() {
             break;
         }
-        ears.lock().unwrap().extend_from_slice(&buffer[..len]);
     }
     let _ = into.shutdown(std::net::Shutdown::Write);
 }

@@ -70,10 +70,13 @@ fn a_client_whose_own_address_changes_goes_on() {
 
 #[test]
 fn where_nobody_listens_the_error_names_the_port() {
-    let closed = open().local_addr().unwrap();
-    let deaf = open();
-    for (at, patience) in [(closed, Duration::from_secs(60)), (deaf.local_addr().unwrap(), Duration::from_millis(300))]
-    {
+    // Who hears nobody but another holds the port, and it is closed to us.
+    let (closed, deaf) = (open(), open());
+    closed.connect(deaf.local_addr().unwrap()).unwrap();
+    for (at, patience) in [
+        (closed.local_addr().unwrap(), Duration::from_secs(60)),
+        (deaf.local_addr().unwrap(), Duration::from_millis(300)),
+    ] {
         let settings = Settings { patience, ..settings() };
         let mut client = client(at, &anyone(), &settings, &mut Default::default());
         let deadline = Instant::now() + GRACE;

@@ -2,6 +2,8 @@
 
 use super::{each_flow, Urls};
 use crate::support::*;
+use std::fs::OpenOptions;
+use std::io::Write;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::process::Command;
 
@@ -32,7 +34,8 @@ fn a_taken_public_port_is_told_once_and_tried_again_until_it_is_free() {
             let line = complains_once(ingress, pair.user);
             assert!(line.contains(if udp { "UDP" } else { "TCP" }), "{line}");
             // Half an entrance is none: nothing of it is open meanwhile.
-            assert!(udp_holder.is_none() || TcpListener::bind(pair.user).is_ok(), "TCP is not held open");
+            let free = || udp_holder.is_none() || TcpListener::bind(pair.user).is_ok();
+            assert!(eventually(GRACE, free), "TCP is not held open longer than an attempt takes");
             drop((tcp_holder, udp_holder));
             until("a user", GRACE, || exchange(pair.user, b"hello"));
             assert_eq!(udp_echo(pair.user, b"hello").unwrap(), b"hello");
@@ -117,9 +120,12 @@ impl Hosts {
         Some(hosts)
     }
 
-    /// From now on the name is there. The file stays the same one: a bind mount is of the file, not of its name.
+    /// From now on the name is there. The file stays the same one, as a bind mount is of the file, not of its name; and as
+    /// addresses here are of one length, the name is in it at every moment.
     fn moved(&self, address: &str) {
-        self.folder.write("hosts", format!("127.0.0.1 localhost\n{address} target.test\n"));
+        let text = format!("127.0.0.1 localhost\n{address} target.test\n");
+        let file = OpenOptions::new().create(true).truncate(false).write(true).open(self.file());
+        file.expect("the hosts file").write_all(text.as_bytes()).expect("writing it");
     }
 
     fn file(&self) -> String {

@@ -1,6 +1,6 @@
 //! Ports nobody else has, users, and waiting.
 
-use super::{unforked, GRACE};
+use super::GRACE;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::linux::net::SocketAddrExt;
@@ -45,14 +45,13 @@ fn port_number(n: usize) -> u16 {
     u16::try_from(port).expect("a port")
 }
 
+/// Whether no socket has this port. It is not bound to find out: a child that is just starting would have a copy of that.
 fn is_free(port: u16) -> bool {
-    let hosts: &[IpAddr] = if has_ipv6() {
-        &[IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)]
-    } else {
-        &[IpAddr::V4(Ipv4Addr::UNSPECIFIED)]
-    };
-    let binds = |host: &IpAddr| TcpListener::bind((*host, port)).is_ok() && UdpSocket::bind((*host, port)).is_ok();
-    unforked(|| hosts.iter().all(binds))
+    let port = format!(":{port:04X}");
+    ["tcp", "tcp6", "udp", "udp6"].iter().all(|table| {
+        let table = std::fs::read_to_string(format!("/proc/thread-self/net/{table}")).unwrap_or_default();
+        !table.lines().any(|line| line.split_whitespace().nth(1).is_some_and(|local| local.ends_with(&port)))
+    })
 }
 
 /// Whether `::1` is there. Tests that need it say so and return.
@@ -84,11 +83,10 @@ pub fn noise(seed: u64, len: usize) -> Vec<u8> {
 pub fn eventually(within: Duration, mut test: impl FnMut() -> bool) -> bool {
     let end = Instant::now() + within;
     loop {
-        if test() {
-            return true;
-        }
-        if Instant::now() > end {
-            return false;
+        let last = Instant::now() > end;
+        let so = test();
+        if so || last {
+            return so;
         }
         std::thread::sleep(Duration::from_millis(20));
     }
@@ -98,9 +96,10 @@ pub fn eventually(within: Duration, mut test: impl FnMut() -> bool) -> bool {
 pub fn until<T, E: std::fmt::Debug>(what: &str, within: Duration, mut attempt: impl FnMut() -> Result<T, E>) -> T {
     let end = Instant::now() + within;
     loop {
+        let last = Instant::now() > end;
         match attempt() {
             Ok(value) => return value,
-            Err(error) if Instant::now() > end => panic!("{what}: not within {within:?}: {error:?}"),
+            Err(error) if last => panic!("{what}: not within {within:?}: {error:?}"),
             Err(_) => std::thread::sleep(Duration::from_millis(30)),
         }
     }
@@ -146,7 +145,14 @@ pub fn udp_echo(to: SocketAddr, data: &[u8]) -> io::Result<Vec<u8>> {
     }
 }
 
-/// Sends the bytes and reads as many back.
+/// A user who must get his bytes back.
+pub fn echoed(addr: SocketAddr, data: &[u8]) {
+    let user = try_connect(addr).unwrap_or_else(|error| panic!("connecting to {addr}: {error}"));
+    put(&user, data);
+    assert!(take(&user, data.len()) == data, "other bytes came back from {addr}");
+}
+
+/// Sends the bytes and reads as many back. One attempt, which is soon given up: for [`until`], or where nobody gets through.
 pub fn exchange(addr: SocketAddr, data: &[u8]) -> io::Result<Vec<u8>> {
     let mut stream = try_connect(addr)?;
     stream.set_read_timeout(Some(Duration::from_secs(5)))?;
@@ -154,6 +160,14 @@ pub fn exchange(addr: SocketAddr, data: &[u8]) -> io::Result<Vec<u8>> {
     let mut back = vec![0; data.len()];
     stream.read_exact(&mut back)?;
     Ok(back)
+}
+
+/// Whether the other side has ended or broken the stream, and nothing that it said is left to read.
+pub fn is_closed(stream: &TcpStream) -> bool {
+    stream.set_nonblocking(true).unwrap();
+    let seen = stream.peek(&mut [0]);
+    stream.set_nonblocking(false).unwrap();
+    seen.map_or_else(|error| error.kind() != io::ErrorKind::WouldBlock, |len| len == 0)
 }
 
 /// Reads until the other side ends or breaks the stream, and gives what came; panics if it stays open.

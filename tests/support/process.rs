@@ -1,21 +1,24 @@
 //! A running program and what it says.
 
 use super::{eventually, GRACE};
+use mio::unix::pipe::Receiver;
+use mio::{Events, Interest, Poll, Token};
 use std::fmt;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{ErrorKind, Read};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{self, Sender};
-use std::sync::{Arc, Condvar, Mutex, OnceLock};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
 
-/// Short intervals, so that a test need not wait for what takes seconds in real life.
+/// Short intervals, so that a test need not wait for what takes seconds in real life; and patience where only what is
+/// broken, or a machine that is very busy, uses it up. Tests of an end of patience set it themselves.
 pub const QUICK: &[(&str, &str)] = &[
     ("NP_REPORT_INTERVAL", "1s"),
     ("NP_SERVICE_COOLDOWN", "300ms"),
     ("NP_SHUTDOWN_TIMEOUT", "2s"),
-    ("NP_POOL_GET_TIMEOUT", "3s"),
-    ("NP_HANDSHAKE_TIMEOUT", "2s"),
+    ("NP_POOL_GET_TIMEOUT", "10s"),
+    ("NP_HANDSHAKE_TIMEOUT", "6s"),
     ("NP_MIN_POOL_INTERVAL", "50ms"),
     ("NP_MAX_POOL_INTERVAL", "300ms"),
 ];
@@ -52,10 +55,7 @@ impl Process {
     pub fn try_run(name: &str, mut command: Command) -> std::io::Result<Process> {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = start_child(command)?;
-        let log = Arc::new(Log::default());
-        let (out, err) = (child.stdout.take().expect("stdout"), child.stderr.take().expect("stderr"));
-        follow(Box::new(out), &log, false);
-        follow(Box::new(err), &log, true);
+        let log = Log::of(&mut child)?;
         Ok(Process { name: name.to_string(), pid: child.id(), child: Mutex::new(child), log })
     }
 
@@ -86,6 +86,11 @@ impl Process {
         self.count(pattern) > 0
     }
 
+    /// Whether it has said so after [`Process::mark`].
+    pub fn said_after(&self, mark: usize, pattern: &str) -> bool {
+        self.lines()[mark..].iter().any(|line| line.contains(pattern))
+    }
+
     /// How many lines contain the text so far.
     pub fn count(&self, pattern: &str) -> usize {
         self.lines().iter().filter(|line| line.contains(pattern)).count()
@@ -93,18 +98,18 @@ impl Process {
 
     /// Where the log ends now.
     pub fn mark(&self) -> usize {
-        self.log.lines.lock().unwrap().len()
+        self.log.heard().lines.len()
     }
 
     /// All lines so far, of stdout and stderr, without colours.
     pub fn lines(&self) -> Vec<String> {
-        self.log.lines.lock().unwrap().iter().map(|line| line.text.clone()).collect()
+        self.log.heard().lines.iter().map(|line| line.text.clone()).collect()
     }
 
     /// The lines of stdout (`false`) or stderr (`true`) alone.
     pub fn lines_of(&self, stderr: bool) -> Vec<String> {
-        let lines = self.log.lines.lock().unwrap();
-        lines.iter().filter(|line| line.stderr == stderr).map(|line| line.text.clone()).collect()
+        let heard = self.log.heard();
+        heard.lines.iter().filter(|line| line.stderr == stderr).map(|line| line.text.clone()).collect()
     }
 
     /// The next check point, from now on, that fits; panics if none comes.
@@ -166,15 +171,30 @@ impl Process {
 
     /// What it holds at rest: waits until nobody is there and the pool has exactly so many connections.
     pub fn at_rest(&self, pool: u64) -> Holdings {
+        // The same twice: a connection that is just being replaced is no rest.
+        let mut held = self.rested(pool);
+        let same = eventually(GRACE, || {
+            let before = std::mem::replace(&mut held, self.rested(pool));
+            held == before
+        });
+        assert!(same, "{self:?} does not come to rest");
+        held
+    }
+
+    fn rested(&self, pool: u64) -> Holdings {
         self.checkpoint(|now| now.tcps == 0 && now.udps == 0 && now.pool == pool);
+        self.holds()
+    }
+
+    fn holds(&self) -> Holdings {
         Holdings { sockets: self.sockets(), threads: self.threads() }
     }
 
     /// Waits until it is at rest and holds no more than that.
     pub fn rests_again(&self, pool: u64, before: Holdings) {
-        let mut now = self.at_rest(pool);
+        let mut now = self.rested(pool);
         let back = eventually(GRACE, || {
-            now = Holdings { sockets: self.sockets(), threads: self.threads() };
+            now = self.holds();
             now.sockets <= before.sockets && now.threads <= before.threads
         });
         assert!(back, "{self:?} holds {now:?} at rest, before it was {before:?}");
@@ -231,11 +251,11 @@ pub fn finished(mut command: Command) -> std::io::Result<Output> {
     start_child(command).map(finish)
 }
 
-/// A child's end and the bytes that it wrote; panics if it is not over after [`GRACE`] times three.
+/// A child's end and the bytes that it wrote; panics if it is not over after [`ENDLESS`].
 pub fn finish(child: Child) -> Output {
     let (end, ended) = mpsc::channel();
     std::thread::spawn(move || end.send(child.wait_with_output()));
-    ended.recv_timeout(GRACE * 3).expect("a program ends").expect("its output")
+    ended.recv_timeout(ENDLESS).expect("a program ends").expect("its output")
 }
 
 /// Runs a program to its end; status and the lines that it wrote (stdout, stderr), without colours.
@@ -314,12 +334,19 @@ impl CheckPoint {
     }
 }
 
-/// The lines of a process, and a bell for those who wait for the next one.
+/// What a process says. Whoever asks takes in first what is still in its pipes: what it has written before is known.
 #[derive(Default)]
 struct Log {
-    lines: Mutex<Vec<Line>>,
-    readers: Mutex<usize>,
+    heard: Mutex<Heard>,
+    /// Rings when there is more.
     bell: Condvar,
+}
+
+#[derive(Default)]
+struct Heard {
+    lines: Vec<Line>,
+    /// The streams that are still open.
+    voices: Vec<Voice>,
 }
 
 struct Line {
@@ -327,46 +354,92 @@ struct Line {
     text: String,
 }
 
+/// One stream of a process.
+struct Voice {
+    pipe: Receiver,
+    stderr: bool,
+    /// The beginning of a line.
+    begun: Vec<u8>,
+}
+
 impl Log {
+    /// The log of a child, which a thread follows from now on.
+    fn of(child: &mut Child) -> std::io::Result<Arc<Log>> {
+        let out = Receiver::from(child.stdout.take().expect("stdout"));
+        let err = Receiver::from(child.stderr.take().expect("stderr"));
+        let mut poll = Poll::new()?;
+        let mut voices = Vec::new();
+        for (mut pipe, stderr) in [(out, false), (err, true)] {
+            pipe.set_nonblocking(true)?;
+            poll.registry().register(&mut pipe, Token(0), Interest::READABLE)?;
+            voices.push(Voice { pipe, stderr, begun: Vec::new() });
+        }
+        let log = Arc::new(Log { heard: Mutex::new(Heard { lines: Vec::new(), voices }), bell: Condvar::new() });
+        let followed = Arc::clone(&log);
+        std::thread::spawn(move || {
+            let mut events = Events::with_capacity(2);
+            while !followed.heard().voices.is_empty() {
+                let _ = poll.poll(&mut events, None);
+            }
+        });
+        Ok(log)
+    }
+
+    /// All that it has said until now.
+    fn heard(&self) -> MutexGuard<'_, Heard> {
+        let mut heard = self.heard.lock().unwrap();
+        let Heard { lines, voices } = &mut *heard;
+        voices.retain_mut(|voice| voice.take_in(lines));
+        self.bell.notify_all();
+        heard
+    }
+
     fn wait<T>(&self, from: usize, within: Duration, mut test: impl FnMut(&str) -> Option<T>) -> Option<T> {
         let end = Instant::now() + within;
         let mut seen = from;
-        let mut lines = self.lines.lock().unwrap();
+        let mut heard = self.heard();
         loop {
-            while seen < lines.len() {
-                if let Some(found) = test(&lines[seen].text) {
+            while seen < heard.lines.len() {
+                if let Some(found) = test(&heard.lines[seen].text) {
                     return Some(found);
                 }
                 seen += 1;
             }
-            let left = end.checked_duration_since(Instant::now())?;
-            lines = self.bell.wait_timeout(lines, left).unwrap().0;
+            let now = Instant::now();
+            if now >= end {
+                return None;
+            }
+            drop(self.bell.wait_timeout(heard, end - now).unwrap());
+            heard = self.heard();
         }
     }
 
     /// Waits until both streams have been read to their ends (a grandchild may hold them open: then no longer than
     /// until `end`).
     fn closed(&self, end: Instant) {
-        while *self.readers.lock().unwrap() > 0 && Instant::now() < end {
+        while !self.heard().voices.is_empty() && Instant::now() < end {
             std::thread::sleep(Duration::from_millis(2));
         }
     }
 }
 
-fn follow(stream: Box<dyn Read + Send>, log: &Arc<Log>, stderr: bool) {
-    *log.readers.lock().unwrap() += 1;
-    let log = Arc::clone(log);
-    std::thread::spawn(move || {
-        let mut reader = BufReader::new(stream);
-        let mut bytes = Vec::new();
-        while reader.read_until(b'\n', &mut bytes).is_ok_and(|len| len > 0) {
-            let text = plain(String::from_utf8_lossy(&bytes).trim_end_matches(['\r', '\n']));
-            log.lines.lock().unwrap().push(Line { stderr, text });
-            log.bell.notify_all();
-            bytes.clear();
-        }
-        *log.readers.lock().unwrap() -= 1;
-    });
+impl Voice {
+    /// Takes in what is in the pipe; false when no more will come.
+    fn take_in(&mut self, lines: &mut Vec<Line>) -> bool {
+        let read = self.pipe.read_to_end(&mut self.begun);
+        let more = read.is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
+        // The last line is whole at its end, or at the stream's.
+        let whole = self.begun.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
+        let begun = self.begun.split_off(if more { whole } else { self.begun.len() });
+        let said = std::mem::replace(&mut self.begun, begun);
+        lines.extend(said.split_inclusive(|&byte| byte == b'\n').map(|line| self.line(line)));
+        more
+    }
+
+    fn line(&self, bytes: &[u8]) -> Line {
+        let text = plain(String::from_utf8_lossy(bytes).trim_end_matches(['\r', '\n']));
+        Line { stderr: self.stderr, text }
+    }
 }
 
 /// The text without SGR colours.
@@ -422,5 +495,7 @@ impl fmt::Debug for Process {
     }
 }
 
+/// Nothing that is meant to end takes so long.
+const ENDLESS: Duration = Duration::from_secs(600);
 /// How many log lines are shown when a test fails, unless `TEST_LOG_LINES` says more.
 const SHOWN: usize = 40;

@@ -2,7 +2,7 @@
 
 use super::free_addr;
 use std::collections::HashMap;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::thread::spawn;
@@ -67,7 +67,13 @@ fn datagrams(port: &UdpSocket, server: SocketAddr, gate: &Arc<Gate>) {
             let (back, port, gate) = (way.try_clone().unwrap(), port.try_clone().unwrap(), Arc::clone(gate));
             spawn(move || {
                 let mut packet = [0; 65536];
-                while let Ok(len) = back.recv(&mut packet) {
+                loop {
+                    let len = match back.recv(&mut packet) {
+                        Ok(len) => len,
+                        // Nobody is there at the moment.
+                        Err(error) if error.kind() == ErrorKind::ConnectionRefused => continue,
+                        Err(_) => return,
+                    };
                     if gate(Piece { udp: true, to_server: false, len }) {
                         let _ = port.send_to(&packet[..len], from);
                     }

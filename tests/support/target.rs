@@ -1,15 +1,23 @@
 //! Something to dial: TCP and UDP on one port, doing what the test says.
 
-use super::{free_port, unforked, GRACE};
-use std::io::{ErrorKind, Read, Write};
+use super::{connect, eventually, free_port, is_closed, unforked, GRACE};
+use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{self, Receiver};
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-type Handler = Arc<dyn Fn(TcpStream) + Send + Sync>;
+/// What is done with a connection.
+#[derive(Clone)]
+enum Handler {
+    /// This, on a thread of its own.
+    Do(Arc<dyn Fn(TcpStream) + Send + Sync>),
+    /// The test gets it.
+    Hand(Sender<TcpStream>),
+}
+
 type Answerer = Arc<dyn Fn(&UdpSocket, &[u8], SocketAddr) + Send + Sync>;
 
 /// A target: at first it echoes, TCP streams with their ends and UDP datagrams. Dropping it closes its listeners, not
@@ -39,7 +47,7 @@ impl Target {
         let tcp = super::until(&format!("listening on {addr}"), GRACE, || TcpListener::bind(addr));
         let udp = super::until(&format!("listening on {addr}"), GRACE, || UdpSocket::bind(addr));
         let shared = Arc::new(Shared {
-            handler: Mutex::new(Arc::new(echo)),
+            handler: Mutex::new(Handler::Do(Arc::new(echo))),
             answerer: Mutex::new(Arc::new(|socket, data, from| {
                 let _ = socket.send_to(data, from);
             })),
@@ -67,7 +75,7 @@ impl Target {
 
     /// What it does with TCP connections from now on, each on a thread of its own.
     pub fn handle(&self, handler: impl Fn(TcpStream) + Send + Sync + 'static) {
-        *self.shared.handler.lock().unwrap() = Arc::new(handler);
+        *self.shared.handler.lock().unwrap() = Handler::Do(Arc::new(handler));
     }
 
     /// What it does with datagrams from now on.
@@ -78,17 +86,8 @@ impl Target {
     /// From now on connections are handed to the test.
     pub fn catch(&self) -> Caught {
         let (sender, connections) = mpsc::channel();
-        let sender = Mutex::new(sender);
-        self.handle(move |stream| {
-            let _ = sender.lock().unwrap().send(stream);
-        });
-        Caught { connections, skip_probes: false }
-    }
-
-    /// As [`Target::catch`], but connections that say nothing and end at once are left out: a single-end forwarder
-    /// dials its targets now and then to know how they are.
-    pub fn catch_users(&self) -> Caught {
-        Caught { skip_probes: true, ..self.catch() }
+        *self.shared.handler.lock().unwrap() = Handler::Hand(sender);
+        Caught { target: self.addr, connections }
     }
 
     /// How many TCP connections it has accepted.
@@ -120,31 +119,51 @@ impl Drop for Target {
 
 /// The target's ends of connections, in the order of their coming.
 pub struct Caught {
+    target: SocketAddr,
     connections: Receiver<TcpStream>,
-    skip_probes: bool,
 }
 
 impl Caught {
     /// The next connection; panics if none comes.
     pub fn next(&self) -> TcpStream {
-        let next = || self.connections.recv_timeout(GRACE).unwrap_or_else(|_| panic!("no connection within {GRACE:?}"));
-        let mut stream = next();
-        while self.skip_probes && is_probe(&stream) {
-            stream = next();
-        }
+        let next = self.connections.recv_timeout(GRACE);
+        let stream = next.unwrap_or_else(|_| panic!("no connection within {GRACE:?}"));
         stream.set_read_timeout(Some(GRACE)).expect("a timeout");
         stream.set_write_timeout(Some(GRACE)).expect("a timeout");
         stream.set_nodelay(true).expect("an option");
         stream
     }
-}
 
-/// Whether the other side has gone again already, without a word.
-fn is_probe(stream: &TcpStream) -> bool {
-    stream.set_read_timeout(Some(Duration::from_millis(100))).expect("a timeout");
-    match stream.peek(&mut [0]) {
-        Ok(len) => len == 0,
-        Err(error) => !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut),
+    /// The next connection that says something.
+    pub fn next_speaker(&self) -> TcpStream {
+        loop {
+            let stream = self.next();
+            if stream.peek(&mut [0]).is_ok_and(|len| len > 0) {
+                return stream;
+            }
+        }
+    }
+
+    /// Of the connections that have come, the one that stays: a single-end forwarder dials its targets now and then to know
+    /// how they are, and such a connection looks like a user's until it ends.
+    pub fn stayer(&self) -> TcpStream {
+        // All who came earlier are handed over before this one.
+        let last = connect(self.target);
+        let last = last.local_addr().expect("an address");
+        let mut come: Vec<TcpStream> = Vec::new();
+        loop {
+            let stream = self.next();
+            if stream.peer_addr().is_ok_and(|from| from == last) {
+                break;
+            }
+            come.push(stream);
+        }
+        let one = eventually(GRACE, || {
+            come.retain(|stream| !is_closed(stream));
+            come.len() <= 1
+        });
+        assert!(one, "{} connections stay, and one should", come.len());
+        come.pop().expect("one that stays")
     }
 }
 
@@ -165,9 +184,14 @@ fn serve(listener: TcpListener, shared: &Arc<Shared>) {
             break;
         }
         shared.accepted.fetch_add(1, Ordering::SeqCst);
-        let handler = Arc::clone(&shared.handler.lock().unwrap());
-        let thread = std::thread::Builder::new().stack_size(256 << 10);
-        thread.spawn(move || handler(stream)).expect("a thread");
+        let handler = shared.handler.lock().unwrap().clone();
+        match handler {
+            Handler::Do(work) => {
+                let thread = std::thread::Builder::new().stack_size(256 << 10);
+                thread.spawn(move || work(stream)).expect("a thread");
+            }
+            Handler::Hand(test) => drop(test.send(stream)),
+        }
     }
     unforked(|| drop(listener));
 }

@@ -1,7 +1,8 @@
 //! A whole tunnel: processes, target, users.
 
 use super::{
-    connect, exchange, free_port, try_connect, udp_echo, until, Authority, Caught, Holdings, Process, Target, GRACE,
+    connect, echoed, exchange, free_port, try_connect, udp_echo, until, Authority, Caught, Holdings, Process, Target,
+    GRACE,
 };
 use std::fmt;
 use std::io::{Read, Write};
@@ -144,8 +145,7 @@ impl Tunnel {
 
     /// One user: sends the bytes, and must get them back.
     pub fn echo(&self, data: &[u8]) {
-        let back = exchange(self.user, data).unwrap_or_else(|error| panic!("echo through {}: {error}", self.user));
-        assert!(back == data, "other bytes came back");
+        echoed(self.user, data);
     }
 
     /// One UDP user: sends a datagram, and must get it back.
@@ -159,20 +159,17 @@ impl Tunnel {
         connect(self.user)
     }
 
-    /// From now on the target hands its connections over to the test, those of users alone.
-    pub fn catch(&self) -> Caught {
-        if self.flow == Flow::Single {
-            self.target.catch_users()
-        } else {
-            self.target.catch()
-        }
-    }
-
     /// Both ends of a relay: the user's, and the target's. From then on the target hands its connections over.
     pub fn pair(&self) -> (TcpStream, TcpStream) {
-        let caught = self.catch();
+        let caught = self.target.catch();
+        let mark = self.client.mark();
         let user = self.connect();
-        (user, caught.next())
+        if self.flow != Flow::Single {
+            return (user, caught.next());
+        }
+        let from = user.local_addr().expect("an address");
+        self.client.says_after(mark, &format!("Exchange starts: {from} <-> "), GRACE);
+        (user, caught.stayer())
     }
 
     /// What every process holds at rest, nobody there and the pool full. The server needs `max=8` (as [`POOL`]): only
@@ -259,9 +256,14 @@ impl Builder {
         self.server.get("tls").is_some_and(|tls| tls != "0")
     }
 
+    /// The pool transport (`type`).
+    pub fn transport(&self) -> u8 {
+        self.server.get("type").map_or(0, |transport| transport.parse().expect("a number"))
+    }
+
     /// Whether all its pool connections are streams of one.
     pub fn is_shared(&self) -> bool {
-        self.server.get("type").is_some_and(|transport| matches!(transport, "1" | "3"))
+        matches!(self.transport(), 1 | 3)
     }
 
     /// Parameters of the server (`"tls=1&max=8"`).
@@ -387,9 +389,8 @@ impl Builder {
             None if !terminates => return tunnel.up(),
             _ => {}
         }
-        if self.flow != Flow::Single {
-            tunnel.processes().iter().for_each(|process| drop(process.says("CHECK_POINT|", GRACE)));
-        }
+        // There are none before it is open for users, TCP and UDP.
+        tunnel.processes().iter().for_each(|process| drop(process.says("CHECK_POINT|", GRACE)));
         if !on("notcp") {
             until("a user at the door", GRACE, || try_connect(tunnel.user));
         }
