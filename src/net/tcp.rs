@@ -240,11 +240,13 @@ fn keepalive() -> TcpKeepalive {
     TcpKeepalive::new().with_time(KEEPALIVE_AFTER)
 }
 
-fn is_blocked(result: &io::Result<usize>) -> bool {
+/// Whether a call has found that its socket can do nothing more now.
+pub fn is_blocked(result: &io::Result<usize>) -> bool {
     matches!(result, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
 }
 
-fn again(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+/// Makes a system call, again when a signal has cut it short.
+pub fn again(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
     loop {
         match call() {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

@@ -1,6 +1,6 @@
 //! One connection to the server behind: a Unix socket with remembered readiness.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, Read, Write};
 use std::path::Path;
 
 use mio::event::Event;
@@ -10,6 +10,7 @@ use mio::{Interest, Registry, Token};
 use super::CALLS;
 use crate::net::stream::{would_block, Buffer};
 use crate::net::sys;
+use crate::net::tcp::{again, is_blocked};
 
 /// A connection to the server behind. As [`Tcp`](crate::net::tcp::Tcp), it tries nothing that is known to have to wait.
 pub struct Link {
@@ -60,19 +61,6 @@ impl Link {
         let count = result?;
         from.consume(count);
         Ok(count)
-    }
-}
-
-fn is_blocked(result: &io::Result<usize>) -> bool {
-    matches!(result, Err(error) if error.kind() == ErrorKind::WouldBlock)
-}
-
-fn again(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
-    loop {
-        match call() {
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            result => return result,
-        }
     }
 }
 
