@@ -247,7 +247,11 @@ fn relay(mut a: Leg, mut b: Leg, splice: bool, end: Option<End>) -> io::Result<(
 /// Waits for edges and notes them. With patience, there have to be some.
 fn listen(poll: &mut Poll, legs: [&mut Leg; 2], patience: Duration) -> io::Result<()> {
     let mut events = Events::with_capacity(16);
-    poll.poll(&mut events, Some(patience))?;
+    while let Err(error) = poll.poll(&mut events, Some(patience)) {
+        if error.kind() != ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
     if events.is_empty() && !patience.is_zero() {
         return Err(io::Error::new(ErrorKind::TimedOut, "it hangs"));
     }

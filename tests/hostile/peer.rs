@@ -162,6 +162,7 @@ pub fn hears(stream: &mut TcpStream, lines: &mut Lines, fits: impl Fn(&Signal) -
         match stream.read(&mut bytes) {
             Ok(0) => return None,
             Ok(len) => lines.feed(&bytes[..len]),
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => panic!("neither a signal nor the end"),
             Err(_) => return None,
         }

@@ -389,8 +389,11 @@ impl Log {
     fn heard(&self) -> MutexGuard<'_, Heard> {
         let mut heard = self.heard.lock().unwrap();
         let Heard { lines, voices } = &mut *heard;
+        let before = lines.len();
         voices.retain_mut(|voice| voice.take_in(lines));
-        self.bell.notify_all();
+        if lines.len() > before {
+            self.bell.notify_all();
+        }
         heard
     }
 
