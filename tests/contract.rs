@@ -458,7 +458,7 @@ impl<F: Far> Rig<F> {
     /// Takes in the edges of the next moment.
     fn listen(&mut self) {
         let mut events = Events::with_capacity(16);
-        self.poll.poll(&mut events, Some(MOMENT)).unwrap();
+        let _ = self.poll.poll(&mut events, Some(MOMENT));
         for event in &events {
             match &self.door {
                 Some(door) if event.token() == DOOR => {
