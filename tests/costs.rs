@@ -100,8 +100,7 @@ fn a_plain_bulk_transfer_is_spliced_and_never_read() {
     }
 }
 
-/// Three report intervals.
-/// Waits for three check points: the most system calls that so much time allows.
+/// Waits for three check points; the most system calls that so much time allows.
 fn three_reports(process: &Process) -> usize {
     let start = Instant::now();
     for _ in 0..3 {

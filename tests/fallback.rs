@@ -19,7 +19,8 @@ fn where_udp_is_blocked_the_pool_comes_over_tcp_and_over_quic_when_that_gets_thr
             _ => (1, user, target.addr()),
         };
         let server = format!("server://key@{tunnel}/{at_server}?mode={mode}&type=1&max={POOL}&log=debug");
-        // A session of datagrams may go over a connection that no wall cuts: it ends by itself.
+        // A session of datagrams may go over a connection that no wall cuts: it ends by itself. A try of QUIC has half the time
+        // of a handshake.
         let environment =
             [("NP_QUIC_RETRY_INTERVAL", "1s"), ("NP_UDP_READ_TIMEOUT", "1s"), ("NP_HANDSHAKE_TIMEOUT", "4s")];
         let server = Process::nodepass_with(&[&server], &environment);

@@ -314,7 +314,6 @@ fn launch(id: Id) -> Signal {
     Signal::Tcp { remote: "203.0.113.9:51234".into(), id }
 }
 
-/// Whether the other side has ended or broken it. Nothing is expected on it.
 /// What a peer may say a hundred thousand times: each kind by itself. `used` is an id that exists.
 fn floods(used: Id) -> Vec<(&'static str, Vec<Signal>)> {
     let remote = "203.0.113.9:5353".to_string();

@@ -40,13 +40,9 @@ fn the_pool_never_holds_more_than_max() {
         for n in 0..40 {
             tunnel.echo(&noise(n, 100));
         }
-        let mut seen: Vec<u64> = Vec::new();
-        let told = eventually(GRACE, || {
-            seen =
-                server.lines()[mark..].iter().filter_map(|line| CheckPoint::parse(line)).map(|now| now.pool).collect();
-            seen.len() > 3
-        });
-        assert!(told && seen.iter().all(|pool| *pool <= 4), "{seen:?}");
+        let told = eventually(GRACE, || server.checkpoints_after(mark).len() > 3);
+        let seen = server.checkpoints_after(mark);
+        assert!(told && seen.iter().all(|now| now.pool <= 4), "{seen:?}");
         server.checkpoint(|now| now.pool >= 2);
     });
 }

@@ -91,6 +91,11 @@ impl Process {
         self.lines()[mark..].iter().any(|line| line.contains(pattern))
     }
 
+    /// The check points after [`Process::mark`].
+    pub fn checkpoints_after(&self, mark: usize) -> Vec<CheckPoint> {
+        self.lines()[mark..].iter().filter_map(|line| CheckPoint::parse(line)).collect()
+    }
+
     /// How many lines contain the text so far.
     pub fn count(&self, pattern: &str) -> usize {
         self.lines().iter().filter(|line| line.contains(pattern)).count()
