@@ -403,8 +403,8 @@ fn targets(path: &str) -> Result<Vec<Endpoint>, String> {
         path.split(',').map(str::trim).filter(|at| !at.is_empty()).map(read).collect::<Result<_, _>>()?;
     match targets.len() {
         0 => Err("no target: expected one or more after the tunnel address, as in /host:port".into()),
-        1..=MOST_TARGETS => Ok(targets),
-        many => Err(format!("{many} targets: expected at most {MOST_TARGETS}")),
+        1..=MAX_TARGETS => Ok(targets),
+        many => Err(format!("{many} targets: expected at most {MAX_TARGETS}")),
     }
 }
 
@@ -426,7 +426,7 @@ const NO_LOOP: &str = "another port or machine than the tunnel's own";
 const PREFIX: &str = "/api";
 
 /// Targets of one instance.
-const MOST_TARGETS: usize = 64;
+const MAX_TARGETS: usize = 64;
 
 /// FNV-1a, 32 bits: where the hash starts.
 const FNV_START: u32 = 0x811c_9dc5;

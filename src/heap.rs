@@ -14,10 +14,10 @@ use std::process::exit;
 #[cfg(target_env = "musl")]
 mod c;
 #[cfg(any(target_env = "musl", test))]
-mod frugal;
+mod trimming;
 
 #[cfg(target_env = "musl")]
-static BELOW: frugal::Frugal = frugal::Frugal::new();
+static BELOW: trimming::Trimming = trimming::Trimming::new();
 #[cfg(not(target_env = "musl"))]
 static BELOW: std::alloc::System = std::alloc::System;
 
@@ -59,7 +59,7 @@ pub fn trim() {
 }
 
 /// One heap for all threads, where the C library would make more (glibc). To be called before there are any threads.
-pub fn share() {
+pub fn budget() {
     #[cfg(target_env = "gnu")]
     // SAFETY: sets a number of the allocator's.
     unsafe {

@@ -6,8 +6,8 @@
 //!    main -> master -> run -> net -> logic          config, heap, log: leaves, read by main, master and run
 //! ```
 //!
-//! `logic` decides, `net` moves bytes, `run` owns threads, `master` owns processes. Start with [`run::turn`] (how an instance starts and what a
-//! thread repeats), [`run::hub`] (who gets what), [`run::joined`] and [`net::relay`] (how bytes move).
+//! `logic` decides, `net` moves bytes, `run` owns threads, `master` owns processes. Start with [`run::start`] (how an instance starts),
+//! [`run::event_loop`] (what a thread repeats), [`run::hub`] (who gets what), `run::worker::relay` and [`net::relay`] (how bytes move).
 
 #![warn(missing_docs)]
 #![forbid(unsafe_op_in_unsafe_fn)]
@@ -23,11 +23,11 @@ pub mod logic {
     pub mod control;
     pub mod handshake;
     pub mod http;
+    pub mod keepalive;
     pub mod names;
-    pub mod pace;
     pub mod pool;
     pub mod proxy;
-    pub mod pulse;
+    pub mod refill;
     pub mod slab;
     pub mod sniff;
     pub mod target;
@@ -39,15 +39,18 @@ pub mod logic {
 
 /// Bytes in motion: nothing here waits, and nothing decides.
 pub mod net {
-    #[cfg(not(all(feature = "quic", feature = "ws", feature = "h2")))]
-    mod absent;
+    pub mod budget;
+    mod cert_errors;
     pub mod certs;
     pub mod cgroup;
     pub mod connect;
-    mod distrust;
+    #[cfg(not(all(feature = "quic", feature = "ws", feature = "h2")))]
+    mod disabled;
     #[cfg(feature = "h2")]
     pub mod h2;
+    pub mod http_connect;
     pub mod leg;
+    pub mod listen;
     pub mod mux;
     #[cfg(feature = "h2")]
     pub mod nghttp2;
@@ -56,46 +59,34 @@ pub mod net {
     pub mod quic;
     pub mod relay;
     pub mod resolve;
-    pub mod share;
     pub mod stream;
     pub mod sys;
     pub mod tcp;
     pub mod tls;
-    pub mod tunnelling;
     pub mod udp;
     #[cfg(feature = "ws")]
     pub mod ws;
 
     #[cfg(not(feature = "h2"))]
-    pub use absent::h2;
+    pub use disabled::h2;
     #[cfg(not(feature = "quic"))]
-    pub use absent::quic;
+    pub use disabled::quic;
     #[cfg(not(feature = "ws"))]
-    pub use absent::ws;
+    pub use disabled::ws;
 }
 
 /// Threads: one hub, workers, and how they talk.
 pub mod run {
-    mod caller;
-    mod carrier;
-    mod client;
-    mod dialer;
-    pub(crate) mod door;
-    pub mod handoff;
+    pub mod channel;
+    pub mod event_loop;
     pub mod hub;
-    pub mod joined;
     pub mod leash;
-    mod plan;
-    mod probe;
-    pub(crate) mod room;
-    mod server;
-    pub mod task;
-    mod tunnel;
-    pub mod turn;
-    mod users;
-    mod visitor;
-    mod way;
-    mod worker;
+    pub mod messages;
+    pub(crate) mod resources;
+    pub mod shared;
+    pub mod start;
+    pub mod stats;
+    pub mod worker;
 }
 
 /// Processes: a REST API, and instances as children.
@@ -104,24 +95,24 @@ pub mod master {
     pub mod api;
     pub mod call;
     pub mod child;
+    pub mod child_log;
     pub mod events;
-    mod exchange;
+    mod export;
     mod fields;
     pub mod front;
     pub mod gob;
+    mod handlers;
     mod host;
     pub mod http;
     pub mod instance;
     mod json;
     mod mcp;
     mod openapi;
-    pub mod order;
-    mod orders;
     pub mod record;
+    pub mod requests;
     pub mod start;
     pub mod state;
     mod stream;
     pub mod supervisor;
     mod tcping;
-    pub mod words;
 }

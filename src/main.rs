@@ -35,7 +35,7 @@ fn main() -> ExitCode {
     }
     let ended = match config.role {
         Role::Master => master(config),
-        Role::Server | Role::Client => run::turn::start(config),
+        Role::Server | Role::Client => run::start::start(config),
     };
     match ended {
         Ok(code) => code,

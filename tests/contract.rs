@@ -38,10 +38,10 @@ use nodepass::net::leg::{Leg, Line};
 use nodepass::net::mux::{Mux, Muxes};
 #[cfg(feature = "quic")]
 use nodepass::net::quic::{ClientTls, QuicClient, QuicServer, Settings, Tickets};
-use nodepass::net::stream::{now, Buffer, Stream};
+use nodepass::net::stream::{ready, Buffer, Stream};
 use nodepass::net::tcp::Tcp;
 use nodepass::net::tls::Tls;
-use nodepass::net::udp::{conduit_size, Door, Session};
+use nodepass::net::udp::{conduit_size, Session, UdpListener};
 #[cfg(feature = "ws")]
 use nodepass::net::ws::End;
 use shared::Shared;
@@ -161,7 +161,7 @@ fn what_was_flushed_arrives_without_any_further_call<F: Far>(mut rig: Rig<F>) {
     rig.drain_all(&sent);
     rig.flush_all();
     assert_eq!(rig.heard(sent.len()), sent);
-    assert_eq!(now(rig.leg.lend().flush()).unwrap(), Some(()), "nothing is held back any more");
+    assert_eq!(ready(rig.leg.lend().flush()).unwrap(), Some(()), "nothing is held back any more");
 }
 
 fn filling_goes_on_after_finish<F: Far>(mut rig: Rig<F>) {
@@ -218,7 +218,7 @@ fn a_far_end_that_does_not_read_is_backpressure_and_an_edge_when_it_does<F: Far>
     rig.until("all of it", |rig| {
         rig.far.hear(&mut heard);
         while !from.is_empty() && rig.drain(&mut from).is_some() {}
-        let flushed = now(rig.leg.lend().flush()).unwrap().is_some();
+        let flushed = ready(rig.leg.lend().flush()).unwrap().is_some();
         (flushed && heard.len() == MANY).then_some(())
     });
     assert!(heard == sent, "the bytes are others");
@@ -437,7 +437,7 @@ impl Near {
 struct Rig<F> {
     poll: Poll,
     leg: Near,
-    door: Option<Arc<Door>>,
+    door: Option<Arc<UdpListener>>,
     far: F,
     buffer: Buffer,
     /// What the far end has heard and nobody asked for yet.
@@ -463,7 +463,7 @@ impl<F: Far> Rig<F> {
             match &self.door {
                 Some(door) if event.token() == DOOR => {
                     let mut packet = [0; 65536];
-                    while let Some(arrived) = now(door.receive(&mut packet)).unwrap() {
+                    while let Some(arrived) = ready(door.receive(&mut packet)).unwrap() {
                         let Near::Leg(Leg::Udp(session)) = &mut self.leg else { unreachable!() };
                         session.deliver(packet[..arrived.len].to_vec());
                     }
@@ -494,7 +494,7 @@ impl<F: Far> Rig<F> {
 
     /// One `fill`: bytes (none at the end), or `None` for not now.
     fn fill(&mut self) -> io::Result<Option<Vec<u8>>> {
-        let count = now(self.leg.lend().fill(&mut self.buffer))?;
+        let count = ready(self.leg.lend().fill(&mut self.buffer))?;
         let bytes = self.buffer.bytes().to_vec();
         assert_eq!(bytes.len(), count.unwrap_or(0), "it filled something else than it says");
         self.buffer.consume(bytes.len());
@@ -534,7 +534,7 @@ impl<F: Far> Rig<F> {
     /// One `drain`.
     fn drain(&mut self, from: &mut Buffer) -> Option<usize> {
         let before = from.bytes().len();
-        let count = now(self.leg.lend().drain(from)).unwrap();
+        let count = ready(self.leg.lend().drain(from)).unwrap();
         assert_ne!(count, Some(0), "`Ok(0)` would look like an end");
         assert_eq!(before - from.bytes().len(), count.unwrap_or(0), "it took something else than it says");
         count
@@ -554,13 +554,13 @@ impl<F: Far> Rig<F> {
     fn flush_all(&mut self) {
         self.until("a flush", |rig| {
             rig.listen_far();
-            now(rig.leg.lend().flush()).unwrap()
+            ready(rig.leg.lend().flush()).unwrap()
         });
     }
 
     fn finish(&mut self) {
         self.flush_all();
-        self.until("our finish", |rig| now(rig.leg.lend().finish()).unwrap());
+        self.until("our finish", |rig| ready(rig.leg.lend().finish()).unwrap());
     }
 
     /// The far end says a few bytes, which always go.
@@ -594,7 +594,7 @@ impl<F: Far> Rig<F> {
 
     fn shake_hands(&mut self) -> io::Result<Option<()>> {
         let Near::Leg(Leg::Tls(tls)) = &mut self.leg else { unreachable!() };
-        now(tls.handshake())
+        ready(tls.handshake())
     }
 }
 
@@ -661,7 +661,7 @@ fn udp_target() -> Rig<UdpSocket> {
 
 /// The ingress: a door that many share, and one user.
 fn udp_user() -> Rig<UdpSocket> {
-    let mut door = Door::open("0.0.0.0:0".parse().unwrap()).unwrap();
+    let mut door = UdpListener::open("0.0.0.0:0".parse().unwrap()).unwrap();
     let user = UdpSocket::bind("127.0.0.1:0").unwrap();
     user.connect(("127.0.0.2", door.local().unwrap().port())).unwrap();
     user.set_nonblocking(true).unwrap();
@@ -689,7 +689,7 @@ fn shared(near: Box<dyn Mux>, far: Box<dyn Mux>, we_dial: bool) -> Rig<Shared> {
 #[cfg(feature = "quic")]
 fn quic(we_dial: bool) -> Rig<Shared> {
     let (home, now, identity) = (std::net::Ipv4Addr::LOCALHOST.into(), Instant::now(), identity(POOL));
-    let settings = Settings { report: GRACE, patience: GRACE, round: Duration::ZERO, streams: 10, batched: true };
+    let settings = Settings { report: GRACE, timeout: GRACE, round: Duration::ZERO, streams: 10, batched: true };
     let mut server = QuicServer::bind(&[(home, 0).into()], &identity, &settings, now).unwrap();
     server.expect(Some(home), &identity).unwrap();
     let (at, tls) = (server.local().next().unwrap(), ClientTls::new(Trust::Anyone, "").unwrap());

@@ -26,7 +26,7 @@ fn a_user_through_a_warm_plain_tunnel_costs_few_system_calls() {
     let traces = watches.map(Watch::stop);
 
     println!("system calls for one user, set-up, 100 bytes there and back, tear-down ({USERS} users, one at a time):");
-    for ((process, calls), most) in processes.iter().zip(&traces).zip([MOST_SERVER, MOST_CLIENT]) {
+    for ((process, calls), most) in processes.iter().zip(&traces).zip([MAX_SERVER, MAX_CLIENT]) {
         let parts = split(calls, tunnel.tunnel);
         for (part, calls) in &parts {
             let per_user = |count: usize| count as f64 / USERS as f64;
@@ -106,7 +106,7 @@ fn three_reports(process: &Process) -> usize {
     for _ in 0..3 {
         process.checkpoint(|_| true);
     }
-    MOST_AT_REST * start.elapsed().as_millis().max(3000) as usize / 3000
+    MAX_AT_REST * start.elapsed().as_millis().max(3000) as usize / 3000
 }
 
 /// A whole visit: there, 100 bytes, back, and both ends in peace.
@@ -208,8 +208,8 @@ const USERS: usize = 100;
 /// Bytes of a bulk transfer.
 const BULK: usize = 32 << 20;
 /// Most calls for ten users: for them, for the refill, for waiting.
-const MOST_SERVER: [usize; 3] = [200, 90, 85];
-const MOST_CLIENT: [usize; 3] = [290, 125, 85];
+const MAX_SERVER: [usize; 3] = [200, 90, 85];
+const MAX_CLIENT: [usize; 3] = [290, 125, 85];
 /// Most calls of a process at rest in three report intervals: some 30, or 50 where the control connection happens to be
 /// with another thread than the hub and each word between them wakes one.
-const MOST_AT_REST: usize = 64;
+const MAX_AT_REST: usize = 64;

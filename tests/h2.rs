@@ -23,7 +23,7 @@ use mio::Token;
 
 use nodepass::net::h2::Limits;
 use nodepass::net::mux::Mux;
-use nodepass::net::stream::now;
+use nodepass::net::stream::ready;
 use pair::{bare, flow, limits, over_tls};
 
 #[test]
@@ -90,7 +90,7 @@ fn a_stream_that_is_released_before_its_end_looks_cut() {
     let mut pair = bare(limits());
     let (ours, theirs) = pair.stream();
     pair.client.write(ours, b"half of").unwrap();
-    pair.until("bytes", |pair| now(pair.server.mux.waiting(theirs)).unwrap());
+    pair.until("bytes", |pair| ready(pair.server.mux.waiting(theirs)).unwrap());
     pair.client.mux.release(ours);
     let error = pair.until("an error", |pair| pair.server.read(theirs, &mut Vec::new()).err());
     assert_eq!(error.kind(), ErrorKind::ConnectionReset);
@@ -108,7 +108,7 @@ fn no_more_streams_are_opened_than_the_server_allows_and_a_place_is_free_again_a
     }
     for _ in 0..10 {
         pair.turn();
-        assert!(now(pair.client.mux.open()).unwrap().is_none(), "a fourth stream");
+        assert!(ready(pair.client.mux.open()).unwrap().is_none(), "a fourth stream");
     }
     pair.client.mux.release(first.0);
     pair.stream();

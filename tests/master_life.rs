@@ -17,8 +17,8 @@ mod crowd;
 mod orphans;
 
 use bench::*;
-use nodepass::master::order::{Action, Answer, Order, Patch, What};
 use nodepass::master::record::{Meta, Peer, Record, Status, KEY_ID};
+use nodepass::master::requests::{Action, Answer, Order, Patch, What};
 use std::collections::BTreeMap;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
@@ -290,7 +290,7 @@ fn a_line_without_end_is_cut_and_output_held_open_by_others_is_not_waited_for() 
     let bench = Bench::script("sleep 1000 & head -c 100000 /dev/zero | tr '\\0' x; echo; echo up; read line");
     let id = bench.create(URL).id;
     bench.speaks(&id, "up");
-    assert_eq!(bench.logs(&id)[0], "x".repeat(nodepass::master::words::LONGEST_LINE));
+    assert_eq!(bench.logs(&id)[0], "x".repeat(nodepass::master::child_log::MAX_LINE));
     // What it left behind holds on to its output; the end of the process counts all the same.
     let pid = bench.living()[0];
     let left = children(pid);

@@ -71,7 +71,7 @@ const SETTLED: Duration = Duration::from_secs(4);
 
 /// A way to a server that takes [`RATE`] in each direction, whoever sends.
 fn narrow(server: SocketAddr) -> SocketAddr {
-    let ways = [Pace::default(), Pace::default()];
+    let ways = [Refill::default(), Refill::default()];
     way_past(server, move |piece| {
         ways[usize::from(piece.to_server)].wait(piece.len);
         true
@@ -80,9 +80,9 @@ fn narrow(server: SocketAddr) -> SocketAddr {
 
 /// When the path is free again.
 #[derive(Default)]
-struct Pace(Mutex<Option<Instant>>);
+struct Refill(Mutex<Option<Instant>>);
 
-impl Pace {
+impl Refill {
     /// Waits until so many bytes have passed.
     fn wait(&self, len: usize) {
         let now = Instant::now();

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use ends::*;
 use mio::Token;
 use nodepass::net::mux::Mux;
-use nodepass::net::stream::{now, Buffer};
+use nodepass::net::stream::{ready, Buffer};
 
 #[test]
 fn a_client_sees_the_servers_certificate_and_the_server_who_the_client_is() {
@@ -52,7 +52,7 @@ fn bytes_pass_both_ways_in_order_and_each_direction_ends_by_itself() {
     both.until(|both| {
         sent[0] += both.client.put(near, &up[sent[0]..]).unwrap();
         if sent[0] == up.len() && !finished[0] {
-            finished[0] = now(both.client.mux.finish(near)).unwrap().is_some();
+            finished[0] = ready(both.client.mux.finish(near)).unwrap().is_some();
         }
         // The other direction begins only when the first has ended.
         if !over[0] {
@@ -60,7 +60,7 @@ fn bytes_pass_both_ways_in_order_and_each_direction_ends_by_itself() {
         } else {
             sent[1] += both.server.put(far, &down[sent[1]..]).unwrap();
             if sent[1] == down.len() && !finished[1] {
-                finished[1] = now(both.server.mux.finish(far)).unwrap().is_some();
+                finished[1] = ready(both.server.mux.finish(far)).unwrap().is_some();
             }
             over[1] = over[1] || both.client.take(near, &mut came[1]).unwrap();
         }
@@ -249,7 +249,7 @@ fn a_reader_who_stops_stops_his_sender_and_nobody_else() {
         both.server.take(far, &mut came).unwrap();
         came.len() >= 1000
     });
-    assert!(sent as u64 <= nodepass::net::share::Share::PLENTY.quic_start + 1, "{sent}");
+    assert!(sent as u64 <= nodepass::net::budget::Budget::PLENTY.quic_start + 1, "{sent}");
 }
 
 #[test]

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use ends::*;
 use nodepass::net::mux::{Mux, StreamNo};
 use nodepass::net::quic::Settings;
-use nodepass::net::stream::{now as ready, Buffer};
+use nodepass::net::stream::{ready, Buffer};
 
 /// Sends `total` bytes on `count` streams from a client to a server, each in a thread of its own, and prints what it took.
 fn run(count: usize, total: usize, batched: bool) {

@@ -1,4 +1,4 @@
-//! What happens to one user's TCP connection, from end to end: bytes, ends, resets, patience.
+//! What happens to one user's TCP connection, from end to end: bytes, ends, resets, timeout.
 //!
 //! Every test runs through both flows, plain and with TLS, and through the single-end forwarder.
 
@@ -183,7 +183,7 @@ fn a_last_word_before_a_close_is_not_lost() {
 #[test]
 fn a_sleeping_reader_stops_the_sender_and_memory_stays_small() {
     each_way(|builder| {
-        let most = MOST_GROWTH_KB + if builder.is_shared() { STREAM_KB } else { 0 };
+        let most = MAX_GROWTH_KB + if builder.is_shared() { STREAM_KB } else { 0 };
         let tunnel = builder.start();
         for downwards in [false, true] {
             let (user, served) = tunnel.pair();
@@ -199,7 +199,7 @@ fn a_sleeping_reader_stops_the_sender_and_memory_stays_small() {
                     Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                     Err(error) => panic!("the sender was not stopped but cut: {error}"),
                 }
-                assert!(sent < MOST_IN_FLIGHT, "{sent} bytes are in flight and nobody reads");
+                assert!(sent < MAX_IN_FLIGHT, "{sent} bytes are in flight and nobody reads");
             }
             for (process, before) in tunnel.processes().iter().zip(before) {
                 let grown = process.rss_kb().saturating_sub(before);
@@ -348,8 +348,8 @@ const MB: usize = 1 << 20;
 /// A sender that gets rid of nothing for so long has been stopped.
 const STALL: Duration = Duration::from_millis(1500);
 /// What kernel buffers of all sockets on the way may swallow, in bytes.
-const MOST_IN_FLIGHT: usize = 128 * MB;
+const MAX_IN_FLIGHT: usize = 128 * MB;
 /// How much a process may grow while a reader sleeps.
-const MOST_GROWTH_KB: usize = 4096;
+const MAX_GROWTH_KB: usize = 4096;
 /// What may wait in one stream of a shared connection, since the kernel holds nothing of it.
 const STREAM_KB: usize = 8192;

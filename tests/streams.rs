@@ -11,7 +11,7 @@ use nodepass::net::certs::{Audience, Certs, Identity, Origin, Speech};
 use nodepass::net::h2::{Limits, H2};
 use nodepass::net::mux::{Mux, StreamNo};
 use nodepass::net::quic::{QuicServer, Settings};
-use nodepass::net::stream::{now, Buffer};
+use nodepass::net::stream::{ready, Buffer};
 use nodepass::net::tcp::Tcp;
 use nodepass::net::tls::Tls;
 use std::io::{Read, Write};
@@ -92,7 +92,7 @@ impl Few {
             // quiche allows twice as many as are asked for, so that there are as many at any time.
             let settings = Settings {
                 report: REPORT,
-                patience: GRACE,
+                timeout: GRACE,
                 round: Duration::ZERO,
                 streams: STREAMS as u64 / 2,
                 batched: true,
@@ -136,7 +136,7 @@ fn answer(mut stream: TcpStream, transport: u8, identity: &Identity, dead: &Atom
     let mut tls = Tls::accept(Tcp::new(mio::net::TcpStream::from_std(stream)), identity.config.clone())?;
     let (mut poll, mut events) = (Poll::new()?, Events::with_capacity(8));
     tls.carrier().register(poll.registry(), Token(0))?;
-    while now(tls.handshake())?.is_none() {
+    while ready(tls.handshake())?.is_none() {
         let _ = poll.poll(&mut events, Some(TICK));
         events.iter().for_each(|event| tls.carrier().note(event));
     }
@@ -181,7 +181,7 @@ fn play(mut server: impl Mux, mut poll: Poll, dead: &AtomicBool) {
 
 fn said(server: &mut impl Mux, flow: &mut Flow, control: Option<&mut Lines>, number: &mut u32) -> std::io::Result<()> {
     let mut heard = Buffer::new(16384);
-    while let Some(count) = now(server.fill(flow.stream, &mut heard))? {
+    while let Some(count) = ready(server.fill(flow.stream, &mut heard))? {
         if count == 0 {
             flow.ended = true;
             server.finish(flow.stream)?;
@@ -206,7 +206,7 @@ fn said(server: &mut impl Mux, flow: &mut Flow, control: Option<&mut Lines>, num
         }
         None => drop(flow.say.append(heard.bytes())),
     }
-    while !flow.say.is_empty() && now(server.drain(flow.stream, &mut flow.say))?.is_some() {}
+    while !flow.say.is_empty() && ready(server.drain(flow.stream, &mut flow.say))?.is_some() {}
     Ok(())
 }
 

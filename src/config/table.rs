@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::value::{coded, count, duration_words, host_name, ip, number, period_or_zero, put, switch};
 use super::{Balance, Block, Config, Mode, Role, Tls, Transport};
 use crate::log::Level;
-use crate::logic::terms::LARGEST_POOL;
+use crate::logic::terms::MAX_POOL;
 
 /// A parameter of the URL, and a flag of the same name.
 pub(super) struct Parameter {
@@ -133,7 +133,7 @@ pub(super) static PARAMETERS: [Parameter; 20] = [
         default: Some("64"),
         values: POOL,
         roles: CLIENT,
-        set: |draft, value| put(&mut draft.config.min, count(value, 1..=LARGEST_POOL as u64)),
+        set: |draft, value| put(&mut draft.config.min, count(value, 1..=MAX_POOL as u64)),
         show: |config| Some(config.min.to_string()),
     },
     Parameter {
@@ -142,7 +142,7 @@ pub(super) static PARAMETERS: [Parameter; 20] = [
         default: Some("1024"),
         values: POOL,
         roles: SERVER,
-        set: |draft, value| put(&mut draft.config.max, count(value, 1..=LARGEST_POOL as u64)),
+        set: |draft, value| put(&mut draft.config.max, count(value, 1..=MAX_POOL as u64)),
         show: |config| Some(config.max.to_string()),
     },
     Parameter {
@@ -219,7 +219,7 @@ pub(super) static PARAMETERS: [Parameter; 20] = [
         values: "a number from 0 to 1000000000",
         roles: BOTH,
         set: |draft, value| {
-            let slot = count(value, 0..=MOST_SLOTS).map(|slot| Some(slot).filter(|&slot| slot > 0));
+            let slot = count(value, 0..=MAX_SLOTS).map(|slot| Some(slot).filter(|&slot| slot > 0));
             put(&mut draft.config.slot, slot)
         },
         show: |config| Some(config.slot.unwrap_or(0).to_string()),
@@ -270,7 +270,7 @@ fn path(text: &str) -> Option<PathBuf> {
 /// `13` is SOCKS and TLS.
 fn block(text: &str) -> Option<Block> {
     let digits =
-        !text.is_empty() && text.len() <= MOST_DIGITS && text.bytes().all(|digit| (b'0'..=b'3').contains(&digit));
+        !text.is_empty() && text.len() <= MAX_DIGITS && text.bytes().all(|digit| (b'0'..=b'3').contains(&digit));
     let block = Block { socks: text.contains('1'), http: text.contains('2'), tls: text.contains('3') };
     digits.then_some(block)
 }
@@ -300,10 +300,10 @@ const FASTEST: u64 = 1_000_000;
 const MEGABIT: u64 = 125_000;
 
 /// Users at once: a number that fits every machine's `usize`.
-const MOST_SLOTS: u64 = 1_000_000_000;
+const MAX_SLOTS: u64 = 1_000_000_000;
 
 /// Digits of `block`.
-const MOST_DIGITS: usize = 16;
+const MAX_DIGITS: usize = 16;
 
 #[cfg(test)]
 mod tests {

@@ -205,8 +205,8 @@ fn a_target_is_required_and_each_is_checked() {
     assert_eq!(fault("client://h:1/a:1,b"), "bad target address \"b\": expected host:port (the port is missing)");
     assert!(fault("client://h:1/a:1,b:0").starts_with("bad target address \"b:0\""));
     assert_eq!(config("client://h:1/a:1,,%20b:2,").targets.len(), 2);
-    let many = vec!["a:1"; MOST_TARGETS].join(",");
-    assert_eq!(config(&format!("client://h:2/{many}")).targets.len(), MOST_TARGETS);
+    let many = vec!["a:1"; MAX_TARGETS].join(",");
+    assert_eq!(config(&format!("client://h:2/{many}")).targets.len(), MAX_TARGETS);
     assert!(fault(&format!("client://h:2/{many},a:1")).starts_with("65 targets: expected at most"));
 }
 

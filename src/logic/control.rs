@@ -9,7 +9,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::pulse::{Beat, Pulse};
+use super::keepalive::{Beat, Keepalive};
 use super::wire::{encode, BadLine, Fingerprint, Id, Lines, Signal};
 
 /// One side of a control connection. Both roles use the same.
@@ -18,7 +18,7 @@ pub struct Control {
     state: State,
     lines: Lines,
     bad: u32,
-    pulse: Pulse,
+    pulse: Keepalive,
     asked: Option<Instant>,
     out: VecDeque<Do>,
 }
@@ -99,7 +99,7 @@ impl Control {
             state,
             lines: Lines::default(),
             bad: 0,
-            pulse: Pulse::new(report, Duration::ZERO, now),
+            pulse: Keepalive::new(report, Duration::ZERO, now),
             asked: None,
             out: VecDeque::new(),
         };
@@ -128,7 +128,7 @@ impl Control {
                 Err(BadLine::Unknown) => self.bad = 0,
                 Err(_) => {
                     self.bad += 1;
-                    if self.bad >= MOST_BAD_LINES {
+                    if self.bad >= MAX_BAD_LINES {
                         return self.end(Why::Noise);
                     }
                 }
@@ -228,7 +228,7 @@ impl Control {
 }
 
 /// So many lines in a row that cannot be read end the tunnel.
-const MOST_BAD_LINES: u32 = 64;
+const MAX_BAD_LINES: u32 = 64;
 
 #[cfg(test)]
 mod tests {
@@ -306,7 +306,7 @@ mod tests {
         let now = Instant::now();
         let mut a = Control::new(b"key", REPORT, false, now);
         drain(&mut a);
-        for _ in 1..MOST_BAD_LINES {
+        for _ in 1..MAX_BAD_LINES {
             a.heard(b"!!!\n", now);
         }
         assert_eq!(a.poll(), None);

@@ -252,7 +252,7 @@ const MAX_REASON: usize = 200;
 
 #[cfg(test)]
 mod tests {
-    use super::super::terms::{opening, Flow, LARGEST_POOL};
+    use super::super::terms::{opening, Direction, MAX_POOL};
     use super::*;
 
     const KEY: &[u8] = b"testkey";
@@ -266,12 +266,12 @@ mod tests {
         {\"flow\":\"-\",\"max\":1024,\"tls\":\"0\",\"type\":\"0\"}\n";
 
     fn plain() -> Terms {
-        Terms { flow: Flow::Reverse, max: 1024, tls: 0, transport: 0, features: vec![], open: None }
+        Terms { flow: Direction::Reverse, max: 1024, tls: 0, transport: 0, features: vec![], open: None }
     }
 
     fn full() -> Terms {
         let (features, open) = (Feature::ALL.to_vec(), Some(opening([0xab; 15])));
-        Terms { flow: Flow::Forward, max: 7, tls: 2, transport: 3, features, open }
+        Terms { flow: Direction::Forward, max: 7, tls: 2, transport: 3, features, open }
     }
 
     fn read(bytes: &[u8]) -> Progress {
@@ -527,7 +527,7 @@ mod tests {
             assert!(matches!(answer("200 OK", &body), Answer::Bad(_)), "{body}");
         }
         let huge = BODY.replace("1024", &u64::MAX.to_string());
-        assert_eq!(answer("200 OK", &huge), Answer::Terms(Terms { max: LARGEST_POOL, ..plain() }));
+        assert_eq!(answer("200 OK", &huge), Answer::Terms(Terms { max: MAX_POOL, ..plain() }));
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub struct Pool<H, U> {
     turn: usize,
     /// Connections that left and have not been replaced.
     vacant: usize,
-    patience: Duration,
+    timeout: Duration,
     most: usize,
     most_waiting: usize,
 }
@@ -65,9 +65,9 @@ pub struct Grant<H, U> {
 }
 
 impl<H: Copy + Eq + Hash, U> Pool<H, U> {
-    /// An empty pool over `workers` workers. `patience` is how long users wait for a connection (`NP_POOL_GET_TIMEOUT`),
+    /// An empty pool over `workers` workers. `timeout` is how long users wait for a connection (`NP_POOL_GET_TIMEOUT`),
     /// `most_waiting` how many launches may wait for theirs (`NP_SEMAPHORE_LIMIT`).
-    pub fn new(workers: usize, patience: Duration, most_waiting: usize) -> Pool<H, U> {
+    pub fn new(workers: usize, timeout: Duration, most_waiting: usize) -> Pool<H, U> {
         Pool {
             idle: HashMap::new(),
             stacks: vec![Vec::new(); workers],
@@ -81,7 +81,7 @@ impl<H: Copy + Eq + Hash, U> Pool<H, U> {
             serving: false,
             turn: 0,
             vacant: 0,
-            patience,
+            timeout,
             most: 0,
             most_waiting,
         }
@@ -165,7 +165,7 @@ impl<H: Copy + Eq + Hash, U> Pool<H, U> {
 
     /// A user wants any connection: the newest at the least busy worker, or he waits.
     pub fn take(&mut self, user: U, now: Instant) {
-        self.users.push_back((now + self.patience, user));
+        self.users.push_back((now + self.timeout, user));
     }
 
     fn grant(&mut self, id: Id, home: H, worker: usize, user: U) {
@@ -195,7 +195,7 @@ impl<H: Copy + Eq + Hash, U> Pool<H, U> {
         if self.launches.len() >= self.most_waiting || self.launches.contains_key(&id) {
             return Err(launch);
         }
-        self.launches.insert(id, (now + self.patience, launch));
+        self.launches.insert(id, (now + self.timeout, launch));
         Ok(())
     }
 
@@ -218,7 +218,7 @@ impl<H: Copy + Eq + Hash, U> Pool<H, U> {
     }
 
     fn linger(&mut self, id: Id, home: H, worker: usize, now: Instant) {
-        self.lingering.insert(id, Lingering { home, worker, until: now + self.patience });
+        self.lingering.insert(id, Lingering { home, worker, until: now + self.timeout });
     }
 
     /// Connections for which no launch came; their homes are to be closed.
@@ -325,7 +325,7 @@ impl<H: Copy + Eq + Hash, U> Pool<H, U> {
 
     /// After a crowd has gone, memory that it took is given back.
     pub fn shrink(&mut self) {
-        let room = 2 * self.idle.len() + MOST_GONE;
+        let room = 2 * self.idle.len() + MAX_GONE;
         self.idle.shrink_to(room);
         self.launches.shrink_to(room);
         self.users.shrink_to(room);
@@ -361,7 +361,7 @@ impl<H: Copy + Eq + Hash, U> Pool<H, U> {
     }
 
     fn remember(&mut self, id: Id, fp: Option<Fingerprint>) {
-        if self.gone.len() >= MOST_GONE {
+        if self.gone.len() >= MAX_GONE {
             self.gone.pop_front();
         }
         self.gone.push_back((id, fp));
@@ -369,7 +369,7 @@ impl<H: Copy + Eq + Hash, U> Pool<H, U> {
 
     /// Forgets stale ids of a stack once they are the larger part of it.
     fn sweep(&mut self, worker: usize) {
-        if self.stacks[worker].len() > 2 * self.idle.len() + MOST_GONE {
+        if self.stacks[worker].len() > 2 * self.idle.len() + MAX_GONE {
             let idle = &self.idle;
             self.stacks[worker].retain(|id| idle.contains_key(id));
         }
@@ -377,7 +377,7 @@ impl<H: Copy + Eq + Hash, U> Pool<H, U> {
 }
 
 /// How many connections that are gone are remembered for a late `verify`.
-const MOST_GONE: usize = 256;
+const MAX_GONE: usize = 256;
 /// So many relays more than others the first worker takes.
 const HEAD_START: usize = 2;
 
@@ -565,6 +565,6 @@ mod tests {
             assert!(pool.poll().is_some());
             pool.done(0);
         }
-        assert!(pool.stacks[0].len() <= MOST_GONE + 3, "{}", pool.stacks[0].len());
+        assert!(pool.stacks[0].len() <= MAX_GONE + 3, "{}", pool.stacks[0].len());
     }
 }

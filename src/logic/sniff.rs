@@ -4,7 +4,7 @@
 
 /// Who comes to the tunnel's port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Visitor {
+pub enum FirstBytes {
     /// Too little was said.
     NeedMore,
     /// He speaks HTTP, with whatever method: a handshake, right or wrong.
@@ -19,14 +19,14 @@ pub enum Visitor {
 }
 
 /// Tells who opens with `first`. A silent visitor cannot be told this way: see the tunnel's rules for silence.
-pub fn visitor(first: &[u8]) -> Visitor {
+pub fn first_bytes(first: &[u8]) -> FirstBytes {
     match first.first() {
-        None => Visitor::NeedMore,
-        Some(&TLS_RECORD) => Visitor::Tls,
-        Some(&OPENING) => Visitor::Pool,
-        Some(_) if METHODS.iter().any(|method| first.starts_with(method)) => Visitor::Handshake,
-        Some(_) if METHODS.iter().any(|method| method.starts_with(first)) => Visitor::NeedMore,
-        Some(_) => Visitor::Stray,
+        None => FirstBytes::NeedMore,
+        Some(&TLS_RECORD) => FirstBytes::Tls,
+        Some(&OPENING) => FirstBytes::Pool,
+        Some(_) if METHODS.iter().any(|method| first.starts_with(method)) => FirstBytes::Handshake,
+        Some(_) if METHODS.iter().any(|method| method.starts_with(first)) => FirstBytes::NeedMore,
+        Some(_) => FirstBytes::Stray,
     }
 }
 
@@ -85,9 +85,9 @@ fn socks(first: &[u8]) -> Verdict {
 
 /// HTTP is capital letters, and then a space within the first eight bytes.
 fn http(first: &[u8]) -> Verdict {
-    let first = &first[..first.len().min(LONGEST_METHOD)];
+    let first = &first[..first.len().min(MAX_METHOD)];
     match first.iter().position(|byte| !byte.is_ascii_uppercase()) {
-        None if first.len() < LONGEST_METHOD => Verdict::NeedMore,
+        None if first.len() < MAX_METHOD => Verdict::NeedMore,
         Some(letters) if letters > 0 && first[letters] == b' ' => Verdict::Refuse("HTTP"),
         _ => Verdict::Pass,
     }
@@ -110,7 +110,10 @@ const OPENING: u8 = 0x00;
 const METHODS: [&[u8]; 9] =
     [b"GET ", b"POST ", b"HEAD ", b"PUT ", b"DELETE ", b"OPTIONS ", b"PATCH ", b"CONNECT ", b"TRACE "];
 /// Bytes of a user's words in which `block` looks for an HTTP method and its space.
-const LONGEST_METHOD: usize = 8;
+const MAX_METHOD: usize = 8;
+
+/// A user who says nothing for this long waits for the target to speak first; nothing is refused then.
+pub const QUIET: std::time::Duration = std::time::Duration::from_millis(200);
 
 #[cfg(test)]
 mod tests {
@@ -128,11 +131,11 @@ mod tests {
 
     #[test]
     fn every_kind_of_visitor_is_told_by_his_first_bytes() {
-        assert_eq!(visitor(b""), Visitor::NeedMore);
-        assert_eq!(visitor(b"\x16"), Visitor::Tls);
-        assert_eq!(visitor(b"\x00"), Visitor::Pool);
+        assert_eq!(first_bytes(b""), FirstBytes::NeedMore);
+        assert_eq!(first_bytes(b"\x16"), FirstBytes::Tls);
+        assert_eq!(first_bytes(b"\x00"), FirstBytes::Pool);
         for stray in [&b"\x01"[..], b"SSH-2.0", b"get /", b"GETS", b" GET ", b"PRI * HTTP/2.0", b"\x80\x16", b"GET\t"] {
-            assert_eq!(visitor(stray), Visitor::Stray, "{stray:?}");
+            assert_eq!(first_bytes(stray), FirstBytes::Stray, "{stray:?}");
         }
     }
 
@@ -140,10 +143,10 @@ mod tests {
     fn every_http_method_is_a_handshake_once_its_space_is_there() {
         for method in METHODS {
             for length in 1..method.len() {
-                assert_eq!(visitor(&method[..length]), Visitor::NeedMore);
+                assert_eq!(first_bytes(&method[..length]), FirstBytes::NeedMore);
             }
-            assert_eq!(visitor(method), Visitor::Handshake);
-            assert_eq!(visitor(&[method, b"/ HTTP/1.1\r\n"].concat()), Visitor::Handshake);
+            assert_eq!(first_bytes(method), FirstBytes::Handshake);
+            assert_eq!(first_bytes(&[method, b"/ HTTP/1.1\r\n"].concat()), FirstBytes::Handshake);
         }
     }
 

@@ -124,7 +124,7 @@ impl Targets {
             Health::Up => Some(FIRST_PAUSE),
             // Users who dialled before the first of them failed add nothing.
             Health::Down { until, .. } if now < until => None,
-            Health::Down { pause, .. } | Health::Trial { pause, .. } => Some((pause * 2).min(LONGEST_PAUSE)),
+            Health::Down { pause, .. } | Health::Trial { pause, .. } => Some((pause * 2).min(MAX_PAUSE)),
         };
         if let Some(pause) = pause {
             let until = now + pause;
@@ -142,7 +142,7 @@ impl Targets {
         let Some(target) = self.targets.get_mut(i) else {
             return false;
         };
-        let rtt = rtt.min(LONGEST_RTT);
+        let rtt = rtt.min(MAX_RTT);
         let smoothed = match target.latency {
             Latency::Measured(old) => (old * (SMOOTHING - 1) + rtt) / SMOOTHING,
             Latency::Unknown | Latency::Offered => rtt,
@@ -309,11 +309,11 @@ const PRIMARY: usize = 0;
 /// A target that failed is put last for so long, and so long one user alone tries it afterwards.
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
 /// Each further failure doubles the pause, up to this.
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+const MAX_PAUSE: Duration = Duration::from_secs(60);
 /// A measured latency counts one part in so many.
 const SMOOTHING: u32 = 8;
 /// Longer than any dial waits.
-const LONGEST_RTT: Duration = Duration::from_secs(60);
+const MAX_RTT: Duration = Duration::from_secs(60);
 /// Targets are not measured more often than this.
 const MIN_PERIOD: Duration = Duration::from_millis(100);
 

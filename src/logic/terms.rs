@@ -10,8 +10,8 @@ use super::http::response;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Terms {
     /// Who listens for users.
-    pub flow: Flow,
-    /// Most idle pool connections, 1 to [`LARGEST_POOL`].
+    pub flow: Direction,
+    /// Most idle pool connections, 1 to [`MAX_POOL`].
     pub max: usize,
     /// 0 plain, 1 self-signed certificate, 2 certificate files.
     pub tls: u8,
@@ -27,8 +27,8 @@ impl Terms {
     /// The answer, whole.
     pub fn to_bytes(&self) -> Vec<u8> {
         let flow = match self.flow {
-            Flow::Reverse => '-',
-            Flow::Forward => '+',
+            Direction::Reverse => '-',
+            Direction::Forward => '+',
         };
         let names: Vec<_> = self.features.iter().map(|feature| format!("\"{}\"", feature.name())).collect();
         let features = match names.is_empty() {
@@ -46,8 +46,8 @@ impl Terms {
     pub(super) fn parse(json: &[u8]) -> Result<Terms, &'static str> {
         let wire: Wire = serde_json::from_slice(json).map_err(|_| "the server's answer is not a tunnel's terms")?;
         let flow = match wire.flow.as_str() {
-            "-" => Flow::Reverse,
-            "+" => Flow::Forward,
+            "-" => Direction::Reverse,
+            "+" => Direction::Forward,
             _ => return Err("the server announces a flow that is neither - nor +"),
         };
         let tls = digit(&wire.tls, 2).ok_or("the server announces a tls mode that is not known here")?;
@@ -55,7 +55,7 @@ impl Terms {
         if wire.max == 0 {
             return Err("the server announces a pool of no connections");
         }
-        let max = usize::try_from(wire.max).unwrap_or(LARGEST_POOL).min(LARGEST_POOL);
+        let max = usize::try_from(wire.max).unwrap_or(MAX_POOL).min(MAX_POOL);
         let features = Feature::named(wire.features.iter().flatten().filter_map(Value::as_str));
         let open = match features.contains(&Feature::Open) {
             true => Some(wire.open.as_deref().and_then(open_bytes).ok_or("the server's opening bytes are malformed")?),
@@ -67,7 +67,7 @@ impl Terms {
 
 /// Who listens for users.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Flow {
+pub enum Direction {
     /// `-`: the server is the ingress.
     Reverse,
     /// `+`: the client is the ingress.
@@ -148,4 +148,4 @@ fn open_bytes(text: &str) -> Option<[u8; 16]> {
 }
 
 /// Largest pool that a server's terms are taken at their word for, in connections; more becomes this.
-pub const LARGEST_POOL: usize = 65535;
+pub const MAX_POOL: usize = 65535;

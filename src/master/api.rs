@@ -20,10 +20,10 @@ use serde::Serialize;
 use super::call::{self, Call, Reply};
 use super::fields::Fields;
 use super::host::Host;
-use super::order::{Answer, Desk, Order, Refusal, Request};
 use super::record::{Record, KEY_ID};
+use super::requests::{Answer, Desk, Order, Refusal, Request};
 use super::tcping::{tcping, Gate, Outcome};
-use super::{exchange, mcp, openapi, stream};
+use super::{export, mcp, openapi, stream};
 use crate::config::{self, Config, Tls};
 
 /// Answers the API's calls by asking the supervisor.
@@ -59,10 +59,10 @@ impl<M: From<Request>> Api<M> {
             Route::Info if get => Ok(value(200, &self.info()?)),
             Route::Info => self.rename(call),
             Route::Tcping => Ok(value(200, &self.tcping(&target(&call.query).ok_or_else(no_target)?))),
-            Route::Export => Ok(value(200, &exchange::export(&self.list()?))),
+            Route::Export => Ok(value(200, &export::export(&self.list()?))),
             Route::Import => {
-                let entries = exchange::read(&call.body).map_err(|_| bad_body())?;
-                Ok(value(200, &exchange::import(self, entries)?))
+                let entries = export::read(&call.body).map_err(|_| bad_body())?;
+                Ok(value(200, &export::import(self, entries)?))
             }
             Route::OpenApi => Ok(json_bytes(200, self.openapi.clone())),
             Route::Docs => Ok(openapi::docs(call.header("accept-encoding").unwrap_or_default())),

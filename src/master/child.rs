@@ -20,8 +20,8 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::child_log::{plain, Lines, Word};
 use super::supervisor::Mail;
-use super::words::{plain, Lines, Word};
 use crate::run::leash;
 
 /// How processes are made.
@@ -72,7 +72,7 @@ impl Child {
     pub fn spawn(program: &Program, id: &str, url: &str, mailbox: &Sender<Mail>) -> io::Result<Child> {
         let (ours, theirs) = UnixStream::pair()?;
         let theirs = OwnedFd::from(theirs);
-        let (post, words) = sync_channel(MOST_WORDS);
+        let (post, words) = sync_channel(MAX_WORDS);
         let from = ours.try_clone()?;
         // The thread before the process: if there is none to be had, there is no process either.
         let reader = Reader { from, id: id.into(), echo: program.echo, post, mailbox: mailbox.clone() };
@@ -124,7 +124,7 @@ impl Child {
     /// Whether it has ended, and everything that it said was read; and if so, whether with success.
     pub fn ended(&mut self, now: Instant) -> Option<bool> {
         let (_, pause) = self.look.filter(|(at, _)| now >= *at)?;
-        self.look = Some((now + pause, (pause * 2).min(LONGEST_PAUSE)));
+        self.look = Some((now + pause, (pause * 2).min(MAX_PAUSE)));
         let status = self.process.try_wait().ok()??;
         // A process of its own may hold its output open: that is not waited for.
         let over = *self.over.get_or_insert(now);
@@ -185,7 +185,7 @@ impl Reader {
 const SELF: &str = "/proc/self/exe";
 
 /// Words of one child that wait for the supervisor.
-const MOST_WORDS: usize = 64;
+const MAX_WORDS: usize = 64;
 
 /// Bytes read from a child at once.
 const BUFFER: usize = 1024;
@@ -197,7 +197,7 @@ const STACK: usize = 64 * 1024;
 const PAUSE: Duration = Duration::from_millis(2);
 
 /// The longest one.
-const LONGEST_PAUSE: Duration = Duration::from_millis(250);
+const MAX_PAUSE: Duration = Duration::from_millis(250);
 
 /// How long the output of a process is read on after its end.
 const LINGER: Duration = Duration::from_secs(1);

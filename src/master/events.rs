@@ -17,8 +17,8 @@ use std::sync::mpsc::{sync_channel, Receiver, SyncSender, TrySendError};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::order::{Event, What};
 use super::record::Record;
+use super::requests::{Event, What};
 use crate::log::rfc3339;
 
 /// All who listen.
@@ -35,10 +35,10 @@ struct Reader {
 }
 
 impl Readers {
-    /// One more, who is told of all these records first. If there are [`MOST_READERS`] already, the one who has listened
+    /// One more, who is told of all these records first. If there are [`MAX_READERS`] already, the one who has listened
     /// longest makes room: he may have gone without being noticed, as long as nothing happens.
     pub fn join<'a>(&mut self, records: impl ExactSizeIterator<Item = &'a Record>) -> Receiver<Arc<Event>> {
-        if self.readers.len() >= MOST_READERS {
+        if self.readers.len() >= MAX_READERS {
             self.readers.remove(0).offer(&shutdown());
         }
         let (queue, events) = sync_channel(records.len() + QUEUE);
@@ -140,7 +140,7 @@ fn shutdown() -> Arc<Event> {
 }
 
 /// Streams at once.
-pub const MOST_READERS: usize = 64;
+pub const MAX_READERS: usize = 64;
 
 /// Events that wait for one reader, beside an `initial` for each record.
 pub const QUEUE: usize = 128;
@@ -236,9 +236,9 @@ mod tests {
     #[test]
     fn one_reader_too_many_ends_the_oldest_stream_and_one_who_left_is_forgotten() {
         let mut readers = Readers::default();
-        let mut all: Vec<_> = (0..=MOST_READERS).map(|_| readers.join([].iter())).collect();
+        let mut all: Vec<_> = (0..=MAX_READERS).map(|_| readers.join([].iter())).collect();
         assert_eq!(read(&all.remove(0)), [(What::Shutdown, String::new(), String::new())]);
-        assert_eq!(readers.readers.len(), MOST_READERS);
+        assert_eq!(readers.readers.len(), MAX_READERS);
         drop(all.split_off(1));
         readers.publish(What::Update, &record(1), String::new());
         assert_eq!(readers.readers.len(), 1);

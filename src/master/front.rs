@@ -27,7 +27,7 @@ use mio::{Events, Poll, Registry, Token, Waker};
 
 use self::client::{Client, Load, Means, Next};
 use self::link::Link;
-use self::request::MOST_BODY;
+use self::request::MAX_BODY;
 use super::call::Answer;
 use super::http::Http;
 use crate::config::Endpoint;
@@ -35,11 +35,12 @@ use crate::logic::slab::{Key, Slab};
 use crate::logic::timers::Timers;
 use crate::net::certs::Certs;
 use crate::net::leg::Leg;
+use crate::net::listen::Acceptor;
 use crate::net::stream::Buffer;
 use crate::net::tcp::Tcp;
 use crate::net::tls::Tls;
-use crate::run::door::{listening_addresses, TcpDoor};
-use crate::run::room::Room;
+use crate::run::hub::ingress::listeners::listening_addresses;
+use crate::run::resources::Resources;
 
 pub mod answer;
 mod chunks;
@@ -75,8 +76,8 @@ impl Front {
         let waker = Arc::new(Waker::new(poll.registry(), BELL).map_err(failed)?);
         let mut doors = Vec::new();
         let mut addresses = Vec::new();
-        for (n, at) in listening_addresses(listen)?.into_iter().take(MOST_DOORS).enumerate() {
-            let door = TcpDoor::open(at, poll.registry(), Token(n));
+        for (n, at) in listening_addresses(listen)?.into_iter().take(MAX_DOORS).enumerate() {
+            let door = Acceptor::open(at, poll.registry(), Token(n));
             let door = door.map_err(|error| format!("cannot listen at {at} (TCP): {error}"))?;
             addresses.push(door.address().map_err(failed)?);
             doors.push(door);
@@ -126,7 +127,7 @@ impl Drop for Front {
 /// Everything that the thread owns.
 struct Desk {
     registry: Registry,
-    doors: Vec<TcpDoor>,
+    doors: Vec<Acceptor>,
     certs: Option<Certs>,
     /// How often certificate files are looked at, and when next.
     reload: Duration,
@@ -160,12 +161,12 @@ struct Limits {
 impl Limits {
     /// The named limits, or less where there is little room: a client takes one descriptor, and one that is answered three
     /// more and two threads.
-    fn within(Room { descriptors, memory }: Room) -> Limits {
+    fn within(Resources { descriptors, memory }: Resources) -> Limits {
         let each = memory.saturating_sub(OWN_MEMORY) / 4;
         let share = |most: usize, part: usize, bytes: usize| most.min(descriptors / part).min(each / bytes).max(LEAST);
         Limits {
             clients: share(CLIENTS, 4, CLIENT_BYTES),
-            large: LARGE.min(each / MOST_BODY).max(1),
+            large: LARGE.min(each / MAX_BODY).max(1),
             calls: share(CALLS, 16, ANSWER_BYTES),
             streams: share(STREAMS, 16, ANSWER_BYTES),
         }
@@ -184,14 +185,14 @@ impl Limits {
 impl Desk {
     fn new(
         registry: Registry,
-        doors: Vec<TcpDoor>,
+        doors: Vec<Acceptor>,
         (certs, reload): (Option<Certs>, Duration),
         http: Http,
         orders: Receiver<Order>,
         now: Instant,
     ) -> Desk {
         let recheck = certs.as_ref().map(|_| now + reload);
-        let room = Room::here();
+        let room = Resources::here();
         let descriptors = room.descriptors;
         let means = Means { scratch: Buffer::new(SCRATCH), large: true, stream: true, time: SystemTime::now() };
         Desk {
@@ -216,11 +217,11 @@ impl Desk {
 
     /// Whether there is something to do without waiting.
     fn is_busy(&self) -> bool {
-        !self.ready.is_empty() || self.doors.iter().any(TcpDoor::is_ready)
+        !self.ready.is_empty() || self.doors.iter().any(Acceptor::is_ready)
     }
 
     fn deadline(&self, now: Instant) -> Option<Instant> {
-        let doors = self.doors.iter().filter_map(TcpDoor::deadline);
+        let doors = self.doors.iter().filter_map(Acceptor::deadline);
         let turn = (!self.waiting.is_empty()).then_some(now + SLOW);
         doors.chain(self.timers.next()).chain(turn).chain(self.closing).chain(self.recheck).min()
     }
@@ -230,7 +231,7 @@ impl Desk {
         if let Some(door) = self.doors.get_mut(token) {
             return door.note();
         }
-        let Some(number) = token.checked_sub(MOST_DOORS) else { return };
+        let Some(number) = token.checked_sub(MAX_DOORS) else { return };
         let Some(key) = self.clients.at(number / 2) else { return };
         if let Some(client) = self.clients.get_mut(key) {
             match number % 2 {
@@ -295,7 +296,7 @@ impl Desk {
         };
         let key = self.clients.insert(Client::new(leg, now));
         self.used.clients += 1;
-        let token = Token(MOST_DOORS + 2 * key.index());
+        let token = Token(MAX_DOORS + 2 * key.index());
         let registered = self.clients.get_mut(key).map_or(Ok(()), |client| client.register(&self.registry, token));
         match registered {
             Ok(()) => self.ready.push_back(key),
@@ -365,7 +366,7 @@ impl Desk {
                     return;
                 }
                 self.waiting.pop_front();
-                let token = Token(MOST_DOORS + 2 * key.index() + 1);
+                let token = Token(MAX_DOORS + 2 * key.index() + 1);
                 let link = Link::open(self.http.path(), &self.registry, token);
                 self.work(key, now, |client, means| client.hand(link, means, now));
             } else {
@@ -402,14 +403,14 @@ impl Desk {
 
 /// Waits, notes what happened, and does what is to be done; again and again.
 fn turns(mut poll: Poll, mut desk: Desk) -> io::Result<()> {
-    let mut events = Events::with_capacity(MOST_EVENTS);
+    let mut events = Events::with_capacity(MAX_EVENTS);
     loop {
         let now = Instant::now();
-        let patience = match desk.is_busy() {
+        let timeout = match desk.is_busy() {
             true => Some(Duration::ZERO),
             false => desk.deadline(now).map(|due| due.saturating_duration_since(now)),
         };
-        match poll.poll(&mut events, patience) {
+        match poll.poll(&mut events, timeout) {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
             _ => {}
         }
@@ -423,11 +424,11 @@ fn turns(mut poll: Poll, mut desk: Desk) -> io::Result<()> {
 /// The token of the thread's bell.
 const BELL: Token = Token(usize::MAX);
 /// Most addresses of one name that are listened at.
-const MOST_DOORS: usize = 8;
+const MAX_DOORS: usize = 8;
 /// Newcomers taken in at one door in one turn.
 const ADMITTED: usize = 64;
 /// Events taken from the kernel at once.
-const MOST_EVENTS: usize = 256;
+const MAX_EVENTS: usize = 256;
 /// Bytes read at once.
 const SCRATCH: usize = 16 * 1024;
 /// Nothing recurses; TLS handshakes are what needs most.

@@ -28,8 +28,8 @@ pub(super) struct Figures {
     pub cpu: i32,
     pub memory: Gauge,
     pub swap: Gauge,
-    pub net: Flow,
-    pub disk: Flow,
+    pub net: IoBytes,
+    pub disk: IoBytes,
     /// Seconds since the system started.
     pub system_uptime: u64,
     /// Seconds since the master started.
@@ -45,7 +45,7 @@ pub(super) struct Gauge {
 
 /// Bytes into the machine, and out of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Flow {
+pub(super) struct IoBytes {
     pub read: u64,
     pub written: u64,
 }
@@ -190,8 +190,8 @@ fn field(text: &str, name: &str) -> Option<u64> {
 }
 
 /// `/proc/net/dev`: what went over real interfaces.
-fn network(text: &str) -> Flow {
-    let mut flow = Flow::default();
+fn network(text: &str) -> IoBytes {
+    let mut flow = IoBytes::default();
     for (name, rest) in text.lines().filter_map(|line| line.split_once(':')) {
         let name = name.trim();
         if name == "lo" || VIRTUAL_NETWORKS.iter().any(|prefix| name.starts_with(prefix)) {
@@ -205,10 +205,10 @@ fn network(text: &str) -> Flow {
 }
 
 /// `/proc/diskstats`: what went to and from whole, real disks.
-fn disks(text: &str) -> Flow {
+fn disks(text: &str) -> IoBytes {
     let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
     let names: BTreeSet<&str> = lines.iter().filter_map(|words| words.get(2).copied()).collect();
-    let mut flow = Flow::default();
+    let mut flow = IoBytes::default();
     for words in &lines {
         let (Some(name), Some(read), Some(written)) = (words.get(2), words.get(5), words.get(9)) else { continue };
         if VIRTUAL_DISKS.iter().any(|prefix| name.starts_with(prefix)) || is_partition(name, &names) {
@@ -342,8 +342,8 @@ mod tests {
         let text = "Inter-|   Receive  |  Transmit\n face |bytes    packets|bytes\n\
             lo: 1 0 0 0 0 0 0 0 1 0\n  eth0: 10 1 0 0 0 0 0 0 20 1\nwlan0:5 0 0 0 0 0 0 0 6 0\nveth12: 9 0 0 0 0 0 0 0 9 0\n\
             docker0: 9 0 0 0 0 0 0 0 9\npodman1: 9\nbr-1234: 9\nvirbr0: 9\nbr0: 100 0 0 0 0 0 0 0 200 0\n";
-        assert_eq!(network(text), Flow { read: 115, written: 226 });
-        assert_eq!(network("eth0: x y\n:\n"), Flow::default());
+        assert_eq!(network(text), IoBytes { read: 115, written: 226 });
+        assert_eq!(network("eth0: x y\n:\n"), IoBytes::default());
     }
 
     #[test]
@@ -356,8 +356,8 @@ mod tests {
             text.push_str(&line(name, 2, 4));
         }
         // sda, nvme0n1, mmcblk0, mmcblk0boot0, two mtdblocks, sr0, vdb.
-        assert_eq!(disks(&text), Flow { read: 8 * 1024, written: 8 * 2048 });
-        assert_eq!(disks("8 0 sda 1 0\n\nx\n"), Flow::default());
+        assert_eq!(disks(&text), IoBytes { read: 8 * 1024, written: 8 * 2048 });
+        assert_eq!(disks("8 0 sda 1 0\n\nx\n"), IoBytes::default());
     }
 
     #[test]

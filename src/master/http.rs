@@ -27,7 +27,7 @@ use tiny_http::{HTTPVersion, Method, Request, Server};
 
 use super::call::{Answer, Call, Reply};
 use super::front::answer::{head, is_bodiless, BUSY};
-use super::front::request::{decoded, path_of, query_of, MOST_BODY};
+use super::front::request::{decoded, path_of, query_of, MAX_BODY};
 
 /// A running server, reached over a socket that only this process can find.
 pub struct Http {
@@ -210,8 +210,8 @@ fn reply(mut request: Request, answer: &dyn Answer) -> io::Result<()> {
 /// A request as the routes see it. The front has looked at it: an error is a fault of ours.
 fn call(request: &mut Request) -> io::Result<Call> {
     let wrong = || io::Error::from(io::ErrorKind::InvalidData);
-    let mut body = Vec::with_capacity(request.body_length().unwrap_or(0).min(MOST_BODY));
-    request.as_reader().take(MOST_BODY as u64).read_to_end(&mut body)?;
+    let mut body = Vec::with_capacity(request.body_length().unwrap_or(0).min(MAX_BODY));
+    request.as_reader().take(MAX_BODY as u64).read_to_end(&mut body)?;
     let target = request.url();
     let headers = request.headers().iter();
     let headers = headers.map(|header| (header.field.as_str().as_str().to_ascii_lowercase(), header.value.to_string()));

@@ -14,9 +14,9 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::order::{Patch, What};
+use super::child_log::{Point, Word};
 use super::record::{Kind, Record, Status};
-use super::words::{Point, Word};
+use super::requests::{Patch, What};
 
 /// One instance.
 #[derive(Debug)]
@@ -275,7 +275,7 @@ impl Instance {
                     }
                     _ => {}
                 }
-                if self.tail.len() == MOST_LINES {
+                if self.tail.len() == MAX_LINES {
                     self.tail.pop_front();
                 }
                 self.tail.push_back(text.clone());
@@ -436,7 +436,7 @@ fn set<T: Clone + PartialEq>(place: &mut T, value: &Option<T>) -> bool {
 }
 
 /// Lines kept of each instance.
-pub const MOST_LINES: usize = 200;
+pub const MAX_LINES: usize = 200;
 
 #[cfg(test)]
 #[path = "instance/tests.rs"]

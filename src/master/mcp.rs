@@ -14,7 +14,7 @@ use serde_json::{json, Map, Value};
 
 use super::api::{empty, value, Api};
 use super::call::{Call, Reply};
-use super::order::Request;
+use super::requests::Request;
 
 /// Answers one message.
 pub(super) fn reply<M: From<Request>>(api: &Api<M>, call: &Call) -> Reply {

@@ -17,10 +17,10 @@ use signal_hook::iterator::Signals;
 use super::api::Api;
 use super::child::Program;
 use super::front::Front;
+use super::handlers;
 use super::http;
-use super::order::Desk;
-use super::orders;
 use super::record::{Record, KEY_ID};
+use super::requests::Desk;
 use super::state::{Keeper, Loaded, State};
 use super::supervisor::{Keep, Mail, Supervisor};
 use crate::config::{Config, Tls};
@@ -28,14 +28,14 @@ use crate::heap;
 use crate::log::Level;
 use crate::net::certs::{Audience, Certs, Origin};
 use crate::net::sys;
-use crate::run::room::Room;
+use crate::run::resources::Resources;
 
 /// Runs the master until it is told to stop. The error is for the user: one line.
 pub fn start(config: Config) -> Result<ExitCode, String> {
     let failed = |error: io::Error| format!("cannot start: {error}");
     sys::raise_descriptor_limit();
-    if Room::here().wants_one_heap() {
-        heap::share();
+    if Resources::here().wants_one_heap() {
+        heap::budget();
     }
     // The HTTP server's own threads; the standard library's 2 MiB each are much where memory is little.
     std::env::set_var("RUST_MIN_STACK", http::STACK.to_string());
@@ -45,7 +45,7 @@ pub fn start(config: Config) -> Result<ExitCode, String> {
     let certs = certs(&config.tls)?;
     let (mut records, keeper) = open_state(&config)?;
     let master = records.entry(KEY_ID.into()).or_default();
-    let new = orders::complete(master, &SystemRandom::new())?;
+    let new = handlers::complete(master, &SystemRandom::new())?;
     let key = master.url.clone();
 
     // The door before the children: if it does not open, nothing has happened.

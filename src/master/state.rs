@@ -234,7 +234,7 @@ impl State {
     /// Gives the state file a second name under which it stays.
     fn keep_aside(&self, now: SystemTime) -> io::Result<PathBuf> {
         let seconds = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let names = std::iter::once(String::new()).chain((2..=MOST_ASIDE).map(|number| format!("-{number}")));
+        let names = std::iter::once(String::new()).chain((2..=MAX_ASIDE).map(|number| format!("-{number}")));
         for more in names {
             let aside = self.folder.join(format!("{FILE}.corrupted-{seconds}{more}"));
             if aside.symlink_metadata().is_ok() {
@@ -351,7 +351,7 @@ const BACKUP: &str = "nodepass.gob.backup";
 const NEW: &str = "nodepass.gob.new";
 
 /// Unusable files kept aside in one second.
-const MOST_ASIDE: usize = 100;
+const MAX_ASIDE: usize = 100;
 
 #[cfg(test)]
 mod tests;

@@ -18,8 +18,8 @@ use serde::Serialize;
 
 use super::call::Reply;
 use super::json;
-use super::order::{Event, What};
 use super::record::Record;
+use super::requests::{Event, What};
 use crate::log::rfc3339;
 
 /// Answers with these events, until the reader or the supervisor has gone.

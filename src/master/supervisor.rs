@@ -21,8 +21,8 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use super::child::{Child, Program};
 use super::events::Readers;
 use super::instance::{Instance, Step, Times};
-use super::order::{Answer, Refusal, Request, What};
 use super::record::{Record, Status, KEY_ID};
+use super::requests::{Answer, Refusal, Request, What};
 use crate::config::Config;
 
 /// Everything that reaches the supervisor.
@@ -140,21 +140,21 @@ impl Supervisor {
 
     /// Waits for mail or time, and does what is to be done. A code when the program is to end.
     fn turn(&mut self) -> Option<ExitCode> {
-        let patience = match self.births.is_empty() {
+        let timeout = match self.births.is_empty() {
             true => self.deadline().saturating_duration_since(Instant::now()),
             false => Duration::ZERO,
         };
         // It cannot be disconnected: a sender is kept for the readers to come.
-        let mut mail = self.inbox.recv_timeout(patience).ok();
+        let mut mail = self.inbox.recv_timeout(timeout).ok();
         let now = Instant::now();
-        for _ in 0..MOST_MAILS {
+        for _ in 0..MAX_MAILS {
             let Some(next) = mail.take().or_else(|| self.inbox.try_recv().ok()) else { break };
             if let Some(code) = self.open(next, now) {
                 return Some(code);
             }
         }
         self.tick(now);
-        for _ in 0..MOST_BIRTHS {
+        for _ in 0..MAX_BIRTHS {
             let Some(id) = self.births.pop_front() else { break };
             self.spawn(&id, now);
         }
@@ -337,10 +337,10 @@ const SILENT_REPORTS: u32 = 3;
 const GRACE: Duration = Duration::from_secs(5);
 
 /// Mails opened in one turn.
-const MOST_MAILS: usize = 256;
+const MAX_MAILS: usize = 256;
 
 /// Processes started in one turn: each takes about a millisecond, in which nobody is answered.
-const MOST_BIRTHS: usize = 2;
+const MAX_BIRTHS: usize = 2;
 
 /// From a change to the write that keeps it: changes close together share one.
 const SAVE_PAUSE: Duration = Duration::from_millis(50);

@@ -24,7 +24,7 @@ pub(super) struct Outcome {
 
 /// Tries `target`, when one of the few places for that is free.
 pub(super) fn tcping(gate: &Arc<Gate>, target: &str) -> Outcome {
-    let tried = match gate.enter(PATIENCE) {
+    let tried = match gate.enter(PLACE_TIMEOUT) {
         Some(pass) => dial(target, &Arc::new(pass)),
         None => Err(BUSY.into()),
     };
@@ -44,7 +44,7 @@ fn dial(target: &str, pass: &Arc<Pass>) -> Result<Duration, String> {
     let mut first = None;
     for (at, address) in addresses.iter().enumerate() {
         // What is left is for all of them, but two seconds are worth it for each.
-        let share = (left() / (addresses.len() - at) as u32).max(SHARE).min(left());
+        let share = (left() / (addresses.len() - at) as u32).max(MIN_ADDRESS_TIMEOUT).min(left());
         if share.is_zero() {
             break;
         }
@@ -58,7 +58,7 @@ fn dial(target: &str, pass: &Arc<Pass>) -> Result<Duration, String> {
 
 /// The addresses of a host. The system's resolver may take longer than we wait: then its thread keeps its place until
 /// it is done, so that there are never more of them than places.
-fn look_up(host: &str, port: u16, patience: Duration, pass: &Arc<Pass>) -> Result<Vec<SocketAddr>, String> {
+fn look_up(host: &str, port: u16, timeout: Duration, pass: &Arc<Pass>) -> Result<Vec<SocketAddr>, String> {
     let host = if host.is_empty() { "localhost" } else { host };
     if let Ok(address) = host.parse::<IpAddr>() {
         return Ok(vec![(address, port).into()]);
@@ -71,7 +71,7 @@ fn look_up(host: &str, port: u16, patience: Duration, pass: &Arc<Pass>) -> Resul
         let _ = answer.send(found);
     });
     thread.map_err(|error| format!("dial tcp: lookup {host}: {error}"))?;
-    match found.recv_timeout(patience) {
+    match found.recv_timeout(timeout) {
         Ok(Ok(addresses)) => Ok(addresses),
         Ok(Err(_)) | Err(RecvTimeoutError::Disconnected) => Err(format!("dial tcp: lookup {host}: no such host")),
         Err(RecvTimeoutError::Timeout) => Err(format!("dial tcp: lookup {host}: i/o timeout")),
@@ -126,9 +126,9 @@ impl Gate {
         Arc::new(Gate { free: Mutex::new(PLACES), left: Condvar::new() })
     }
 
-    fn enter(self: &Arc<Gate>, patience: Duration) -> Option<Pass> {
+    fn enter(self: &Arc<Gate>, timeout: Duration) -> Option<Pass> {
         let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = self.left.wait_timeout_while(free, patience, |free| *free == 0);
+        let waited = self.left.wait_timeout_while(free, timeout, |free| *free == 0);
         let (mut free, _) = waited.unwrap_or_else(PoisonError::into_inner);
         *free = free.checked_sub(1)?;
         Some(Pass(Arc::clone(self)))
@@ -146,13 +146,13 @@ impl Drop for Pass {
 const PLACES: usize = 10;
 
 /// Longest wait for a place.
-const PATIENCE: Duration = Duration::from_secs(1);
+const PLACE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Longest time for one try, looking up included: the original's.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Shortest time for one address, while there is time.
-const SHARE: Duration = Duration::from_secs(2);
+const MIN_ADDRESS_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What is said when there is no place.
 const BUSY: &str = "too many requests";

@@ -13,7 +13,7 @@ use rustls::server::NoServerSessionStorage;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
 
-use super::distrust::explain;
+use super::cert_errors::explain;
 use crate::logic::wire::Fingerprint;
 
 /// The cryptography in use: chosen here and nowhere else.

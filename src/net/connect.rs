@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 use mio::event::Event;
 use mio::{Registry, Token};
 
-use super::stream::now as passing;
+use super::stream::ready;
 use super::tcp::Tcp;
 
 /// A TCP connection on its way to the first of several addresses that answers.
 pub struct Connect {
     addresses: Vec<SocketAddr>,
     from: Option<IpAddr>,
-    patience: Duration,
+    timeout: Duration,
     token: Token,
     at: usize,
     current: Option<(Tcp, Instant)>,
@@ -33,10 +33,10 @@ pub enum Outcome {
 }
 
 impl Connect {
-    /// Dials `addresses` in that order, each for at most `patience`, from `from` if given; registered under `token`.
-    pub fn new(addresses: Vec<SocketAddr>, from: Option<IpAddr>, patience: Duration, token: Token) -> Connect {
+    /// Dials `addresses` in that order, each for at most `timeout`, from `from` if given; registered under `token`.
+    pub fn new(addresses: Vec<SocketAddr>, from: Option<IpAddr>, timeout: Duration, token: Token) -> Connect {
         let failure = "no address to dial".into();
-        Connect { addresses, from, patience, token, at: 0, current: None, failure }
+        Connect { addresses, from, timeout, token, at: 0, current: None, failure }
     }
 
     /// Goes on; call again until `Wait`, `Reached` or `Failed`.
@@ -44,7 +44,7 @@ impl Connect {
         let Some((tcp, started)) = &mut self.current else {
             return self.start(registry, now);
         };
-        match passing(tcp.connected()) {
+        match ready(tcp.connected()) {
             Ok(Some(())) => {
                 let took = now.saturating_duration_since(*started);
                 match self.current.take() {
@@ -52,8 +52,8 @@ impl Connect {
                     None => Outcome::Wait,
                 }
             }
-            Ok(None) if now < *started + self.patience => Outcome::Wait,
-            Ok(None) => self.miss(format!("no answer within {:?}", self.patience)),
+            Ok(None) if now < *started + self.timeout => Outcome::Wait,
+            Ok(None) => self.miss(format!("no answer within {:?}", self.timeout)),
             Err(error) => self.miss(error.to_string()),
         }
     }
@@ -100,7 +100,7 @@ impl Connect {
 
     /// When the current address has had its time.
     pub fn deadline(&self) -> Option<Instant> {
-        self.current.as_ref().map(|(_, started)| *started + self.patience)
+        self.current.as_ref().map(|(_, started)| *started + self.timeout)
     }
 }
 
@@ -158,19 +158,19 @@ mod tests {
     fn an_address_that_does_not_answer_is_given_up_at_its_deadline_and_the_next_has_its_own() {
         let (silent, _full) = silent();
         let poll = Poll::new().unwrap();
-        let mut connect = Connect::new(vec![silent, silent], None, PATIENCE, Token(0));
+        let mut connect = Connect::new(vec![silent, silent], None, TIMEOUT, Token(0));
         let begin = Instant::now();
         assert_eq!(connect.deadline(), None);
         assert!(matches!(connect.advance(poll.registry(), begin), Outcome::Wait));
-        assert_eq!(connect.deadline(), Some(begin + PATIENCE));
-        let almost = begin + PATIENCE - Duration::from_nanos(1);
+        assert_eq!(connect.deadline(), Some(begin + TIMEOUT));
+        let almost = begin + TIMEOUT - Duration::from_nanos(1);
         assert!(matches!(connect.advance(poll.registry(), almost), Outcome::Wait));
 
-        let later = begin + PATIENCE;
+        let later = begin + TIMEOUT;
         assert!(matches!(connect.advance(poll.registry(), later), Outcome::Missed(0)));
         assert!(connect.failure().contains(&format!("{silent}: no answer within 5s")), "{}", connect.failure());
         assert!(matches!(connect.advance(poll.registry(), later), Outcome::Wait));
-        assert_eq!(connect.deadline(), Some(later + PATIENCE));
+        assert_eq!(connect.deadline(), Some(later + TIMEOUT));
     }
 
     #[test]
@@ -192,7 +192,7 @@ mod tests {
 
     impl Dial {
         fn new(addresses: Vec<SocketAddr>, from: Option<IpAddr>) -> Dial {
-            Dial { connect: Connect::new(addresses, from, PATIENCE, Token(0)), poll: Poll::new().unwrap() }
+            Dial { connect: Connect::new(addresses, from, TIMEOUT, Token(0)), poll: Poll::new().unwrap() }
         }
 
         /// What comes next, whether at once or after an edge. Time stands still.
@@ -241,7 +241,7 @@ mod tests {
         }
     }
 
-    const PATIENCE: Duration = Duration::from_secs(5);
+    const TIMEOUT: Duration = Duration::from_secs(5);
     /// Far longer than anything here takes.
     const GRACE: Duration = Duration::from_secs(20);
 }

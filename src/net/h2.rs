@@ -28,14 +28,14 @@ use std::time::{Duration, Instant};
 use mio::event::Event;
 use mio::{Registry, Token};
 
-use self::flows::{Flows, Ours, Theirs};
+use self::flows::{H2Streams, Ours, Theirs};
+use super::budget::budget;
 use super::mux::{Mux, StreamNo};
 use super::nghttp2::{Session, Terms};
-use super::share::share;
-use super::stream::{now, would_block, Buffer, Stream};
+use super::stream::{ready, would_block, Buffer, Stream};
 use super::tcp::Tcp;
 use super::tls::Tls;
-use crate::logic::pulse::{Beat, Pulse};
+use crate::logic::keepalive::{Beat, Keepalive};
 use crate::logic::wire::Fingerprint;
 
 /// What carries an HTTP/2 connection: a TLS session that has agreed on ALPN `h2`, or a bare socket in tests.
@@ -80,15 +80,15 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Windows for 1 Gbit/s at 50 ms, or as much as memory allows ([`super::share`]).
+    /// Windows for 1 Gbit/s at 50 ms, or as much as memory allows ([`super::budget`]).
     pub fn new(streams: u32, report: Duration) -> Limits {
-        Limits { streams, window: share().h2_stream, spare: share().h2_spare, report }
+        Limits { streams, window: budget().h2_stream, spare: budget().h2_spare, report }
     }
 
     fn terms(&self) -> Terms {
         Terms {
             streams: self.streams,
-            stream_window: self.window.min(share().h2_start),
+            stream_window: self.window.min(budget().h2_start),
             window: self.window.saturating_add(self.window / 2),
             head: flows::MAX_HEAD as u32,
         }
@@ -110,12 +110,12 @@ pub fn server(mut tls: Tls, peer: SocketAddr, streams: usize, report: Duration) 
 /// One HTTP/2 connection, either side of it.
 pub struct H2<C = Tls> {
     carrier: C,
-    session: Session<Flows>,
-    flows: Flows,
+    session: Session<H2Streams>,
+    flows: H2Streams,
     side: Side,
     limits: Limits,
     input: Buffer,
-    pulse: Option<Pulse>,
+    pulse: Option<Keepalive>,
     /// Something was done that may have made output, or an edge came.
     dirty: bool,
 }
@@ -143,8 +143,8 @@ impl<C: Carrier> H2<C> {
         Ok(H2::new(carrier, session, Side::Server(peer), limits))
     }
 
-    fn new(carrier: C, session: Session<Flows>, side: Side, limits: Limits) -> H2<C> {
-        let flows = Flows::new(matches!(side, Side::Client(_)), limits.terms().stream_window, limits.spare);
+    fn new(carrier: C, session: Session<H2Streams>, side: Side, limits: Limits) -> H2<C> {
+        let flows = H2Streams::new(matches!(side, Side::Client(_)), limits.terms().stream_window, limits.spare);
         let input = Buffer::new(INPUT);
         H2 { carrier, session, flows, side, limits, input, pulse: None, dirty: true }
     }
@@ -204,10 +204,10 @@ impl<C: Carrier> H2<C> {
         loop {
             self.collect()?;
             if self.flows.out.is_empty() {
-                return Ok(now(self.carrier.flush())?.is_some());
+                return Ok(ready(self.carrier.flush())?.is_some());
             }
             while !self.flows.out.is_empty() {
-                if now(self.carrier.drain(&mut self.flows.out))?.is_none() {
+                if ready(self.carrier.drain(&mut self.flows.out))?.is_none() {
                     return Ok(false);
                 }
             }
@@ -237,7 +237,7 @@ impl<C: Carrier> H2<C> {
     /// Asks whether the other side lives; silence is an error. `heard`: it has said something just now.
     fn tick(&mut self, now: Instant, heard: bool) -> io::Result<()> {
         let report = self.limits.report;
-        let pulse = self.pulse.get_or_insert_with(|| Pulse::new(report, report, now));
+        let pulse = self.pulse.get_or_insert_with(|| Keepalive::new(report, report, now));
         if heard {
             pulse.heard(now);
         }
@@ -306,7 +306,7 @@ impl<C: Carrier> Mux for H2<C> {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        self.pulse.as_ref().map(Pulse::deadline)
+        self.pulse.as_ref().map(Keepalive::deadline)
     }
 
     fn is_dirty(&self) -> bool {
@@ -379,7 +379,7 @@ impl<C: Carrier> Mux for H2<C> {
             }
             (Theirs::Open | Theirs::Ended, Ours::Open) => {}
         }
-        let count = from.bytes().len().min(share().h2_outbox.saturating_sub(flow.outbox.len()));
+        let count = from.bytes().len().min(budget().h2_outbox.saturating_sub(flow.outbox.len()));
         if count == 0 {
             flow.blocked = true;
             return would_block();

@@ -21,7 +21,7 @@
 //!   validates the new path before it sends more than it received there.
 //! - *Keep-alive*: each side sends a PING if it heard nothing for `report`; after three of those the connection is over.
 //! - *Windows*: a stream starts with a small one, which grows as fast as it is read, until it fills 1 Gbit/s at 50 ms
-//!   ([`super::share`]). Windows are promises, not memory: only bytes that nobody reads take memory.
+//!   ([`super::budget`]). Windows are promises, not memory: only bytes that nobody reads take memory.
 
 mod batch;
 mod client;
@@ -46,9 +46,9 @@ use boring::ssl::SslContextBuilder;
 use quiche::CongestionControlAlgorithm;
 use ring::rand::{SecureRandom, SystemRandom};
 
+use super::budget::budget;
 use super::certs::Identity;
 use super::mux::Mux;
-use super::share::share;
 
 /// How connections are to be.
 #[derive(Clone, Debug)]
@@ -56,7 +56,7 @@ pub struct Settings {
     /// `NP_REPORT_INTERVAL`: a PING after so long a silence, the end after three times that.
     pub report: Duration,
     /// A handshake that is not over by then has failed.
-    pub patience: Duration,
+    pub timeout: Duration,
     /// A client's: the round trip to the server, as far as known. A server measures it by its Retry.
     pub round: Duration,
     /// How many streams a client may have open at a server at a time, at least.
@@ -67,13 +67,13 @@ pub struct Settings {
 
 impl Settings {
     /// For a client.
-    pub fn client(report: Duration, patience: Duration, round: Duration) -> Settings {
-        Settings { report, patience, round, streams: 0, batched: true }
+    pub fn client(report: Duration, timeout: Duration, round: Duration) -> Settings {
+        Settings { report, timeout, round, streams: 0, batched: true }
     }
 
     /// For a server.
-    pub fn server(report: Duration, patience: Duration, streams: u64) -> Settings {
-        Settings { report, patience, round: Duration::ZERO, streams, batched: true }
+    pub fn server(report: Duration, timeout: Duration, streams: u64) -> Settings {
+        Settings { report, timeout, round: Duration::ZERO, streams, batched: true }
     }
 }
 
@@ -110,12 +110,12 @@ fn config(settings: &Settings, context: SslContextBuilder, largest: usize) -> io
         // The count goes up again when half of it is used up, so twice as many let `streams` be open at any time.
         config.set_initial_max_streams_bidi(settings.streams.saturating_mul(2));
         config.set_initial_max_streams_uni(0);
-        let share = share();
-        config.set_initial_max_data(share.quic_connection);
-        config.set_max_connection_window(share.quic_connection);
-        config.set_initial_max_stream_data_bidi_local(share.quic_start);
-        config.set_initial_max_stream_data_bidi_remote(share.quic_start);
-        config.set_max_stream_window(share.quic_stream);
+        let budget = budget();
+        config.set_initial_max_data(budget.quic_connection);
+        config.set_max_connection_window(budget.quic_connection);
+        config.set_initial_max_stream_data_bidi_local(budget.quic_start);
+        config.set_initial_max_stream_data_bidi_remote(budget.quic_start);
+        config.set_max_stream_window(budget.quic_stream);
         config.set_active_connection_id_limit(PATHS);
         config.grease(false);
         Ok::<_, quiche::Error>(config)

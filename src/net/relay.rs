@@ -11,7 +11,7 @@
 
 use std::io;
 
-use super::stream::{now, Buffer, Conduit, Stores, Stream};
+use super::stream::{ready, Buffer, Conduit, Stores, Stream};
 
 /// One direction of a relay.
 pub struct Half {
@@ -80,7 +80,7 @@ impl Half {
         loop {
             let mut went = false;
             if self.state == State::Open && moved < budget {
-                match now(self.conduit.fill(from, to, budget - moved, stores))? {
+                match ready(self.conduit.fill(from, to, budget - moved, stores))? {
                     Some(0) => self.state = State::Draining,
                     Some(count) => {
                         moved += count;
@@ -90,7 +90,7 @@ impl Half {
                 }
             }
             if !self.conduit.is_empty() {
-                went |= now(self.conduit.drain(to))?.is_some();
+                went |= ready(self.conduit.drain(to))?.is_some();
             }
             if !went {
                 break;
@@ -104,13 +104,13 @@ impl Half {
     /// Sends what `to` holds back and passes the end on when nothing is left before it.
     fn close(&mut self, to: &mut dyn Stream) -> io::Result<()> {
         // Also after the end: what the other direction's filling makes (a TLS reply, a credit) has to go out.
-        if now(to.flush())?.is_none() {
+        if ready(to.flush())?.is_none() {
             return Ok(());
         }
         if self.state == State::Draining && self.conduit.is_empty() {
             self.state = State::Closing;
         }
-        if self.state == State::Closing && now(to.finish())?.is_some() {
+        if self.state == State::Closing && ready(to.finish())?.is_some() {
             self.state = State::Closed;
         }
         Ok(())

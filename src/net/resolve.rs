@@ -13,7 +13,7 @@ pub struct Resolver {
 impl Resolver {
     /// Starts the thread; each answer is handed to `tell` there.
     pub fn start(tell: impl Fn(String, Result<Vec<IpAddr>, String>) + Send + 'static) -> io::Result<Resolver> {
-        let (questions, asked) = mpsc::sync_channel::<String>(MOST_QUESTIONS);
+        let (questions, asked) = mpsc::sync_channel::<String>(MAX_QUESTIONS);
         thread::Builder::new().name("resolver".into()).stack_size(STACK).spawn(move || {
             for name in asked {
                 let answer = look_up(&name);
@@ -48,7 +48,7 @@ pub fn look_up(name: &str) -> Result<Vec<IpAddr>, String> {
 }
 
 /// Most questions that wait.
-const MOST_QUESTIONS: usize = 256;
+const MAX_QUESTIONS: usize = 256;
 /// The system's resolver wants some room.
 const STACK: usize = 256 * 1024;
 

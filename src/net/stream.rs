@@ -48,7 +48,7 @@ pub fn drain_all(stream: &mut (impl Stream + ?Sized), from: &mut Buffer) -> io::
 }
 
 /// `None` for `WouldBlock`, so that the caller can go on with what is possible.
-pub fn now<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+pub fn ready<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     match result {
         Ok(value) => Ok(Some(value)),
         Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),

@@ -224,7 +224,7 @@ pub fn descriptor_limit() -> usize {
 pub fn has_descriptors_left(count: usize) -> bool {
     let mut left = 0;
     // From the top, where the free ones are: the system gives the lowest number that is free.
-    let mut end = descriptor_limit().min(MOST_NUMBERS);
+    let mut end = descriptor_limit().min(MAX_NUMBERS);
     while end > 0 && left < count {
         let begin = end.saturating_sub(ASKED_AT_ONCE);
         let asked = |n| libc::pollfd { fd: (begin + n) as libc::c_int, events: 0, revents: 0 };
@@ -290,7 +290,7 @@ fn limit(of: libc::c_int) -> usize {
 const ASKED_AT_ONCE: usize = 64;
 
 /// No process has a descriptor with a higher number: Linux's default bound for all limits.
-const MOST_NUMBERS: usize = 1 << 20;
+const MAX_NUMBERS: usize = 1 << 20;
 
 /// Room for one control message of either family, aligned as the C library wants it.
 #[repr(C, align(8))]
@@ -316,6 +316,6 @@ mod tests {
     #[test]
     fn descriptors_that_are_open_are_not_left() {
         assert!(has_descriptors_left(0) && has_descriptors_left(1));
-        assert!(!has_descriptors_left(descriptor_limit().min(MOST_NUMBERS)), "some are always open");
+        assert!(!has_descriptors_left(descriptor_limit().min(MAX_NUMBERS)), "some are always open");
     }
 }

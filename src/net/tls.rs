@@ -17,9 +17,9 @@ use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus, WriteTraffic};
 use rustls::{ClientConfig, CommonState, Error, ServerConfig};
 
-use super::distrust::explain;
-use super::share::share;
-use super::stream::{now, would_block, Buffer, Stream};
+use super::budget::budget;
+use super::cert_errors::explain;
+use super::stream::{ready, would_block, Buffer, Stream};
 use super::tcp::Tcp;
 use crate::logic::wire::Fingerprint;
 
@@ -116,9 +116,9 @@ impl Tls {
                 [_, _, _, high, low, ..] => HEAD + usize::from(u16::from_be_bytes([high, low])),
                 _ => 0,
             };
-            let end = match fits.max(begun).max(LEAST_READ) {
+            let end = match fits.max(begun).max(MIN_READ) {
                 end if end > kept => end,
-                _ => kept + LEAST_READ,
+                _ => kept + MIN_READ,
             };
             let read = self.carrier.read(&mut scratch.records[kept..end.min(most)])?;
             let came = &mut scratch.records[..kept + read];
@@ -129,13 +129,13 @@ impl Tls {
             self.part = came[done..].to_vec();
             result.map(|()| Pulled { read, given })
         });
-        match now(self.push()) {
+        match ready(self.push()) {
             Err(error) if pulled.is_ok() => Err(error),
             _ => pulled,
         }
     }
 
-    /// Says it, as far as the socket takes it and [`share`] lets it wait; how much of it is plaintext that was taken.
+    /// Says it, as far as the socket takes it and [`budget`] lets it wait; how much of it is plaintext that was taken.
     fn say(&mut self, words: Words<'_>) -> io::Result<usize> {
         with_scratch(|scratch| {
             let (records, whole) = (&mut scratch.records[..], &mut scratch.whole[..]);
@@ -146,7 +146,7 @@ impl Tls {
             result?;
             let made = &scratch.records[..made];
             let sent = match self.desk.held.is_empty() && !made.is_empty() {
-                true => now(self.carrier.write(made))?.unwrap_or(0),
+                true => ready(self.carrier.write(made))?.unwrap_or(0),
                 false => 0,
             };
             self.desk.held.add(&made[sent..]);
@@ -372,7 +372,7 @@ impl<'a> Turn<'a> {
         traffic: &mut WriteTraffic<'_, D>,
         pieces: &[IoSlice<'_>],
     ) -> Result<(), EncryptError> {
-        let most = share().held_back.min(MOST_AT_ONCE);
+        let most = budget().held_back.min(MAX_AT_ONCE);
         let mut write = |piece: &[u8]| {
             let piece = &piece[..piece.len().min(most - self.taken)];
             self.made += traffic.encrypt(piece, &mut self.records[self.made..])?;
@@ -455,8 +455,8 @@ const HEAD: usize = 5;
 /// Bytes after it: the inner type and the tag.
 const TAIL: usize = 1 + 16;
 /// The most plaintext that is sent at once; also the longest message of a handshake.
-const MOST_AT_ONCE: usize = 64 * 1024;
+const MAX_AT_ONCE: usize = 64 * 1024;
 /// Room for that much in records.
-const RECORDS: usize = MOST_AT_ONCE + 4096;
+const RECORDS: usize = MAX_AT_ONCE + 4096;
 /// Bytes that are read at least where there is room for fewer.
-const LEAST_READ: usize = 4096;
+const MIN_READ: usize = 4096;

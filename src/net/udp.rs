@@ -18,21 +18,21 @@ use mio::net::UdpSocket;
 use mio::{Interest, Registry, Token};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::share::share;
+use super::budget::budget;
 use super::stream::{would_block, Buffer, Stream};
 use super::sys::{self, Arrived};
 use super::tcp::canonical;
 use crate::logic::wire::{next_frame, Frame};
 
 /// A UDP socket that many users send to. It knows, for each datagram, which local address was asked.
-pub struct Door {
+pub struct UdpListener {
     socket: UdpSocket,
     v6: bool,
 }
 
-impl Door {
+impl UdpListener {
     /// Binds to `at`; an unspecified IPv6 address takes IPv4 too.
-    pub fn open(at: SocketAddr) -> io::Result<Door> {
+    pub fn open(at: SocketAddr) -> io::Result<UdpListener> {
         let socket = Socket::new(Domain::for_address(at), Type::DGRAM.nonblocking().cloexec(), Some(Protocol::UDP))?;
         if at.is_ipv6() {
             socket.set_only_v6(at.ip() != IpAddr::V6(Ipv6Addr::UNSPECIFIED))?;
@@ -41,7 +41,7 @@ impl Door {
         let _ = socket.set_recv_buffer_size(SOCKET_BUFFER);
         sys::tell_destination(socket.as_fd(), at.is_ipv6())?;
         socket.bind(&at.into())?;
-        Ok(Door { socket: UdpSocket::from_std(socket.into()), v6: at.is_ipv6() })
+        Ok(UdpListener { socket: UdpSocket::from_std(socket.into()), v6: at.is_ipv6() })
     }
 
     /// Registers it under `token`, once.
@@ -84,7 +84,7 @@ pub struct Session {
 }
 
 enum End {
-    Door { door: Arc<Door>, user: SocketAddr, asked: Option<IpAddr>, inbox: Inbox, over: bool },
+    UdpListener { door: Arc<UdpListener>, user: SocketAddr, asked: Option<IpAddr>, inbox: Inbox, over: bool },
     Own { socket: UdpSocket, readable: bool },
 }
 
@@ -98,7 +98,7 @@ struct Inbox {
 impl Inbox {
     /// One may wait in any case.
     fn has_room(&self, packet: &[u8]) -> bool {
-        self.packets.is_empty() || self.packets.len() < INBOX && self.bytes + packet.len() <= share().inbox
+        self.packets.is_empty() || self.packets.len() < INBOX && self.bytes + packet.len() <= budget().inbox
     }
 
     fn push(&mut self, packet: Vec<u8>) {
@@ -126,8 +126,14 @@ pub struct Tally {
 
 impl Session {
     /// The ingress side: a user of the door. `largest` is the largest payload that is carried.
-    pub fn of_user(door: Arc<Door>, user: SocketAddr, asked: Option<IpAddr>, framed: bool, largest: usize) -> Session {
-        let end = End::Door { door, user, asked, inbox: Inbox::default(), over: false };
+    pub fn of_user(
+        door: Arc<UdpListener>,
+        user: SocketAddr,
+        asked: Option<IpAddr>,
+        framed: bool,
+        largest: usize,
+    ) -> Session {
+        let end = End::UdpListener { door, user, asked, inbox: Inbox::default(), over: false };
         Session { end, framed, largest, tally: Tally::default(), refused: false }
     }
 
@@ -148,7 +154,7 @@ impl Session {
     pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         match &mut self.end {
             End::Own { socket, .. } => socket.register(registry, token, Interest::READABLE),
-            End::Door { .. } => Ok(()),
+            End::UdpListener { .. } => Ok(()),
         }
     }
 
@@ -162,14 +168,16 @@ impl Session {
     /// A datagram from the door. A full inbox drops it, as the network would.
     pub fn deliver(&mut self, packet: Vec<u8>) {
         match &mut self.end {
-            End::Door { inbox, .. } if packet.len() <= self.largest && inbox.has_room(&packet) => inbox.push(packet),
+            End::UdpListener { inbox, .. } if packet.len() <= self.largest && inbox.has_room(&packet) => {
+                inbox.push(packet)
+            }
             _ => self.tally.dropped += 1,
         }
     }
 
     /// Ends the stream: what waits is still sent on, then `fill` answers the end.
     pub fn end(&mut self) {
-        if let End::Door { over, .. } = &mut self.end {
+        if let End::UdpListener { over, .. } = &mut self.end {
             *over = true;
         }
     }
@@ -196,7 +204,7 @@ impl Session {
     /// Receives one datagram into `room`, which has space for a header and the largest payload and one byte more.
     fn receive(&mut self, room: &mut [u8]) -> io::Result<Option<usize>> {
         match &mut self.end {
-            End::Door { inbox, over, .. } => match inbox.pop() {
+            End::UdpListener { inbox, over, .. } => match inbox.pop() {
                 Some(packet) => {
                     room[..packet.len()].copy_from_slice(&packet);
                     Ok(Some(packet.len()))
@@ -227,7 +235,7 @@ impl Session {
     /// Sends one datagram. What the kernel does not take now is lost, as on any network.
     fn send(&mut self, packet: &[u8]) {
         let result = match &self.end {
-            End::Door { door, user, asked, .. } => door.answer(packet, *user, *asked),
+            End::UdpListener { door, user, asked, .. } => door.answer(packet, *user, *asked),
             End::Own { socket, .. } => match socket.send(packet) {
                 // The first answer may be the refusal of an earlier datagram.
                 Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
@@ -322,11 +330,11 @@ mod tests {
     use mio::{Events, Poll};
 
     use super::*;
-    use crate::net::stream::now;
+    use crate::net::stream::ready;
 
     #[test]
     fn a_wildcard_door_answers_from_the_address_that_was_asked() {
-        let door = Door::open(any("0.0.0.0")).unwrap();
+        let door = UdpListener::open(any("0.0.0.0")).unwrap();
         for asked in ["127.0.0.1", "127.0.0.2", "127.8.9.10"] {
             speaks_through(&door, "127.0.0.1", asked);
         }
@@ -334,7 +342,7 @@ mod tests {
 
     #[test]
     fn a_wildcard_ipv6_door_serves_both_families_from_the_address_that_was_asked() {
-        let Ok(door) = Door::open(any("[::]")) else { return eprintln!("skipped: no IPv6 here") };
+        let Ok(door) = UdpListener::open(any("[::]")) else { return eprintln!("skipped: no IPv6 here") };
         speaks_through(&door, "::1", "::1");
         speaks_through(&door, "127.0.0.1", "127.0.0.1");
         speaks_through(&door, "127.0.0.1", "127.0.0.2");
@@ -342,8 +350,8 @@ mod tests {
 
     #[test]
     fn a_door_of_one_address_serves_that_address() {
-        speaks_through(&Door::open(any("127.0.0.3")).unwrap(), "127.0.0.1", "127.0.0.3");
-        match Door::open(any("[::1]")) {
+        speaks_through(&UdpListener::open(any("127.0.0.3")).unwrap(), "127.0.0.1", "127.0.0.3");
+        match UdpListener::open(any("[::1]")) {
             Ok(door) => speaks_through(&door, "::1", "::1"),
             Err(_) => eprintln!("skipped: no IPv6 here"),
         }
@@ -351,7 +359,7 @@ mod tests {
 
     #[test]
     fn a_user_on_the_local_link_is_answered_on_that_link() {
-        let (Ok(door), Some(here)) = (Door::open(any("[::]")), on_the_link()) else {
+        let (Ok(door), Some(here)) = (UdpListener::open(any("[::]")), on_the_link()) else {
             return eprintln!("skipped: no link-local address here");
         };
         let user = Plain::bind(SocketAddr::V6(here)).unwrap();
@@ -375,7 +383,7 @@ mod tests {
             let mut buffer = Buffer::new(conduit_size(1000));
             for part in [&bytes[..cut], &bytes[cut..]] {
                 assert_eq!(buffer.append(part), part.len());
-                while !buffer.is_empty() && now(session.drain(&mut buffer)).unwrap().is_some() {}
+                while !buffer.is_empty() && ready(session.drain(&mut buffer)).unwrap().is_some() {}
             }
             assert!(buffer.is_empty(), "cut at {cut}");
             assert_eq!(sent.map(|_| heard(&target)), sent.map(<[u8]>::to_vec), "cut at {cut}");
@@ -535,7 +543,7 @@ mod tests {
     }
 
     /// A user at `user` asks the door at `asked` and is answered from there.
-    fn speaks_through(door: &Door, user: &str, asked: &str) {
+    fn speaks_through(door: &UdpListener, user: &str, asked: &str) {
         let (user, asked): (IpAddr, IpAddr) = (user.parse().unwrap(), asked.parse().unwrap());
         let port = door.local().unwrap().port();
         let user = Plain::bind((user, 0)).unwrap();
@@ -552,9 +560,9 @@ mod tests {
     }
 
     /// The next datagram at the door, as soon as it is there.
-    fn received(door: &Door, packet: &mut [u8]) -> Arrived {
+    fn received(door: &UdpListener, packet: &mut [u8]) -> Arrived {
         loop {
-            match now(door.receive(packet)).unwrap() {
+            match ready(door.receive(packet)).unwrap() {
                 Some(arrived) => return arrived,
                 None => std::thread::yield_now(),
             }
@@ -582,7 +590,7 @@ mod tests {
 
     /// A session of a user who is a plain socket of ours.
     fn of_user(framed: bool, largest: usize) -> (Session, Plain) {
-        let door = Arc::new(Door::open(any("127.0.0.1")).unwrap());
+        let door = Arc::new(UdpListener::open(any("127.0.0.1")).unwrap());
         let user = Plain::bind(any("127.0.0.1")).unwrap();
         user.connect(door.local().unwrap()).unwrap();
         user.set_read_timeout(Some(GRACE)).unwrap();
@@ -610,7 +618,7 @@ mod tests {
         let mut poll = Poll::new().unwrap();
         session.register(poll.registry(), Token(0)).unwrap();
         let count = loop {
-            match now(session.fill(buffer)).unwrap() {
+            match ready(session.fill(buffer)).unwrap() {
                 Some(count) => break count,
                 None => wait(&mut poll, session),
             }

@@ -4,9 +4,9 @@
 //!   fill  <-- payload ---- [ ahead: headers, control frames ] <-- read --- carrier
 //!   drain --- payload, behind [ out: a header, a pong, a Close ] -- write -> carrier
 //!
-//!   theirs:  Between <-> Payload        Between --an empty message--> Ended --Close--> Closed
+//!   recv:  Between <-> Payload        Between --an empty message--> Ended --Close--> Closed
 //!            Between --Close--> Closed  anything --that breaks the rules--> Failed
-//!   ours:    Open <-> Sending           Open --finish--> Marked --both ended--> Closed --the carrier's end--> Over
+//!   send:    Open <-> Sending           Open --finish--> Marked --both ended--> Closed --the carrier's end--> Over
 //! ```
 //!
 //! Message boundaries mean nothing: payload is passed on as it comes, whatever the size of its message, and none of it is
@@ -19,28 +19,28 @@
 
 mod carrier;
 mod mask;
-mod ours;
-mod theirs;
+mod recv;
+mod send;
 
 use std::io::{self, ErrorKind};
 
 use super::leg::Leg;
-use super::stream::{now, would_block, Buffer, Stream};
+use super::stream::{ready, would_block, Buffer, Stream};
 use super::tcp::Tcp;
 use crate::logic::wire::Fingerprint;
 pub use carrier::Carrier;
 use mask::Masks;
-use ours::{Ours, Side, OUT};
-use theirs::{Message, Theirs, AHEAD};
+use recv::{Message, RecvState, AHEAD};
+use send::{SendState, Side, OUT};
 
 /// A WebSocket after its upgrade.
 pub struct Ws {
     carrier: Box<dyn Carrier>,
     side: Side,
     ws_eof: bool,
-    theirs: Theirs,
+    recv: RecvState,
     message: Message,
-    ours: Ours,
+    send: SendState,
     /// What was read beyond the payload that was asked for.
     ahead: Buffer,
     /// What is to be sent before anything else.
@@ -49,7 +49,7 @@ pub struct Ws {
     pong: Option<Vec<u8>>,
 }
 
-/// Which end of a WebSocket is ours.
+/// Which end of a WebSocket is send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
     /// We asked for the upgrade.
@@ -68,8 +68,8 @@ impl Ws {
         };
         let mut ahead = Buffer::new(early.len().max(AHEAD));
         ahead.append(early);
-        let (theirs, message, ours) = (Theirs::Between, Message::None, Ours::Open);
-        Ws { carrier, side, ws_eof, theirs, message, ours, ahead, out: Buffer::new(OUT), pong: None }
+        let (recv, message, send) = (RecvState::Between, Message::None, SendState::Open);
+        Ws { carrier, side, ws_eof, recv, message, send, ahead, out: Buffer::new(OUT), pong: None }
     }
 
     /// The same over this connection.
@@ -86,16 +86,16 @@ impl Ws {
     /// taken in and answered; to a Close while nobody uses the connection this is the answer, too.
     pub fn waiting(&mut self) -> io::Result<usize> {
         loop {
-            match &self.theirs {
-                Theirs::Between => self.head()?,
-                Theirs::Payload { .. } if !self.ahead.is_empty() => return Ok(self.ahead.bytes().len()),
-                Theirs::Payload { .. } => return self.carrier.waiting(),
-                Theirs::Closed => {
+            match &self.recv {
+                RecvState::Between => self.head()?,
+                RecvState::Payload { .. } if !self.ahead.is_empty() => return Ok(self.ahead.bytes().len()),
+                RecvState::Payload { .. } => return self.carrier.waiting(),
+                RecvState::Closed => {
                     let _ = self.finish();
                     return Ok(0);
                 }
-                Theirs::Ended | Theirs::Failed(ErrorKind::UnexpectedEof, _) => return Ok(0),
-                Theirs::Failed(kind, why) => return Err(io::Error::new(*kind, why.clone())),
+                RecvState::Ended | RecvState::Failed(ErrorKind::UnexpectedEof, _) => return Ok(0),
+                RecvState::Failed(kind, why) => return Err(io::Error::new(*kind, why.clone())),
             }
         }
     }
@@ -107,8 +107,8 @@ impl Ws {
 
     /// Whether both directions have ended.
     fn is_over(&self) -> bool {
-        let ours = matches!(self.ours, Ours::Marked | Ours::Closed | Ours::Over);
-        ours && matches!(self.theirs, Theirs::Ended | Theirs::Closed)
+        let send = matches!(self.send, SendState::Marked | SendState::Closed | SendState::Over);
+        send && matches!(self.recv, RecvState::Ended | RecvState::Closed)
     }
 
     /// The socket underneath.
@@ -125,15 +125,15 @@ impl Ws {
 impl Stream for Ws {
     fn fill(&mut self, into: &mut Buffer) -> io::Result<usize> {
         loop {
-            match &self.theirs {
-                Theirs::Between => self.head()?,
-                Theirs::Payload { .. } => return self.payload(into),
-                Theirs::Ended | Theirs::Closed => {
+            match &self.recv {
+                RecvState::Between => self.head()?,
+                RecvState::Payload { .. } => return self.payload(into),
+                RecvState::Ended | RecvState::Closed => {
                     // Our own Close may have waited for this. What does not go now, goes with the next flush or fails there.
                     let _ = self.settle();
                     return Ok(0);
                 }
-                Theirs::Failed(kind, why) => return Err(io::Error::new(*kind, why.clone())),
+                RecvState::Failed(kind, why) => return Err(io::Error::new(*kind, why.clone())),
             }
         }
     }
@@ -141,7 +141,7 @@ impl Stream for Ws {
     fn drain(&mut self, from: &mut Buffer) -> io::Result<usize> {
         let before = from.bytes().len();
         while !from.is_empty() {
-            if now(self.send(from))?.is_none() {
+            if ready(self.send(from))?.is_none() {
                 break;
             }
         }
@@ -153,8 +153,8 @@ impl Stream for Ws {
 
     fn flush(&mut self) -> io::Result<()> {
         // Nobody fills any more after their end, but pings are to be answered.
-        if matches!(self.theirs, Theirs::Ended) && !self.is_over() {
-            now(self.head())?;
+        if matches!(self.recv, RecvState::Ended) && !self.is_over() {
+            ready(self.head())?;
         }
         self.settle()
     }

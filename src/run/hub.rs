@@ -1,13 +1,20 @@
 //! The hub: doors, the tunnel's control and pool, and who gets what. It decides; workers carry.
 //!
 //! ```text
-//!  users --Entrance--> (Lobby) --> Pool --Grant--> Job::Join        ingress
+//!  users --Listeners--> (Sniffing) --> Pool --Grant--> Job::Join        ingress
 //!  peer  --Control---> Launch  --> Pool --Grant--> Job::Dial        egress
-//!  users --Entrance--> (Lobby) -----------------> Job::Forward      single-end
+//!  users --Listeners--> (Sniffing) -----------------> Job::Forward      single-end
 //! ```
 //!
 //! One hub runs on the first worker's thread. The parts of its work are in files of their own: `users` (who comes in),
-//! `tunnel` (what both roles have in common), `server` and `client` (what only one of them does), `plan` (ways to targets).
+//! `tunnel` (what both roles have in common), `server` and `client` (what only one of them does), `request` (targets to targets).
+
+pub(in crate::run) mod client;
+mod fallback;
+pub mod ingress;
+pub(in crate::run) mod server;
+mod targets;
+mod tunnel;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -17,36 +24,37 @@ use mio::event::Event;
 use mio::Registry;
 use signal_hook::consts::SIGHUP;
 
-use super::client::Client;
-use super::handoff::{Home, Inbox, Job, Notice, Post, User};
-use super::plan::Ways;
-use super::server::Server;
-use super::task::Shared;
-use super::tunnel::{Side, Tunnel, Waiting};
-use super::users::Users;
+use self::client::Client;
+use self::ingress::Users;
+use self::server::Server;
+use self::targets::TargetRouter;
+use self::tunnel::{Side, Tunnel, Waiting};
 use crate::config::Role;
 use crate::logic::pool::Pool;
 use crate::net::certs::{Audience, Certs};
+use crate::run::channel::{Receiver, Sender};
+use crate::run::messages::{Home, Job, Notice, User};
+use crate::run::shared::Shared;
 
 /// The hub of one instance.
 pub struct Hub {
-    pub(super) shared: Arc<Shared>,
-    pub(super) workers: Vec<Post<Job>>,
-    pub(super) registry: Registry,
-    pub(super) part: Part,
-    pub(super) tunnel: Option<Tunnel>,
-    pub(super) tunnels: u32,
-    pub(super) pool: Pool<Home, Waiting>,
-    pub(super) ways: Ways,
-    pub(super) users: Users,
-    inbox: Inbox<Notice>,
+    pub(in crate::run) shared: Arc<Shared>,
+    pub(in crate::run) workers: Vec<Sender<Job>>,
+    pub(in crate::run) registry: Registry,
+    pub(in crate::run) part: Part,
+    pub(in crate::run) tunnel: Option<Tunnel>,
+    pub(in crate::run) tunnels: u32,
+    pub(in crate::run) pool: Pool<Home, Waiting>,
+    pub(in crate::run) targets: TargetRouter,
+    pub(in crate::run) users: Users,
+    inbox: Receiver<Notice>,
     busy: Vec<usize>,
     forwarded: u64,
     stopping: Option<Instant>,
 }
 
 /// What this instance is.
-pub(super) enum Part {
+pub(in crate::run) enum Part {
     /// A tunnel's server.
     Server(Server),
     /// A tunnel's client.
@@ -57,18 +65,18 @@ pub(super) enum Part {
 
 impl Hub {
     /// A hub that has yet to open its doors. `part` and `entrance` say what it is and where users come in.
-    pub(super) fn new(
+    pub(in crate::run) fn new(
         shared: Arc<Shared>,
-        workers: Vec<Post<Job>>,
+        workers: Vec<Sender<Job>>,
         registry: Registry,
-        inbox: Inbox<Notice>,
-        post: Post<Notice>,
+        inbox: Receiver<Notice>,
+        post: Sender<Notice>,
         part: Part,
         now: Instant,
     ) -> Hub {
         let config = &shared.config;
         let pool = Pool::new(workers.len(), config.limits.pool_get, config.limits.semaphore);
-        let ways = Ways::new(config, post, now);
+        let targets = TargetRouter::new(config, post, now);
         let ends_tls = matches!(&part, Part::Single { certs: Some(_), .. });
         let users = Users::new(shared.clone(), ends_tls);
         let busy = vec![0; workers.len()];
@@ -79,7 +87,7 @@ impl Hub {
             tunnel: None,
             tunnels: 0,
             pool,
-            ways,
+            targets,
             users,
             inbox,
             busy,
@@ -92,7 +100,7 @@ impl Hub {
     /// An edge of one of the hub's own sockets.
     pub fn note(&mut self, event: &Event) {
         match &mut self.part {
-            Part::Server(server) if event.token().0 == GATE => server.note(),
+            Part::Server(server) if event.token().0 == TUNNEL_TOKEN => server.note(),
             _ => self.users.note(event),
         }
     }
@@ -139,7 +147,7 @@ impl Hub {
             Part::Single { report, reload, certs } => Some(certs.as_ref().map_or(*report, |_| *report.min(reload))),
         };
         let tunnel = self.tunnel.as_ref().and_then(Tunnel::deadline);
-        let rest = [self.users.deadline(), part, tunnel, self.pool.deadline(), self.ways.deadline()];
+        let rest = [self.users.deadline(), part, tunnel, self.pool.deadline(), self.targets.deadline()];
         rest.into_iter().chain([self.stopping]).flatten().min()
     }
 
@@ -175,9 +183,9 @@ impl Hub {
                 let user = self.users.unsettle(user);
                 self.pool.take(Waiting::User(user), now);
             }
-            Notice::Started(number, home) => self.ways.started(number, home),
+            Notice::Started(number, home) => self.targets.started(number, home),
             Notice::Unstarted(number, proto) => {
-                if let Some(worker) = self.ways.unstarted(number) {
+                if let Some(worker) = self.targets.unstarted(number) {
                     self.busy[worker] -= 1;
                 }
                 self.users.leave(proto);
@@ -191,16 +199,16 @@ impl Hub {
                 }
                 self.users.leave(proto);
             }
-            Notice::Reached(target, took) => self.ways.reached(target, took, now),
-            Notice::Missed(target) => self.ways.missed(target, now),
+            Notice::Reached(target, took) => self.targets.reached(target, took, now),
+            Notice::Missed(target) => self.targets.missed(target, now),
             Notice::Probed(target, took) => {
-                self.ways.probed(target, took, now);
+                self.targets.probed(target, took, now);
                 // A check point says that all is well.
                 if matches!(self.part, Part::Single { .. }) && self.users.is_open() {
                     self.check_point(took.unwrap_or_default());
                 }
             }
-            Notice::Resolved(name, answer) => self.ways.resolved(&name, answer, now),
+            Notice::Resolved(name, answer) => self.targets.resolved(&name, answer, now),
             Notice::Signal(signal) => return self.signalled(signal, now),
         }
         None
@@ -209,7 +217,7 @@ impl Hub {
     /// A user who may go on: to the pool, or straight to a target.
     fn welcome(&mut self, user: User, now: Instant) {
         match self.part {
-            Part::Single { .. } => self.ways.forward(user, now),
+            Part::Single { .. } => self.targets.forward(user, now),
             _ => self.pool.take(Waiting::User(user), now),
         }
     }
@@ -223,12 +231,12 @@ impl Hub {
                 Waiting::Launch(launch) => {
                     if self.may_dial(grant.home, &launch) {
                         let framed = self.tunnel.as_ref().is_some_and(Tunnel::framed);
-                        self.ways.dial(grant.home, launch, framed, now);
+                        self.targets.dial(grant.home, launch, framed, now);
                     }
                 }
             }
         }
-        while let Some(way) = self.ways.poll(now) {
+        while let Some(way) = self.targets.poll(now) {
             self.send_off(way);
         }
         self.refill(now);
@@ -245,27 +253,29 @@ impl Hub {
     }
 
     /// A way to a target is known (or there is none).
-    fn send_off(&mut self, way: super::plan::Way) {
-        use super::plan::Way;
+    fn send_off(&mut self, way: self::targets::TargetEvent) {
+        use self::targets::TargetEvent;
         match way {
-            Way::Dial(home, plan, proto) => self.workers[home.worker].send(Job::Dial(home.key, plan, proto)),
-            Way::Forward(user, plan) => {
+            TargetEvent::Dial(home, request, proto) => {
+                self.workers[home.worker].send(Job::Dial(home.key, request, proto))
+            }
+            TargetEvent::Forward(user, request) => {
                 let worker = (0..self.busy.len()).min_by_key(|&n| self.busy[n]).unwrap_or_default();
                 self.busy[worker] += 1;
                 self.forwarded += 1;
-                self.ways.sent(self.forwarded, worker, user.proto());
+                self.targets.sent(self.forwarded, worker, user.proto());
                 let tls = match &self.part {
                     Part::Single { certs: Some(certs), .. } => Some(certs.current().config),
                     _ => None,
                 };
-                self.workers[worker].send(Job::Forward(self.forwarded, user, plan, tls));
+                self.workers[worker].send(Job::Forward(self.forwarded, user, request, tls));
             }
-            Way::Settle(flow, home) => {
+            TargetEvent::Settle(flow, home) => {
                 self.users.settle_flow(&flow, home);
                 self.users.deliver(&self.workers);
             }
-            Way::Probe(target, address) => self.workers[0].send(Job::Probe(target, address)),
-            Way::NoneFor(home, proto, why) => {
+            TargetEvent::Probe(target, address) => self.workers[0].send(Job::Probe(target, address)),
+            TargetEvent::NoneFor(home, proto, why) => {
                 log::warn!("No target: {why}");
                 if let Some(home) = home {
                     self.pool.done(home.worker);
@@ -289,7 +299,7 @@ impl Hub {
             self.tick_part(now);
         }
         self.tick_tunnel(now);
-        self.ways.tick(now);
+        self.targets.tick(now);
         self.settle(now);
     }
 
@@ -301,7 +311,7 @@ impl Hub {
             Part::Single { certs, report, reload } => {
                 if now >= *report {
                     *report = now + limits.report;
-                    self.ways.probe_any(now);
+                    self.targets.probe_any(now);
                 }
                 if now >= *reload {
                     *reload = now + limits.reload;
@@ -312,7 +322,7 @@ impl Hub {
     }
 
     /// Logs the figures; dashboards read them.
-    pub(super) fn check_point(&self, ping: std::time::Duration) {
+    pub(in crate::run) fn check_point(&self, ping: std::time::Duration) {
         let mode = match (&self.part, &self.tunnel) {
             (Part::Single { .. }, _) => 1,
             (_, Some(Tunnel { side: Side::Ingress, .. })) if self.shared.config.role == Role::Server => 1,
@@ -355,13 +365,13 @@ impl Hub {
     }
 
     /// Whether the program is on its way out.
-    pub(super) fn is_stopping(&self) -> bool {
+    pub(in crate::run) fn is_stopping(&self) -> bool {
         self.stopping.is_some()
     }
 }
 
 /// Looks at the certificate files again, and says what came of it.
-pub(super) fn reload_certs(certs: &mut Certs) {
+pub(in crate::run) fn reload_certs(certs: &mut Certs) {
     match certs.reload() {
         Ok(true) => log::info!("Certificate loaded again: new connections use the new one"),
         Ok(false) => {}
@@ -370,7 +380,7 @@ pub(super) fn reload_certs(certs: &mut Certs) {
 }
 
 /// The certificate that this configuration asks for, for that audience.
-pub(super) fn certs(tls: &crate::config::Tls, audience: Audience) -> Result<Option<Certs>, String> {
+pub(in crate::run) fn certs(tls: &crate::config::Tls, audience: Audience) -> Result<Option<Certs>, String> {
     use crate::config::Tls;
     use crate::net::certs::Origin;
     let origin = match tls {
@@ -382,6 +392,6 @@ pub(super) fn certs(tls: &crate::config::Tls, audience: Audience) -> Result<Opti
 }
 
 /// The token of the tunnel's door. Tokens from here on are the hub's, smaller ones the worker's.
-pub(super) const GATE: usize = 1 << 28;
+pub(in crate::run) const TUNNEL_TOKEN: usize = 1 << 28;
 /// Where the tokens of the users' doors begin.
-pub(super) const ENTRANCE: usize = GATE + 1;
+pub(in crate::run) const USERS_TOKEN: usize = TUNNEL_TOKEN + 1;

@@ -3,6 +3,17 @@
 //! Events mark, jobs change, timers wake; then everything that is ready goes on once, each within a bound, so that nobody
 //! starves and nobody blocks.
 
+mod accept;
+mod connect;
+mod context;
+mod dial;
+mod idle;
+mod mux;
+mod probe;
+mod relay;
+mod task;
+mod tls_accept;
+
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
@@ -11,38 +22,43 @@ use std::time::{Duration, Instant};
 use mio::event::Event;
 use mio::Registry;
 
-use super::caller::Caller;
-use super::carrier::{Carriage, Carrier, News};
-use super::dialer::{Dialer, Greeter};
-use super::handoff::{Call, Home, Inbox, Job, Notice, Post, TunnelNo, User};
-use super::joined::{control, Join, Joined};
-use super::probe::Probe;
-use super::task::{token, Idle, Means, Next, Shared, Task, NEAR};
-use super::visitor::Visitor;
+use self::accept::Inbound;
+use self::connect::Connector;
+use self::context::{token, Context, LOCAL};
+use self::dial::Dialer;
+use self::idle::Idle;
+use self::mux::{MuxEvents, MuxTask, Muxers};
+use self::probe::Probe;
+use self::relay::{control, Join, Relay};
+use self::task::{Next, Task};
+use self::tls_accept::TlsAccept;
 use crate::heap;
 use crate::logic::slab::{Key, Slab};
 use crate::logic::timers::Timers;
 use crate::logic::wire::{Id, CONTROL};
+use crate::net::budget::budget;
 use crate::net::leg::Leg;
 use crate::net::mux::Muxes;
 use crate::net::quic::Tickets;
-use crate::net::share::share;
 use crate::net::stream::{Buffer, Stores};
 use crate::net::tcp::Tcp;
 use crate::net::udp::{conduit_size, Session};
 use crate::net::{sys, tcp};
+use crate::run::channel::{Receiver, Sender};
+use crate::run::messages::{Home, Job, Notice, ServerRoute, TunnelNo, User};
+use crate::run::shared::Shared;
 
 /// One worker's tasks.
 pub struct Worker {
     index: usize,
-    inbox: Inbox<Job>,
+    inbox: Receiver<Job>,
     pub(super) tasks: Slab<Slot>,
     ready: VecDeque<Key>,
     timers: Timers<Key>,
-    pub(super) visitors: VecDeque<Key>,
-    later: Vec<Arc<Call>>,
-    pub(super) carriage: Carriage,
-    pub(super) means: Means,
+    pub(super) inbounds: VecDeque<Key>,
+    later: Vec<Arc<ServerRoute>>,
+    pub(super) muxers: Muxers,
+    pub(super) context: Context,
     busiest: usize,
     tidy: Option<Instant>,
 }
@@ -60,36 +76,36 @@ impl Worker {
     /// An idle worker.
     pub fn new(
         index: usize,
-        inbox: Inbox<Job>,
-        hub: Post<Notice>,
+        inbox: Receiver<Job>,
+        hub: Sender<Notice>,
         registry: Registry,
         shared: Arc<Shared>,
         now: Instant,
     ) -> Worker {
         let limits = &shared.config.limits;
         let (tcp, udp) = (Stores::new(limits.tcp_buffer, sys::SPLICE), conduit_size(limits.udp_buffer));
-        let (muxes, news) = (Muxes::default(), News::default());
-        let means = Means {
+        let (muxes, mux_events) = (Muxes::default(), MuxEvents::default());
+        let context = Context {
             registry,
             hub,
             tcp,
-            udp: Stores::limited(udp, false, share().datagram_buffers),
+            udp: Stores::limited(udp, false, budget().datagram_buffers),
             shared,
             muxes,
             tickets: Tickets::default(),
-            news,
+            mux_events,
         };
-        let (tasks, ready, visitors) = (Slab::new(), VecDeque::new(), VecDeque::new());
+        let (tasks, ready, inbounds) = (Slab::new(), VecDeque::new(), VecDeque::new());
         Worker {
             index,
             inbox,
             tasks,
             ready,
             timers: Timers::new(now),
-            visitors,
+            inbounds,
             later: Vec::new(),
-            carriage: Carriage::default(),
-            means,
+            muxers: Muxers::default(),
+            context,
             busiest: 0,
             tidy: None,
         }
@@ -100,7 +116,7 @@ impl Worker {
         let token = event.token().0;
         let Some(key) = self.tasks.at(token / 2) else { return };
         if let Some(task) = self.tasks.get_mut(key).and_then(|slot| slot.task.as_mut()) {
-            task.note(token % 2, event, &mut self.means.muxes);
+            task.note(token % 2, event, &mut self.context.muxes);
             self.queue(key);
         }
     }
@@ -128,30 +144,30 @@ impl Worker {
 
     /// Whether something is to be done at once.
     pub fn is_busy(&self) -> bool {
-        !self.ready.is_empty() || !self.later.is_empty() || self.carriage.is_busy(|key| self.carrier(key))
+        !self.ready.is_empty() || !self.later.is_empty() || self.muxers.is_busy(|key| self.carrier(key))
     }
 
-    fn carrier(&self, key: Key) -> Option<&Carrier> {
+    fn carrier(&self, key: Key) -> Option<&MuxTask> {
         match self.tasks.get(key)?.task.as_deref()? {
-            Task::Carrier(carrier) => Some(carrier),
+            Task::MuxTask(carrier) => Some(carrier),
             _ => None,
         }
     }
 
     /// Pool connections to open for later users: after a look at what the present ones want.
-    pub fn later(&mut self) -> Vec<Arc<Call>> {
+    pub fn later(&mut self) -> Vec<Arc<ServerRoute>> {
         std::mem::take(&mut self.later)
     }
 
     /// Opens them.
-    pub fn open(&mut self, later: Vec<Arc<Call>>, now: Instant) {
-        for call in later {
-            if call.transport.is_shared() {
-                self.want(call, now);
+    pub fn open(&mut self, later: Vec<Arc<ServerRoute>>, now: Instant) {
+        for route in later {
+            if route.transport.is_shared() {
+                self.want(route, now);
                 continue;
             }
-            let tunnel = call.tunnel;
-            if let Some(key) = self.start(tunnel, |home, _| Ok(Task::Caller(Caller::new(call, None, home)))) {
+            let tunnel = route.tunnel;
+            if let Some(key) = self.start(tunnel, |home, _| Ok(Task::Connector(Connector::new(route, None, home)))) {
                 self.advance(key, now);
             }
         }
@@ -160,95 +176,98 @@ impl Worker {
 
     /// When a timer is due.
     pub fn deadline(&self) -> Option<Instant> {
-        let carriers = self.carriage.deadline(|key| self.carrier(key));
+        let carriers = self.muxers.deadline(|key| self.carrier(key));
         self.timers.next().into_iter().chain(self.tidy).chain(carriers).min()
     }
 
     /// The program ends: a control connection ends properly, as far as that goes without waiting.
     pub fn farewell(&mut self) {
         for (_, slot) in self.tasks.iter_mut() {
-            if let Some(Task::Joined(joined)) = slot.task.as_deref_mut() {
-                joined.farewell(&mut self.means.muxes);
+            if let Some(Task::Relay(relay)) = slot.task.as_deref_mut() {
+                relay.farewell(&mut self.context.muxes);
             }
         }
-        self.means.muxes.close();
+        self.context.muxes.close();
     }
 
     fn accept(&mut self, job: Job, now: Instant) {
         match job {
-            Job::Visit(socket, from, gate) => {
+            Job::Visit(socket, from, policy) => {
                 self.evict();
-                let made =
-                    |home, means: &mut Means| Visitor::new(socket, from, gate, home, means, now).map(Task::Visitor);
+                let made = |home, context: &mut Context| {
+                    Inbound::new(socket, from, policy, home, context, now).map(Task::Inbound)
+                };
                 if let Some(key) = self.start(0, made) {
-                    self.visitors.push_back(key);
+                    self.inbounds.push_back(key);
                 }
             }
-            Job::Serve(mux, gate) => self.serve(mux, gate),
-            Job::Gate(gate) => self.regate(gate),
+            Job::Serve(mux, policy) => self.serve(mux, policy),
+            Job::AcceptPolicy(policy) => self.regate(policy),
             Job::Answer(key, bytes) => {
-                if let Some(Task::Visitor(visitor)) = self.task(key) {
-                    visitor.answer(bytes);
+                if let Some(Task::Inbound(inbound)) = self.task(key) {
+                    inbound.answer(bytes);
                     self.queue(key);
                 }
             }
-            Job::Ask(call, request) => {
-                self.start(call.tunnel, |home, _| Ok(Task::Caller(Caller::new(call.clone(), Some(request), home))));
+            Job::Ask(route, request) => {
+                self.start(route.tunnel, |home, _| {
+                    Ok(Task::Connector(Connector::new(route.clone(), Some(request), home)))
+                });
             }
-            Job::Open(call) => self.later.push(call),
+            Job::Open(route) => self.later.push(route),
             Job::Number(key, id) => self.number(key, id),
             Job::Control(key) => {
                 let Some(idle) = self.idle(key) else { return };
                 if let (Some(leg), tunnel) = (idle.leg, idle.tunnel) {
-                    self.become_(key, Task::Joined(control(leg, tunnel, &self.means, now)), tunnel);
+                    self.become_(key, Task::Relay(control(leg, tunnel, &self.context, now)), tunnel);
                 }
             }
             Job::Say(key, bytes) => {
-                if let Some(Task::Joined(joined)) = self.task(key) {
-                    if joined.say(&bytes) {
+                if let Some(Task::Relay(relay)) = self.task(key) {
+                    if relay.say(&bytes) {
                         // The peer has its own work to do with it: the earlier it knows, the better.
                         self.advance(key, now);
                     } else {
                         let tunnel = self.tasks.get(key).map_or(0, |slot| slot.tunnel);
-                        self.means.hub.send(Notice::Over(tunnel, "the peer does not read its signals".into()));
+                        self.context.hub.send(Notice::Over(tunnel, "the peer does not read its signals".into()));
                         self.tasks.remove(key);
                     }
                 }
             }
             Job::Join(key, user, framed) => self.join(key, user, framed, now),
-            Job::Dial(key, plan, proto) => {
+            Job::Dial(key, request, proto) => {
                 let home = self.home(key);
                 match self.idle(key) {
                     Some(Idle { leg: Some(leg), tunnel, .. }) => {
-                        let dialer = Dialer::for_pool(leg, plan, tunnel, proto, home, &self.means);
+                        let dialer = Dialer::for_pool(leg, request, tunnel, proto, home, &self.context);
                         self.become_(key, Task::Dialer(dialer), tunnel);
                     }
-                    _ => self.means.hub.send(Notice::Done(home, 0, proto)),
+                    _ => self.context.hub.send(Notice::Done(home, 0, proto)),
                 }
             }
-            Job::Forward(number, user, plan, tls) => {
+            Job::Forward(number, user, request, tls) => {
                 let proto = user.proto();
-                let made = |home: Home, means: &mut Means| match (user, tls) {
+                let made = |home: Home, context: &mut Context| match (user, tls) {
                     (User::Tcp(socket, _), Some(tls)) => {
-                        Greeter::new(socket, tls, plan, home, means, now).map(Task::Greeter)
+                        TlsAccept::new(socket, tls, request, home, context, now).map(Task::TlsAccept)
                     }
                     (user, _) => {
-                        let leg = near(user, true, home, means)?;
-                        Ok(Task::Dialer(Dialer::for_user(leg, plan, proto, home, means)))
+                        let leg = near(user, true, home, context)?;
+                        Ok(Task::Dialer(Dialer::for_user(leg, request, proto, home, context)))
                     }
                 };
                 match self.start(0, made) {
-                    Some(key) => self.means.hub.send(Notice::Started(number, self.home(key))),
-                    None => self.means.hub.send(Notice::Unstarted(number, proto)),
+                    Some(key) => self.context.hub.send(Notice::Started(number, self.home(key))),
+                    None => self.context.hub.send(Notice::Unstarted(number, proto)),
                 }
             }
             Job::Probe(target, address) => {
-                self.start(0, |home, means| Ok(Task::Probe(Probe::new(target, address, home, means))));
+                self.start(0, |home, context| Ok(Task::Probe(Probe::new(target, address, home, context))));
             }
             Job::Datagram(key, packet) => {
                 self.inbox.delivered(packet.len());
                 match self.task(key) {
-                    Some(Task::Joined(joined)) => joined.deliver(packet),
+                    Some(Task::Relay(relay)) => relay.deliver(packet),
                     Some(Task::Dialer(dialer)) => dialer.deliver(packet),
                     _ => return,
                 }
@@ -257,7 +276,7 @@ impl Worker {
             Job::Close(key) => drop(self.tasks.remove(key)),
             Job::End(tunnel) => self.close_all(|slot| slot.tunnel == tunnel),
             Job::Drain => self.close_all(|slot| {
-                matches!(slot.task.as_deref(), Some(Task::Visitor(_) | Task::Caller(_) | Task::Idle(_)) | None)
+                matches!(slot.task.as_deref(), Some(Task::Inbound(_) | Task::Connector(_) | Task::Idle(_)) | None)
             }),
         }
     }
@@ -269,13 +288,13 @@ impl Worker {
             Some(Task::Idle(Idle { leg: Some(leg), id: number, tunnel, quiet, .. })) => {
                 *number = Some(id);
                 *quiet &= id != CONTROL;
-                let mut lent = leg.lend(&mut self.means.muxes);
+                let mut lent = leg.lend(&mut self.context.muxes);
                 Some((lent.stream().drain(&mut bytes).is_ok() && bytes.is_empty(), *tunnel))
             }
             _ => None,
         };
         if let Some((false, tunnel)) = sent {
-            self.means.hub.send(Notice::Gone(tunnel, id));
+            self.context.hub.send(Notice::Gone(tunnel, id));
             self.tasks.remove(key);
         }
     }
@@ -283,25 +302,25 @@ impl Worker {
     /// A user gets his pool connection. If that has just died, the hub finds him another.
     fn join(&mut self, key: Key, user: User, framed: bool, now: Instant) {
         let home = self.home(key);
-        let muxes = &mut self.means.muxes;
+        let muxes = &mut self.context.muxes;
         let alive = match self.tasks.get_mut(key).and_then(|slot| slot.task.as_deref_mut()) {
             Some(Task::Idle(Idle { leg: Some(leg), quiet, .. })) => !leg.failed(muxes) && leg.is_alive(*quiet, muxes),
             _ => false,
         };
         let Some(Idle { leg: Some(far), tunnel, .. }) = self.idle(key).filter(|_| alive) else {
             self.tasks.remove(key);
-            return self.means.hub.send(Notice::Returned(home, user));
+            return self.context.hub.send(Notice::Returned(home, user));
         };
         let (address, proto) = (user.address(), user.proto());
-        match near(user, framed, home, &self.means) {
+        match near(user, framed, home, &self.context) {
             Ok(near) => {
                 let about = format!("{address} <-> tunnel");
                 let join = Join { tunnel, proto: Some(proto), target: None, about };
-                self.become_(key, Task::Joined(Joined::new(near, far, join, &self.means, now)), tunnel);
+                self.become_(key, Task::Relay(Relay::new(near, far, join, &self.context, now)), tunnel);
             }
             Err(error) => {
                 log::debug!("{address} left: {error}");
-                self.means.hub.send(Notice::Done(home, tunnel, proto));
+                self.context.hub.send(Notice::Done(home, tunnel, proto));
                 self.tasks.remove(key);
             }
         }
@@ -311,10 +330,10 @@ impl Worker {
     pub(super) fn start(
         &mut self,
         tunnel: TunnelNo,
-        make: impl FnOnce(Home, &mut Means) -> io::Result<Task>,
+        make: impl FnOnce(Home, &mut Context) -> io::Result<Task>,
     ) -> Option<Key> {
         let key = self.tasks.insert(Slot { task: None, tunnel, queued: false, armed: None });
-        match make(self.home(key), &mut self.means) {
+        match make(self.home(key), &mut self.context) {
             Ok(task) => {
                 self.become_(key, task, tunnel);
                 Some(key)
@@ -334,15 +353,15 @@ impl Worker {
         slot.queued = false;
         loop {
             let Some(task) = &mut slot.task else { return };
-            match task.advance(home, &mut self.means, now) {
+            match task.advance(home, &mut self.context, now) {
                 Next::Become(next) => {
-                    // A visitor is nobody's until he turns out to be a tunnel's pool connection, which ends with it.
+                    // A inbound is nobody's until he turns out to be a tunnel's pool connection, which ends with it.
                     if let Task::Idle(idle) = &next {
                         slot.tunnel = idle.tunnel;
                     }
-                    if let Task::Carrier(carrier) = &next {
+                    if let Task::MuxTask(carrier) = &next {
                         slot.tunnel = carrier.tunnel();
-                        self.carriage.add(key);
+                        self.muxers.add(key);
                     }
                     **task = next;
                 }
@@ -402,16 +421,16 @@ impl Worker {
         for key in keys {
             let slot = self.tasks.remove(key);
             if let Some((proto, tunnel)) = slot.and_then(|slot| Some((slot.task?.proto()?, slot.tunnel))) {
-                self.means.hub.send(Notice::Done(self.home(key), tunnel, proto));
+                self.context.hub.send(Notice::Done(self.home(key), tunnel, proto));
             }
         }
     }
 
-    /// Makes room for a visitor: with too many who have not said what they want, the oldest leaves.
+    /// Makes room for a inbound: with too many who have not said what they want, the oldest leaves.
     fn evict(&mut self) {
-        while self.visitors.len() >= share().visitors {
-            let Some(oldest) = self.visitors.pop_front() else { return };
-            if let Some(Task::Visitor(_)) = self.task(oldest) {
+        while self.inbounds.len() >= budget().inbounds {
+            let Some(oldest) = self.inbounds.pop_front() else { return };
+            if let Some(Task::Inbound(_)) = self.task(oldest) {
                 self.tasks.remove(oldest);
             }
         }
@@ -425,25 +444,25 @@ impl Worker {
         } else if now >= *self.tidy.get_or_insert(now + QUIET) {
             (self.tidy, self.busiest) = (None, self.tasks.len());
             self.ready.shrink_to(CROWD);
-            self.visitors.retain(|key| self.tasks.get(*key).is_some());
-            self.visitors.shrink_to(CROWD);
+            self.inbounds.retain(|key| self.tasks.get(*key).is_some());
+            self.inbounds.shrink_to(CROWD);
             heap::trim();
         }
     }
 }
 
 /// The user's end of a relay.
-fn near(user: User, framed: bool, home: Home, means: &Means) -> io::Result<Leg> {
+fn near(user: User, framed: bool, home: Home, context: &Context) -> io::Result<Leg> {
     let mut leg = match user {
         User::Tcp(socket, _) => Leg::Tcp(Tcp::new(socket)),
         User::Udp(door, flow, packets) => {
-            let largest = means.shared.config.limits.udp_buffer;
+            let largest = context.shared.config.limits.udp_buffer;
             let mut session = Session::of_user(door, tcp::canonical(flow.user), flow.asked, framed, largest);
             packets.into_iter().for_each(|packet| session.deliver(packet));
             Leg::Udp(Box::new(session))
         }
     };
-    leg.register(&means.registry, token(home.key, NEAR))?;
+    leg.register(&context.registry, token(home.key, LOCAL))?;
     Ok(leg)
 }
 

@@ -19,7 +19,7 @@ use super::{flow, identity, nonblocking, GRACE, POOL};
 use nodepass::net::certs::{self, Trust};
 use nodepass::net::leg::Leg;
 use nodepass::net::relay::Half;
-use nodepass::net::stream::{now, Conduit, Stores};
+use nodepass::net::stream::{ready, Conduit, Stores};
 use nodepass::net::sys::SPLICE;
 use nodepass::net::tls::Tls;
 use nodepass::net::ws::End;
@@ -31,7 +31,7 @@ fn bare_sockets_are_joined_in_the_kernel_where_that_is_allowed_and_possible() {
         let (mut a, mut b) = (Leg::Tcp(nonblocking(ours)), Leg::Tcp(nonblocking(pair(false).0)));
         user.write_all(b"x").unwrap();
         let (mut conduit, mut stores) = (Conduit::Empty, Stores::new(SIZE, allowed));
-        now(conduit.fill(a.own().unwrap(), b.own().unwrap(), 1, &mut stores)).unwrap();
+        ready(conduit.fill(a.own().unwrap(), b.own().unwrap(), 1, &mut stores)).unwrap();
         assert_eq!(matches!(conduit, Conduit::Kernel(_)), allowed && SPLICE);
         assert_eq!(matches!(conduit, Conduit::Memory(_)), !(allowed && SPLICE));
     }
@@ -132,7 +132,7 @@ fn a_slow_reader_slows_the_sender_and_loses_nothing() {
                 before = said.load(Ordering::SeqCst);
                 thread::sleep(Duration::from_millis(50));
             }
-            assert!(before < MOST_WAITING, "{way:?}: {before} bytes went to somebody who does not read");
+            assert!(before < MAX_WAITING, "{way:?}: {before} bytes went to somebody who does not read");
 
             let (mut part, mut at) = ([0; 4096], 0);
             loop {
@@ -140,7 +140,7 @@ fn a_slow_reader_slows_the_sender_and_loses_nothing() {
                 assert!(part[..count] == sent[at..at + count], "{way:?}: the bytes are others");
                 at += count;
                 let waiting = said.load(Ordering::SeqCst).saturating_sub(at);
-                assert!(waiting < MOST_WAITING, "{way:?}: {waiting} bytes are on their way");
+                assert!(waiting < MAX_WAITING, "{way:?}: {waiting} bytes are on their way");
                 if count == 0 {
                     break;
                 }
@@ -239,20 +239,20 @@ fn relay(mut a: Leg, mut b: Leg, splice: bool, end: Option<End>) -> io::Result<(
         if forth.is_closed() && back.is_closed() {
             return Ok(());
         }
-        let patience = if there.again || here.again { Duration::ZERO } else { GRACE };
-        listen(&mut poll, [&mut a, &mut b], patience)?;
+        let timeout = if there.again || here.again { Duration::ZERO } else { GRACE };
+        listen(&mut poll, [&mut a, &mut b], timeout)?;
     }
 }
 
-/// Waits for edges and notes them. With patience, there have to be some.
-fn listen(poll: &mut Poll, legs: [&mut Leg; 2], patience: Duration) -> io::Result<()> {
+/// Waits for edges and notes them. With timeout, there have to be some.
+fn listen(poll: &mut Poll, legs: [&mut Leg; 2], timeout: Duration) -> io::Result<()> {
     let mut events = Events::with_capacity(16);
-    while let Err(error) = poll.poll(&mut events, Some(patience)) {
+    while let Err(error) = poll.poll(&mut events, Some(timeout)) {
         if error.kind() != ErrorKind::Interrupted {
             return Err(error);
         }
     }
-    if events.is_empty() && !patience.is_zero() {
+    if events.is_empty() && !timeout.is_zero() {
         return Err(io::Error::new(ErrorKind::TimedOut, "it hangs"));
     }
     for event in &events {
@@ -263,7 +263,7 @@ fn listen(poll: &mut Poll, legs: [&mut Leg; 2], patience: Duration) -> io::Resul
 
 fn established(leg: &mut Leg) -> io::Result<bool> {
     match leg {
-        Leg::Tls(tls) => Ok(now(tls.handshake())?.is_some()),
+        Leg::Tls(tls) => Ok(ready(tls.handshake())?.is_some()),
         _ => Ok(true),
     }
 }
@@ -292,7 +292,7 @@ fn heard(mut end: &TcpStream) -> Vec<u8> {
 /// Bytes sent in each direction.
 const MUCH: usize = 16 * 1024 * 1024;
 /// What all buffers between a sender and a reader hold at most, by far.
-const MOST_WAITING: usize = 4 * 1024 * 1024;
+const MAX_WAITING: usize = 4 * 1024 * 1024;
 /// The relay's buffers, in bytes.
 const SIZE: usize = 16 * 1024;
 /// A small budget, so that it runs out often.

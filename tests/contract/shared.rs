@@ -8,7 +8,7 @@ use mio::{Events, Poll, Token};
 
 use super::far::Far;
 use nodepass::net::mux::{Mux, StreamNo};
-use nodepass::net::stream::{now, would_block, Buffer, Stream};
+use nodepass::net::stream::{ready, would_block, Buffer, Stream};
 
 pub struct Shared {
     pub mux: Box<dyn Mux>,
@@ -35,18 +35,18 @@ impl Shared {
             client.turn();
             server.turn();
             if client.stream.is_none() && client.mux.is_up() {
-                let stream = now(client.mux.open()).unwrap();
+                let stream = ready(client.mux.open()).unwrap();
                 stream.into_iter().for_each(|stream| client.has(stream));
             }
             if client.stream.is_some() && !opening.is_empty() {
-                now(client.drain(&mut opening)).unwrap();
+                ready(client.drain(&mut opening)).unwrap();
             }
             if server.stream.is_none() {
                 let accepted = server.mux.accept();
                 accepted.into_iter().for_each(|(stream, _)| server.has(stream));
             }
             let mut first = Buffer::new(1);
-            if server.stream.is_some() && now(server.fill(&mut first)).unwrap().is_some() {
+            if server.stream.is_some() && ready(server.fill(&mut first)).unwrap().is_some() {
                 assert_eq!(first.bytes(), [0]);
                 server.turn();
                 return;
@@ -76,7 +76,7 @@ impl Shared {
 
     /// Whether the stream was reset.
     pub fn failed(&mut self) -> bool {
-        now(self.mux.waiting(self.stream.unwrap())).is_err()
+        ready(self.mux.waiting(self.stream.unwrap())).is_err()
     }
 }
 
@@ -116,7 +116,7 @@ impl Far for Shared {
     fn say(&mut self, bytes: &[u8]) -> usize {
         self.turn();
         let mut from = Buffer::holding(bytes.to_vec());
-        while !from.is_empty() && now(self.drain(&mut from)).unwrap().is_some() {}
+        while !from.is_empty() && ready(self.drain(&mut from)).unwrap().is_some() {}
         self.turn();
         bytes.len() - from.bytes().len()
     }
@@ -124,7 +124,7 @@ impl Far for Shared {
     fn hear(&mut self, into: &mut Vec<u8>) -> bool {
         self.turn();
         let mut buffer = Buffer::new(64 * 1024);
-        while let Some(count) = now(self.fill(&mut buffer)).unwrap() {
+        while let Some(count) = ready(self.fill(&mut buffer)).unwrap() {
             if count == 0 {
                 return true;
             }
@@ -140,7 +140,7 @@ impl Far for Shared {
     }
 
     fn end(&mut self) {
-        while now(self.finish()).unwrap().is_none() {
+        while ready(self.finish()).unwrap().is_none() {
             self.turn();
         }
         self.turn();

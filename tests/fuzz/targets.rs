@@ -10,7 +10,7 @@ use data_encoding::BASE64;
 use nodepass::config::{self, Command};
 use nodepass::logic::handshake::{judge, parse_answer, Answer, Progress, Reader, Verdict};
 use nodepass::logic::http::MAX_ANSWER;
-use nodepass::logic::sniff::{self, Blocked, Visitor};
+use nodepass::logic::sniff::{self, Blocked, FirstBytes};
 use nodepass::logic::wire::{encode, frame_header, next_frame, token_matches, BadLine, Frame, Lines, Signal, MAX_LINE};
 #[cfg(feature = "master")]
 use nodepass::master::gob;
@@ -129,7 +129,7 @@ pub fn frames(data: &[u8]) {
 
 /// First bytes, at the tunnel's port and at the users'.
 pub fn sniff(data: &[u8]) {
-    settles(data, Visitor::NeedMore, sniff::visitor);
+    settles(data, FirstBytes::NeedMore, sniff::first_bytes);
     for chosen in 0..8 {
         let block = Blocked { socks: chosen & 1 != 0, http: chosen & 2 != 0, tls: chosen & 4 != 0 };
         settles(data, sniff::Verdict::NeedMore, |first| sniff::user(first, block));

@@ -11,7 +11,7 @@ use super::pair::{limits, nonblocking, server_config, End};
 use super::support::{finish, finished, program, start_child};
 use nodepass::net::h2::H2;
 use nodepass::net::mux::{Mux, StreamNo};
-use nodepass::net::stream::now;
+use nodepass::net::stream::ready;
 use nodepass::net::tls::Tls;
 
 #[test]
@@ -135,7 +135,7 @@ fn serve(socket: std::net::TcpStream) {
     tls.carrier().register(poll.registry(), Token(0)).unwrap();
     let mut events = Events::with_capacity(8);
     loop {
-        match now(tls.handshake()) {
+        match ready(tls.handshake()) {
             Ok(None) => poll.poll(&mut events, None).unwrap(),
             Ok(Some(())) => break,
             Err(_) => return,

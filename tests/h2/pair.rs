@@ -10,7 +10,7 @@ use mio::{Events, Poll, Token};
 use nodepass::net::certs::{self, Audience, Certs, Origin, Speech, Trust};
 use nodepass::net::h2::{Carrier, Limits, H2};
 use nodepass::net::mux::{Mux, StreamNo};
-use nodepass::net::stream::{now, Buffer};
+use nodepass::net::stream::{ready, Buffer};
 use nodepass::net::tcp::Tcp;
 use nodepass::net::tls::Tls;
 
@@ -35,9 +35,9 @@ impl<M: Mux> End<M> {
     }
 
     /// One turn of its loop, at this time of the clock; waits for edges at most so long.
-    pub fn turn_at(&mut self, now: Instant, patience: Duration) -> io::Result<()> {
+    pub fn turn_at(&mut self, now: Instant, timeout: Duration) -> io::Result<()> {
         let mut events = Events::with_capacity(8);
-        let _ = self.poll.poll(&mut events, Some(patience));
+        let _ = self.poll.poll(&mut events, Some(timeout));
         events.iter().for_each(|event| self.mux.note(event));
         if self.mux.is_dirty() || self.mux.deadline().is_none_or(|at| at <= now) {
             self.mux.advance(now)?;
@@ -53,7 +53,7 @@ impl<M: Mux> End<M> {
     /// Everything that can be read of a stream now; `true` with its end.
     pub fn read(&mut self, stream: StreamNo, into: &mut Vec<u8>) -> io::Result<bool> {
         let mut buffer = Buffer::new(16 * 1024);
-        while let Some(count) = now(self.mux.fill(stream, &mut buffer))? {
+        while let Some(count) = ready(self.mux.fill(stream, &mut buffer))? {
             if count == 0 {
                 return Ok(true);
             }
@@ -66,7 +66,7 @@ impl<M: Mux> End<M> {
     /// As much as goes now; how much that was.
     pub fn write(&mut self, stream: StreamNo, bytes: &[u8]) -> io::Result<usize> {
         let mut from = Buffer::holding(bytes.to_vec());
-        while !from.is_empty() && now(self.mux.drain(stream, &mut from))?.is_some() {}
+        while !from.is_empty() && ready(self.mux.drain(stream, &mut from))?.is_some() {}
         Ok(bytes.len() - from.bytes().len())
     }
 }
@@ -97,7 +97,7 @@ impl<C: Carrier> Pair<C> {
 
     /// A new stream, as each end knows it.
     pub fn stream(&mut self) -> (StreamNo, StreamNo) {
-        let ours = self.until("a stream", |pair| now(pair.client.mux.open()).unwrap());
+        let ours = self.until("a stream", |pair| ready(pair.client.mux.open()).unwrap());
         let theirs = self.until("the other end of a stream", |pair| pair.server.mux.accept()).0;
         (ours, theirs)
     }
@@ -139,7 +139,7 @@ pub fn sessions() -> [(Tls, Poll); 2] {
             let mut events = Events::with_capacity(8);
             poll.poll(&mut events, Some(Duration::from_millis(1))).unwrap();
             events.iter().for_each(|event| tls.carrier().note(event));
-            *done = now(tls.handshake()).unwrap().is_some();
+            *done = ready(tls.handshake()).unwrap().is_some();
         }
     }
     ends.map(|(tls, poll, _)| (tls, poll))

@@ -8,7 +8,7 @@ use mio::{Events, Poll};
 use super::pair::{over_tls, sessions};
 use nodepass::net::h2::Limits;
 use nodepass::net::mux::Mux;
-use nodepass::net::stream::{now, Buffer, Stream};
+use nodepass::net::stream::{ready, Buffer, Stream};
 use nodepass::net::tls::Tls;
 
 #[test]
@@ -31,12 +31,12 @@ fn tls() -> f64 {
         listen(&mut one, &mut first);
         loop {
             refill(&mut from);
-            if now(one.drain(&mut from)).unwrap().is_none() {
+            if ready(one.drain(&mut from)).unwrap().is_none() {
                 break;
             }
         }
         listen(&mut two, &mut second);
-        while let Some(count) = now(two.fill(&mut into)).unwrap() {
+        while let Some(count) = ready(two.fill(&mut into)).unwrap() {
             heard += count;
             into.consume(count);
         }
@@ -68,14 +68,14 @@ fn h2(count: usize) -> f64 {
         for ((ours, _), from) in streams.iter().zip(&mut from) {
             loop {
                 refill(from);
-                if now(pair.client.mux.drain(*ours, from)).unwrap().is_none() {
+                if ready(pair.client.mux.drain(*ours, from)).unwrap().is_none() {
                     break;
                 }
             }
         }
         pair.turn();
         for (_, theirs) in &streams {
-            while let Some(count) = now(pair.server.mux.fill(*theirs, &mut into)).unwrap() {
+            while let Some(count) = ready(pair.server.mux.fill(*theirs, &mut into)).unwrap() {
                 heard += count;
                 into.consume(count);
             }

@@ -5,7 +5,7 @@ use crate::support::*;
 use mio::{Events, Poll, Token};
 use nodepass::net::certs::{client, server_name, Audience, Certs, Identity, Origin, Speech, Trust};
 use nodepass::net::relay::Half;
-use nodepass::net::stream::{now, Stores};
+use nodepass::net::stream::{ready, Stores};
 use nodepass::net::tcp::Tcp;
 use nodepass::net::tls::Tls;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -90,7 +90,7 @@ fn carry(near: TcpStream, server: SocketAddr, identity: &Identity, speech: Speec
                 _ => far.carrier().note(event),
             }
         }
-        if now(near.handshake())?.is_some() && now(far.handshake())?.is_some() {
+        if ready(near.handshake())?.is_some() && ready(far.handshake())?.is_some() {
             forth.pump(&mut near, &mut far, BUDGET, &mut stores)?;
             back.pump(&mut far, &mut near, BUDGET, &mut stores)?;
         }
@@ -106,7 +106,7 @@ fn quic(at: SocketAddr, server: SocketAddr, identity: &Identity) {
     use std::time::Instant;
 
     let settings =
-        Settings { report: Duration::from_secs(1), patience: GRACE, round: Duration::ZERO, streams: 64, batched: true };
+        Settings { report: Duration::from_secs(1), timeout: GRACE, round: Duration::ZERO, streams: 64, batched: true };
     let mut near = QuicServer::bind(&[at], identity, &settings, Instant::now()).expect("a port");
     near.expect(Some(at.ip()), identity).expect("a certificate");
     let mut poll = Poll::new().expect("a poll");

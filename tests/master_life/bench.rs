@@ -3,8 +3,8 @@
 use crate::support::*;
 use nodepass::config::{self, Command, Config};
 use nodepass::master::child::Program;
-use nodepass::master::order::{Action, Answer, Desk, Event, Order, Patch, Refusal, What};
 use nodepass::master::record::{Record, Status, KEY_ID};
+use nodepass::master::requests::{Action, Answer, Desk, Event, Order, Patch, Refusal, What};
 use nodepass::master::supervisor::{Keep, Mail, Supervisor};
 use std::collections::BTreeMap;
 use std::path::PathBuf;

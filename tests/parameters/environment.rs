@@ -139,7 +139,7 @@ fn handshake_timeout_makes_a_client_try_again() {
     );
     let (_silent, _) = listener.accept().unwrap();
     let (_second, _) = listener.accept().unwrap();
-    assert!(start.elapsed() > Duration::from_millis(990), "its patience, and the pause after it (300 ms)");
+    assert!(start.elapsed() > Duration::from_millis(990), "its timeout, and the pause after it (300 ms)");
 }
 
 #[test]

@@ -9,15 +9,15 @@ use mio::{Events, Poll, Token};
 use nodepass::net::certs::{Audience, Certs, Identity, Origin, Speech, Trust};
 use nodepass::net::mux::{Mux, StreamNo};
 use nodepass::net::quic::{ClientTls, QuicClient, QuicServer, Settings, Tickets};
-use nodepass::net::stream::{now as ready, Buffer};
+use nodepass::net::stream::{ready, Buffer};
 
 /// Far longer than anything here takes.
 pub const GRACE: Duration = Duration::from_secs(30);
 pub const HOME: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
 pub fn settings() -> Settings {
-    let (report, patience) = (Duration::from_secs(5), Duration::from_secs(10));
-    Settings { report, patience, round: Duration::ZERO, streams: 64, batched: true }
+    let (report, timeout) = (Duration::from_secs(5), Duration::from_secs(10));
+    Settings { report, timeout, round: Duration::ZERO, streams: 64, batched: true }
 }
 
 pub fn identity() -> Identity {
@@ -45,13 +45,13 @@ impl<M: Mux> End<M> {
         End { mux, poll, events: Events::with_capacity(16), over: None, told: VecDeque::new(), busy: true }
     }
 
-    /// One turn. Waits no longer than `patience`.
-    pub fn turn(&mut self, patience: Duration) {
+    /// One turn. Waits no longer than `timeout`.
+    pub fn turn(&mut self, timeout: Duration) {
         if self.over.is_some() {
             return;
         }
         let now = Instant::now();
-        let rest = self.mux.deadline().map_or(patience, |at| at.saturating_duration_since(now).min(patience));
+        let rest = self.mux.deadline().map_or(timeout, |at| at.saturating_duration_since(now).min(timeout));
         let rest = if self.busy || self.mux.is_dirty() { Duration::ZERO } else { rest };
         let _ = self.poll.poll(&mut self.events, Some(rest));
         for event in &self.events {

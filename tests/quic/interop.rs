@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nodepass::net::mux::{Mux, StreamNo};
-use nodepass::net::stream::now as ready;
+use nodepass::net::stream::ready;
 
 use super::ends::*;
 use super::support::{finished, start_child};

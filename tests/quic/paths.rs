@@ -73,11 +73,11 @@ fn where_nobody_listens_the_error_names_the_port() {
     // Who hears nobody but another holds the port, and it is closed to us.
     let (closed, deaf) = (open(), open());
     closed.connect(deaf.local_addr().unwrap()).unwrap();
-    for (at, patience) in [
+    for (at, timeout) in [
         (closed.local_addr().unwrap(), Duration::from_secs(60)),
         (deaf.local_addr().unwrap(), Duration::from_millis(300)),
     ] {
-        let settings = Settings { patience, ..settings() };
+        let settings = Settings { timeout, ..settings() };
         let mut client = client(at, &anyone(), &settings, &mut Default::default());
         let deadline = Instant::now() + GRACE;
         while client.over.is_none() {

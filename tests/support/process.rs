@@ -11,8 +11,8 @@ use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
 
-/// Short intervals, so that a test need not wait for what takes seconds in real life; and patience where only what is
-/// broken, or a machine that is very busy, uses it up. Tests of an end of patience set it themselves.
+/// Short intervals, so that a test need not wait for what takes seconds in real life; and timeout where only what is
+/// broken, or a machine that is very busy, uses it up. Tests of an end of timeout set it themselves.
 pub const QUICK: &[(&str, &str)] = &[
     ("NP_REPORT_INTERVAL", "1s"),
     ("NP_SERVICE_COOLDOWN", "300ms"),

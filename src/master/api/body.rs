@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use super::super::fields::{Fields, Malformed};
 use super::super::json;
-use super::super::order::{Action, Patch, Refusal};
 use super::super::record::{Meta, Peer};
+use super::super::requests::{Action, Patch, Refusal};
 
 /// A new instance.
 #[derive(Debug)]
@@ -113,9 +113,9 @@ pub(crate) fn short(what: &str, text: &str) -> Result<(), Refusal> {
     within(what, text.len(), LONGEST)
 }
 
-/// A URL that is kept: at most [`LONGEST_URL`] bytes as it is written in an answer.
+/// A URL that is kept: at most [`MAX_URL`] bytes as it is written in an answer.
 pub(crate) fn bounded_url(url: String) -> Result<String, Refusal> {
-    within("Instance URL", json::compact(&url).len() - QUOTES, LONGEST_URL)?;
+    within("Instance URL", json::compact(&url).len() - QUOTES, MAX_URL)?;
     Ok(url)
 }
 
@@ -136,7 +136,7 @@ fn bounded_tags(tags: &BTreeMap<String, String>) -> Result<(), Refusal> {
         short("Meta tag key", name)?;
         short("Meta tag value", value)?;
     }
-    within("Meta tags", json::compact(tags).len(), LARGEST_TAGS)
+    within("Meta tags", json::compact(tags).len(), MAX_TAGS)
 }
 
 fn within(what: &str, len: usize, most: usize) -> Result<(), Refusal> {
@@ -150,10 +150,10 @@ fn within(what: &str, len: usize, most: usize) -> Result<(), Refusal> {
 pub(crate) const LONGEST: usize = 256;
 
 /// Bytes in a URL as JSON: two of them, all tags and a line of log must fit in one event of 64 KiB.
-pub(crate) const LONGEST_URL: usize = 8192;
+pub(crate) const MAX_URL: usize = 8192;
 
 /// Bytes in all tags as JSON, for the same reason.
-pub(crate) const LARGEST_TAGS: usize = 16384;
+pub(crate) const MAX_TAGS: usize = 16384;
 
 /// The quotation marks around a JSON string.
 const QUOTES: usize = 2;
@@ -215,10 +215,10 @@ mod tests {
 
     #[test]
     fn a_url_is_bounded_as_it_is_written() {
-        assert!(bounded_url("a".repeat(LONGEST_URL)).is_ok());
-        let told = bounded_url("a".repeat(LONGEST_URL + 1)).unwrap_err();
+        assert!(bounded_url("a".repeat(MAX_URL)).is_ok());
+        let told = bounded_url("a".repeat(MAX_URL + 1)).unwrap_err();
         assert_eq!(told.text, "Instance URL exceeds maximum length 8192");
         // Six bytes each.
-        assert!(bounded_url("&".repeat(LONGEST_URL / 6 + 1)).is_err());
+        assert!(bounded_url("&".repeat(MAX_URL / 6 + 1)).is_err());
     }
 }

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::super::call::Reply;
 use super::super::json;
-use super::super::order::Refusal;
+use super::super::requests::Refusal;
 
 /// A value, as JSON.
 pub(crate) fn value<T: Serialize + ?Sized>(status: u16, value: &T) -> Reply {

@@ -1,6 +1,6 @@
 use super::super::call::Answer as _;
-use super::super::order::{Action, Patch};
 use super::super::record::Kind;
+use super::super::requests::{Action, Patch};
 use super::*;
 use crate::config::Command;
 use serde_json::{json, Value};

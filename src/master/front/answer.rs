@@ -57,7 +57,7 @@ pub struct Answered {
 impl Answered {
     /// Reads a head that ends where `bytes` end. It comes from our own server: `None` is a fault of ours.
     pub fn parse(bytes: &[u8]) -> Option<Answered> {
-        let mut headers = [EMPTY_HEADER; MOST_HEADERS];
+        let mut headers = [EMPTY_HEADER; MAX_HEADERS];
         let mut parsed = httparse::Response::new(&mut headers);
         match parsed.parse(bytes) {
             Ok(Status::Complete(length)) if length == bytes.len() => {}
@@ -102,7 +102,7 @@ pub fn date(time: SystemTime) -> String {
 
 /// The request cannot be read.
 pub const BAD: Refusal = Refusal(400, "Bad request");
-/// The body is, or would be, larger than [`MOST_BODY`](super::request::MOST_BODY).
+/// The body is, or would be, larger than [`MAX_BODY`](super::request::MAX_BODY).
 pub const TOO_LARGE: Refusal = Refusal(413, "Request body too large");
 /// The request did not come in time.
 pub const TOO_SLOW: Refusal = Refusal(408, "Request timeout");
@@ -118,7 +118,7 @@ const EVERYWHERE: &str = "Access-Control-Allow-Headers: Content-Type, Authorizat
     Access-Control-Allow-Methods: GET, PATCH, POST, PUT, DELETE, OPTIONS\r\n\
     Access-Control-Allow-Origin: *\r\n";
 /// Most headers of one answer.
-const MOST_HEADERS: usize = 64;
+const MAX_HEADERS: usize = 64;
 /// Seconds.
 const DAY: u64 = 24 * 3600;
 /// The first of January 1970 was a Thursday.

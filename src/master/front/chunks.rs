@@ -5,7 +5,7 @@
 //! ```
 
 use super::answer::{Refusal, BAD, TOO_LARGE};
-use super::request::{digit, MOST_BODY};
+use super::request::{digit, MAX_BODY};
 
 /// What has come of such a body.
 #[derive(Debug, Default)]
@@ -47,7 +47,7 @@ impl Chunks {
                         Part::Size => self.sized(line)?,
                         Part::Gap if line.is_empty() => Part::Size,
                         Part::Trailers if line.is_empty() => break true,
-                        Part::Trailers if self.trailers < MOST_TRAILERS => {
+                        Part::Trailers if self.trailers < MAX_TRAILERS => {
                             self.trailers += 1;
                             Part::Trailers
                         }
@@ -71,7 +71,7 @@ impl Chunks {
         let add = |size: usize, byte: &u8| Some(size.checked_mul(16)? + usize::from(digit(*byte)?));
         match digits.iter().try_fold(0, add) {
             Some(0) => Ok(Part::Trailers),
-            Some(size) if size <= MOST_BODY - self.body.len() => Ok(Part::Data(size)),
+            Some(size) if size <= MAX_BODY - self.body.len() => Ok(Part::Data(size)),
             _ => Err(TOO_LARGE),
         }
     }
@@ -91,18 +91,18 @@ impl Chunks {
 /// on the way may read it differently.
 fn line(bytes: &[u8]) -> Result<Option<&[u8]>, Refusal> {
     match bytes.iter().position(|byte| matches!(byte, b'\r' | b'\n')) {
-        Some(end) if end > MOST_LINE => Err(BAD),
+        Some(end) if end > MAX_LINE => Err(BAD),
         Some(end) => match bytes[end..] {
             [b'\r', b'\n', ..] => Ok(Some(&bytes[..end])),
             [b'\r'] => Ok(None),
             _ => Err(BAD),
         },
-        None if bytes.len() > MOST_LINE => Err(BAD),
+        None if bytes.len() > MAX_LINE => Err(BAD),
         None => Ok(None),
     }
 }
 
 /// Most bytes of a size line or a trailer.
-const MOST_LINE: usize = 1024;
+const MAX_LINE: usize = 1024;
 /// Most trailers; they are not used.
-const MOST_TRAILERS: usize = 16;
+const MAX_TRAILERS: usize = 16;

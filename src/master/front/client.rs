@@ -11,7 +11,7 @@
 //!
 //! At most one request is under way: what a client sends meanwhile waits in its socket.
 
-mod exchange;
+mod proxying;
 
 use std::io;
 use std::time::{Duration, Instant, SystemTime};
@@ -19,12 +19,12 @@ use std::time::{Duration, Instant, SystemTime};
 use mio::event::Event;
 use mio::{Registry, Token};
 
-use self::exchange::{answer, awaited, handed, relay, After, Left, Manner};
+use self::proxying::{answer, awaited, handed, relay, After, Left, Manner};
 use super::answer::{Refusal, BROKEN, BUSY, LATE, TOO_SLOW};
 use super::link::Link;
 use super::request::{Progress, Reader, Request};
 use crate::net::leg::Leg;
-use crate::net::stream::{drain_all, now as passing, Buffer, Stream};
+use crate::net::stream::{drain_all, ready, Buffer, Stream};
 
 /// A client and how far it has come.
 pub struct Client {
@@ -117,7 +117,7 @@ impl Client {
             Leg::Tls(_) => State::Securing,
             _ => State::Reading(Buffer::new(0)),
         };
-        Client { leg, reader: Reader::default(), state, since: now, until: Some(now + PATIENCE), armed: None }
+        Client { leg, reader: Reader::default(), state, since: now, until: Some(now + TIMEOUT), armed: None }
     }
 
     /// Registers its connection under `token`, once.
@@ -226,7 +226,7 @@ impl Client {
         let Client { leg, reader, state, .. } = self;
         match state {
             State::Securing => match leg {
-                Leg::Tls(tls) => match passing(tls.handshake())? {
+                Leg::Tls(tls) => match ready(tls.handshake())? {
                     Some(()) => Ok(Step::On(State::Reading(Buffer::new(0)))),
                     None => Ok(Step::Wait),
                 },
@@ -237,14 +237,14 @@ impl Client {
                 let step = read(leg, reader, notice, means)?;
                 // The clock of a request runs from its first byte.
                 if was_empty && !reader.is_empty() && !matches!(step, Step::On(_)) {
-                    (self.since, self.until) = (now, Some(now + PATIENCE));
+                    (self.since, self.until) = (now, Some(now + TIMEOUT));
                 }
                 Ok(step)
             }
             State::Waiting(_) => Ok(Step::Wait),
             State::Handing(link, buffer, manner) => {
                 let manner = *manner;
-                Ok(match passing(handed(link, buffer)) {
+                Ok(match ready(handed(link, buffer)) {
                     Ok(None) => Step::Wait,
                     Ok(Some(())) => with_link(state, |link| State::Awaiting(link, Vec::new(), manner)),
                     Err(_) => Step::On(refused(BROKEN, manner.only_head, means.time)),
@@ -252,7 +252,7 @@ impl Client {
             }
             State::Awaiting(link, head, manner) => {
                 let manner = *manner;
-                Ok(match passing(awaited(link, head, &mut means.scratch)) {
+                Ok(match ready(awaited(link, head, &mut means.scratch)) {
                     Ok(None) => Step::Wait,
                     Ok(Some(None)) => Step::Again,
                     Ok(Some(Some((answered, body)))) => {
@@ -263,12 +263,12 @@ impl Client {
             }
             State::Relaying(..) => self.relayed(means, now),
             State::Sending(..) => self.sent(),
-            State::Finishing => match passing(own(leg)?.finish())? {
+            State::Finishing => match ready(own(leg)?.finish())? {
                 Some(()) => Ok(Step::On(State::Lingering)),
                 None => Ok(Step::Wait),
             },
             State::Lingering => {
-                let more = passing(own(leg)?.fill(&mut means.scratch))?;
+                let more = ready(own(leg)?.fill(&mut means.scratch))?;
                 means.clear();
                 match more {
                     Some(0) => Ok(Step::Leave),
@@ -290,7 +290,7 @@ impl Client {
                 return Ok(Step::Leave);
             }
             // Only a stream that has something to say can stall.
-            let idle = buffer.is_empty() && passing(own(leg)?.flush())?.is_some();
+            let idle = buffer.is_empty() && ready(own(leg)?.flush())?.is_some();
             self.until = if idle { None } else { self.until.or(Some(now + STALL)) };
         }
         Ok(step)
@@ -301,14 +301,14 @@ impl Client {
         let stream = own(&mut self.leg)?;
         let mut moved = false;
         while !buffer.is_empty() {
-            match passing(stream.drain(buffer))? {
+            match ready(stream.drain(buffer))? {
                 Some(_) => moved = true,
                 None => return Ok(if moved { Step::Moved } else { Step::Wait }),
             }
         }
         match after {
             After::Closing => Ok(Step::On(State::Finishing)),
-            After::Reading => match passing(stream.flush())? {
+            After::Reading => match ready(stream.flush())? {
                 Some(()) => Ok(Step::On(State::Reading(Buffer::new(0)))),
                 None => Ok(Step::Wait),
             },
@@ -317,20 +317,20 @@ impl Client {
 
     /// A new state begins, and with it its time.
     fn enter(&mut self, state: State, now: Instant) {
-        let patience = match &state {
+        let timeout = match &state {
             State::Reading(_) if self.reader.is_empty() => {
                 self.reader.rest();
                 match self.state {
-                    State::Securing => PATIENCE,
+                    State::Securing => TIMEOUT,
                     _ => IDLE,
                 }
             }
-            State::Securing | State::Reading(_) | State::Waiting(_) | State::Handing(..) => PATIENCE,
+            State::Securing | State::Reading(_) | State::Waiting(_) | State::Handing(..) => TIMEOUT,
             State::Awaiting(..) => ANSWER,
             State::Relaying(..) | State::Sending(..) | State::Finishing => STALL,
             State::Lingering => LINGER,
         };
-        (self.state, self.since, self.until) = (state, now, Some(now + patience));
+        (self.state, self.since, self.until) = (state, now, Some(now + timeout));
     }
 
     /// The client took bytes: it has not stalled.
@@ -373,8 +373,8 @@ fn read(leg: &mut Leg, reader: &mut Reader, notice: &mut Buffer, means: &mut Mea
     if held <= SMALL && reader.held() > SMALL && !means.large {
         return Ok(Step::On(refused(BUSY, false, means.time)));
     }
-    passing(drain_all(own(leg)?, notice))?;
-    match passing(own(leg)?.fill(&mut means.scratch))? {
+    ready(drain_all(own(leg)?, notice))?;
+    match ready(own(leg)?.fill(&mut means.scratch))? {
         Some(0) => Ok(Step::Leave),
         Some(count) => {
             reader.feed(means.scratch.bytes());
@@ -382,7 +382,7 @@ fn read(leg: &mut Leg, reader: &mut Reader, notice: &mut Buffer, means: &mut Mea
             Ok(Step::Again)
         }
         None => {
-            passing(own(leg)?.flush())?;
+            ready(own(leg)?.flush())?;
             Ok(Step::Wait)
         }
     }
@@ -396,7 +396,7 @@ fn own(leg: &mut Leg) -> io::Result<&mut dyn Stream> {
 /// Whether the reader of a stream has left. What it says meanwhile is kept for later, within limits.
 fn gone(leg: &mut Leg, reader: &mut Reader, means: &mut Means) -> io::Result<bool> {
     while reader.has_room() {
-        match passing(own(leg)?.fill(&mut means.scratch))? {
+        match ready(own(leg)?.fill(&mut means.scratch))? {
             Some(0) => return Ok(true),
             Some(count) => {
                 reader.feed(means.scratch.bytes());
@@ -412,7 +412,7 @@ fn gone(leg: &mut Leg, reader: &mut Reader, means: &mut Means) -> io::Result<boo
 const GO_AHEAD: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// A handshake, a whole request, and a request's turn each have to come within this time.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub const TIMEOUT: Duration = Duration::from_secs(10);
 /// Between two requests a client may be silent for so long.
 const IDLE: Duration = Duration::from_secs(60);
 /// The server behind has so long to begin its answer: more than any route takes.

@@ -64,7 +64,7 @@ impl Request {
 impl Head {
     /// Reads a head that ends where `bytes` end.
     fn parse(bytes: &[u8]) -> Result<Head, Refusal> {
-        let mut headers = [EMPTY_HEADER; MOST_HEADERS];
+        let mut headers = [EMPTY_HEADER; MAX_HEADERS];
         let mut parsed = httparse::Request::new(&mut headers);
         match parsed.parse(bytes) {
             Ok(Status::Complete(length)) if length == bytes.len() => {}
@@ -144,7 +144,7 @@ impl Fields {
             (Some(_), true) => Err(AMBIGUOUS),
             (None, true) if !modern => Err(AMBIGUOUS),
             (None, true) => Ok(Framing::Chunked),
-            (Some(length), false) if length > MOST_BODY => Err(TOO_LARGE),
+            (Some(length), false) if length > MAX_BODY => Err(TOO_LARGE),
             (length, false) => Ok(Framing::Length(length.unwrap_or(0))),
         }
     }
@@ -262,7 +262,7 @@ impl Reader {
     /// Whether bytes may be fed before the next look: what was fed is bounded, whoever feeds.
     pub fn has_room(&self) -> bool {
         match &self.stage {
-            Stage::Head(_) => self.bytes.len() < MOST_HEAD,
+            Stage::Head(_) => self.bytes.len() < MAX_HEAD,
             _ => true,
         }
     }
@@ -320,12 +320,12 @@ impl Reader {
         }
         let from = seen.min(self.bytes.len()).saturating_sub(END_OF_HEAD);
         match end_of_head(&self.bytes[from..]) {
-            Some(end) if from + end <= MOST_HEAD => {
+            Some(end) if from + end <= MAX_HEAD => {
                 let head = Head::parse(&self.bytes[..from + end])?;
                 self.bytes.drain(..from + end);
                 Ok(Some(head))
             }
-            None if self.bytes.len() < MOST_HEAD => {
+            None if self.bytes.len() < MAX_HEAD => {
                 self.stage = Stage::Head(self.bytes.len());
                 Ok(None)
             }
@@ -374,11 +374,11 @@ const EXPECTATION: Refusal = Refusal(417, "Unknown expectation");
 const VERSION: Refusal = Refusal(505, "HTTP version not supported");
 
 /// Most bytes of a request's head: line, headers, empty line.
-pub const MOST_HEAD: usize = 16 * 1024;
+pub const MAX_HEAD: usize = 16 * 1024;
 /// Most bytes of a request's body. The largest that makes sense is an instance with all its tags.
-pub const MOST_BODY: usize = 1024 * 1024;
+pub const MAX_BODY: usize = 1024 * 1024;
 /// Most headers of one request.
-const MOST_HEADERS: usize = 64;
+const MAX_HEADERS: usize = 64;
 /// Bytes of the end of a head that may have come before the last of them.
 const END_OF_HEAD: usize = 3;
 

@@ -62,8 +62,8 @@ impl Types {
             Ok(())
         })?;
         let shape = shape.ok_or_else(|| Flaw::wrong("a definition is empty"))?;
-        if self.0.len() >= MOST_TYPES {
-            return Err(Flaw::wrong(format!("there are more than {MOST_TYPES} types")));
+        if self.0.len() >= MAX_TYPES {
+            return Err(Flaw::wrong(format!("there are more than {MAX_TYPES} types")));
         }
         match self.0.insert(id, shape) {
             None => Ok(()),
@@ -165,8 +165,8 @@ fn members(bytes: &mut Bytes) -> Result<Rc<[Field]>, Flaw> {
         0 => common(bytes),
         1 => {
             let count = bytes.count()?;
-            if count > MOST_FIELDS {
-                return Err(Flaw::wrong(format!("a struct has more than {MOST_FIELDS} fields")));
+            if count > MAX_FIELDS {
+                return Err(Flaw::wrong(format!("a struct has more than {MAX_FIELDS} fields")));
             }
             members = (0..count).map(|_| member(bytes)).collect::<Result<_, _>>()?;
             Ok(())
@@ -220,7 +220,7 @@ const TEXT_MARSHALER: usize = 6;
 pub(super) const DEEPEST: usize = 64;
 
 /// Types of a file; the original's has five.
-const MOST_TYPES: usize = 256;
+const MAX_TYPES: usize = 256;
 
 /// Fields of a struct; the original's has 25.
-const MOST_FIELDS: usize = 256;
+const MAX_FIELDS: usize = 256;

@@ -1,5 +1,5 @@
 use super::*;
-use crate::master::order::Action;
+use crate::master::requests::Action;
 
 const TIMES: Times =
     Times { silence: Duration::from_secs(15), retry: Duration::from_secs(3600), grace: Duration::from_secs(5) };
@@ -321,12 +321,12 @@ fn counters_that_would_overflow_stay_at_the_top() {
 #[test]
 fn the_last_lines_are_kept_and_each_is_told() {
     let mut instance = running();
-    for n in 0..MOST_LINES + 5 {
+    for n in 0..MAX_LINES + 5 {
         instance.said(Word::Line { text: n.to_string(), trouble: false }, Instant::now());
     }
-    assert_eq!(published(&mut instance).len(), MOST_LINES + 5);
+    assert_eq!(published(&mut instance).len(), MAX_LINES + 5);
     let kept: Vec<&String> = instance.tail().collect();
-    assert_eq!((kept.len(), kept[0].as_str()), (MOST_LINES, "5"));
+    assert_eq!((kept.len(), kept[0].as_str()), (MAX_LINES, "5"));
 }
 
 #[test]

@@ -4,10 +4,10 @@ use serde::Serialize;
 use serde_json::{json, Map, Value};
 
 use super::super::api::{action_named, forbidden, Api, Change, New};
-use super::super::exchange;
+use super::super::export;
 use super::super::fields::{Fields, Malformed, Unknown};
-use super::super::order::{Answer, Order, Patch, Refusal, Request};
 use super::super::record::{Record, KEY_ID};
+use super::super::requests::{Answer, Order, Patch, Refusal, Request};
 use super::{Fault, INVALID_PARAMS};
 
 /// All tools with their schemas.
@@ -85,12 +85,12 @@ fn run<M: From<Request>>(api: &Api<M>, name: &str, mut fields: Fields) -> Result
         }
         "export_instances" => {
             fields.end()?;
-            shown(&exchange::export(&api.list()?))
+            shown(&export::export(&api.list()?))
         }
         "import_instances" => {
             let list = fields.list("instances")?.ok_or_else(|| fields.malformed("instances", "a list"))?;
             fields.end()?;
-            shown(&exchange::import(api, exchange::entries(list, Unknown::Refused)?)?)
+            shown(&export::import(api, export::entries(list, Unknown::Refused)?)?)
         }
         "tcping" => {
             let target = fields.needed("target")?;

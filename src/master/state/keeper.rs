@@ -95,9 +95,9 @@ impl Slate {
         waited.unwrap_or_else(PoisonError::into_inner).0
     }
 
-    /// The next thing to do, after what comes close behind it; an empty wish when `patience` is over.
-    fn next(&self, patience: Duration) -> Wish {
-        let wish = self.wait(self.wish(), patience, |wish| wish.records.is_none() && !wish.end);
+    /// The next thing to do, after what comes close behind it; an empty wish when `timeout` is over.
+    fn next(&self, timeout: Duration) -> Wish {
+        let wish = self.wait(self.wish(), timeout, |wish| wish.records.is_none() && !wish.end);
         let together = if wish.records.is_some() { TOGETHER } else { Duration::ZERO };
         let mut wish = self.wait(wish, together, |wish| !wish.end);
         Wish { records: wish.records.take(), backup: take(&mut wish.backup), end: wish.end }

@@ -14,13 +14,13 @@ use mio::Token;
 
 use super::queue::{Queue, Spares};
 use crate::logic::slab::{Key, Slab};
+use crate::net::budget::budget;
 use crate::net::nghttp2::{Handler, Ready, Refused, HEAD, PAYLOAD};
-use crate::net::share::share;
 use crate::net::stream::{would_block, Buffer};
 
 /// All streams of a connection, and its output.
-pub struct Flows {
-    table: Slab<Flow>,
+pub struct H2Streams {
+    table: Slab<H2Stream>,
     /// Streams that the library knows, by their number.
     numbers: HashMap<i32, Key>,
     changed: VecDeque<Key>,
@@ -47,7 +47,7 @@ pub struct Flows {
 }
 
 /// One stream.
-pub struct Flow {
+pub struct H2Stream {
     pub id: i32,
     token: Option<Token>,
     /// Its key waits in `changed`.
@@ -102,10 +102,10 @@ struct Asked {
     path: bool,
 }
 
-impl Flows {
+impl H2Streams {
     /// No streams yet; a new one has a window of `window` bytes, and all together may have `spare` more.
-    pub fn new(is_client: bool, window: u32, spare: usize) -> Flows {
-        Flows {
+    pub fn new(is_client: bool, window: u32, spare: usize) -> H2Streams {
+        H2Streams {
             table: Slab::new(),
             numbers: HashMap::new(),
             changed: VecDeque::new(),
@@ -127,7 +127,7 @@ impl Flows {
 
     /// Takes in a stream that is open in both directions.
     pub fn insert(&mut self, id: i32) -> Key {
-        let key = self.table.insert(Flow {
+        let key = self.table.insert(H2Stream {
             id,
             token: None,
             noted: false,
@@ -148,12 +148,12 @@ impl Flows {
     }
 
     /// A stream that somebody uses.
-    pub fn get(&mut self, key: Key) -> io::Result<&mut Flow> {
+    pub fn get(&mut self, key: Key) -> io::Result<&mut H2Stream> {
         let gone = || io::Error::new(ErrorKind::NotConnected, "the stream has been released");
         self.table.get_mut(key).filter(|flow| !flow.released).ok_or_else(gone)
     }
 
-    fn by_id(&mut self, id: i32) -> Option<(Key, &mut Flow)> {
+    fn by_id(&mut self, id: i32) -> Option<(Key, &mut H2Stream)> {
         let key = *self.numbers.get(&id)?;
         Some((key, self.table.get_mut(key)?))
     }
@@ -287,7 +287,7 @@ impl Flows {
     }
 }
 
-impl Handler for Flows {
+impl Handler for H2Streams {
     fn begun(&mut self, id: i32, request: bool) {
         self.head = 0;
         if request {
@@ -402,7 +402,7 @@ impl Handler for Flows {
                 self.done.push((id, CANCEL));
             }
         }
-        if flow.outbox.len() <= share().h2_outbox / 2 && std::mem::take(&mut flow.blocked) {
+        if flow.outbox.len() <= budget().h2_outbox / 2 && std::mem::take(&mut flow.blocked) {
             self.note(key);
         }
     }

@@ -30,9 +30,9 @@ pub struct QuicClient {
     dirty: bool,
     next: Option<Instant>,
     now: Instant,
-    /// Troubles with the way out that were looked into.
+    /// Troubles with the path that were looked into.
     troubles: u64,
-    /// When the way out is looked at again.
+    /// When the path is looked at again.
     look: Instant,
 }
 
@@ -154,9 +154,9 @@ impl Mux for QuicClient {
         self.now = now;
         let connection = &mut self.connection;
         let server = self.server;
-        let mut more = self.port.receive(now, |_, way, packet| {
+        let mut more = self.port.receive(now, |_, path, packet| {
             // A socket that follows an address may still hold packets that went to the old one: all came by this one.
-            connection.receive(packet, server, way.to, now);
+            connection.receive(packet, server, path.to, now);
         })?;
         connection.tick(&mut self.streams, now);
         if self.port.tally().refused >= REFUSALS && !self.connection.is_up() {

@@ -56,7 +56,7 @@ pub struct Connection {
     next: u64,
     report: Duration,
     /// The handshake must be over by then.
-    patience: Instant,
+    timeout: Instant,
     /// When a PING is due if nothing was heard until then.
     quiet_until: Instant,
     /// The sender shall rest until then.
@@ -100,7 +100,7 @@ impl Connection {
             socket,
             next: 0,
             report: settings.report,
-            patience: now + settings.patience,
+            timeout: now + settings.timeout,
             quiet_until: now + settings.report,
             paced: None,
         }
@@ -180,7 +180,7 @@ impl Connection {
             self.quiet_until = now + self.report;
             let _ = self.quic.send_ack_eliciting();
         }
-        if matches!(self.stage, Stage::Starting) && now >= self.patience {
+        if matches!(self.stage, Stage::Starting) && now >= self.timeout {
             let _ = self.quic.close(false, 0, b"");
             self.end(UNREACHABLE.into(), streams);
         }
@@ -344,7 +344,7 @@ impl Connection {
     /// When one of its clocks has something to say.
     pub fn deadline(&self) -> Option<Instant> {
         let own = match self.stage {
-            Stage::Starting => Some(self.patience),
+            Stage::Starting => Some(self.timeout),
             Stage::Up => Some(self.quiet_until),
             Stage::Over(_) => None,
         };

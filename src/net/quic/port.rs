@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::connection::{Connection, Sent};
 use super::socket::{Inbox, Outbox, Socket, Tally};
-use crate::net::stream::now as ready;
+use crate::net::stream::ready;
 
 /// Some sockets with their memory.
 pub struct Port {
@@ -20,7 +20,7 @@ pub struct Port {
 
 /// Where a packet came from and went to.
 #[derive(Clone, Copy, Debug)]
-pub struct Way {
+pub struct PacketPath {
     /// Which socket.
     pub socket: usize,
     /// The sender.
@@ -33,7 +33,7 @@ impl Port {
     /// Over these sockets.
     pub fn new(sockets: Vec<Socket>, now: Instant) -> Port {
         let v6 = sockets.iter().any(|socket| socket.local().is_ipv6());
-        let largest = if v6 { LARGEST_V6 } else { LARGEST_V4 };
+        let largest = if v6 { MAX_V6 } else { MAX_V4 };
         Port { sockets, inbox: Inbox::default(), outbox: Outbox::default(), largest, busy: now }
     }
 
@@ -43,7 +43,11 @@ impl Port {
     }
 
     /// Hands over what came, up to a bound. `true` if there may be more.
-    pub fn receive(&mut self, now: Instant, mut each: impl FnMut(&mut Outbox, Way, &mut [u8])) -> io::Result<bool> {
+    pub fn receive(
+        &mut self,
+        now: Instant,
+        mut each: impl FnMut(&mut Outbox, PacketPath, &mut [u8]),
+    ) -> io::Result<bool> {
         let mut more = false;
         for (at, socket) in self.sockets.iter_mut().enumerate() {
             let mut calls = 0;
@@ -51,7 +55,7 @@ impl Port {
                 self.busy = now;
                 for (message, packet) in self.inbox.packets(count) {
                     let to = message.to.map_or(socket.local(), |ip| SocketAddr::new(ip, socket.local().port()));
-                    each(&mut self.outbox, Way { socket: at, from: message.from, to }, packet);
+                    each(&mut self.outbox, PacketPath { socket: at, from: message.from, to }, packet);
                 }
                 calls += 1;
                 if calls == RECEIVES {
@@ -107,6 +111,6 @@ const SENDS: usize = 8;
 /// Memory for packets is given back after so long without any.
 const QUIET: Duration = Duration::from_secs(1);
 /// Ethernet's 1500 bytes without the headers of IPv4 and UDP.
-const LARGEST_V4: usize = 1472;
+const MAX_V4: usize = 1472;
 /// The same for IPv6.
-const LARGEST_V6: usize = 1452;
+const MAX_V6: usize = 1452;

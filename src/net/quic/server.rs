@@ -18,7 +18,7 @@ use mio::{Registry, Token};
 use quiche::{ConnectionId, Header, Type};
 
 use super::connection::Connection;
-use super::port::{Port, Way};
+use super::port::{PacketPath, Port};
 use super::socket::{Outbox, Socket, Tally};
 use super::streams::Streams;
 use super::tls::server_context;
@@ -120,31 +120,38 @@ impl Hall {
     }
 
     /// A packet came.
-    fn arrived(&mut self, outbox: &mut Outbox, way: Way, packet: &mut [u8], now: Instant) {
+    fn arrived(&mut self, outbox: &mut Outbox, path: PacketPath, packet: &mut [u8], now: Instant) {
         let Ok(header) = Header::from_slice(packet, ID) else { return };
         let known = Id::try_from(&header.dcid[..]).ok().and_then(|id| self.routes.get(&id).copied());
         let key = match known {
             Some(key) => key,
-            None => match self.stranger(outbox, &header, way, packet.len(), now) {
+            None => match self.stranger(outbox, &header, path, packet.len(), now) {
                 Some(key) => key,
                 None => return,
             },
         };
         if let Some(connection) = self.connections.get_mut(key) {
-            connection.socket = way.socket;
-            connection.receive(packet, way.from, way.to, now);
+            connection.socket = path.socket;
+            connection.receive(packet, path.from, path.to, now);
         }
     }
 
     /// A packet of no connection: the key of the one that it begins.
-    fn stranger(&mut self, outbox: &mut Outbox, header: &Header, way: Way, len: usize, now: Instant) -> Option<Key> {
-        let welcome = self.expected == Some(way.from.ip().to_canonical());
+    fn stranger(
+        &mut self,
+        outbox: &mut Outbox,
+        header: &Header,
+        path: PacketPath,
+        len: usize,
+        now: Instant,
+    ) -> Option<Key> {
+        let welcome = self.expected == Some(path.from.ip().to_canonical());
         if !welcome || len < quiche::MIN_CLIENT_INITIAL_LEN || header.ty == Type::Short {
             return None;
         }
         if !quiche::version_is_supported(header.version) {
             if header.ty != Type::VersionNegotiation {
-                reply(outbox, way, |room| quiche::negotiate_version(&header.scid, &header.dcid, room));
+                reply(outbox, path, |room| quiche::negotiate_version(&header.scid, &header.dcid, room));
             }
             return None;
         }
@@ -153,31 +160,31 @@ impl Hall {
         }
         let token = header.token.as_deref().unwrap_or_default();
         if token.is_empty() {
-            self.retry(outbox, header, way, now);
+            self.retry(outbox, header, path, now);
             return None;
         }
-        let (first, round) = self.tokens.check(token, way.from, &header.dcid, now)?;
-        self.admit(header, &first, round, way, now)
+        let (first, round) = self.tokens.check(token, path.from, &header.dcid, now)?;
+        self.admit(header, &first, round, path, now)
     }
 
     /// Asks for the proof that the sender is where it says.
-    fn retry(&self, outbox: &mut Outbox, header: &Header, way: Way, now: Instant) {
+    fn retry(&self, outbox: &mut Outbox, header: &Header, path: PacketPath, now: Instant) {
         let Ok(ours) = random_id() else { return };
-        let Some(token) = self.tokens.mint(way.from, &header.dcid, &ours, now) else { return };
+        let Some(token) = self.tokens.mint(path.from, &header.dcid, &ours, now) else { return };
         let ours = ConnectionId::from_ref(&ours);
-        reply(outbox, way, |room| quiche::retry(&header.scid, &header.dcid, &ours, &token, header.version, room));
+        reply(outbox, path, |room| quiche::retry(&header.scid, &header.dcid, &ours, &token, header.version, room));
     }
 
     /// Lets somebody in whose address is proven.
-    fn admit(&mut self, header: &Header, first: &[u8], round: Duration, way: Way, now: Instant) -> Option<Key> {
+    fn admit(&mut self, header: &Header, first: &[u8], round: Duration, path: PacketPath, now: Instant) -> Option<Key> {
         let id = Id::try_from(&header.dcid[..]).ok()?;
         if self.connections.len() >= MAX_CONNECTIONS && !self.make_room() {
             return None;
         }
         let first = ConnectionId::from_ref(first);
         self.config.set_cc_algorithm(congestion(round));
-        let quic = quiche::accept(&header.dcid, Some(&first), way.to, way.from, &mut self.config).ok()?;
-        let key = self.connections.insert(Connection::new(quic, way.socket, &self.settings, now));
+        let quic = quiche::accept(&header.dcid, Some(&first), path.to, path.from, &mut self.config).ok()?;
+        let key = self.connections.insert(Connection::new(quic, path.socket, &self.settings, now));
         if let Some(connection) = self.connections.get_mut(key) {
             connection.entered(key);
         }
@@ -224,9 +231,9 @@ impl Hall {
 }
 
 /// Writes a packet that belongs to no connection.
-fn reply(outbox: &mut Outbox, way: Way, write: impl FnOnce(&mut [u8]) -> quiche::Result<usize>) {
+fn reply(outbox: &mut Outbox, path: PacketPath, write: impl FnOnce(&mut [u8]) -> quiche::Result<usize>) {
     if let Some(Ok(len)) = outbox.room(quiche::MIN_CLIENT_INITIAL_LEN).map(write) {
-        outbox.add(len, way.socket, way.to, way.from);
+        outbox.add(len, path.socket, path.to, path.from);
     }
 }
 
@@ -262,7 +269,7 @@ impl Mux for QuicServer {
             }
         }
         self.now = now;
-        let mut more = self.port.receive(now, |outbox, way, packet| hall.arrived(outbox, way, packet, now))?;
+        let mut more = self.port.receive(now, |outbox, path, packet| hall.arrived(outbox, path, packet, now))?;
         hall.tick(now)?;
         for (_, connection) in hall.connections.iter_mut() {
             more |= self.port.send(connection, now)?;

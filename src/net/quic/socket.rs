@@ -289,8 +289,8 @@ impl Outbox {
         let range = self.used..self.used + len;
         self.used += len;
         if let Some(last) = self.parts.back_mut() {
-            let fits = len <= last.segment && last.range.len() + len <= LARGEST_MESSAGE;
-            let few = last.range.len() < MOST_SEGMENTS * last.segment;
+            let fits = len <= last.segment && last.range.len() + len <= MAX_MESSAGE;
+            let few = last.range.len() < MAX_SEGMENTS * last.segment;
             if !last.full && fits && few && last.socket == socket && last.to == to && last.from == from {
                 last.range.end = range.end;
                 last.full = len < last.segment;
@@ -357,9 +357,9 @@ const PLAIN: usize = 2048;
 /// Bytes of packets that wait to be sent.
 const OUTBOX: usize = 4 * 65536;
 /// Most bytes of one message: the largest UDP datagram over IPv4, and over IPv6 too.
-const LARGEST_MESSAGE: usize = 65507;
+const MAX_MESSAGE: usize = 65507;
 /// Most packets of one message: what kernels before 6.9 allow.
-const MOST_SEGMENTS: usize = 64;
+const MAX_SEGMENTS: usize = 64;
 
 #[cfg(test)]
 mod tests {
@@ -396,7 +396,7 @@ mod tests {
         while outbox.room(1500).is_some() {
             put(&mut outbox, 1500, 7);
         }
-        assert!(outbox.parts.iter().all(|part| part.range.len() <= LARGEST_MESSAGE));
+        assert!(outbox.parts.iter().all(|part| part.range.len() <= MAX_MESSAGE));
         assert!(outbox.used <= OUTBOX);
     }
 

@@ -177,7 +177,7 @@ impl World {
 
     /// Lets things happen, in any order, until both directions have ended; the error if a stream broke.
     fn run(mut self) -> Result<(), ErrorKind> {
-        for _ in 0..MOST_STEPS {
+        for _ in 0..MAX_STEPS {
             if self.is_over() {
                 self.check_the_end();
                 return Ok(());
@@ -511,7 +511,7 @@ impl Stream for Fake {
         if let Some(credit) = &mut self.credit {
             credit.owed += count;
         }
-        now(self.push())?;
+        ready(self.push())?;
         Ok(count)
     }
 
@@ -538,7 +538,7 @@ impl Stream for Fake {
         }
         from.consume(count);
         self.given += count;
-        now(self.push())?;
+        ready(self.push())?;
         Ok(count)
     }
 
@@ -600,6 +600,6 @@ impl Chance {
 /// How many worlds each test lives through.
 const SEEDS: u64 = 2000;
 /// A world that has not ended after so many steps goes round in circles.
-const MOST_STEPS: usize = 1_000_000;
+const MAX_STEPS: usize = 1_000_000;
 /// Most first bytes that a direction of these worlds knows.
 const KNOWN: usize = 20;

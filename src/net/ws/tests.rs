@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{channel, Receiver, Sender, TryRecvError};
 use std::sync::Arc;
 
-use super::theirs::EMPTY_FRAMES;
+use super::recv::EMPTY_FRAMES;
 use super::*;
 
 // ---- what comes -----------------------------------------------------------------------------------------------------
@@ -80,7 +80,7 @@ fn a_message_of_any_size_passes_without_being_held() {
     for round in 0..500 {
         peer.say(&[round as u8; 10_000]);
         let mut came = 0;
-        while let Some(count) = now(ws.fill(&mut into)).unwrap() {
+        while let Some(count) = ready(ws.fill(&mut into)).unwrap() {
             assert!(into.bytes().iter().all(|byte| *byte == round as u8));
             into.consume(count);
             came += count;
@@ -279,7 +279,7 @@ fn bytes_arrive_whole_however_little_the_carrier_takes_at_a_time() {
             let mut turns = 0;
             while !from.is_empty() {
                 peer.room(step);
-                match now(ws.drain(&mut from)).unwrap() {
+                match ready(ws.drain(&mut from)).unwrap() {
                     Some(0) => panic!("`Ok(0)` would look like an end"),
                     // More bytes come behind those of a frame that has begun.
                     _ => given += from.append(&sent[given..]),
@@ -302,10 +302,10 @@ fn what_is_sent_needs_no_memory_of_ours() {
     let (mut ws, peer) = rig(End::Client, true);
     let mut from = Buffer::holding(flow(1_000_000));
     peer.room(10);
-    assert_eq!(now(ws.drain(&mut from)).unwrap(), None, "a header and no payload yet");
+    assert_eq!(ready(ws.drain(&mut from)).unwrap(), None, "a header and no payload yet");
     peer.room(500_000);
     ws.drain(&mut from).unwrap();
-    assert_eq!(now(ws.drain(&mut from)).unwrap(), None);
+    assert_eq!(ready(ws.drain(&mut from)).unwrap(), None);
     assert_eq!(ws.out.room(0).len(), OUT, "nothing is held back but headers");
     assert_eq!(from.bytes().len(), 500_000 + 4);
 }

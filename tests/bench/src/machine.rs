@@ -65,10 +65,10 @@ fn processor() -> String {
     format!("{cores} cores, {model}")
 }
 
-/// Waits until others leave the processors alone, at most for `patience`; whether they did. To be asked while
+/// Waits until others leave the processors alone, at most for `timeout`; whether they did. To be asked while
 /// nothing of ours runs.
-pub fn quiet(patience: Duration) -> bool {
-    let deadline = Instant::now() + patience;
+pub fn quiet(timeout: Duration) -> bool {
+    let deadline = Instant::now() + timeout;
     loop {
         let (busy, all) = jiffies();
         sleep(QUIET_LOOK);

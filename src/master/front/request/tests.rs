@@ -166,11 +166,11 @@ fn heads_and_bodies_have_limits_and_may_reach_them() {
         let bare = get("GET / HTTP/1.1", "X: \r\n").len();
         get("GET / HTTP/1.1", &format!("X: {}\r\n", "y".repeat(length - bare)))
     };
-    assert!(matches!(look(head(MOST_HEAD)), Ok(Progress::Whole(_))));
-    assert_eq!(look(head(MOST_HEAD + 1)), Err(HEAD_TOO_LARGE));
+    assert!(matches!(look(head(MAX_HEAD)), Ok(Progress::Whole(_))));
+    assert_eq!(look(head(MAX_HEAD + 1)), Err(HEAD_TOO_LARGE));
     let headers = |count: usize| get("GET / HTTP/1.1", &"X: y\r\n".repeat(count - 1));
-    assert!(matches!(look(headers(MOST_HEADERS)), Ok(Progress::Whole(_))));
-    assert_eq!(look(headers(MOST_HEADERS + 1)), Err(TOO_MANY_HEADERS));
+    assert!(matches!(look(headers(MAX_HEADERS)), Ok(Progress::Whole(_))));
+    assert_eq!(look(headers(MAX_HEADERS + 1)), Err(TOO_MANY_HEADERS));
 
     let mut reader = Reader::default();
     while reader.has_room() {
@@ -183,8 +183,8 @@ fn heads_and_bodies_have_limits_and_may_reach_them() {
         let chunk = format!("{:x}\r\n{}\r\n", length / 2, "z".repeat(length / 2));
         get("POST / HTTP/1.1", "Transfer-Encoding: chunked\r\n") + &chunk.repeat(2) + "0\r\n\r\n"
     };
-    assert_eq!(whole(body(MOST_BODY)).body.len(), MOST_BODY);
-    assert_eq!(look(body(MOST_BODY + 2)), Err(TOO_LARGE));
+    assert_eq!(whole(body(MAX_BODY)).body.len(), MAX_BODY);
+    assert_eq!(look(body(MAX_BODY + 2)), Err(TOO_LARGE));
 }
 
 #[test]

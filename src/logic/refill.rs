@@ -1,0 +1,241 @@
+//! The client's pace: how many pool connections to open, and when.
+
+use std::time::{Duration, Instant};
+
+/// The client's side of keeping the pool warm (spec 3.3): how many to open, and when.
+///
+/// Users that take connections are made up for at once; the clock is for quiet times and for peers that fail.
+pub struct Refill {
+    min: usize,
+    max: usize,
+    capacity: usize,
+    shortest: Duration,
+    longest: Duration,
+    pause: Duration,
+    next: Instant,
+    opening: usize,
+    made: usize,
+    /// When the few that are missing will be opened together.
+    batch: Option<Instant>,
+    errors: usize,
+    failing: bool,
+    /// The clock has nothing to change.
+    resting: bool,
+}
+
+impl Refill {
+    /// A pool kept at `min`, growing up to `max` (swapped if the wrong way round), with rounds `shortest` to `longest` apart.
+    pub fn new(min: usize, max: usize, shortest: Duration, longest: Duration, now: Instant) -> Refill {
+        let (min, max) = (min.min(max), min.max(max));
+        let longest = longest.max(shortest);
+        Refill {
+            min,
+            max,
+            capacity: min,
+            shortest,
+            longest,
+            pause: shortest,
+            next: now,
+            opening: 0,
+            made: 0,
+            batch: None,
+            errors: 0,
+            failing: false,
+            resting: false,
+        }
+    }
+
+    /// A connection was opened.
+    pub fn opened(&mut self) {
+        self.opening = self.opening.saturating_sub(1);
+        self.made += 1;
+        self.failing = false;
+    }
+
+    /// One could not be opened. The next try waits for the clock.
+    pub fn failed(&mut self) {
+        self.opening = self.opening.saturating_sub(1);
+        self.errors += 1;
+        self.failing = true;
+    }
+
+    /// How many to open now, with so many idle.
+    ///
+    /// While more than half are idle a few missing ones wait a moment, so that they are opened together, and not while
+    /// the user who took one waits for his answer.
+    pub fn open(&mut self, idle: usize, now: Instant) -> usize {
+        if now >= self.next {
+            self.round(idle);
+            self.next = now + self.pause;
+        } else if self.failing {
+            return 0;
+        }
+        let missing = self.capacity.saturating_sub(idle + self.opening);
+        self.resting = missing == 0 && self.capacity == self.min && self.pause == self.longest;
+        if missing == 0 {
+            self.batch = None;
+            return 0;
+        }
+        let due = *self.batch.get_or_insert(now + BATCH);
+        if now < due && 2 * (idle + self.opening) > self.capacity {
+            return 0;
+        }
+        self.batch = None;
+        self.opening += missing;
+        missing
+    }
+
+    /// A round of the clock: how many were made since the last one moves the capacity, the level moves the pause.
+    fn round(&mut self, idle: usize) {
+        if 5 * idle < self.capacity {
+            self.pause = self.pause.saturating_sub(STEP).max(self.shortest);
+        } else if 5 * idle > 4 * self.capacity {
+            self.pause = (self.pause + STEP).min(self.longest);
+        }
+        if 5 * self.made < self.capacity {
+            self.capacity = self.capacity.saturating_sub(1).max(self.min);
+        } else if 5 * self.made > 4 * self.capacity {
+            self.capacity = (self.capacity + 1).min(self.max);
+        }
+        self.made = 0;
+    }
+
+    /// Whether errors since the last call exceed half of the idle connections: time for a `flush`.
+    pub fn is_sick(&mut self, idle: usize) -> bool {
+        std::mem::take(&mut self.errors) > idle / 2
+    }
+
+    /// Whether to open the first connection now, which becomes the control connection: alone, so that it is the first.
+    pub fn open_first(&mut self, now: Instant) -> bool {
+        if self.opening > 0 || self.failing && now < self.next {
+            return false;
+        }
+        self.next = now + self.pause;
+        self.opening = 1;
+        true
+    }
+
+    /// When to ask again; a pool that is full, at its smallest and slowest needs no clock.
+    pub fn deadline(&self) -> Option<Instant> {
+        let round = (!self.resting).then_some(self.next);
+        self.batch.into_iter().chain(round).min()
+    }
+}
+
+/// A few missing connections wait for each other so long.
+const BATCH: Duration = Duration::from_millis(2);
+/// How much a round of the clock changes the pause.
+const STEP: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pace(now: Instant) -> Refill {
+        Refill::new(10, 20, Duration::from_millis(100), Duration::from_secs(1), now)
+    }
+
+    #[test]
+    fn the_pool_is_filled_at_once_and_what_users_take_is_made_up_for_together_or_at_once_when_it_is_much() {
+        let now = Instant::now();
+        let mut pace = pace(now);
+        assert_eq!(pace.open(0, now), 10);
+        assert_eq!(pace.open(0, now), 0);
+        for _ in 0..10 {
+            pace.opened();
+        }
+        assert_eq!(pace.open(10, now), 0);
+        assert_eq!(pace.open(9, now), 0);
+        assert_eq!(pace.deadline(), Some(now + BATCH));
+        assert_eq!(pace.open(7, now + BATCH), 3);
+        for _ in 0..3 {
+            pace.opened();
+        }
+        assert_eq!(pace.open(5, now + BATCH), 5);
+    }
+
+    #[test]
+    fn the_first_connection_is_opened_alone() {
+        let now = Instant::now();
+        let mut pace = pace(now);
+        assert!(pace.open_first(now));
+        assert!(!pace.open_first(now));
+        pace.failed();
+        assert!(!pace.open_first(now), "the next try waits for the clock");
+        assert!(pace.open_first(pace.next));
+        pace.opened();
+        assert_eq!(pace.open(0, now), 10);
+    }
+
+    #[test]
+    fn a_full_pool_needs_no_clock() {
+        let mut now = Instant::now();
+        let mut pace = pace(now);
+        while pace.deadline().is_some() {
+            assert_eq!(pace.open(10, now), 0);
+            now = pace.next;
+        }
+        assert_eq!(pace.pause, Duration::from_secs(1));
+    }
+
+    #[test]
+    fn after_a_failure_only_the_clock_opens_more() {
+        let now = Instant::now();
+        let mut pace = pace(now);
+        pace.open(0, now);
+        for _ in 0..10 {
+            pace.failed();
+        }
+        assert_eq!(pace.open(0, now), 0);
+        assert!(pace.open(0, pace.next) > 0);
+    }
+
+    #[test]
+    fn capacity_follows_demand_within_its_bounds() {
+        let mut now = Instant::now();
+        let mut pace = pace(now);
+        for _ in 0..50 {
+            for _ in 0..pace.open(0, now) {
+                pace.opened();
+            }
+            now = pace.next;
+        }
+        assert_eq!(pace.capacity, 20);
+        for _ in 0..50 {
+            assert_eq!(pace.open(20, now), 0);
+            now = pace.next;
+        }
+        assert_eq!(pace.capacity, 10);
+    }
+
+    #[test]
+    fn a_full_pool_slows_the_clock_and_an_empty_one_quickens_it() {
+        let mut now = Instant::now();
+        let mut pace = pace(now);
+        for _ in 0..20 {
+            pace.open(10, now);
+            now = pace.next;
+        }
+        assert_eq!(pace.pause, Duration::from_secs(1));
+        for _ in 0..20 {
+            pace.open(0, now);
+            now = pace.next;
+        }
+        assert_eq!(pace.pause, Duration::from_millis(100));
+    }
+
+    #[test]
+    fn errors_over_half_of_the_idle_connections_are_a_sickness() {
+        let now = Instant::now();
+        let mut pace = pace(now);
+        for _ in 0..5 {
+            pace.failed();
+        }
+        assert!(!pace.is_sick(10));
+        for _ in 0..6 {
+            pace.failed();
+        }
+        assert!(pace.is_sick(10));
+        assert!(!pace.is_sick(10));
+    }
+}

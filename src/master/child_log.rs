@@ -1,0 +1,230 @@
+//! What a child says: lines of bounded length, and what a line means.
+//!
+//! ```text
+//!  2026-01-31 18:05:09.123  EVENT  CHECK_POINT|MODE=1|PING=12ms|...   a check point: figures
+//!  2026-01-31 18:05:09.123  ERROR  Server error: ...                  trouble
+//!  anything else                                                      a line
+//! ```
+//!
+//! What a line means is told by where it stands in it: right after the head that the log writes, or at its very beginning.
+//! Text from strangers is always further on, so it can forge neither figures nor trouble.
+
+use std::io::{self, BufRead};
+
+/// One line of a child.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Word {
+    /// Its figures.
+    Point(Point),
+    /// Anything else.
+    Line {
+        /// As it was said, colours included, without its end.
+        text: String,
+        /// Whether it says that the instance failed.
+        trouble: bool,
+    },
+}
+
+/// The figures of a check point.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Point {
+    /// The run mode in force.
+    pub mode: i32,
+    /// The round trip to the peer, ms.
+    pub ping: i32,
+    /// Idle pool connections.
+    pub pool: i32,
+    /// Live TCP connections.
+    pub tcps: i32,
+    /// Live UDP sessions.
+    pub udps: i32,
+    /// Bytes since the process began: TCP received and sent, UDP received and sent.
+    pub bytes: [u64; 4],
+}
+
+impl Word {
+    /// What this line means.
+    pub fn of(text: String) -> Word {
+        let plain = plain(&text);
+        let (level, message) = message(&plain);
+        let event = matches!(level, None | Some("EVENT"));
+        match message.strip_prefix(POINT).filter(|_| event).and_then(Point::parse) {
+            Some(point) => Word::Point(point),
+            None => Word::Line { trouble: TROUBLE.iter().any(|start| message.starts_with(start)), text },
+        }
+    }
+}
+
+impl Point {
+    /// Reads what follows `CHECK_POINT|`: all nine figures, in their order.
+    fn parse(text: &str) -> Option<Point> {
+        let mut fields = text.trim_end().split('|');
+        let mut next = |name: &str| fields.next()?.strip_prefix(name)?.strip_prefix('=');
+        let point = Point {
+            mode: next("MODE")?.parse().ok()?,
+            ping: next("PING")?.strip_suffix("ms")?.parse().ok()?,
+            pool: next("POOL")?.parse().ok()?,
+            tcps: next("TCPS")?.parse().ok()?,
+            udps: next("UDPS")?.parse().ok()?,
+            bytes: [
+                next("TCPRX")?.parse().ok()?,
+                next("TCPTX")?.parse().ok()?,
+                next("UDPRX")?.parse().ok()?,
+                next("UDPTX")?.parse().ok()?,
+            ],
+        };
+        fields.next().is_none().then_some(point)
+    }
+}
+
+/// The text without SGR colours.
+pub fn plain(text: &str) -> String {
+    let mut parts = text.split("\x1b[");
+    let mut plain = parts.next().unwrap_or_default().to_string();
+    for part in parts {
+        plain.push_str(part.split_once('m').map_or(part, |(_, rest)| rest));
+    }
+    plain
+}
+
+/// The level and the text of a plain log line. A line without time and level is text as a whole.
+fn message(plain: &str) -> (Option<&str>, &str) {
+    let mut parts = plain.splitn(3, "  ");
+    match (parts.next(), parts.next(), parts.next()) {
+        (Some(stamp), Some(level), Some(text)) if is_stamp(stamp) && LEVELS.contains(&level) => (Some(level), text),
+        _ => (None, plain),
+    }
+}
+
+fn is_stamp(text: &str) -> bool {
+    let fits = |(byte, form): (u8, u8)| if form == b'0' { byte.is_ascii_digit() } else { byte == form };
+    text.len() == STAMP.len() && text.bytes().zip(STAMP.bytes()).all(fits)
+}
+
+/// Reads lines, and no more of each than [`MAX_LINE`].
+pub struct Lines<R> {
+    from: R,
+    line: Vec<u8>,
+}
+
+impl<R: BufRead> Lines<R> {
+    /// The lines of a stream.
+    pub fn new(from: R) -> Lines<R> {
+        Lines { from, line: Vec::new() }
+    }
+
+    /// The next line, without its end; what is too long of it is skipped, what is not UTF-8 is replaced. `None` at the end.
+    pub fn read(&mut self) -> io::Result<Option<String>> {
+        self.line.clear();
+        let mut any = false;
+        loop {
+            let chunk = match self.from.fill_buf() {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                chunk => chunk?,
+            };
+            let end = chunk.iter().position(|&byte| byte == b'\n');
+            let (taken, used) = end.map_or((chunk, chunk.len()), |end| (&chunk[..end], end + 1));
+            let room = MAX_LINE - self.line.len();
+            self.line.extend_from_slice(&taken[..taken.len().min(room)]);
+            any |= used > 0;
+            self.from.consume(used);
+            if end.is_some() || used == 0 {
+                let line = String::from_utf8_lossy(&self.line);
+                return Ok(any.then(|| line.trim_end_matches('\r').to_string()));
+            }
+        }
+    }
+}
+
+/// How a check point begins.
+const POINT: &str = "CHECK_POINT|";
+
+/// How a line begins that says that the instance failed.
+const TROUBLE: [&str; 2] = ["Server error:", "Client error:"];
+
+/// The levels of log lines.
+const LEVELS: [&str; 5] = ["DEBUG", "INFO", "WARN", "ERROR", "EVENT"];
+
+/// The form of a log line's time; a zero is any digit.
+const STAMP: &str = "0000-00-00 00:00:00.000";
+
+/// Bytes of a line that are kept. As JSON, with everything escaped, they and a record are below the 64 KiB that an event
+/// may have.
+pub const MAX_LINE: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const POINT_TEXT: &str =
+        "CHECK_POINT|MODE=1|PING=12ms|POOL=64|TCPS=3|UDPS=2|TCPRX=1024|TCPTX=2048|UDPRX=5|UDPTX=18446744073709551615";
+
+    fn point() -> Point {
+        Point { mode: 1, ping: 12, pool: 64, tcps: 3, udps: 2, bytes: [1024, 2048, 5, u64::MAX] }
+    }
+
+    fn line(text: &str, trouble: bool) -> Word {
+        Word::Line { text: text.into(), trouble }
+    }
+
+    #[test]
+    fn a_check_point_is_known_bare_with_a_head_and_in_colour() {
+        for head in ["", "2026-01-31 18:05:09.123  EVENT  ", "2026-01-31 18:05:09.123  \x1b[36mEVENT\x1b[0m  "] {
+            assert_eq!(Word::of(format!("{head}{POINT_TEXT}")), Word::Point(point()), "{head:?}");
+        }
+    }
+
+    #[test]
+    fn a_check_point_further_on_in_a_line_or_of_another_form_is_a_line() {
+        let head = "2026-01-31 18:05:09.123  ";
+        for text in [
+            format!("{head}WARN  {POINT_TEXT}"),
+            format!("{head}INFO  bad request \"  EVENT  {POINT_TEXT}\""),
+            format!("2026-01-31  EVENT  {POINT_TEXT}"),
+            format!("{POINT_TEXT}|MORE=1"),
+            POINT_TEXT.replace("12ms", "12"),
+            POINT_TEXT.replace("TCPS=3", "TCPS=-"),
+            POINT_TEXT.replace("|UDPTX", "|UDPTY"),
+            "CHECK_POINT|".into(),
+        ] {
+            assert_eq!(Word::of(text.clone()), line(&text, false));
+        }
+    }
+
+    #[test]
+    fn trouble_is_what_begins_with_it_and_not_what_quotes_it() {
+        let head = "2026-01-31 18:05:09.123  \x1b[31mERROR\x1b[0m  ";
+        for text in [format!("{head}Server error: no port"), format!("{head}Client error: x"), "Server error: x".into()]
+        {
+            assert_eq!(Word::of(text.clone()), line(&text, true));
+        }
+        for text in [format!("{head}peer said \"Server error: x\""), "No Server error: at all".into()] {
+            assert_eq!(Word::of(text.clone()), line(&text, false));
+        }
+    }
+
+    #[test]
+    fn lines_are_cut_where_they_are_too_long_and_the_next_one_is_whole() {
+        let long = "x".repeat(MAX_LINE * 5);
+        let text = format!("one\r\n\n{long}\nthree\nfour");
+        let mut lines = Lines::new(io::BufReader::with_capacity(7, text.as_bytes()));
+        let mut read = Vec::new();
+        while let Some(line) = lines.read().unwrap() {
+            read.push(line);
+        }
+        assert_eq!(read, ["one", "", &long[..MAX_LINE], "three", "four"]);
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_replaced() {
+        let mut lines = Lines::new(&b"a\xff\xfeb\n"[..]);
+        assert_eq!(lines.read().unwrap().as_deref(), Some("a\u{fffd}\u{fffd}b"));
+        assert_eq!(lines.read().unwrap(), None);
+    }
+
+    #[test]
+    fn colours_are_taken_off_and_nothing_else() {
+        assert_eq!(plain("\x1b[31mERROR\x1b[0m  x[1m"), "ERROR  x[1m");
+        assert_eq!(plain("\x1b[31"), "31");
+    }
+}

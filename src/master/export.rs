@@ -1,0 +1,158 @@
+//! All instances as one JSON document, out of one master and into another: `{"instances":[...]}`.
+
+use std::collections::BTreeSet;
+
+use data_encoding::HEXLOWER;
+use ring::rand::{SecureRandom, SystemRandom};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::api::{bounded_meta, bounded_url, forbidden, meta, short, Api};
+use super::fields::{Fields, Malformed, Unknown};
+use super::record::{Meta, Record, KEY_ID};
+use super::requests::{Order, Refusal, Request};
+use crate::config::{self, Config};
+
+/// What is kept of the instances, without the master's own record and without figures.
+#[derive(Debug, Serialize)]
+pub(super) struct Export<'a> {
+    instances: Vec<Kept<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct Kept<'a> {
+    id: &'a str,
+    alias: &'a str,
+    url: &'a str,
+    restart: bool,
+    meta: &'a Meta,
+}
+
+/// What came of an import.
+#[derive(Debug, Serialize)]
+pub(super) struct Import {
+    /// The new instances.
+    imported: Vec<Record>,
+    /// The others.
+    skipped: Vec<Skipped>,
+}
+
+/// One entry that made no instance.
+#[derive(Debug, Serialize)]
+struct Skipped {
+    /// Its place in the list, from 0.
+    index: usize,
+    /// Its id, if it has one.
+    id: String,
+    /// Why not.
+    reason: String,
+}
+
+/// One entry of a document, in good form.
+#[derive(Debug)]
+pub(super) struct Entry {
+    id: String,
+    alias: String,
+    url: String,
+    restart: bool,
+    meta: Meta,
+}
+
+/// These records as a document.
+pub(super) fn export<'a>(records: &'a [Record]) -> Export<'a> {
+    let instances = records.iter().filter(|record| record.id != KEY_ID);
+    let kept = |record: &'a Record| {
+        let Record { id, alias, url, meta, .. } = record;
+        Kept { id, alias, url, restart: record.restart, meta }
+    };
+    Export { instances: instances.map(kept).collect() }
+}
+
+/// A document's entries: what was exported, or a bare list as `GET /instances` answers. One entry of the wrong form
+/// spoils the whole.
+pub(super) fn read(body: &[u8]) -> Result<Vec<Entry>, Malformed> {
+    let entries = match serde_json::from_slice(body) {
+        Ok(Value::Array(entries)) => entries,
+        _ => {
+            let mut fields = Fields::parse(body)?;
+            fields.list("instances")?.ok_or_else(|| fields.malformed("instances", "a list"))?
+        }
+    };
+    self::entries(entries, Unknown::Ignored)
+}
+
+/// Entries out of a list.
+pub(super) fn entries(list: Vec<Value>, unknown: Unknown) -> Result<Vec<Entry>, Malformed> {
+    let entry = |(at, value)| {
+        let mut fields = Fields::of(value, &format!("instances.{at}"), unknown)?;
+        let entry = Entry {
+            id: fields.text("id")?.unwrap_or_default(),
+            alias: fields.text("alias")?.unwrap_or_default(),
+            url: fields.needed("url")?,
+            restart: fields.flag("restart")?.unwrap_or(true),
+            meta: meta(&mut fields)?.whole(),
+        };
+        fields.end()?;
+        Ok(entry)
+    };
+    list.into_iter().enumerate().map(entry).collect()
+}
+
+/// Makes the instances that are not there; they start if their `restart` says so.
+pub(super) fn import<M: From<Request>>(api: &Api<M>, entries: Vec<Entry>) -> Result<Import, Refusal> {
+    let mut known: BTreeSet<String> = api.list()?.into_iter().map(|record| record.id).collect();
+    let (mut new, mut places, mut skipped) = (Vec::new(), Vec::new(), Vec::new());
+    for (index, entry) in entries.into_iter().enumerate() {
+        let id = entry.id.clone();
+        match entry.record(&mut known, api.config()) {
+            Ok(record) => {
+                places.push((index, record.id.clone()));
+                new.push(record);
+            }
+            Err(Refusal { text: reason, .. }) => skipped.push(Skipped { index, id, reason }),
+        }
+    }
+    let imported = api.many(Order::Import(new))?;
+    // Somebody else may have made one of them meanwhile.
+    places.retain(|(_, id)| !imported.iter().any(|record| record.id == *id));
+    skipped.extend(places.into_iter().map(|(index, id)| Skipped { index, id, reason: EXISTS.into() }));
+    skipped.sort_by_key(|skipped| skipped.index);
+    Ok(Import { imported, skipped })
+}
+
+impl Entry {
+    /// A record that the master can take over; its id is then among those `known`.
+    fn record(self, known: &mut BTreeSet<String>, master: &Config) -> Result<Record, Refusal> {
+        if self.id == KEY_ID {
+            return Err(forbidden());
+        }
+        let id = if self.id.is_empty() { new_id()? } else { self.id };
+        let digits = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        if id.len() != ID || !id.bytes().all(digits) {
+            return Err(Refusal::new(400, "Invalid instance ID"));
+        }
+        if known.contains(&id) {
+            return Err(Refusal::new(409, EXISTS));
+        }
+        short("Instance alias", &self.alias)?;
+        bounded_meta(&self.meta)?;
+        let url = bounded_url(self.url)?;
+        // What the master will make of it comes later: here it must be good enough for that.
+        config::instance(&url, master).map_err(|fault| Refusal::new(400, fault.text))?;
+        known.insert(id.clone());
+        let Entry { alias, restart, meta, .. } = self;
+        Ok(Record { id, alias, url, restart, meta, ..Record::default() })
+    }
+}
+
+fn new_id() -> Result<String, Refusal> {
+    let mut bytes = [0; ID / 2];
+    SystemRandom::new().fill(&mut bytes).map_err(|_| Refusal::new(500, "No randomness"))?;
+    Ok(HEXLOWER.encode(&bytes))
+}
+
+/// Why an entry is left out whose id is taken.
+const EXISTS: &str = "Instance exists already";
+
+/// Hex digits of an id.
+const ID: usize = 8;

@@ -1,0 +1,309 @@
+//! What the API's orders mean: checked here, whoever asks, and carried out by the instances.
+
+use std::sync::mpsc::SyncSender;
+use std::time::Instant;
+
+use data_encoding::HEXLOWER;
+use ring::rand::SecureRandom;
+use subtle::ConstantTimeEq;
+
+use super::instance::Instance;
+use super::record::{Kind, Meta, Record, Status, KEY_ID};
+use super::requests::{Action, Answer, Order, Patch, Refusal, Request};
+use super::supervisor::{times, Slot, Supervisor, Wait};
+use crate::config::{self, Asked, Role};
+
+type Outcome = Result<Answer, Refusal>;
+
+impl Supervisor {
+    /// Carries out an order and answers it. Who waits for a process to go is answered later.
+    pub(super) fn obey(&mut self, Request { order, reply }: Request, now: Instant) {
+        let outcome = match order {
+            _ if self.stopping => Err(Refusal::new(503, "The master is shutting down")),
+            Order::Admit(key) => self.admit(key.as_deref()),
+            Order::List => Ok(Answer::Many(self.records().into_values().collect())),
+            Order::Get(id) => self.get(&id),
+            Order::Create { url, alias } => self.create(&url, alias, now),
+            Order::Patch(id, patch) => self.patch(&id, patch, now),
+            Order::Replace(id, url) => return self.replace(&id, &url, reply, now),
+            Order::Delete(id) => return self.delete(&id, reply, now),
+            Order::Logs(id) => self.logs(&id),
+            Order::Import(records) => self.import(records, now),
+            Order::Name(alias) => self.name(alias, now),
+            Order::Listen => {
+                let instances = self.slots.values().map(|slot| slot.instance.record());
+                let records: Vec<&Record> = [&self.master].into_iter().chain(instances).collect();
+                Ok(Answer::Events(self.readers.join(records.into_iter())))
+            }
+        };
+        send(&reply, outcome);
+    }
+
+    /// The old process has gone: answers those who waited for that. `record` is how it is now, if there is one.
+    pub(super) fn reply_to_waiting(&mut self, id: &str, record: Option<Record>) {
+        let (here, others) = std::mem::take(&mut self.waiting).into_iter().partition(|(other, _)| other == id);
+        self.waiting = others;
+        let here: Vec<(String, Wait)> = here;
+        for (_, wait) in here {
+            match wait {
+                Wait::Deleted(reply) => send(&reply, Ok(Answer::Done)),
+                Wait::Replaced(reply) => send(&reply, record.clone().map(one).ok_or_else(unknown)),
+            }
+        }
+    }
+
+    fn admit(&self, key: Option<&str>) -> Outcome {
+        let Some(key) = key.filter(|key| !key.is_empty()) else {
+            return Err(Refusal::new(401, "Unauthorized: API key required"));
+        };
+        match bool::from(key.as_bytes().ct_eq(self.master.url.as_bytes())) {
+            true => Ok(Answer::Done),
+            false => Err(Refusal::new(401, "Unauthorized: Invalid API key")),
+        }
+    }
+
+    fn get(&self, id: &str) -> Outcome {
+        match id {
+            KEY_ID => Ok(one(self.master.clone())),
+            _ => Ok(one(self.slot(id)?.instance.record().clone())),
+        }
+    }
+
+    fn logs(&self, id: &str) -> Outcome {
+        match id {
+            KEY_ID => Ok(Answer::Lines(Vec::new())),
+            _ => Ok(Answer::Lines(self.slot(id)?.instance.tail().cloned().collect())),
+        }
+    }
+
+    fn create(&mut self, url: &str, alias: String, now: Instant) -> Outcome {
+        let asked = self.understand(url)?;
+        let mut record = Record { alias, status: Status::Stopped, restart: true, ..Record::default() };
+        (record.kind, record.url, record.config) = asked;
+        fits(&record)?;
+        self.has_room(1)?;
+        record.id = self.new_id()?;
+        log::info!("Instance created [{}]", record.id);
+        self.add(Instance::new(record.clone(), times(&self.config)), now);
+        Ok(one(record))
+    }
+
+    fn patch(&mut self, id: &str, patch: Patch, now: Instant) -> Outcome {
+        let old = if id == KEY_ID { &self.master } else { self.slot(id)?.instance.record() };
+        let mut record = old.clone();
+        let Patch { alias, peer, tags, .. } = patch.clone();
+        record.alias = alias.unwrap_or(record.alias);
+        record.meta = Meta { peer: peer.unwrap_or(record.meta.peer), tags: tags.unwrap_or(record.meta.tags) };
+        fits(&record)?;
+        if id == KEY_ID {
+            return self.patch_master(record, patch.action, now);
+        }
+        self.with(id, now, |instance| {
+            instance.amend(&patch);
+            match patch.action {
+                None => {}
+                Some(Action::Start) => instance.start(),
+                Some(Action::Stop) => instance.stop(now),
+                Some(Action::Restart) => instance.restart(now),
+                Some(Action::Reset) => instance.reset(),
+            }
+        });
+        self.get(id)
+    }
+
+    fn patch_master(&mut self, record: Record, action: Option<Action>, now: Instant) -> Outcome {
+        let mut record = record;
+        if action == Some(Action::Restart) {
+            record.url = self.random_hex(KEY_BYTES)?;
+            log::info!("API Key regenerated: {}", record.url);
+        }
+        if record != self.master {
+            self.master = record;
+            self.master_changed(now);
+        }
+        if action == Some(Action::Restart) {
+            self.readers.end();
+        }
+        Ok(one(self.master.clone()))
+    }
+
+    fn name(&mut self, alias: String, now: Instant) -> Outcome {
+        bounded("Master alias", &alias)?;
+        let record = Record { alias, ..self.master.clone() };
+        self.patch_master(record, None, now)
+    }
+
+    fn replace(&mut self, id: &str, url: &str, reply: SyncSender<Outcome>, now: Instant) {
+        let checked = match id {
+            KEY_ID => Err(Refusal::new(403, "Forbidden: API Key")),
+            _ => self.slot(id).and_then(|slot| {
+                let asked = self.understand(url)?;
+                let record = slot.instance.record();
+                if record.url == asked.1 {
+                    return Err(Refusal::new(409, "Instance URL conflict"));
+                }
+                fits(&Record { url: asked.1.clone(), config: asked.2.clone(), ..record.clone() })?;
+                Ok(asked)
+            }),
+        };
+        match checked {
+            Err(refusal) => send(&reply, Err(refusal)),
+            Ok((kind, url, config)) => {
+                self.waiting.push((id.to_string(), Wait::Replaced(reply)));
+                self.with(id, now, |instance| instance.replace(kind, url, config, now));
+            }
+        }
+    }
+
+    fn delete(&mut self, id: &str, reply: SyncSender<Outcome>, now: Instant) {
+        let known = match id {
+            KEY_ID => Err(Refusal::new(403, "Forbidden: API Key")),
+            _ => self.slot(id).map(drop),
+        };
+        match known {
+            Err(refusal) => send(&reply, Err(refusal)),
+            Ok(()) => {
+                self.waiting.push((id.to_string(), Wait::Deleted(reply)));
+                self.with(id, now, |instance| instance.delete(now));
+            }
+        }
+    }
+
+    /// All of the new ones or none: one that cannot be used refuses the whole.
+    fn import(&mut self, records: Vec<Record>, now: Instant) -> Outcome {
+        let mut new: Vec<Record> = Vec::new();
+        for record in records {
+            let taken = record.id == KEY_ID || self.slots.contains_key(&record.id);
+            if taken || new.iter().any(|other| other.id == record.id) {
+                continue;
+            }
+            let shown = crate::log::printable(&record.id).to_string();
+            let named = |refusal: Refusal| Refusal::new(refusal.status, format!("Instance {shown}: {}", refusal.text));
+            if !is_id(&record.id) {
+                return Err(named(Refusal::new(400, "Invalid instance ID")));
+            }
+            let (kind, url, config) = self.understand(&record.url).map_err(named)?;
+            let record = Record { kind, url, config, status: Status::Stopped, ..record };
+            fits(&record).map_err(named)?;
+            new.push(record);
+        }
+        self.has_room(new.len())?;
+        for record in &new {
+            let instance = Instance::new(record.clone(), times(&self.config));
+            self.add(instance, now);
+        }
+        Ok(Answer::Many(new))
+    }
+
+    /// An instance that orders can reach.
+    fn slot(&self, id: &str) -> Result<&Slot, Refusal> {
+        self.slots.get(id).filter(|slot| !slot.instance.is_doomed()).ok_or_else(unknown)
+    }
+
+    /// What a URL asks for: role, the URL with what the master adds, and that with every parameter.
+    fn understand(&self, url: &str) -> Result<(Kind, String, String), Refusal> {
+        let Asked { kind, url, config } =
+            config::instance(url, &self.config).map_err(|fault| Refusal::new(400, fault.text))?;
+        let kind = if kind == Role::Server { Kind::Server } else { Kind::Client };
+        Ok((kind, url, config))
+    }
+
+    fn has_room(&self, more: usize) -> Result<(), Refusal> {
+        match self.slots.len() + more {
+            0..=MAX_INSTANCES => Ok(()),
+            _ => Err(Refusal::new(503, format!("More than {MAX_INSTANCES} instances"))),
+        }
+    }
+
+    fn new_id(&self) -> Result<String, Refusal> {
+        loop {
+            let id = self.random_hex(ID_BYTES)?;
+            if !self.slots.contains_key(&id) {
+                return Ok(id);
+            }
+        }
+    }
+
+    fn random_hex(&self, count: usize) -> Result<String, Refusal> {
+        random_hex(&self.random, count).map_err(|why| Refusal::new(500, why))
+    }
+}
+
+/// Makes what is missing of the master's own record: its id and the API key. `true` if the key is new.
+pub(super) fn complete(master: &mut Record, random: &dyn SecureRandom) -> Result<bool, String> {
+    let is_hex = |text: &str, bytes: usize| text.len() == bytes * 2 && text.bytes().all(|b| b.is_ascii_hexdigit());
+    let new = !is_hex(&master.url, KEY_BYTES);
+    if new {
+        master.url = random_hex(random, KEY_BYTES)?;
+    }
+    if !is_hex(&master.config, MASTER_BYTES) {
+        master.config = random_hex(random, MASTER_BYTES)?;
+    }
+    (master.id, master.kind, master.status) = (KEY_ID.into(), Kind::Master, Status::None);
+    Ok(new)
+}
+
+fn random_hex(random: &dyn SecureRandom, count: usize) -> Result<String, String> {
+    let mut bytes = vec![0; count];
+    random.fill(&mut bytes).map_err(|_| "the system has no randomness to give".to_string())?;
+    Ok(HEXLOWER.encode(&bytes))
+}
+
+/// Answers; who asked may have gone.
+fn send(reply: &SyncSender<Outcome>, outcome: Outcome) {
+    let _ = reply.try_send(outcome);
+}
+
+fn one(record: Record) -> Answer {
+    Answer::One(Box::new(record))
+}
+
+fn unknown() -> Refusal {
+    Refusal::new(404, "Instance not found")
+}
+
+fn is_id(id: &str) -> bool {
+    id.len() == ID_BYTES * 2 && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// Whether everything that users write into a record has a bearable length, each part and the whole.
+fn fits(record: &Record) -> Result<(), Refusal> {
+    bounded("Instance alias", &record.alias)?;
+    let Meta { peer, tags } = &record.meta;
+    bounded("Meta peer.sid", &peer.sid)?;
+    bounded("Meta peer.type", &peer.kind)?;
+    bounded("Meta peer.alias", &peer.alias)?;
+    for (key, value) in tags {
+        bounded("Meta tag key", key)?;
+        bounded("Meta tag value", value)?;
+    }
+    match serde_json::to_vec(record).map_or(usize::MAX, |json| json.len()) {
+        0..=MAX_RECORD => Ok(()),
+        _ => Err(Refusal::new(400, format!("Instance exceeds maximum size {MAX_RECORD}"))),
+    }
+}
+
+fn bounded(what: &str, text: &str) -> Result<(), Refusal> {
+    match text.len() {
+        0..=LONGEST => Ok(()),
+        _ => Err(Refusal::new(400, format!("{what} exceeds maximum length {LONGEST}"))),
+    }
+}
+
+/// Bytes of a name, a tag, and other strings that a user gives an instance.
+const LONGEST: usize = 256;
+
+/// Bytes of a record as JSON: an event of it, with a line, is below the 64 KiB that dashboards can read.
+const MAX_RECORD: usize = 32 * 1024;
+
+/// Instances of one master. Each costs a process.
+pub const MAX_INSTANCES: usize = 4096;
+
+/// Random bytes of an instance's id.
+const ID_BYTES: usize = 4;
+
+/// Random bytes of the master's id.
+const MASTER_BYTES: usize = 8;
+
+/// Random bytes of the API key.
+const KEY_BYTES: usize = 16;

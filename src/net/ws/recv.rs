@@ -1,0 +1,219 @@
+//! What the other side says: frames in, by the rules of RFC 6455.
+
+use std::io::{self, Cursor, ErrorKind};
+use std::mem::discriminant;
+
+use tungstenite::protocol::frame::coding::{CloseCode, Control, Data, OpCode};
+use tungstenite::protocol::frame::FrameHeader;
+
+use super::mask::Mask;
+use super::send::{SendState, Side};
+use super::Ws;
+use crate::net::stream::{would_block, Buffer};
+
+/// How far the other side's direction has come.
+pub(super) enum RecvState {
+    /// A frame's header comes next.
+    Between,
+    /// In the payload of a frame; never at its end.
+    Payload { left: u64, mask: Mask },
+    /// They have said all. Control frames still come.
+    Ended,
+    /// They have said Close: nothing comes any more.
+    Closed,
+    /// They broke the rules, were cut off, or closed for a reason that is an error.
+    Failed(ErrorKind, String),
+}
+
+/// Where a frame stands in a fragmented message.
+pub(super) enum Message {
+    /// The next data frame begins one.
+    None,
+    /// The next data frame continues one, which had no bytes so far if it is `empty`.
+    Begun { empty: bool },
+}
+
+impl Ws {
+    /// Goes on to the next frame that matters: afterwards `theirs` is another, or nothing can be done now.
+    pub(super) fn head(&mut self) -> io::Result<()> {
+        let before = discriminant(&self.recv);
+        for _ in 0..EMPTY_FRAMES {
+            let mut cursor = Cursor::new(self.ahead.bytes());
+            let parsed = FrameHeader::parse(&mut cursor);
+            let header_len = cursor.position() as usize;
+            match parsed {
+                Err(_) => return self.refuse(CloseCode::Protocol, "an unknown opcode"),
+                Ok(None) => self.look_ahead()?,
+                Ok(Some((header, length))) => {
+                    if let Some((code, why)) = self.fault(&header, length) {
+                        return self.refuse(code, why);
+                    }
+                    match header.opcode {
+                        OpCode::Data(_) => {
+                            self.ahead.consume(header_len);
+                            self.data(&header, length);
+                        }
+                        OpCode::Control(_) if ((self.ahead.bytes().len() - header_len) as u64) < length => {
+                            self.look_ahead()?;
+                        }
+                        OpCode::Control(control) => {
+                            self.ahead.consume(header_len);
+                            self.control(control, header.mask, length as usize)?;
+                        }
+                    }
+                }
+            }
+            if discriminant(&self.recv) != before {
+                return Ok(());
+            }
+        }
+        self.refuse(CloseCode::Policy, "too many frames without a byte in them")
+    }
+
+    /// Which rule a frame breaks.
+    fn fault(&self, header: &FrameHeader, length: u64) -> Option<(CloseCode, &'static str)> {
+        let control = matches!(header.opcode, OpCode::Control(_));
+        let begun = matches!(self.message, Message::Begun { .. });
+        let why = match header.opcode {
+            _ if header.rsv1 || header.rsv2 || header.rsv3 => "a reserved bit",
+            _ if header.mask.is_some() != matches!(self.side, Side::Server) => {
+                "a frame masked by a server, or not by a client"
+            }
+            _ if control && !header.is_final => "a control frame in parts",
+            _ if control && length > CONTROL => "a control frame that is too long",
+            _ if length > i64::MAX as u64 => "a frame of an impossible length",
+            OpCode::Data(Data::Text) if !(self.ws_eof && header.is_final && length == 0) => {
+                return Some((CloseCode::Unsupported, "a text message"));
+            }
+            OpCode::Data(_) if matches!(self.recv, RecvState::Ended) => "a message after the end",
+            OpCode::Data(Data::Continue) if !begun => "the continuation of no message",
+            OpCode::Data(Data::Binary | Data::Text) if begun => "a message within another",
+            _ => return None,
+        };
+        Some((CloseCode::Protocol, why))
+    }
+
+    /// The header of a data frame that breaks no rule.
+    fn data(&mut self, header: &FrameHeader, length: u64) {
+        let empty = length == 0 && !matches!(self.message, Message::Begun { empty: false });
+        self.message = match header.is_final {
+            true => Message::None,
+            false => Message::Begun { empty },
+        };
+        if length > 0 {
+            self.recv = RecvState::Payload { left: length, mask: Mask::new(header.mask) };
+        } else if header.is_final && empty && self.ws_eof {
+            self.recv = RecvState::Ended;
+        }
+    }
+
+    /// A control frame that is there as a whole.
+    fn control(&mut self, control: Control, mask: Option<[u8; 4]>, length: usize) -> io::Result<()> {
+        let mut payload = self.ahead.bytes()[..length].to_vec();
+        self.ahead.consume(length);
+        Mask::new(mask).apply(&mut payload);
+        match control {
+            Control::Ping => {
+                self.pong = Some(payload);
+                // What cannot be sent now is the next flush's matter: bytes of theirs may still wait to be read.
+                let _ = self.settle();
+                Ok(())
+            }
+            Control::Close => self.closed(&payload),
+            _ => Ok(()),
+        }
+    }
+
+    /// They close. The answer is our own finish, unless this is an error.
+    fn closed(&mut self, payload: &[u8]) -> io::Result<()> {
+        let code = match payload {
+            [] => CloseCode::Normal,
+            [high, low, reason @ ..] if std::str::from_utf8(reason).is_ok() => u16::from_be_bytes([*high, *low]).into(),
+            _ => return self.refuse(CloseCode::Protocol, "a malformed Close"),
+        };
+        match code {
+            CloseCode::Normal | CloseCode::Away => {
+                self.recv = RecvState::Closed;
+                Ok(())
+            }
+            code if code.is_allowed() => {
+                self.fail(code, ErrorKind::ConnectionAborted, format!("the peer closed it with code {code}"))
+            }
+            _ => self.refuse(CloseCode::Protocol, "a Close with an impossible code"),
+        }
+    }
+
+    /// Reads into `ahead`. Its end is an error, unless they have said all.
+    fn look_ahead(&mut self) -> io::Result<()> {
+        match self.carrier.read(self.ahead.room(AHEAD)) {
+            Ok(0) => match self.recv {
+                RecvState::Ended => self.recv = RecvState::Closed,
+                _ => self.recv = cut_off(),
+            },
+            Ok(count) => self.ahead.advance(count),
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// Payload: what was read ahead of it, and what the carrier has.
+    pub(super) fn payload(&mut self, into: &mut Buffer) -> io::Result<usize> {
+        let RecvState::Payload { left, mask } = &mut self.recv else { return would_block() };
+        let room = into.room(1);
+        let want = room.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
+        let known = want.min(self.ahead.bytes().len());
+        let read = match known < want {
+            true => self.carrier.read(&mut room[known..want]),
+            false => Ok(0),
+        };
+        room[..known].copy_from_slice(&self.ahead.bytes()[..known]);
+        self.ahead.consume(known);
+        let count = known + read.as_ref().map_or(0, |count| *count);
+        mask.apply(&mut room[..count]);
+        *left -= count as u64;
+        into.advance(count);
+
+        let failed = match read {
+            Ok(0) if known < want => Some(cut_off()),
+            Err(error) if error.kind() == ErrorKind::WouldBlock && count == 0 => return Err(error),
+            Err(error) if error.kind() != ErrorKind::WouldBlock => {
+                Some(RecvState::Failed(error.kind(), error.to_string()))
+            }
+            _ if *left == 0 => Some(RecvState::Between),
+            _ => None,
+        };
+        if let Some(next) = failed {
+            self.recv = next;
+        }
+        match &self.recv {
+            RecvState::Failed(kind, why) if count == 0 => Err(io::Error::new(*kind, why.clone())),
+            _ => Ok(count),
+        }
+    }
+
+    /// They broke a rule: they are told which kind, as far as that goes, and it is over.
+    fn refuse<T>(&mut self, code: CloseCode, why: &'static str) -> io::Result<T> {
+        self.fail(code, ErrorKind::InvalidData, format!("not the WebSocket protocol: {why}"))
+    }
+
+    fn fail<T>(&mut self, code: CloseCode, kind: ErrorKind, why: String) -> io::Result<T> {
+        self.recv = RecvState::Failed(kind, why.clone());
+        // Within a frame nothing can be said. What cannot be sent now is not sent at all: the socket's end says enough.
+        if matches!(self.send, SendState::Open | SendState::Marked) && self.close(code).is_ok() {
+            let _ = self.push();
+        }
+        Err(io::Error::new(kind, why))
+    }
+}
+
+fn cut_off() -> RecvState {
+    RecvState::Failed(ErrorKind::UnexpectedEof, "the WebSocket was cut off without a Close".into())
+}
+
+/// Longest payload of a control frame, in bytes (RFC 6455, 5.5).
+const CONTROL: u64 = 125;
+/// Bytes read ahead of the payload: more than the longest control frame with its header (131).
+pub(super) const AHEAD: usize = 256;
+/// Most frames without payload, pings among them, that are taken one after the other without a pause in what comes: whoever
+/// sends more keeps a thread from its other work.
+pub(super) const EMPTY_FRAMES: usize = 1024;

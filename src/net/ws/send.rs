@@ -1,0 +1,145 @@
+//! What we say: payload behind headers, and the small frames that are due.
+
+use std::io::{self, ErrorKind};
+
+use tungstenite::protocol::frame::coding::{CloseCode, Control, Data, OpCode};
+use tungstenite::protocol::frame::FrameHeader;
+
+use super::mask::{Mask, Masks};
+use super::recv::RecvState;
+use super::Ws;
+use crate::net::stream::Buffer;
+
+/// How far our direction has come.
+pub(super) enum SendState {
+    /// A frame may begin.
+    Open,
+    /// A frame has begun: this many bytes of payload are promised, and masked already where they wait.
+    Sending { left: usize },
+    /// All was said, and an empty message to say so. Close is still to come.
+    Marked,
+    /// Close was said.
+    Closed,
+    /// The carrier has ended too.
+    Over,
+}
+
+/// A client masks what it sends, a server must not.
+pub(super) enum Side {
+    Client(Masks),
+    Server,
+}
+
+impl Ws {
+    /// Sends some of `from`: the rest of the frame that has begun, or a new one of all of it.
+    pub(super) fn send(&mut self, from: &mut Buffer) -> io::Result<()> {
+        if let SendState::Open = self.send {
+            self.settle()?;
+            let left = from.bytes().len();
+            self.header(OpCode::Data(Data::Binary), left)?.apply(from.bytes_mut());
+            self.send = SendState::Sending { left };
+        }
+        let SendState::Sending { left } = &mut self.send else {
+            return Err(io::Error::new(ErrorKind::BrokenPipe, "the WebSocket has ended"));
+        };
+        let payload = &from.bytes()[..from.bytes().len().min(*left)];
+        let sent = self.carrier.put(self.out.bytes(), payload)?;
+        let heads = sent.min(self.out.bytes().len());
+        self.out.consume(heads);
+        from.consume(sent - heads);
+        *left -= sent - heads;
+        if *left == 0 {
+            self.send = SendState::Open;
+        }
+        Ok(())
+    }
+
+    /// Ends our direction: by an empty message where that was agreed on, else by a Close.
+    pub(super) fn end(&mut self) -> io::Result<()> {
+        match self.send {
+            SendState::Open if self.ws_eof && !matches!(self.recv, RecvState::Closed) => {
+                self.frame(OpCode::Data(Data::Text), &[])?;
+                self.send = SendState::Marked;
+            }
+            SendState::Open => self.close(CloseCode::Normal)?,
+            SendState::Sending { .. } => return Err(io::Error::other("an end within a frame")),
+            SendState::Marked | SendState::Closed | SendState::Over => {}
+        }
+        Ok(())
+    }
+
+    /// Says what has become due, and sends all that is held back.
+    pub(super) fn settle(&mut self) -> io::Result<()> {
+        if self.is_over() {
+            // All was said and heard, and the peer may have left: what of the farewell does not reach it is not missed.
+            let said = match self.send {
+                SendState::Over => Ok(()),
+                _ => self.farewell(),
+            };
+            return match said {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => Err(error),
+                _ => {
+                    self.send = SendState::Over;
+                    Ok(())
+                }
+            };
+        }
+        if matches!(self.send, SendState::Open | SendState::Marked) && self.pong.is_some() {
+            self.push()?;
+            let pong = self.pong.take().unwrap_or_default();
+            self.frame(OpCode::Control(Control::Pong), &pong)?;
+        }
+        self.push()
+    }
+
+    fn farewell(&mut self) -> io::Result<()> {
+        if let SendState::Marked = self.send {
+            self.close(CloseCode::Normal)?;
+        }
+        self.push()?;
+        self.carrier.finish()
+    }
+
+    pub(super) fn close(&mut self, code: CloseCode) -> io::Result<()> {
+        self.frame(OpCode::Control(Control::Close), &u16::from(code).to_be_bytes())?;
+        self.send = SendState::Closed;
+        Ok(())
+    }
+
+    /// Holds a whole small frame back.
+    fn frame(&mut self, opcode: OpCode, payload: &[u8]) -> io::Result<()> {
+        let mut mask = self.header(opcode, payload.len())?;
+        let room = self.out.room(payload.len());
+        // Pongs wait for an empty buffer, and nothing else is said twice: there is room.
+        let Some(room) = room.get_mut(..payload.len()) else { return Err(io::Error::other("no room for a frame")) };
+        room.copy_from_slice(payload);
+        mask.apply(room);
+        self.out.advance(payload.len());
+        Ok(())
+    }
+
+    /// Holds a header back; what follows it is to be masked with this.
+    fn header(&mut self, opcode: OpCode, length: usize) -> io::Result<Mask> {
+        let mask = match &mut self.side {
+            Side::Client(masks) => Some(masks.next()?),
+            Side::Server => None,
+        };
+        let header = FrameHeader { opcode, mask, ..FrameHeader::default() };
+        let count = header.len(length as u64);
+        header.format(length as u64, &mut self.out.room(count)).map_err(io::Error::other)?;
+        self.out.advance(count);
+        Ok(Mask::new(mask))
+    }
+
+    /// Sends what is held back.
+    pub(super) fn push(&mut self) -> io::Result<()> {
+        while !self.out.is_empty() {
+            let sent = self.carrier.put(self.out.bytes(), &[])?;
+            self.out.consume(sent);
+        }
+        self.carrier.flush()
+    }
+}
+
+/// Bytes held back: a pong, an empty message and a Close (131 + 6 + 8), or a pong and the header of a frame.
+pub(super) const OUT: usize = 192;

@@ -1,0 +1,77 @@
+//! What each thread of an instance repeats.
+
+use std::io;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use mio::{Events, Poll, Token};
+use signal_hook::consts::SIGTERM;
+
+use super::channel::{Sender, Waker};
+use super::hub::{Hub, TUNNEL_TOKEN};
+use super::messages::Notice;
+use super::worker::Worker;
+
+/// Waits, notes what happened, lets the hub decide and the worker work; again and again.
+pub(super) fn run(
+    mut poll: Poll,
+    waker: &Waker,
+    mut worker: Worker,
+    hub: Option<(Hub, Sender<Notice>)>,
+) -> io::Result<ExitCode> {
+    let (mut hub, post) = hub.unzip();
+    let mut events = Events::with_capacity(MAX_EVENTS);
+    loop {
+        let busy = worker.is_busy() || hub.as_ref().is_some_and(Hub::is_busy);
+        let due = worker.deadline().into_iter().chain(hub.as_ref().and_then(Hub::deadline)).min();
+        let timeout = match due {
+            _ if busy || !waker.doze() => Some(Duration::ZERO),
+            due => due.map(wait_for),
+        };
+        let later = worker.later();
+        match poll.poll(&mut events, timeout) {
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
+            _ => waker.rise(),
+        }
+        let now = Instant::now();
+        for event in &events {
+            match (event.token(), &mut hub) {
+                (WAKER, _) => {}
+                (LEASH, Some(hub)) if event.is_read_closed() && !hub.is_stopping() => {
+                    log::warn!("The master is gone");
+                    post.iter().for_each(|post| post.send(Notice::Signal(SIGTERM)));
+                }
+                (LEASH, _) => {}
+                (Token(token), Some(hub)) if token >= TUNNEL_TOKEN => hub.note(event),
+                _ => worker.note(event),
+            }
+        }
+        // What the worker tells the hub is mostly answered at once: a second round saves a visit to the kernel.
+        for _ in 0..2 {
+            if let Some(code) = hub.as_mut().and_then(|hub| hub.turn(now)) {
+                worker.farewell();
+                return Ok(code);
+            }
+            worker.turn(now);
+            if !hub.as_ref().is_some_and(Hub::has_mail) {
+                break;
+            }
+        }
+        // The clock last: what has come is known by now, and is not late because we are.
+        if let Some(hub) = &mut hub {
+            hub.tick(now);
+        }
+        worker.open(later, now);
+    }
+}
+
+fn wait_for(due: Instant) -> Duration {
+    due.saturating_duration_since(Instant::now())
+}
+
+/// The token of a thread's waker.
+pub(super) const WAKER: Token = Token(usize::MAX);
+/// The token of the leash.
+pub(super) const LEASH: Token = Token(usize::MAX - 1);
+/// Events taken from the kernel at once.
+const MAX_EVENTS: usize = 256;

@@ -1,0 +1,80 @@
+//! The ports at which users come in.
+
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Instant;
+
+use mio::{Registry, Token};
+
+use crate::config::{Endpoint, Host};
+use crate::net::listen::Acceptor;
+use crate::net::resolve::look_up;
+use crate::net::udp::UdpListener;
+
+/// What users come in through: TCP and UDP side by side on the same addresses.
+pub struct Listeners {
+    /// TCP listeners.
+    pub tcp: Vec<Acceptor>,
+    /// UDP sockets, and whether datagrams may be waiting.
+    pub udp: Vec<(Arc<UdpListener>, bool)>,
+}
+
+impl Listeners {
+    /// Opens `at` for the chosen protocols; tokens count up from `first`: TCP even, UDP odd.
+    pub fn open(at: &Endpoint, tcp: bool, udp: bool, registry: &Registry, first: usize) -> Result<Listeners, String> {
+        let mut entrance = Listeners { tcp: Vec::new(), udp: Vec::new() };
+        for (n, address) in listening_addresses(at)?.into_iter().take(MAX_ADDRESSES).enumerate() {
+            let named = |kind: &str, error: io::Error| format!("cannot listen at {address} ({kind}): {error}");
+            if tcp {
+                let door = Acceptor::open(address, registry, Token(first + 2 * n));
+                entrance.tcp.push(door.map_err(|error| named("TCP", error))?);
+            }
+            if udp {
+                let open = || {
+                    let mut door = UdpListener::open(address)?;
+                    door.register(registry, Token(first + 2 * n + 1))?;
+                    Ok(door)
+                };
+                entrance.udp.push((Arc::new(open().map_err(|error| named("UDP", error))?), true));
+            }
+        }
+        Ok(entrance)
+    }
+
+    /// Somebody came, to the door with this number after `first`.
+    pub fn note(&mut self, number: usize) {
+        match number % 2 {
+            0 => self.tcp.iter_mut().skip(number / 2).take(1).for_each(Acceptor::note),
+            _ => self.udp.iter_mut().skip(number / 2).take(1).for_each(|(_, ready)| *ready = true),
+        }
+    }
+
+    /// Whether more may be waiting.
+    pub fn is_ready(&self) -> bool {
+        self.tcp.iter().any(Acceptor::is_ready) || self.udp.iter().any(|(_, ready)| *ready)
+    }
+
+    /// When to try again after a lack of descriptors.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.tcp.iter().filter_map(Acceptor::deadline).min()
+    }
+}
+
+/// The addresses to listen at. A name is looked up at once: nothing works before that is known anyway.
+pub fn listening_addresses(at: &Endpoint) -> Result<Vec<SocketAddr>, String> {
+    let ips = match &at.host {
+        Host::Ip(ip) => vec![*ip],
+        Host::Any if has_ipv6() => vec![Ipv6Addr::UNSPECIFIED.into()],
+        Host::Any => vec![Ipv4Addr::UNSPECIFIED.into()],
+        Host::Name(name) => look_up(name).map_err(|error| format!("cannot listen at {at}: {error}"))?,
+    };
+    Ok(ips.into_iter().map(|ip| SocketAddr::new(ip, at.port)).collect())
+}
+
+fn has_ipv6() -> bool {
+    std::net::UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).is_ok()
+}
+
+/// Most addresses of one name that are listened at.
+const MAX_ADDRESSES: usize = 8;

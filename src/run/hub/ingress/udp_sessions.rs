@@ -1,0 +1,64 @@
+//! UDP sessions at the side where users come in.
+
+use std::collections::HashMap;
+
+use crate::run::messages::{Home, SessionKey};
+
+/// UDP sessions at the ingress, by who talks to which of our addresses.
+#[derive(Default)]
+pub struct Sessions {
+    live: HashMap<SessionKey, Place>,
+}
+
+/// Where a session's datagrams go.
+pub enum Place {
+    /// Nowhere yet: they wait for a connection.
+    Waiting(Vec<Vec<u8>>),
+    /// To this task.
+    At(Home),
+}
+
+impl Sessions {
+    /// The session of a flow.
+    pub fn get(&mut self, flow: &SessionKey) -> Option<&mut Place> {
+        self.live.get_mut(flow)
+    }
+
+    /// A new session whose first datagram this is.
+    pub fn begin(&mut self, flow: SessionKey, packet: Vec<u8>) {
+        self.live.insert(flow, Place::Waiting(vec![packet]));
+    }
+
+    /// The session has a task from now on; the datagrams that waited for it.
+    pub fn settle(&mut self, flow: &SessionKey, home: Home) -> Vec<Vec<u8>> {
+        match self.live.get_mut(flow).map(|place| std::mem::replace(place, Place::At(home))) {
+            Some(Place::Waiting(packets)) => packets,
+            _ => Vec::new(),
+        }
+    }
+
+    /// The session has ended.
+    pub fn end(&mut self, flow: &SessionKey) {
+        self.live.remove(flow);
+        if self.live.len() < self.live.capacity() / 8 {
+            self.live.shrink_to(MAX_WAITING);
+        }
+    }
+
+    /// The connection died before the session began: its datagrams wait again.
+    pub fn unsettle(&mut self, flow: &SessionKey, packets: Vec<Vec<u8>>) {
+        self.live.insert(*flow, Place::Waiting(packets));
+    }
+}
+
+impl Place {
+    /// A datagram that waits; too many are dropped, as the network would.
+    pub fn keep(packets: &mut Vec<Vec<u8>>, packet: Vec<u8>) {
+        if packets.len() < MAX_WAITING {
+            packets.push(packet);
+        }
+    }
+}
+
+/// Most datagrams that wait for a session's connection.
+const MAX_WAITING: usize = 16;

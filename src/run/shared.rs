@@ -1,0 +1,49 @@
+//! What every thread of an instance shares.
+
+use crate::config::{Config, Role};
+use crate::logic::sniff::Blocked;
+use crate::logic::timers::Bucket;
+use crate::run::stats::Meters;
+
+/// What every thread of an instance shares: what never changes, and counters.
+pub struct Shared {
+    /// The whole configuration.
+    pub config: Config,
+    /// Bytes since the start.
+    pub meters: Meters,
+    /// The rate limit from users to targets.
+    pub up: Option<Bucket>,
+    /// The rate limit from targets to users.
+    pub down: Option<Bucket>,
+}
+
+impl Shared {
+    /// What this instance is called in the log.
+    pub fn name(&self) -> &'static str {
+        match self.config.role {
+            Role::Server => "Server",
+            Role::Client => "Client",
+            Role::Master => "Master",
+        }
+    }
+
+    /// How many workers: as configured, else one a core.
+    pub fn workers(&self) -> usize {
+        workers(&self.config)
+    }
+
+    /// What users may not open with.
+    pub fn blocked(&self) -> Blocked {
+        let block = &self.config.block;
+        Blocked { socks: block.socks, http: block.http, tls: block.tls }
+    }
+}
+
+/// How many workers an instance has: as configured, else one a core.
+pub fn workers(config: &Config) -> usize {
+    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+    config.limits.workers.unwrap_or_else(cores).clamp(1, MAX_WORKERS)
+}
+
+/// Most workers, and so threads, of one instance.
+const MAX_WORKERS: usize = 64;

@@ -1,0 +1,159 @@
+//! Starting an instance from its configuration: ports, threads, signals, exit code.
+//!
+//! Threads: one per worker (the hub runs on the first one's), one for signals, one for names if there are any.
+
+use std::io;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::thread;
+use std::time::Instant;
+
+use mio::Poll;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use super::channel::{channel, Sender, Waker};
+use super::event_loop::{self, LEASH, WAKER};
+use super::hub::client::{speech, Client};
+use super::hub::ingress::listeners::Listeners;
+use super::hub::server::Server;
+use super::hub::{certs, Hub, Part, USERS_TOKEN};
+use super::leash;
+use super::messages::{Job, Notice};
+use super::resources::Resources;
+use super::shared::Shared;
+use super::stats::Meters;
+use super::worker::Worker;
+use crate::config::{Config, Mode, Role};
+use crate::heap;
+use crate::logic::terms::Direction;
+use crate::logic::timers::Bucket;
+use crate::net::certs::Audience;
+use crate::net::{budget, sys};
+
+/// Runs a server or a client until it is told to stop. The error is for the user: one line.
+pub fn start(mut config: Config) -> Result<ExitCode, String> {
+    if !config.transport.is_built() {
+        let (code, name, feature) = (config.transport.code(), config.transport.name(), config.transport.feature());
+        return Err(format!(
+            "type={code} ({name}) is not part of this build, which was made without the cargo feature \"{feature}\""
+        ));
+    }
+    sys::raise_descriptor_limit();
+    let resources = Resources::here();
+    if resources.wants_one_heap() {
+        heap::budget();
+    }
+    let fitted = resources.fit(&mut config);
+    budget::set(fitted.budget);
+    fitted.line.iter().for_each(|line| log::info!("{line}"));
+    let epoch = Instant::now();
+    let bucket = || config.rate.map(|rate| Bucket::new(rate, epoch));
+    let (up, down) = (bucket(), bucket());
+    let shared = Arc::new(Shared { meters: Meters::default(), up, down, config });
+    let failed = |error: io::Error| format!("cannot start: {error}");
+
+    let count = shared.workers();
+    let mut threads = Vec::with_capacity(count);
+    for _ in 0..count {
+        let poll = Poll::new().map_err(failed)?;
+        let waker = Arc::new(Waker::new(poll.registry(), WAKER).map_err(failed)?);
+        threads.push((poll, waker));
+    }
+    let (post, inbox) = channel::<Notice>(&threads[0].1);
+    let (posts, inboxes): (Vec<Sender<Job>>, Vec<_>) = threads.iter().map(|(_, waker)| channel(waker)).unzip();
+
+    listen_for_signals(post.clone()).map_err(failed)?;
+
+    let registry = threads[0].0.registry().try_clone().map_err(failed)?;
+    let (part, entrance) = part(&shared.config, &registry, epoch)?;
+    let mut hub = Hub::new(shared.clone(), posts, registry, inbox, post.clone(), part, epoch);
+    match entrance {
+        UserPort::Open(entrance) => hub.users.take(entrance),
+        UserPort::Wanted(at) => hub.users.open(&at, &hub.registry, epoch),
+        UserPort::None => {}
+    }
+    log::info!("{} started: {}", shared.name(), shared.config.effective_url());
+    let mut first = None;
+    for (index, ((poll, waker), inbox)) in threads.into_iter().zip(inboxes).enumerate() {
+        let registry = poll.registry().try_clone().map_err(failed)?;
+        let worker = Worker::new(index, inbox, post.clone(), registry, shared.clone(), epoch);
+        match index {
+            0 => first = Some((poll, waker, worker)),
+            _ => {
+                let name = format!("worker-{index}");
+                let run = move || drop(event_loop::run(poll, &waker, worker, None));
+                thread::Builder::new().name(name).stack_size(STACK).spawn(run).map_err(failed)?;
+            }
+        }
+    }
+    let (poll, waker, worker) = first.ok_or("no worker")?;
+    let held = leash::is_held().then(|| leash::watch(poll.registry(), LEASH)).transpose().map_err(failed)?;
+    let code = event_loop::run(poll, &waker, worker, Some((hub, post))).map_err(failed);
+    drop(held);
+    code
+}
+
+/// Where users come in.
+enum UserPort {
+    Open(Listeners),
+    Wanted(crate::config::Endpoint),
+    None,
+}
+
+/// What this instance is, by its role and mode; `mode=0` decides by trying to bind.
+fn part(config: &Config, registry: &mio::Registry, now: Instant) -> Result<(Part, UserPort), String> {
+    let try_at = |at| Listeners::open(at, config.tcp, config.udp, registry, USERS_TOKEN);
+    let limits = &config.limits;
+    match config.role {
+        Role::Master => Err("the master does not run as an instance".into()),
+        Role::Server => {
+            let at = &config.targets[0];
+            let (flow, way) = match config.mode {
+                Mode::One => (Direction::Reverse, UserPort::Wanted(at.clone())),
+                Mode::Two => (Direction::Forward, UserPort::None),
+                Mode::Auto => match try_at(at) {
+                    Ok(entrance) => (Direction::Reverse, UserPort::Open(entrance)),
+                    Err(why) => {
+                        log::info!("{why}: so it is the target, and users come in at the client");
+                        (Direction::Forward, UserPort::None)
+                    }
+                },
+            };
+            Ok((
+                Part::Server(Server::new(
+                    config,
+                    certs(&config.tls, Audience::Pool(speech(config.transport)))?,
+                    flow,
+                    now,
+                )),
+                way,
+            ))
+        }
+        Role::Client => {
+            let way = match config.mode {
+                Mode::One => UserPort::Wanted(config.tunnel.clone()),
+                Mode::Two => UserPort::None,
+                Mode::Auto => try_at(&config.tunnel).map_or(UserPort::None, UserPort::Open),
+            };
+            let part = match way {
+                UserPort::None => Part::Client(Client::new(now)),
+                _ => {
+                    let certs = certs(&config.tls, Audience::Users)?;
+                    Part::Single { certs, report: now, reload: now + limits.reload }
+                }
+            };
+            Ok((part, way))
+        }
+    }
+}
+
+/// Signals come in as notices, from a thread that does nothing else.
+fn listen_for_signals(post: Sender<Notice>) -> io::Result<()> {
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
+    let run = move || signals.forever().for_each(|signal| post.send(Notice::Signal(signal)));
+    thread::Builder::new().name("signals".into()).stack_size(STACK).spawn(run).map(drop)
+}
+
+/// Workers need little stack: nothing recurses.
+const STACK: usize = 256 * 1024;
