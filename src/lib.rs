@@ -20,6 +20,7 @@ mod testing;
 
 /// Pure decisions: no sockets, clock, threads or randomness. Time and chance are arguments.
 pub mod logic {
+    pub mod checkpoint;
     pub mod control;
     pub mod handshake;
     pub mod http;

@@ -14,9 +14,10 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::child_log::{Point, Word};
+use super::child_log::Word;
 use super::record::{Kind, Record, Status};
 use super::requests::{Patch, What};
+use crate::logic::checkpoint::CheckPoint;
 
 /// One instance.
 #[derive(Debug)]
@@ -340,16 +341,17 @@ impl Instance {
         self.steps.pop_front()
     }
 
-    fn checked(&mut self, point: Point, now: Instant) {
+    fn checked(&mut self, point: CheckPoint, now: Instant) {
         let figures = &mut self.record.figures;
-        (figures.mode, figures.ping) = (point.mode, point.ping);
-        (figures.pool, figures.tcps, figures.udps) = (point.pool, point.tcps, point.udps);
-        for (kind, said) in point.bytes.into_iter().enumerate() {
+        let number = |figure| i32::try_from(figure).unwrap_or(i32::MAX);
+        (figures.mode, figures.ping) = (number(point.mode), number(point.ping));
+        (figures.pool, figures.tcps, figures.udps) = (number(point.pool), number(point.tcps), number(point.udps));
+        self.said = [point.tcprx, point.tcptx, point.udprx, point.udptx];
+        for (kind, said) in self.said.into_iter().enumerate() {
             if said < figures.reset[kind] {
                 figures.reset[kind] = 0;
             }
         }
-        self.said = point.bytes;
         self.show();
         match &mut self.life {
             Life::Running(Health::Ill { .. }) => {

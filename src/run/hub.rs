@@ -30,6 +30,7 @@ use self::server::Server;
 use self::targets::TargetRouter;
 use self::tunnel::{Side, Tunnel, Waiting};
 use crate::config::Role;
+use crate::logic::checkpoint::CheckPoint;
 use crate::logic::pool::Pool;
 use crate::net::certs::{Audience, Certs};
 use crate::run::channel::{Receiver, Sender};
@@ -329,12 +330,19 @@ impl Hub {
             _ => 2,
         };
         let (tcps, udps) = self.users.counts();
-        let [tcp_rx, tcp_tx, udp_rx, udp_tx] = self.shared.meters.read();
-        crate::event!(
-            "CHECK_POINT|MODE={mode}|PING={}ms|POOL={}|TCPS={tcps}|UDPS={udps}|TCPRX={tcp_rx}|TCPTX={tcp_tx}|UDPRX={udp_rx}|UDPTX={udp_tx}",
-            ping.as_millis(),
-            self.pool.idle(),
-        );
+        let [tcprx, tcptx, udprx, udptx] = self.shared.meters.read();
+        let figures = CheckPoint {
+            mode,
+            ping: ping.as_millis() as u64,
+            pool: self.pool.idle() as u64,
+            tcps: tcps as u64,
+            udps: udps as u64,
+            tcprx,
+            tcptx,
+            udprx,
+            udptx,
+        };
+        crate::event!("{figures}");
     }
 
     fn signalled(&mut self, signal: i32, now: Instant) -> Option<ExitCode> {

@@ -3,6 +3,7 @@
 use super::{eventually, GRACE};
 use mio::unix::pipe::Receiver;
 use mio::{Events, Interest, Poll, Token};
+use nodepass::logic::checkpoint::CheckPoint;
 use std::fmt;
 use std::io::{ErrorKind, Read};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -93,7 +94,7 @@ impl Process {
 
     /// The check points after [`Process::mark`].
     pub fn checkpoints_after(&self, mark: usize) -> Vec<CheckPoint> {
-        self.lines()[mark..].iter().filter_map(|line| CheckPoint::parse(line)).collect()
+        self.lines()[mark..].iter().filter_map(|line| check_point(line)).collect()
     }
 
     /// How many lines contain the text so far.
@@ -119,7 +120,7 @@ impl Process {
 
     /// The next check point, from now on, that fits; panics if none comes.
     pub fn checkpoint(&self, fits: impl Fn(&CheckPoint) -> bool) -> CheckPoint {
-        let found = self.log.wait(self.mark(), GRACE, |line| CheckPoint::parse(line).filter(&fits));
+        let found = self.log.wait(self.mark(), GRACE, |line| check_point(line).filter(&fits));
         found.unwrap_or_else(|| panic!("{}: no fitting check point within {GRACE:?}", self.name))
     }
 
@@ -299,44 +300,9 @@ pub struct Holdings {
     pub threads: usize,
 }
 
-/// What a `CHECK_POINT` line says.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct CheckPoint {
-    pub mode: u64,
-    pub ping: u64,
-    pub pool: u64,
-    pub tcps: u64,
-    pub udps: u64,
-    pub tcprx: u64,
-    pub tcptx: u64,
-    pub udprx: u64,
-    pub udptx: u64,
-}
-
-impl CheckPoint {
-    /// Reads a log line, if it is one: the event's level, and all nine fields in their order.
-    pub fn parse(line: &str) -> Option<CheckPoint> {
-        let (head, text) = line.split_once("CHECK_POINT|")?;
-        if !head.ends_with("  EVENT  ") {
-            return None;
-        }
-        let mut fields = text.split('|');
-        let mut next = |name: &str, unit: &str| -> Option<u64> {
-            let value = fields.next()?.strip_prefix(name)?.strip_prefix('=')?;
-            value.strip_suffix(unit)?.parse().ok()
-        };
-        Some(CheckPoint {
-            mode: next("MODE", "")?,
-            ping: next("PING", "ms")?,
-            pool: next("POOL", "")?,
-            tcps: next("TCPS", "")?,
-            udps: next("UDPS", "")?,
-            tcprx: next("TCPRX", "")?,
-            tcptx: next("TCPTX", "")?,
-            udprx: next("UDPRX", "")?,
-            udptx: next("UDPTX", "")?,
-        })
-    }
+/// Reads a log line, if it is a check point: the event's level, and then the figures.
+fn check_point(line: &str) -> Option<CheckPoint> {
+    line.split_once("  EVENT  ")?.1.parse().ok()
 }
 
 /// What a process says. Whoever asks takes in first what is still in its pipes: what it has written before is known.

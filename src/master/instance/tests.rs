@@ -11,7 +11,8 @@ fn record() -> Record {
 }
 
 fn point(bytes: [u64; 4]) -> Word {
-    Word::Point(Point { mode: 2, ping: 7, pool: 8, tcps: 1, udps: 1, bytes })
+    let [tcprx, tcptx, udprx, udptx] = bytes;
+    Word::Point(CheckPoint { mode: 2, ping: 7, pool: 8, tcps: 1, udps: 1, tcprx, tcptx, udprx, udptx })
 }
 
 fn trouble() -> Word {
