@@ -4,12 +4,16 @@ CARGO ?= cargo
 .PHONY: build demo test check pages bench fuzz cross cross-all cross-test clean
 
 build:            ## the release binary: target/release/nodepass
+	scripts/setup.sh build
 	$(CARGO) build --release
 
-demo: build       ## a target, a server, a client, and a request through them
-	scripts/demo.sh
+demo:             ## a target, a server, a client, and a request through them
+	scripts/setup.sh demo
+	$(CARGO) build --profile demo --no-default-features --bin nodepass --example demo
+	$(CARGO) run --quiet --profile demo --no-default-features --example demo
 
 test:             ## all tests, on real sockets and processes
+	scripts/setup.sh test
 	$(CARGO) test --all-targets
 	$(CARGO) test --doc
 

@@ -5,6 +5,8 @@ mod support;
 
 #[path = "install/image.rs"]
 mod image;
+#[path = "install/setup.rs"]
+mod setup;
 
 use std::fs;
 use std::os::unix::fs::{symlink, MetadataExt, PermissionsExt};
@@ -263,7 +265,7 @@ fn the_scripts_of_installation_and_routers_are_clean() {
         let (status, said, errors) = output(command);
         assert_eq!(status, 0, "{said}{errors}");
     };
-    check("sh", &["scripts/install.sh"]);
+    check("sh", &["scripts/install.sh", "scripts/setup.sh"]);
     check("bash", &["scripts/completions/nodepass.bash"]);
     let openwrt =
         ["files/nodepass.init", "files/nodepass.defaults", "ipk.sh", "test.sh", "tests/init.sh", "tests/stub.sh"];
