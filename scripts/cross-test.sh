@@ -1,5 +1,5 @@
 #!/bin/sh
-# Runs static binaries of cross/build.sh through real tunnels and a master (tests/cross.rs), foreign ones under qemu's user-mode emulator:
+# Runs static binaries of cross/build.sh through real tunnels and a master (tests/e2e/cross.rs), foreign ones under qemu's user-mode emulator:
 #
 #   scripts/cross-test.sh armv7 armv7-lite mipsel-lite
 #
@@ -34,7 +34,7 @@ for binary; do
     NODEPASS=$out/nodepass-$binary
     export NODEPASS
     [ -x "$NODEPASS" ] || fail "$NODEPASS is not there: cross/build.sh $target"
-    test="cargo test --quiet --test cross"
+    test="cargo test --quiet --test e2e cross::"
     if "$NODEPASS" version >/dev/null 2>&1; then
         echo "cross-test: $NODEPASS"
         $test

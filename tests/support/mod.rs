@@ -4,14 +4,14 @@
 //!   Process   the binary (or any program) with its log at hand        process.rs
 //!   Tunnel    server + client + target, up and carrying users         tunnel.rs
 //!   Target    something to dial: TCP and UDP on one port              target.rs
-//!   relay     a way to a server that is narrow, or closed     relay.rs
+//!   relay     a path to a server that is narrow, or closed    relay.rs
 //!   net       free ports, users, waiting                              net.rs
 //!   program   finding programs, folders, certificates                 program.rs
 //! ```
 //!
-//! A test file says `mod support;` and `use support::*;`. No test sleeps for luck: it waits for an event with
+//! A test file says `use crate::support::*;`. No test sleeps for luck: it waits for an event with
 //! [`GRACE`], which is far longer than anything should take, so a slow machine does not fail.
-// Every test file is a crate of its own and uses a part of this.
+// Every test crate uses a part of this.
 #![allow(dead_code, unused_imports)]
 
 pub mod net;

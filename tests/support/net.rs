@@ -1,6 +1,7 @@
 //! Ports nobody else has, users, and waiting.
 
 use super::GRACE;
+use std::cell::RefCell;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::linux::net::SocketAddrExt;
@@ -10,10 +11,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 /// A port that is free for TCP and UDP on every local address, below the ephemeral range (so that no outgoing
 /// connection takes it meanwhile), and that no other test gets: not in this process, and not in another one that
-/// runs at the same time.
+/// runs at the same time. It is the calling thread's until that ends, which for a test is the end of the test.
 pub fn free_port() -> u16 {
     static NEXT: OnceLock<Mutex<usize>> = OnceLock::new();
-    static CLAIMS: Mutex<Vec<UnixListener>> = Mutex::new(Vec::new());
     let next = NEXT.get_or_init(|| Mutex::new(random()));
     for _ in 0..PORTS {
         let port = {
@@ -21,17 +21,22 @@ pub fn free_port() -> u16 {
             *next = next.wrapping_add(1);
             port_number(*next % PORTS)
         };
-        // An abstract Unix socket is a claim that ends with this process, however it ends.
+        // An abstract Unix socket is a claim that ends with its holder, however that ends.
         let name = format!("nodepass-test-port-{port}");
         let Ok(claim) = UnixAddr::from_abstract_name(name).and_then(|addr| UnixListener::bind_addr(&addr)) else {
             continue;
         };
         if is_free(port) {
-            CLAIMS.lock().unwrap().push(claim);
+            CLAIMS.with_borrow_mut(|claims| claims.push(claim));
             return port;
         }
     }
     panic!("no free port");
+}
+
+thread_local! {
+    /// The ports of this thread. One process runs hundreds of tests: their ports and descriptors are needed again.
+    static CLAIMS: RefCell<Vec<UnixListener>> = const { RefCell::new(Vec::new()) };
 }
 
 /// `127.0.0.1` with a free port.

@@ -1,4 +1,4 @@
-//! Real files in folders of their own. Masters that are killed and disks that are full: `tests/state.rs`.
+//! Real files in folders of their own. Masters that are killed and disks that are full: `tests/e2e/state.rs`.
 
 use std::env;
 use std::fs::{File, Permissions};

@@ -1,4 +1,4 @@
-//! Instances to be saved, for the unit tests and for `tests/state.rs`.
+//! Instances to be saved, for the unit tests and for `tests/e2e/state.rs`.
 
 use super::{BTreeMap, Kind, Record, Status};
 

@@ -1,0 +1,25 @@
+//! The binary from end to end: what its users, operators and enemies see of it. Each module says what it is about:
+//! `cargo test --test e2e relay::` runs one.
+
+#[cfg(feature = "master")]
+mod api;
+mod cross;
+#[cfg(feature = "quic")]
+mod fallback;
+#[cfg(feature = "master")]
+mod front;
+mod hostile;
+#[cfg(feature = "master")]
+mod master_life;
+mod narrow;
+mod parameters;
+mod recovery;
+mod relay;
+#[cfg(feature = "master")]
+mod state;
+#[cfg(all(feature = "quic", feature = "h2"))]
+mod streams;
+mod udp;
+
+#[path = "../support/mod.rs"]
+mod support;

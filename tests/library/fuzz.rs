@@ -1,0 +1,133 @@
+//! The fuzz targets without a fuzzer: every input of the corpus, and many small changes of them, always the same ones.
+
+#[path = "../fuzz/targets.rs"]
+mod targets;
+
+use std::fs;
+use std::panic::catch_unwind;
+use std::path::Path;
+
+#[test]
+fn any_url_gives_a_configuration_or_one_clear_line() {
+    replay("url", targets::url);
+}
+
+#[test]
+fn any_request_is_judged_alike_in_whatever_pieces_it_comes() {
+    replay("request", targets::request);
+}
+
+#[test]
+fn any_answer_gives_terms_a_refusal_or_a_reason() {
+    replay("answer", targets::answer);
+}
+
+#[test]
+fn any_control_line_is_read_alike_in_whatever_pieces_it_comes() {
+    replay("signals", targets::signals);
+}
+
+#[test]
+fn any_bytes_are_frames_and_a_rest() {
+    replay("frames", targets::frames);
+}
+
+#[test]
+fn any_first_bytes_are_told_early_and_for_good() {
+    replay("sniff", targets::sniff);
+}
+
+#[cfg(feature = "master")]
+#[test]
+fn any_state_file_is_refused_or_its_records_survive_being_written() {
+    replay("state", targets::state);
+}
+
+fn replay(name: &str, target: fn(&[u8])) {
+    let corpus = corpus(name);
+    for input in &corpus {
+        check(name, target, input);
+    }
+    let mut chance = Chance(SEED);
+    for _ in 0..ROUNDS {
+        check(name, target, &mutated(&corpus, &mut chance));
+    }
+}
+
+/// Runs the target, and says which input it was that broke it.
+fn check(name: &str, target: fn(&[u8]), input: &[u8]) {
+    if catch_unwind(|| target(input)).is_err() {
+        panic!("{name} breaks on b\"{}\"", input.escape_ascii());
+    }
+}
+
+/// The inputs kept for a target, in the order of their names: what comes of the seed is the same everywhere.
+fn corpus(name: &str) -> Vec<Vec<u8>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus").join(name);
+    let mut files: Vec<_> = fs::read_dir(&folder)
+        .unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    files.sort();
+    assert!(!files.is_empty(), "{} is empty", folder.display());
+    files.iter().map(|file| fs::read(file).unwrap()).collect()
+}
+
+/// One input of the corpus with one to six changes.
+fn mutated(corpus: &[Vec<u8>], chance: &mut Chance) -> Vec<u8> {
+    let mut input = corpus[chance.below(corpus.len())].clone();
+    for _ in 0..=chance.below(6) {
+        let at = chance.below(input.len() + 1);
+        let end = at + chance.below(input.len() - at + 1).min(64);
+        match chance.below(7) {
+            0 => input.insert(at, chance.byte()),
+            1 if at < input.len() => input[at] = chance.byte(),
+            2 if at < input.len() => input[at] ^= 1 << chance.below(8),
+            3 => drop(input.drain(at..end)),
+            4 => input.truncate(at),
+            5 => {
+                let again = input[at..end].repeat(1 + chance.below(3));
+                input.splice(at..at, again);
+            }
+            _ => {
+                let other = &corpus[chance.below(corpus.len())];
+                let from = chance.below(other.len() + 1);
+                input.splice(at..end, other[from..].iter().copied());
+            }
+        }
+        input.truncate(LONGEST);
+    }
+    input
+}
+
+/// Repeatable chance (xorshift).
+struct Chance(u64);
+
+impl Chance {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    fn below(&mut self, limit: usize) -> usize {
+        (self.next() % limit as u64) as usize
+    }
+
+    /// Any byte, but more often one that means something to one of the formats.
+    fn byte(&mut self) -> u8 {
+        const TELLING: &[u8] = b"\0\x01\x04\x05\x16\xff\r\n\t :/?&=%@[],;{}\"\\+-0129AFGafx";
+        match self.below(2) {
+            0 => self.next() as u8,
+            _ => TELLING[self.below(TELLING.len())],
+        }
+    }
+}
+
+/// Changed inputs for each target.
+const ROUNDS: usize = 20_000;
+/// Where the chance starts.
+const SEED: u64 = 0x6e6f_6465_7061_7373;
+/// Longest input, in bytes.
+const LONGEST: usize = 20_000;

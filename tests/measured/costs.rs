@@ -1,0 +1,217 @@
+//! What it costs: system calls for a user, for rest, for a bulk transfer, counted with strace.
+//!
+//! The bounds are some 25 % above what was measured when they were set: a call more for every user fails, a scheduler in a
+//! bad mood does not. `cargo test --test measured costs:: -- --nocapture` prints the table.
+
+mod trace;
+
+use crate::alone;
+use crate::support::*;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Instant;
+use trace::{tally, Call, Watch};
+
+#[test]
+fn a_user_through_a_warm_plain_tunnel_costs_few_system_calls() {
+    let _alone = alone();
+    let Some(strace) = program("strace") else { return };
+    let tunnel = Tunnel::reverse().both("log=warn").server("max=8").env("NP_REPORT_INTERVAL", "60s").start();
+    // The first users take what was made at the start, and leave spare pipes behind.
+    (0..50).for_each(|_| one_user(&tunnel));
+    let processes = [tunnel.server.as_ref().unwrap(), &tunnel.client];
+    let watches = processes.map(|process| Watch::start(&strace, process));
+    (0..USERS).for_each(|_| one_user(&tunnel));
+    let traces = watches.map(Watch::stop);
+
+    println!("system calls for one user, set-up, 100 bytes there and back, tear-down ({USERS} users, one at a time):");
+    for ((process, calls), most) in processes.iter().zip(&traces).zip([MAX_SERVER, MAX_CLIENT]) {
+        let parts = split(calls, tunnel.tunnel);
+        for (part, calls) in &parts {
+            let per_user = |count: usize| count as f64 / USERS as f64;
+            let each: Vec<String> =
+                tally(calls.iter()).into_iter().map(|(name, count)| format!("{name} {:.1}", per_user(count))).collect();
+            println!("{process:?} | {part:?} | {:.1} | {}", per_user(calls.len()), each.join(", "));
+        }
+        for (part, most) in PARTS.into_iter().zip(most) {
+            let count = parts.get(&part).map_or(0, Vec::len);
+            assert!(count <= most * USERS / 10, "{process:?}, {part:?}: {count} calls for {USERS} users");
+        }
+    }
+}
+
+#[test]
+fn a_tunnel_at_rest_makes_almost_no_system_calls() {
+    let _alone = alone();
+    let Some(strace) = program("strace") else { return };
+    for tls in [0, 1] {
+        let tunnel = Tunnel::reverse().server(&format!("max=8&tls={tls}")).start();
+        tunnel.at_rest();
+        for process in tunnel.processes() {
+            let watch = Watch::start(&strace, process);
+            let most = three_reports(process);
+            let calls = watch.stop();
+            println!("at rest, tls={tls}, {process:?}: {} in 3 report intervals: {:?}", calls.len(), tally(&calls));
+            assert!(calls.len() <= most, "{:?}", tally(&calls));
+        }
+    }
+}
+
+#[test]
+fn a_single_end_forwarder_at_rest_only_measures_its_target() {
+    let _alone = alone();
+    let Some(strace) = program("strace") else { return };
+    let tunnel = Tunnel::single().start();
+    tunnel.at_rest();
+    let watch = Watch::start(&strace, &tunnel.client);
+    let most = three_reports(&tunnel.client);
+    let calls = watch.stop();
+    println!("at rest, single-end: {} in 3 report intervals: {:?}", calls.len(), tally(&calls));
+    assert!(calls.len() <= most, "{:?}", tally(&calls));
+}
+
+#[test]
+fn a_plain_bulk_transfer_is_spliced_and_never_read() {
+    let _alone = alone();
+    let Some(strace) = program("strace") else { return };
+    for builder in [Tunnel::reverse(), Tunnel::forward(), Tunnel::single()] {
+        let tunnel = builder.server("max=8").start();
+        let (user, served) = tunnel.pair();
+        let bulk = noise(1, BULK);
+        put(&user, b"x");
+        assert_eq!(take(&served, 1), b"x");
+        let watches: Vec<Watch> = tunnel.processes().iter().map(|process| Watch::start(&strace, process)).collect();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                put(&user, &bulk);
+                end(&user);
+            });
+            assert!(rest(&served) == bulk, "other bytes arrived");
+        });
+        for (process, calls) in tunnel.processes().iter().zip(watches.into_iter().map(Watch::stop)) {
+            let counts = tally(&calls);
+            let moved: i64 = calls.iter().filter(|call| call.name == "splice").map(|call| call.result.max(0)).sum();
+            println!("{process:?}, {BULK} bytes: {counts:?}");
+            assert!(moved >= 2 * BULK as i64, "each byte is spliced in and out: {moved}");
+            // Reports, probes and logs read and write a little.
+            let copied = calls.iter().filter(|call| COPYING.contains(&call.name.as_str()));
+            let bytes: i64 = copied.map(|call| call.result.max(0)).sum();
+            assert!(bytes < 64 * 1024, "{bytes} bytes were copied: {counts:?}");
+            assert!(calls.len() < BULK / 4096, "{} calls for {BULK} bytes: {counts:?}", calls.len());
+        }
+    }
+}
+
+/// Waits for three check points; the most system calls that so much time allows.
+fn three_reports(process: &Process) -> usize {
+    let start = Instant::now();
+    for _ in 0..3 {
+        process.checkpoint(|_| true);
+    }
+    MAX_AT_REST * start.elapsed().as_millis().max(3000) as usize / 3000
+}
+
+/// A whole visit: there, 100 bytes, back, and both ends in peace.
+fn one_user(tunnel: &Tunnel) {
+    let user = tunnel.connect();
+    put(&user, &[7; 100]);
+    assert_eq!(take(&user, 100), [7; 100]);
+    end(&user);
+    assert_eq!(rest(&user), b"");
+}
+
+/// Who a call is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Part {
+    /// His socket, his pool connection, his target, his signal.
+    User,
+    /// The pool connection that is opened in place of the one he took.
+    Refill,
+    /// Waiting and waking, for both.
+    Waiting,
+}
+
+const PARTS: [Part; 3] = [Part::User, Part::Refill, Part::Waiting];
+
+/// Whose each call is: a pool connection's calls are the refill's until its id has gone over it, then its user's.
+fn split(calls: &[Call], tunnel: SocketAddr) -> BTreeMap<Part, Vec<Call>> {
+    let lives = lives(calls, tunnel);
+    let mut parts: BTreeMap<Part, Vec<Call>> = BTreeMap::new();
+    for (at, call) in calls.iter().enumerate() {
+        let made = matches!(call.name.as_str(), "socket" | "accept4") && call.result >= 0;
+        let fd = if made { call.result } else { call.fd().unwrap_or(-1) };
+        let life = lives.iter().find(|life| life.fd == fd && (life.first..=life.last).contains(&at));
+        let door = call.name == "accept4" && lives.iter().any(|life| life.pooled && life.door == call.fd());
+        let part = match call.name.as_str() {
+            "epoll_wait" | "futex" => Part::Waiting,
+            "write" | "read" if call.args.contains(BELL) => Part::Waiting,
+            // The id is random.
+            "getrandom" => Part::Refill,
+            _ if door || life.is_some_and(|life| life.pooled && at <= life.numbered) => Part::Refill,
+            _ => Part::User,
+        };
+        parts.entry(part).or_default().push(call.clone());
+    }
+    parts
+}
+
+/// One socket from its making to its end, as places in the trace.
+struct Life {
+    fd: i64,
+    first: usize,
+    last: usize,
+    /// The listener it came in through.
+    door: Option<i64>,
+    /// It is a pool connection, and its id went over it here.
+    pooled: bool,
+    numbered: usize,
+}
+
+/// The sockets that were made while the trace was taken. Those from before are in nobody's life: as many of them are used
+/// up as are left over at the end.
+fn lives(calls: &[Call], tunnel: SocketAddr) -> Vec<Life> {
+    let port = format!("htons({})", tunnel.port());
+    let mut lives: Vec<Life> = Vec::new();
+    for (at, call) in calls.iter().enumerate() {
+        if matches!(call.name.as_str(), "socket" | "accept4") && call.result >= 0 {
+            let door = call.fd().filter(|_| call.name == "accept4");
+            let never = usize::MAX;
+            lives.push(Life { fd: call.result, first: at, last: never, door, pooled: false, numbered: never });
+            continue;
+        }
+        let Some(life) = lives.iter_mut().rev().find(|life| Some(life.fd) == call.fd() && life.last == usize::MAX)
+        else {
+            continue;
+        };
+        if call.name == "close" {
+            life.last = at;
+        } else if call.name == "connect" && call.args.contains(&port) {
+            life.pooled = true;
+        } else if life.numbered == usize::MAX && call.result == 4 && is_transfer(call) {
+            // The server sends four bytes before any others; the client, who dialled, receives them first.
+            life.numbered = at;
+            life.pooled |= life.door.is_some();
+        }
+    }
+    lives
+}
+
+fn is_transfer(call: &Call) -> bool {
+    COPYING.contains(&call.name.as_str())
+}
+
+/// What a bell's one looks like to strace.
+const BELL: &str = r"\1\0\0\0\0\0\0\0";
+/// Calls that copy bytes between the kernel and the program.
+const COPYING: [&str; 10] =
+    ["read", "write", "readv", "writev", "recvfrom", "sendto", "recvmsg", "sendmsg", "pread64", "pwrite64"];
+/// How many users are counted.
+const USERS: usize = 100;
+/// Bytes of a bulk transfer.
+const BULK: usize = 32 << 20;
+/// Most calls for ten users: for them, for the refill, for waiting.
+const MAX_SERVER: [usize; 3] = [200, 90, 85];
+const MAX_CLIENT: [usize; 3] = [290, 125, 85];
+/// Most calls of a process at rest in three report intervals: some 30, or 50 where the control connection happens to be
+/// with another thread than the hub and each word between them wakes one.
+const MAX_AT_REST: usize = 64;

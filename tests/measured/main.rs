@@ -1,0 +1,29 @@
+//! What is counted for a whole process or machine: allocations, memory, system calls. One test at a time, and nothing beside them:
+//! every test takes [`alone`]. `cargo test --test measured costs::` runs one module.
+
+mod alloc;
+mod costs;
+#[cfg(all(feature = "h2", target_os = "linux", target_env = "gnu"))]
+mod h2;
+#[cfg(all(feature = "quic", target_os = "linux", target_env = "gnu"))]
+mod quic;
+
+#[path = "../support/mod.rs"]
+mod support;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// The right to be the only test that runs.
+fn alone() -> MutexGuard<'static, ()> {
+    static ONE: Mutex<()> = Mutex::new(());
+    ONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Bytes that the C library's allocator has handed out, to Rust and to C.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[cfg_attr(not(any(feature = "quic", feature = "h2")), allow(dead_code))]
+fn taken() -> usize {
+    // SAFETY: no arguments, a plain struct back.
+    let info = unsafe { libc::mallinfo2() };
+    info.uordblks + info.hblkhd
+}

@@ -1,0 +1,15 @@
+//! The binary and its surroundings: other programs, networks, small machines, installers, and the pages. Each module says what it is
+//! about: `cargo test --test system netns::` runs one.
+
+mod completions;
+mod docs;
+mod https;
+mod install;
+mod netns;
+mod openwrt;
+mod programs;
+mod proxy;
+mod small;
+
+#[path = "../support/mod.rs"]
+mod support;

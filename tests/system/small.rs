@@ -1,0 +1,205 @@
+//! Small machines: few descriptors, little memory, no `/proc`, nothing that can be written. What cannot be had is said or
+//! done without; nothing spins, and nobody is left without an answer.
+
+mod memory;
+
+use crate::support::*;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+#[test]
+fn with_64_descriptors_a_tunnel_still_has_room_for_users() {
+    let small = Small::tunnel("ulimit -n 64", "tls=1&log=debug", "log=debug");
+    for process in small.processes() {
+        process.says("Room for a pool of 12 and 12 users: 64 open files", GRACE);
+    }
+    small.serves();
+    small.outlives_a_crowd(100);
+}
+
+#[test]
+fn with_64_descriptors_a_single_end_forwarder_refuses_whom_it_cannot_serve() {
+    let small = Small::single("ulimit -n 64", "log=debug");
+    small.serves();
+    small.outlives_a_crowd(100);
+    assert!(small.client.said("all 12 slots are taken (slot)"));
+}
+
+#[test]
+fn a_wish_for_more_users_than_there_are_descriptors_is_survived() {
+    let small = Small::single("ulimit -n 64", "slot=0&log=debug");
+    small.serves();
+    small.outlives_a_crowd(100);
+    assert!(small.client.said("raise the limit of open files"));
+}
+
+#[test]
+fn too_few_descriptors_to_start_are_an_error_that_says_so() {
+    let target = Target::echo();
+    let url = format!("client://{}/{}?mode=1", free_addr(), target.addr());
+    let (status, _, errors) = output(limited("ulimit -n 6", &url));
+    assert_eq!(status, 1, "{errors}");
+    // EMFILE, in whatever words the C library has for it.
+    assert!(errors.contains("Error: cannot start: ") && errors.contains("(os error 24)"), "{errors}");
+}
+
+#[test]
+fn it_runs_without_proc() {
+    let hide = "mount -t tmpfs none /proc";
+    if !can_mount(hide) {
+        return;
+    }
+    let small = Small::tunnel(&alone(hide), "tls=1&log=debug", "log=debug");
+    small.serves();
+    assert_eq!(udp_echo(small.user, b"hello").unwrap(), b"hello");
+}
+
+#[test]
+fn it_runs_where_nothing_can_be_written() {
+    let lock = "mount --rbind / /mnt && mount -o remount,ro,bind /mnt && cd /mnt && exec chroot /mnt";
+    if !can_mount("mount --rbind / /mnt && mount -o remount,ro,bind /mnt") {
+        return;
+    }
+    let small = Small::tunnel(&alone(lock), "tls=1&log=debug", "log=debug");
+    small.serves();
+    assert_eq!(udp_echo(small.user, b"hello").unwrap(), b"hello");
+}
+
+/// A tunnel or a forwarder whose processes were started under a limit, and its target.
+struct Small {
+    tunnel: SocketAddr,
+    user: SocketAddr,
+    server: Option<Process>,
+    client: Process,
+    _target: Target,
+}
+
+impl Small {
+    fn tunnel(limit: &str, server: &str, client: &str) -> Small {
+        Small::tunnel_to(Target::echo(), limit, server, client)
+    }
+
+    fn tunnel_to(target: Target, limit: &str, server: &str, client: &str) -> Small {
+        let (tunnel, user) = (free_addr(), free_addr());
+        let server = format!("server://small@{tunnel}/{user}?mode=1&{server}");
+        let client = format!("client://small@{tunnel}/{}?mode=2&{client}", target.addr());
+        let server = Process::run("server", limited(limit, &server));
+        let client = Process::run("client", limited(limit, &client));
+        Small { tunnel, user, server: Some(server), client, _target: target }
+    }
+
+    fn single(limit: &str, query: &str) -> Small {
+        let (target, user) = (Target::echo(), free_addr());
+        let url = format!("client://{user}/{}?mode=1&{query}", target.addr());
+        let client = Process::run("client", limited(limit, &url));
+        Small { tunnel: user, user, server: None, client, _target: target }
+    }
+
+    fn processes(&self) -> impl Iterator<Item = &Process> {
+        self.server.iter().chain([&self.client])
+    }
+
+    /// Users get through.
+    fn serves(&self) {
+        until("a user", GRACE, || exchange(self.user, &noise(1, 100_000)));
+    }
+
+    /// So many users at once: some are served, each of them has an answer or an end. While they stay nothing spins; when they have gone
+    /// all is as before.
+    fn outlives_a_crowd(&self, count: u64) {
+        let crowd: Vec<TcpStream> = (0..count).filter_map(|_| try_connect(self.user).ok()).collect();
+        let served = crowd.iter().filter(|user| spoken_to(user)).count();
+        assert!(served > 0, "nobody of {count} was served");
+        self.rests("users who do nothing");
+        drop(crowd);
+        self.serves();
+        self.is_sound();
+    }
+
+    /// Nothing spins.
+    fn rests(&self, whom: &str) {
+        for process in self.processes() {
+            let (start, spent) = (Instant::now(), process_time(process));
+            for _ in 0..3 {
+                process.checkpoint(|_| true);
+            }
+            let (passed, spent) = (start.elapsed(), process_time(process) - spent);
+            assert!(spent < passed / 2, "{process:?} worked {spent:?} of {passed:?} for {whom}");
+        }
+    }
+
+    /// Nobody has ended or panicked.
+    fn is_sound(&self) {
+        for process in self.processes() {
+            assert_eq!(process.ended(), None, "{process:?} is gone");
+            assert!(!process.said("panicked"), "{process:?} panicked");
+        }
+    }
+}
+
+/// Says something and hears it back; a user who waits longer than the rest of the crowd is one who is not served.
+fn spoken_to(mut user: &TcpStream) -> bool {
+    let _ = user.set_read_timeout(Some(Duration::from_millis(500)));
+    let mut answer = [0; 5];
+    user.write_all(b"hello").and_then(|()| user.read_exact(&mut answer)).is_ok() && answer == *b"hello"
+}
+
+/// The binary after a shell command that limits it.
+fn limited(limit: &str, url: &str) -> Command {
+    let mut command = nodepass_command();
+    let program = command.get_program().to_owned();
+    let words: Vec<_> = command.get_args().map(ToOwned::to_owned).collect();
+    let mut shell = Command::new("sh");
+    let script = match limit.contains("exec ") {
+        true => format!("{limit} \"$0\" \"$@\""),
+        false => format!("{limit} && exec \"$0\" \"$@\""),
+    };
+    match limit.strip_prefix(ALONE) {
+        Some(_) => {
+            shell.args(["-c", &format!("exec unshare --mount sh -c '{}' \"$0\" \"$@\"", &script[ALONE.len()..])])
+        }
+        None => shell.args(["-c", &script]),
+    };
+    shell.arg(program).args(words).arg(url);
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => shell.env(name, value),
+            None => shell.env_remove(name),
+        };
+    }
+    command = shell;
+    command
+}
+
+/// The same, among mounts of its own.
+fn alone(limit: &str) -> String {
+    format!("{ALONE}{limit}")
+}
+
+/// Whether this process may make mounts of its own, with this one among them.
+fn can_mount(script: &str) -> bool {
+    let works = root() && program("unshare").is_some() && {
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", script]);
+        output(command).0 == 0
+    };
+    if !works {
+        println!("skipped: mounts of one's own are not allowed here");
+    }
+    works
+}
+
+/// Processor time that a process has spent.
+fn process_time(process: &Process) -> Duration {
+    let text = std::fs::read_to_string(format!("/proc/{}/stat", process.pid())).unwrap_or_default();
+    let fields = text.rsplit(')').next().unwrap_or_default().split(' ').filter_map(|field| field.parse::<i64>().ok());
+    // After the name and the state: utime and stime are the 11th and 12th numbers.
+    let ticks = fields.skip(10).take(2).sum::<i64>().max(0) as u64;
+    // SAFETY: reads a number.
+    let hertz = unsafe { libc::sysconf(libc::_SC_CLK_TCK) }.max(1) as u64;
+    Duration::from_millis(ticks * 1000 / hertz)
+}
+
+const ALONE: &str = "alone: ";
