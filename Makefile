@@ -14,8 +14,7 @@ demo:             ## a target, a server, a client, and a request through them
 
 test:             ## all tests, on real sockets and processes
 	scripts/setup.sh test
-	$(CARGO) test --all-targets
-	$(CARGO) test --doc
+	CARGO="$(CARGO)" scripts/test.sh
 
 check:            ## format, lints, docs, layers, no async: warnings are errors
 	$(CARGO) fmt --check

@@ -1,8 +1,14 @@
-//! What unit tests share: chance that comes again, a moment to count from, and a handshake.
+//! What unit tests share: chance that comes again, a moment to count from, a handshake, and how a test is skipped.
 
 use std::time::Instant;
 
 use rustls::{ClientConnection, Error, ServerConnection};
+
+#[path = "../tests/support/skip.rs"]
+#[allow(dead_code)]
+mod skip;
+
+pub use skip::skip;
 
 /// Numbers that look random and come again with the seed, which is not 0 (xorshift64; Marsaglia, 2003).
 pub struct Dice(pub u64);

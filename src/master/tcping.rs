@@ -163,6 +163,7 @@ const STACK: usize = 256 * 1024;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::skip;
     use std::net::TcpListener;
 
     fn fault(target: &str) -> String {
@@ -183,7 +184,7 @@ mod tests {
 
     #[test]
     fn ipv6_is_written_in_brackets() {
-        let Ok(listener) = TcpListener::bind("[::1]:0") else { return println!("skipped: no IPv6") };
+        let Ok(listener) = TcpListener::bind("[::1]:0") else { return skip("IPv6") };
         let port = listener.local_addr().unwrap().port();
         assert!(tcping(&Gate::new(), &format!("[::1]:{port}")).connected);
         assert_eq!(fault("[::1]:1"), "dial tcp [::1]:1: connect: connection refused");

@@ -269,6 +269,7 @@ mod tests {
     use mio::{Events, Poll};
 
     use super::*;
+    use crate::testing::skip;
 
     #[test]
     fn accepted_sockets_inherit_no_delay_and_keep_alive() {
@@ -290,7 +291,7 @@ mod tests {
 
     #[test]
     fn a_wildcard_ipv6_listener_takes_both_families_and_names_ipv4_users_as_such() {
-        let Ok(listener) = listen("[::]:0".parse().unwrap()) else { return eprintln!("skipped: no IPv6 here") };
+        let Ok(listener) = listen("[::]:0".parse().unwrap()) else { return skip("IPv6") };
         let port = listener.local_addr().unwrap().port();
         for host in ["127.0.0.1", "::1"] {
             let host: IpAddr = host.parse().unwrap();

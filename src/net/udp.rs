@@ -331,6 +331,7 @@ mod tests {
 
     use super::*;
     use crate::net::stream::ready;
+    use crate::testing::skip;
 
     #[test]
     fn a_wildcard_door_answers_from_the_address_that_was_asked() {
@@ -342,7 +343,7 @@ mod tests {
 
     #[test]
     fn a_wildcard_ipv6_door_serves_both_families_from_the_address_that_was_asked() {
-        let Ok(door) = UdpListener::open(any("[::]")) else { return eprintln!("skipped: no IPv6 here") };
+        let Ok(door) = UdpListener::open(any("[::]")) else { return skip("IPv6") };
         speaks_through(&door, "::1", "::1");
         speaks_through(&door, "127.0.0.1", "127.0.0.1");
         speaks_through(&door, "127.0.0.1", "127.0.0.2");
@@ -353,14 +354,14 @@ mod tests {
         speaks_through(&UdpListener::open(any("127.0.0.3")).unwrap(), "127.0.0.1", "127.0.0.3");
         match UdpListener::open(any("[::1]")) {
             Ok(door) => speaks_through(&door, "::1", "::1"),
-            Err(_) => eprintln!("skipped: no IPv6 here"),
+            Err(_) => skip("IPv6"),
         }
     }
 
     #[test]
     fn a_user_on_the_local_link_is_answered_on_that_link() {
         let (Ok(door), Some(here)) = (UdpListener::open(any("[::]")), on_the_link()) else {
-            return eprintln!("skipped: no link-local address here");
+            return skip("a link-local address");
         };
         let user = Plain::bind(SocketAddr::V6(here)).unwrap();
         let mut asked = here;

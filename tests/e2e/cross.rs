@@ -69,7 +69,7 @@ fn an_http2_pool_carries_tcp_and_udp() {
 #[test]
 fn memory_that_a_crowd_took_goes_back_when_it_is_gone() {
     if is_foreign() {
-        println!("skipped: an emulator has memory of its own");
+        println!("nothing to see: an emulator has memory of its own");
         return;
     }
     let tunnel = Tunnel::reverse().server("tls=1").start();
@@ -110,7 +110,7 @@ fn a_master_runs_an_instance() {
     until("an instance", GRACE, || post(api, key, &url));
     if emulated() && !eventually(GRACE, || exchange(user, b"hello").is_ok()) {
         assert!(!master.lines().is_empty());
-        println!("skipped: this system does not start the emulator for a child (binfmt_misc)");
+        skip("binfmt_misc");
         return;
     }
     until("a user through the instance", GRACE, || exchange(user, b"hello"));
@@ -143,7 +143,7 @@ fn carries(builder: Builder) {
 fn built_with(feature: &str) -> bool {
     let found = features().iter().any(|each| each == feature);
     if !found {
-        println!("skipped: this binary is built without {feature}");
+        println!("nothing to see: this binary is built without {feature}");
     }
     found
 }

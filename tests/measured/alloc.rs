@@ -2,6 +2,7 @@
 //! there already.
 
 use crate::alone;
+use crate::support::skip;
 use nodepass::net::relay::Half;
 use nodepass::net::stream::Stores;
 use nodepass::net::sys;
@@ -59,8 +60,7 @@ fn a_thousand_reads_and_writes_through_memory_allocate_nothing() {
 fn a_thousand_reads_and_writes_through_a_pipe_allocate_nothing() {
     let _alone = alone();
     if !sys::SPLICE {
-        println!("skipped: no splice here");
-        return;
+        return skip("splice");
     }
     assert_eq!(Relay::new(true).allocations(), 0);
 }

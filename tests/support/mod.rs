@@ -7,6 +7,7 @@
 //!   relay     a path to a server that is narrow, or closed    relay.rs
 //!   net       free ports, users, waiting                              net.rs
 //!   program   finding programs, folders, certificates                 program.rs
+//!   skip      tests that cannot run on this machine                   skip.rs
 //! ```
 //!
 //! A test file says `use crate::support::*;`. No test sleeps for luck: it waits for an event with
@@ -18,6 +19,7 @@ pub mod net;
 pub mod process;
 pub mod program;
 pub mod relay;
+pub mod skip;
 pub mod target;
 pub mod tunnel;
 
@@ -25,6 +27,7 @@ pub use net::*;
 pub use process::*;
 pub use program::*;
 pub use relay::*;
+pub use skip::*;
 pub use target::*;
 pub use tunnel::*;
 

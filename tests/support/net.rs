@@ -1,6 +1,6 @@
 //! Ports nobody else has, users, and waiting.
 
-use super::GRACE;
+use super::{present, GRACE};
 use std::cell::RefCell;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -59,9 +59,9 @@ fn is_free(port: u16) -> bool {
     })
 }
 
-/// Whether `::1` is there. Tests that need it say so and return.
+/// Whether `::1` is there; if not, the test or its part for IPv6 is skipped.
 pub fn has_ipv6() -> bool {
-    TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok()
+    present(TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok(), "IPv6")
 }
 
 /// Not good randomness, but different in every process.

@@ -1,6 +1,6 @@
 //! A running program and what it says.
 
-use super::{eventually, GRACE};
+use super::{eventually, present, GRACE};
 use mio::unix::pipe::Receiver;
 use mio::{Events, Interest, Poll, Token};
 use nodepass::logic::checkpoint::CheckPoint;
@@ -278,7 +278,7 @@ fn code(status: ExitStatus) -> i32 {
     status.code().unwrap_or_else(|| -status.signal().unwrap_or(0))
 }
 
-/// Allows this process, and those that it starts, so many descriptors; if it may not, says that the test is skipped.
+/// Allows this process, and those that it starts, so many descriptors; if it may not, the test is skipped.
 pub fn raise_limits(descriptors: usize) -> bool {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: both calls only touch the structure.
@@ -286,11 +286,7 @@ pub fn raise_limits(descriptors: usize) -> bool {
     limit.rlim_cur = limit.rlim_max.min(65536);
     // SAFETY: as above.
     unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) };
-    let enough = limit.rlim_cur as usize >= descriptors;
-    if !enough {
-        println!("skipped: only {} descriptors are allowed, {descriptors} are needed", limit.rlim_cur);
-    }
-    enough
+    present(limit.rlim_cur as usize >= descriptors, &format!("{descriptors} descriptors"))
 }
 
 /// What a process holds.

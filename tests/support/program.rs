@@ -1,11 +1,11 @@
 //! Programs from the system, folders that go away, and a certificate authority for an afternoon.
 
-use super::{output, Process};
+use super::{finished, output, skip, Process};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Where a program is. If it is nowhere, says that the test is skipped.
+/// Where a program is. If it is nowhere, the test is skipped.
 ///
 /// ```ignore
 /// let Some(nginx) = program("nginx") else { return };
@@ -15,7 +15,21 @@ pub fn program(name: &str) -> Option<PathBuf> {
     let folders = path.split(':').chain(["/usr/local/sbin", "/usr/sbin", "/sbin"]);
     let found = folders.map(|folder| Path::new(folder).join(name)).find(|file| file.is_file());
     if found.is_none() {
-        println!("skipped: {name} is not installed");
+        skip(name);
+    }
+    found
+}
+
+/// A Python that has this module: `target/python`, as `.ci/run` makes it, or the system's. If none has it, the test is skipped.
+pub fn python(module: &str) -> Option<&'static str> {
+    let ours = concat!(env!("CARGO_MANIFEST_DIR"), "/target/python/bin/python");
+    let found = [ours, "python3"].into_iter().find(|python| {
+        let mut command = Command::new(python);
+        command.args(["-c", &format!("import {module}")]);
+        finished(command).is_ok_and(|output| output.status.success())
+    });
+    if found.is_none() {
+        skip(&format!("Python's {module}"));
     }
     found
 }
@@ -75,8 +89,8 @@ pub struct Authority {
 }
 
 impl Authority {
-    /// An authority with one certificate for `name` (a DNS name) and for 127.0.0.1; `None` (and a word about it) if
-    /// openssl is not there.
+    /// An authority with one certificate for `name` (a DNS name) and for 127.0.0.1; where openssl is not there, `None`, and the
+    /// test is skipped.
     pub fn new(name: &str) -> Option<Authority> {
         let folder = Folder::new();
         let authority = Authority { folder };

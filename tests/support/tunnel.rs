@@ -74,11 +74,13 @@ pub fn each_way(test: impl Fn(Builder) + Sync) {
 }
 
 fn side_by_side(each: impl Iterator<Item = (String, Builder)>, test: impl Fn(Builder) + Sync) {
+    let caller = std::thread::current();
+    let test_name = caller.name().unwrap_or_default();
     let failed: Vec<String> = std::thread::scope(|scope| {
         let test = &test;
         let threads: Vec<_> = each
             .map(|(name, builder)| {
-                let thread = std::thread::Builder::new().name(name.clone());
+                let thread = std::thread::Builder::new().name(format!("{test_name} {name}"));
                 (name, thread.spawn_scoped(scope, move || test(builder)).expect("a thread"))
             })
             .collect();

@@ -46,7 +46,7 @@ fn https() -> Option<SocketAddr> {
         TcpListener::bind(at).is_ok().then_some(at)
     });
     if free.is_none() {
-        println!("skipped: port 443 is not ours to use");
+        skip("port 443");
     }
     free
 }

@@ -126,8 +126,7 @@ struct Land {
 impl Land {
     /// A new one; `None`, and a word about it, where that cannot be.
     fn new() -> Option<Land> {
-        if !root() {
-            println!("skipped: not root");
+        if !present(root(), "root") {
             return None;
         }
         program("ip")?;
@@ -139,7 +138,8 @@ impl Land {
         let path = match ends {
             [Ok(one), Ok(other)] => Path::between(one, other),
             [Err(why), _] | [_, Err(why)] => {
-                println!("skipped: no TUN device: {why}");
+                println!("no TUN device: {why}");
+                skip("TUN devices");
                 return None;
             }
         };
@@ -237,7 +237,8 @@ struct Space {
 impl Space {
     fn new(name: String) -> Option<Space> {
         if let Err(why) = try_run(&format!("ip netns add {name}")) {
-            println!("skipped: no network namespaces here: {why}");
+            println!("no network namespaces: {why}");
+            skip("network namespaces");
             return None;
         }
         let space = Space { name };

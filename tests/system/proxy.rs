@@ -6,8 +6,8 @@ use crate::support::*;
 
 #[test]
 fn a_tunnel_of_every_kind_goes_through_the_proxy_that_the_environment_names() {
-    let Some(host) = other_than_loopback() else { return eprintln!("skipped: no address but loopback") };
-    let Some((proxy, port, _folder)) = tinyproxy() else { return eprintln!("skipped: no tinyproxy") };
+    let Some(host) = other_than_loopback() else { return skip("an address that is not loopback") };
+    let Some((proxy, port, _folder)) = tinyproxy() else { return };
     for (transport, tls) in kinds() {
         let (target, user, tunnel) = (Target::echo(), free_addr(), free_port());
         let server = format!("server://key@{host}:{tunnel}/{user}?mode=1&type={transport}&tls={tls}");

@@ -130,8 +130,7 @@ fn a_source_that_cannot_be_used_is_an_error_and_not_a_fallback() {
 
 #[test]
 fn a_name_with_several_addresses_is_tried_to_the_end() {
-    if program("unshare").is_none() || !root() || !has_ipv6() {
-        println!("skipped: needs root, unshare and IPv6");
+    if program("unshare").is_none() || !present(root(), "root") || !has_ipv6() {
         return;
     }
     // Only one of the addresses of the name is listened on, as target and as tunnel.
@@ -161,8 +160,7 @@ fn a_name_with_several_addresses_is_tried_to_the_end() {
 
 #[test]
 fn an_address_of_a_name_that_never_answers_does_not_keep_a_user_from_the_next_one() {
-    if program("unshare").is_none() || !root() {
-        println!("skipped: needs root and unshare");
+    if program("unshare").is_none() || !present(root(), "root") {
         return;
     }
     let folder = Folder::new();
@@ -197,8 +195,7 @@ fn a_name_that_nobody_knows_ends_the_user_and_is_told() {
 
 #[test]
 fn dns_says_how_long_a_name_is_kept() {
-    if program("unshare").is_none() || !root() {
-        println!("skipped: needs root and unshare");
+    if program("unshare").is_none() || !present(root(), "root") {
         return;
     }
     for (dns, follows) in [("0", true), ("300ms", true), ("1h", false)] {
@@ -220,8 +217,7 @@ fn dns_says_how_long_a_name_is_kept() {
 
 #[test]
 fn the_last_good_answer_is_kept_when_the_resolver_fails() {
-    if program("unshare").is_none() || !root() {
-        println!("skipped: needs root and unshare");
+    if program("unshare").is_none() || !present(root(), "root") {
         return;
     }
     let (name, user) = (Name::new(), free_addr());

@@ -114,7 +114,8 @@ impl Hosts {
         probe.args(["-m", "sh", "-c", &format!("mount --bind {} /etc/hosts", hosts.file())]);
         let (status, _, errors) = output(probe);
         if status != 0 {
-            println!("skipped: no mount namespace of our own: {errors}");
+            println!("no mount namespace: {errors}");
+            skip("mounts of one's own");
             return None;
         }
         Some(hosts)

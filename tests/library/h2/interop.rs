@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use mio::{Events, Poll, Token};
 
 use super::pair::{limits, nonblocking, server_config, End};
-use crate::support::{finish, finished, program, start_child};
+use crate::support::{finish, finished, program, python, start_child};
 use nodepass::net::h2::H2;
 use nodepass::net::mux::{Mux, StreamNo};
 use nodepass::net::stream::ready;
@@ -63,10 +63,7 @@ fn openssl_agrees_on_h2_and_hears_our_settings() {
 /// A client that speaks as the original's does: a byte, then what comes back, on many streams.
 #[test]
 fn pythons_h2_carries_streams_both_ways() {
-    let python = ["target/conformance/bin/python", "python3"]
-        .into_iter()
-        .find(|python| finished(command(python, &["-c", "import h2"])).is_ok_and(|output| output.status.success()));
-    let Some(python) = python else { return eprintln!("skipped: no Python with h2 here") };
+    let Some(python) = python("h2") else { return };
     let port = echo();
     let output = run(python, &["-c", CLIENT, &port.to_string()]);
     assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "ok", "{}", String::from_utf8_lossy(&output.stderr));

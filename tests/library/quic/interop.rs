@@ -8,17 +8,11 @@ use nodepass::net::mux::{Mux, StreamNo};
 use nodepass::net::stream::ready;
 
 use super::ends::*;
-use crate::support::{finished, start_child};
+use crate::support::{python, start_child};
 
-/// The Python that has the other implementation (`NP_TEST_PYTHON`, else python3); `None` where there is none.
-fn python(arguments: &[&str]) -> Option<Peer> {
-    let python = std::env::var("NP_TEST_PYTHON").unwrap_or_else(|_| "python3".into());
-    let mut imports = Command::new(&python);
-    imports.args(["-c", "import aioquic, cryptography"]);
-    if !finished(imports).is_ok_and(|output| output.status.success()) {
-        eprintln!("skipped: no aioquic here");
-        return None;
-    }
+/// The other implementation; `None` where there is none, and the test is skipped.
+fn peer(arguments: &[&str]) -> Option<Peer> {
+    let python = python("aioquic")?;
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/library/quic/interop.py");
     let mut peer = Command::new(python);
     peer.arg(script).args(arguments).stdout(Stdio::piped());
@@ -36,7 +30,7 @@ impl Drop for Peer {
 
 #[test]
 fn our_client_speaks_with_another_server() {
-    let Some(mut peer) = python(&["server"]) else { return };
+    let Some(mut peer) = peer(&["server"]) else { return };
     let mut line = String::new();
     BufReader::new(peer.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
     let at = std::net::SocketAddr::new(HOME, line.trim().parse().unwrap());
@@ -73,7 +67,7 @@ fn our_client_speaks_with_another_server() {
 fn our_server_speaks_with_another_client() {
     let mut server = server(&settings(), &identity());
     let port = server.mux.local().next().unwrap().port().to_string();
-    let Some(mut peer) = python(&["client", &port]) else { return };
+    let Some(mut peer) = peer(&["client", &port]) else { return };
     let deadline = Instant::now() + GRACE;
     let mut streams: Vec<(StreamNo, Vec<u8>, usize, bool)> = Vec::new();
     let status = loop {

@@ -21,8 +21,7 @@ impl Container {
     /// Builds the image around the program under test.
     fn new() -> Option<Container> {
         let buildah = program("buildah")?;
-        if !root() {
-            println!("skipped: only root enters another root");
+        if !present(root(), "root") {
             return None;
         }
         let folder = Folder::new();
