@@ -31,9 +31,8 @@ pages:            ## completions, manual page and so on, from the tables of the 
 bench:            ## side by side with other programs; results into docs/benchmarks.md
 	scripts/bench.sh
 
-fuzz:             ## each fuzz target for a minute (needs cargo-fuzz and a nightly toolchain)
-	for target in url request answer signals frames sniff; do \
-	    $(CARGO) +nightly fuzz run --fuzz-dir tests/fuzz $$target -- -max_total_time=60 || exit 1; done
+fuzz:             ## each fuzz target for a minute (needs cargo-fuzz)
+	scripts/fuzz.sh
 
 cross:            ## static musl binaries, full and lite, for TARGET= (a name of cross/targets) into target/cross
 	cross/build.sh $(TARGET)

@@ -37,7 +37,7 @@ fn a_user_who_sends_without_end_leaves_room_for_others_and_for_the_tunnel() {
                     bulk.write_all(&[BULK; 1 << 14]).expect("he is not stopped");
                 }
             });
-            sleep(SETTLED);
+            client.reports(SETTLED);
             for _ in 0..5 {
                 until("another user", GRACE, || exchange(user, b"hello"));
             }
@@ -64,8 +64,8 @@ fn a_user_who_sends_without_end_leaves_room_for_others_and_for_the_tunnel() {
 const BULK: u8 = b'B';
 /// Bytes that the path takes in a second, each way.
 const RATE: u32 = 1_000_000;
-/// Long enough for the path to fill up, and for three reports without an answer.
-const SETTLED: Duration = Duration::from_secs(4);
+/// Check points: enough for the path to fill up, and for three of them without an answer.
+const SETTLED: usize = 4;
 
 /// A way to a server that takes [`RATE`] in each direction, whoever sends.
 fn narrow(server: SocketAddr) -> SocketAddr {

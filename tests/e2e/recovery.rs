@@ -14,7 +14,6 @@ mod stopping;
 
 use crate::support::*;
 use path::{Death, Path};
-use std::time::Duration;
 
 #[test]
 fn a_client_without_a_server_says_so_once_and_gets_through_when_it_comes() {
@@ -105,21 +104,21 @@ fn a_machine_that_slept_wakes_up_with_its_tunnels() {
         if builder.transport() == 1 {
             return;
         }
-        let tunnel = builder.server("max=8").start();
+        let tunnel = builder.clone().server("max=8").start();
+        // Another of its kind, in which one side alone sleeps: the other says when that is too long, and has twice as long a silence.
+        let witness = builder.env("NP_REPORT_INTERVAL", "2s").start();
         let (user, served) = tunnel.pair();
         let marks = tunnel.processes().into_iter().map(|process| (process, process.mark())).collect::<Vec<_>>();
         let all = |signal: i32| tunnel.processes().iter().for_each(|process| process.signal(signal));
         all(libc::SIGSTOP);
-        // Longer than the silence that ends a tunnel.
-        std::thread::sleep(Duration::from_secs(5));
+        witness.server.as_ref().unwrap().signal(libc::SIGSTOP);
+        witness.client.says(" ended: ", GRACE);
         all(libc::SIGCONT);
         put(&user, b"good morning");
         assert_eq!(take(&served, 12), b"good morning");
         // And past the time when it would have been noticed.
         for (process, mark) in marks {
-            for _ in 0..5 {
-                process.checkpoint(|_| true);
-            }
+            process.reports(5);
             assert!(!process.said_after(mark, "ended"), "{process:?} gave a living tunnel up");
         }
         put(&served, b"good evening");

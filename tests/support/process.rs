@@ -124,6 +124,17 @@ impl Process {
         found.unwrap_or_else(|| panic!("{}: no fitting check point within {GRACE:?}", self.name))
     }
 
+    /// Waits for so many check points from now on, and gives them: time as the process itself counts it.
+    pub fn reports(&self, count: usize) -> Vec<CheckPoint> {
+        let mut seen = Vec::new();
+        let enough = self.log.wait(self.mark(), GRACE * count as u32, |line| {
+            seen.extend(CheckPoint::parse(line));
+            (seen.len() == count).then_some(())
+        });
+        assert!(enough.is_some(), "{}: only {} check points of {count}", self.name, seen.len());
+        seen
+    }
+
     /// Asks it to stop (SIGTERM).
     pub fn terminate(&self) {
         self.signal(libc::SIGTERM);

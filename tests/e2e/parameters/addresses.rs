@@ -202,10 +202,10 @@ fn dns_says_how_long_a_name_is_kept() {
         let (name, user) = (Name::new(), free_addr());
         let url = format!("client://{user}/moving.test:{}?mode=1&log=debug&dns={dns}", name.port);
         name.is("127.0.0.1");
-        let _client = Process::run("client", with_hosts_file(&name.folder, &url));
+        let client = Process::run("client", with_hosts_file(&name.folder, &url));
         until("a user", GRACE, || name.asked(user, b'1'));
         name.is("127.0.0.2");
-        std::thread::sleep(Duration::from_millis(600));
+        client.reports(2);
         if follows {
             // A kept answer is refreshed behind the scenes: one user may still see the old one.
             until("the new address", GRACE, || name.asked(user, b'2'));
@@ -223,11 +223,12 @@ fn the_last_good_answer_is_kept_when_the_resolver_fails() {
     let (name, user) = (Name::new(), free_addr());
     let url = format!("client://{user}/moving.test:{}?mode=1&log=debug&dns=300ms", name.port);
     name.is("127.0.0.1");
-    let _client = Process::run("client", with_hosts_file(&name.folder, &url));
+    let client = Process::run("client", with_hosts_file(&name.folder, &url));
     until("a user", GRACE, || name.asked(user, b'1'));
     name.is_unknown();
-    for _ in 0..4 {
-        std::thread::sleep(Duration::from_millis(400));
+    for _ in 0..3 {
+        // Longer than an answer is kept.
+        client.reports(1);
         name.asked(user, b'1').expect("the last good answer");
     }
     name.is("127.0.0.2");

@@ -168,7 +168,7 @@ fn lbs_2_does_not_try_the_primary_before_its_interval_is_over() {
         let addr = targets[0].take().unwrap().addr();
         assert_eq!(tcp_number(&tunnel), 1);
         targets[0] = Some(numbered_at(addr, 0));
-        std::thread::sleep(Duration::from_millis(1500));
+        tunnel.egress().reports(2);
         (0..10).for_each(|_| assert_eq!(tcp_number(&tunnel), 1, "{:?}", tunnel.flow));
     });
 }

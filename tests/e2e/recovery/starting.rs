@@ -52,7 +52,7 @@ fn complains_once(process: &Process, address: SocketAddr) -> String {
     assert!(line.contains(&address.to_string()) && line.contains("  ERROR  "), "{line}");
     assert!(line.contains("in use"), "the reason: {line}");
     // The cooldown is 300 ms: this is a handful of attempts.
-    std::thread::sleep(std::time::Duration::from_millis(1500));
+    reports_elsewhere(2);
     assert_eq!(process.count("cannot listen"), 1);
     assert_eq!(process.ended(), None);
     line

@@ -3,7 +3,6 @@
 use super::{each_flow, Urls};
 use crate::support::*;
 use std::net::TcpStream;
-use std::time::Duration;
 
 /// Longer than this test waits for anything: what ends before it does not end because of it.
 const LONG: (&str, &str) = ("NP_SHUTDOWN_TIMEOUT", "10m");
@@ -117,9 +116,10 @@ fn with_nobody_there_it_ends_at_once_in_every_state() {
 fn users_who_still_wait_for_a_peer_do_not_delay_the_end() {
     let pair = Urls::new(Flow::Reverse);
     let server = Process::nodepass_with(&[&pair.server("x")], &[LONG, ("NP_POOL_GET_TIMEOUT", "10m")]);
+    server.says("Waiting for a client", GRACE);
+    let before = server.sockets();
     let waiting: Vec<TcpStream> = (0..5).map(|_| connect(pair.user)).collect();
-    // They have been let in once somebody else is refused by the same door: give the last one time to be accepted.
-    std::thread::sleep(Duration::from_millis(200));
+    assert!(eventually(GRACE, || server.sockets() == before + waiting.len()), "they are let in");
     server.terminate();
     assert_eq!(server.wait(GRACE), 0);
     waiting.iter().for_each(|user| assert_eq!(rest(user), b""));

@@ -17,6 +17,7 @@ pub struct Path {
 struct Fate {
     delay_micros: AtomicU64,
     lost_of_a_thousand: AtomicU64,
+    lost: AtomicU64,
 }
 
 impl Path {
@@ -38,6 +39,11 @@ impl Path {
     /// From now on so many packets of a thousand are lost; all of them is a cut without a word.
     pub fn loses(&self, of_a_thousand: u64) {
         self.fate.lost_of_a_thousand.store(of_a_thousand, Ordering::SeqCst);
+    }
+
+    /// How many packets it has lost.
+    pub fn lost(&self) -> u64 {
+        self.fate.lost.load(Ordering::SeqCst)
     }
 }
 
@@ -69,7 +75,9 @@ fn carry(from: Arc<File>, to: Arc<File>, fate: Arc<Fate>, seed: u64) {
                     chance ^= chance << 13;
                     chance ^= chance >> 7;
                     chance ^= chance << 17;
-                    if chance % 1000 >= fate.lost_of_a_thousand.load(Ordering::SeqCst) {
+                    if chance % 1000 < fate.lost_of_a_thousand.load(Ordering::SeqCst) {
+                        fate.lost.fetch_add(1, Ordering::SeqCst);
+                    } else {
                         let delay = Duration::from_micros(fate.delay_micros.load(Ordering::SeqCst));
                         // A full queue loses the packet, as a router's would.
                         let _ = sender.try_send((Instant::now() + delay, packet[..len].to_vec()));

@@ -124,7 +124,12 @@ fn a_master_answers_and_keeps_its_instance() {
             Some(reader)
         })
         .collect();
-    thread::sleep(Duration::from_secs(1));
+    // As many as there is room for have got an answer: no more come.
+    let heard =
+        || crowd.iter().filter(|reader| reader.set_nonblocking(true).is_ok() && reader.peek(&mut [0]).is_ok()).count();
+    let mut before = 0;
+    let settled = eventually(GRACE, || std::mem::replace(&mut before, heard()) == before && before > 0);
+    assert!(settled, "{before} of them have an answer, and more get one");
     drop(crowd);
     until("the list", GRACE, || ask("GET /api/v1/instances", "").filter(|list| list.contains("\"running\"")).ok_or(()));
     until("a user", GRACE, || exchange(user, &noise(2, 100_000)));
