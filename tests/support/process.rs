@@ -128,7 +128,7 @@ impl Process {
     pub fn reports(&self, count: usize) -> Vec<CheckPoint> {
         let mut seen = Vec::new();
         let enough = self.log.wait(self.mark(), GRACE * count as u32, |line| {
-            seen.extend(CheckPoint::parse(line));
+            seen.extend(check_point(line));
             (seen.len() == count).then_some(())
         });
         assert!(enough.is_some(), "{}: only {} check points of {count}", self.name, seen.len());
