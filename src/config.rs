@@ -270,7 +270,9 @@ impl Draft {
             (2, Some(crt), Some(key)) => Tls::Files { crt, key },
             (2, None, Some(_)) => return Err("tls=2 needs certificate files: expected the parameter crt".into()),
             (2, Some(_), None) => return Err("tls=2 needs certificate files: expected the parameter key".into()),
-            (2, None, None) => return Err("tls=2 needs certificate files: expected the parameters crt and key".into()),
+            // Without files a tunnel is what this client must find.
+            (2, None, None) if config.role == Role::Client && config.mode != Mode::One => Tls::Verified,
+            (2, None, None) => return Err(NEEDS_FILES.into()),
             (code, crt, key) => {
                 if crt.is_some() || key.is_some() {
                     warnings.push("parameters crt and key are used with tls=2 only: ignored".into());
@@ -418,6 +420,9 @@ fn prefix(path: &str) -> Result<String, String> {
         _ => Err(bad("prefix", path, "a path of letters, digits and - . _ ~ /")),
     }
 }
+
+/// What is wrong with `tls=2` where something listens and there are no files.
+pub const NEEDS_FILES: &str = "tls=2 needs certificate files: expected the parameters crt and key";
 
 /// The expectation that a looping target misses.
 const NO_LOOP: &str = "another port or machine than the tunnel's own";

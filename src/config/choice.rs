@@ -14,7 +14,8 @@ pub enum Role {
     Master,
 }
 
-/// TLS of the pool (server), of the single-end listener (client), of the API (master).
+/// TLS of the pool (server), of the API (master); at a client of its single-end listener, and in a tunnel the least that the
+/// server may offer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Tls {
     /// `tls=0`.
@@ -28,6 +29,8 @@ pub enum Tls {
         /// The leaf's private key.
         key: PathBuf,
     },
+    /// `tls=2` at a client without PEM files: the server's certificate is verified, and there is nothing to listen with.
+    Verified,
 }
 
 /// Which of several targets gets a user (`lbs`).
@@ -113,7 +116,7 @@ impl Tls {
         match self {
             Tls::Off => 0,
             Tls::SelfSigned => 1,
-            Tls::Files { .. } => 2,
+            Tls::Files { .. } | Tls::Verified => 2,
         }
     }
 }

@@ -69,7 +69,7 @@ pub(super) static PARAMETERS: [Parameter; 20] = [
     },
     Parameter {
         name: "tls",
-        meaning: "0 plain, 1 self-signed certificate made in memory, 2 certificate files; at a client for its single-end listener",
+        meaning: "0 plain, 1 self-signed certificate made in memory, 2 certificate files; at a client in a tunnel the least that the server may offer, without a server its listener's",
         default: Some("0"),
         values: "0, 1 or 2",
         roles: ALL,

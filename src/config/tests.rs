@@ -88,6 +88,16 @@ fn every_parameter_takes_its_values() {
 }
 
 #[test]
+fn a_client_that_does_not_listen_wants_tls_2_without_files_of_its_own() {
+    for query in ["tls=2", "tls=2&mode=2"] {
+        let client = config(&format!("client://h:1/t:2?{query}"));
+        assert_eq!((client.tls.code(), client.tls), (2, Tls::Verified), "{query}");
+    }
+    assert_eq!(fault("client://h:1/t:2?tls=2&mode=1"), NEEDS_FILES);
+    assert_eq!(fault("master://h:1?tls=2"), NEEDS_FILES);
+}
+
+#[test]
 fn each_bad_value_is_told_with_its_parameter_and_what_is_accepted() {
     let bad = "log=x log=INFO tls=3 tls=-1 tls=01 dns=5 dns=-1s dns=9999999999h lbs=3 max=0 max=65536 max=x mode=3 type=4 quic=2 \
                dial=host dial=1.2.3 read=5 read=1ns read=-5s rate=-1 rate=1.5 rate=1000001 rate=18446744073709551616 slot=-1 \
@@ -154,7 +164,10 @@ fn quic_is_an_older_word_for_type_1_and_type_wins() {
 fn certificate_files_must_both_be_named() {
     for role in ["server://k@", "client://", "master://"] {
         let told = |query: &str| {
-            fault(&format!("{role}h:1/t:2?tls=2{query}").replace("/t:2", if role == "master://" { "" } else { "/t:2" }))
+            fault(
+                &format!("{role}h:1/t:2?tls=2&mode=1{query}")
+                    .replace("/t:2", if role == "master://" { "" } else { "/t:2" }),
+            )
         };
         assert_eq!(told(""), "tls=2 needs certificate files: expected the parameters crt and key");
         assert_eq!(told("&crt=c"), "tls=2 needs certificate files: expected the parameter key");

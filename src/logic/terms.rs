@@ -42,6 +42,14 @@ impl Terms {
         response("200 OK\r\n", "application/json", &json)
     }
 
+    /// Refuses terms with less TLS than the client wants, whoever has written them.
+    pub fn require_tls(&self, least: u8) -> Result<(), String> {
+        match self.tls < least {
+            true => Err(format!("the server offers tls={}, this client wants at least {least}", self.tls)),
+            false => Ok(()),
+        }
+    }
+
     /// The terms in the body of an answer; the error says what is wrong with it.
     pub(super) fn parse(json: &[u8]) -> Result<Terms, &'static str> {
         let wire: Wire = serde_json::from_slice(json).map_err(|_| "the server's answer is not a tunnel's terms")?;
@@ -149,3 +157,24 @@ fn open_bytes(text: &str) -> Option<[u8; 16]> {
 
 /// Largest pool that a server's terms are taken at their word for, in connections; more becomes this.
 pub const MAX_POOL: usize = 65535;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn terms_with_less_tls_than_the_client_wants_are_refused_and_all_others_taken() {
+        for (offered, least) in [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2), (2, 0), (2, 1), (2, 2)] {
+            let terms = Terms {
+                flow: Direction::Reverse,
+                max: 1,
+                tls: offered,
+                transport: 0,
+                features: Vec::new(),
+                open: None,
+            };
+            let refusal = format!("the server offers tls={offered}, this client wants at least {least}");
+            assert_eq!(terms.require_tls(least), if offered < least { Err(refusal) } else { Ok(()) });
+        }
+    }
+}

@@ -108,7 +108,7 @@ impl<M: From<Request>> Api<M> {
         let figures = self.host.figures();
         let (crt, key) = match &self.config.tls {
             Tls::Files { crt, key } => (crt.display().to_string(), key.display().to_string()),
-            Tls::Off | Tls::SelfSigned => Default::default(),
+            Tls::Off | Tls::SelfSigned | Tls::Verified => Default::default(),
         };
         Ok(Info {
             alias: master.alias,

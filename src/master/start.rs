@@ -23,7 +23,7 @@ use super::record::{Record, KEY_ID};
 use super::requests::Desk;
 use super::state::{Keeper, Loaded, State};
 use super::supervisor::{Keep, Mail, Supervisor};
-use crate::config::{Config, Tls};
+use crate::config::{Config, Tls, NEEDS_FILES};
 use crate::heap;
 use crate::log::Level;
 use crate::net::certs::{Audience, Certs, Origin};
@@ -96,6 +96,7 @@ fn certs(tls: &Tls) -> Result<Option<Certs>, String> {
             log::info!("TLS code-2: {} with {}", crt.display(), key.display());
             Origin::Files { crt: crt.clone(), key: key.clone() }
         }
+        Tls::Verified => return Err(NEEDS_FILES.into()),
     };
     Certs::new(origin, Audience::Users).map(Some)
 }

@@ -395,6 +395,7 @@ pub(in crate::run) fn certs(tls: &crate::config::Tls, audience: Audience) -> Res
         Tls::Off => return Ok(None),
         Tls::SelfSigned => Origin::Memory,
         Tls::Files { crt, key } => Origin::Files { crt: crt.clone(), key: key.clone() },
+        Tls::Verified => return Err(crate::config::NEEDS_FILES.into()),
     };
     Certs::new(origin, audience).map(Some)
 }

@@ -117,6 +117,7 @@ impl Hub {
     fn begin_client(&mut self, terms: Terms, server: SocketAddr, round: Duration, now: Instant) -> Result<(), String> {
         let shared = self.shared.clone();
         let (config, limits) = (&shared.config, &shared.config.limits);
+        terms.require_tls(config.tls.code())?;
         let transport = Transport::from_code(terms.transport).filter(|transport| transport.is_built());
         let Some(transport) = transport else {
             return Err(format!("the server wants type={}, which this build does not have", terms.transport));

@@ -76,6 +76,33 @@ fn plain_pools_can_be_read_on_the_way_and_encrypted_ones_can_not() {
 }
 
 #[test]
+fn a_client_refuses_terms_with_less_tls_than_its_own_url_asks_for() {
+    for (offered, least) in [("0", "1"), ("0", "2"), ("1", "2")] {
+        let (target, user, port) = (Target::echo(), free_addr(), free_port());
+        let server = format!("server://k@127.0.0.1:{port}/{user}?mode=1&tls={offered}");
+        let _server = Process::nodepass_with(&[&server], &[("NP_POOL_GET_TIMEOUT", "500ms")]);
+        let url = |least: &str| format!("client://k@127.0.0.1:{port}/{}?mode=2&log=debug&tls={least}", target.addr());
+        let client = Process::nodepass(&url(least));
+        let line = client.says("this client wants at least", GRACE);
+        assert!(
+            line.contains(&format!("the server offers tls={offered}, this client wants at least {least}")),
+            "{line}"
+        );
+        client.says("failed again", GRACE);
+        assert!(exchange(user, b"in the clear").is_err() && target.accepted() == 0, "nobody is served");
+        drop(client);
+        let _client = Process::nodepass(&url(offered));
+        until("a user", GRACE, || exchange(user, b"hello"));
+    }
+}
+
+#[test]
+fn a_listener_without_certificate_files_does_not_open_with_tls_2() {
+    let url = format!("client://127.0.0.1:{}/127.0.0.1:{}?tls=2", free_port(), free_port());
+    refused(&[&url], 1, &["tls=2 needs certificate files", "crt", "key"]);
+}
+
+#[test]
 fn certificate_files_that_cannot_be_used_are_refused_by_name_and_reason() {
     if program("openssl").is_none() {
         return;

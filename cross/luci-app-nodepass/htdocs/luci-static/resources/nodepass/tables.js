@@ -6,7 +6,7 @@ return baseclass.extend({
 	// name, meaning, default, what is accepted, words to choose from, who takes it
 	parameters: [
 		["log","least level of the lines shown","info","none, debug, info, warn, error or event",["none","debug","info","warn","error","event"],["server","client","master"]],
-		["tls","0 plain, 1 self-signed certificate made in memory, 2 certificate files; at a client for its single-end listener","0","0, 1 or 2",["0","1","2"],["server","client","master"]],
+		["tls","0 plain, 1 self-signed certificate made in memory, 2 certificate files; at a client in a tunnel the least that the server may offer, without a server its listener's","0","0, 1 or 2",["0","1","2"],["server","client","master"]],
 		["crt","PEM certificate chain for tls=2",null,"a path",[],["server","client","master"]],
 		["key","PEM private key for tls=2",null,"a path",[],["server","client","master"]],
 		["dns","how long a resolved name is kept; 0 asks each time","5m","a duration from 1ms to 8760h such as 30s, 5m or 1h30m, or 0",[],["server","client"]],
