@@ -9,7 +9,7 @@
 //!
 //! Backpressure is the conduit being full: `fill` is then not called, and the far sender's window closes by itself.
 
-use std::io;
+use std::io::{self, ErrorKind};
 
 use super::stream::{ready, Buffer, Conduit, Stores, Stream};
 
@@ -37,7 +37,7 @@ enum State {
 pub struct Pumped {
     /// Bytes taken in.
     pub moved: usize,
-    /// Whether the budget ran out before the bytes did: pump again, after the others had their turn.
+    /// Whether a bound was reached before the bytes ran out: pump again, after the others had their turn.
     pub again: bool,
 }
 
@@ -66,7 +66,8 @@ impl Half {
         self.state != State::Open
     }
 
-    /// Moves bytes from `from` to `to`, taking in at most about `budget`, until both would have to wait.
+    /// Moves bytes from `from` to `to`, taking in at most about `budget`, until both would have to wait. What comes in small
+    /// pieces costs more than its bytes: there is a bound for the pieces too.
     ///
     /// This is the only copy loop of the program. An error ends the relay as a whole.
     pub fn pump(
@@ -76,17 +77,20 @@ impl Half {
         budget: usize,
         stores: &mut Stores,
     ) -> io::Result<Pumped> {
-        let mut moved = 0;
+        let (mut moved, mut fills, mut interrupted) = (0, 0, false);
         loop {
             let mut went = false;
-            if self.state == State::Open && moved < budget {
-                match ready(self.conduit.fill(from, to, budget - moved, stores))? {
-                    Some(0) => self.state = State::Draining,
-                    Some(count) => {
+            if self.state == State::Open && moved < budget && fills < MAX_FILLS && !interrupted {
+                fills += 1;
+                match self.conduit.fill(from, to, budget - moved, stores) {
+                    Ok(0) => self.state = State::Draining,
+                    Ok(count) => {
                         moved += count;
                         went = true;
                     }
-                    None => {}
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                    Err(error) if error.kind() == ErrorKind::Interrupted => interrupted = true,
+                    Err(error) => return Err(error),
                 }
             }
             if !self.conduit.is_empty() {
@@ -98,7 +102,8 @@ impl Half {
         }
         self.close(to)?;
         self.conduit.rest(stores);
-        Ok(Pumped { moved, again: moved >= budget && self.state == State::Open })
+        let bounded = moved >= budget || fills == MAX_FILLS || interrupted;
+        Ok(Pumped { moved, again: bounded && self.state == State::Open })
     }
 
     /// Sends what `to` holds back and passes the end on when nothing is left before it.
@@ -116,6 +121,9 @@ impl Half {
         Ok(())
     }
 }
+
+/// Most times that one pump takes bytes in: datagrams, or segments of a single byte.
+const MAX_FILLS: usize = 1024;
 
 #[cfg(test)]
 #[path = "relay/tests.rs"]

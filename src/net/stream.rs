@@ -19,6 +19,8 @@ use super::tcp::Tcp;
 /// 4. `flush` is `Ok` only when nothing is held back.
 /// 5. `finish` comes after the last byte; filling goes on after it. It may answer `WouldBlock` and is then called again.
 /// 6. After `WouldBlock` an edge is owed; before it, none is. So: fill and drain until it comes.
+/// 7. `fill` may answer `Interrupted`: much came without a byte in it, and no edge is owed. It is called again after the
+///    others had their turn.
 pub trait Stream {
     /// Takes bytes in.
     fn fill(&mut self, into: &mut Buffer) -> io::Result<usize>;

@@ -43,6 +43,8 @@ struct Desk {
     ended: bool,
     /// One side has broken the rules.
     failed: bool,
+    /// Bytes that were read since the last plaintext.
+    bare: usize,
 }
 
 impl Tls {
@@ -91,7 +93,7 @@ impl Tls {
     /// As [`Tcp::waiting`], for plaintext: 0 at an end, with or without a proper goodbye.
     pub fn waiting(&mut self) -> io::Result<usize> {
         while self.desk.plain.is_empty() && !self.desk.ended {
-            if self.pull(&mut [])?.read == 0 {
+            if self.pull_plaintext(&mut [])?.read == 0 {
                 break;
             }
         }
@@ -101,6 +103,21 @@ impl Tls {
     /// The socket underneath.
     pub fn carrier(&mut self) -> &mut Tcp {
         &mut self.carrier
+    }
+
+    /// [`Tls::pull`] after the handshake: a session with many bytes and no plaintext among them has failed. Tickets are such
+    /// bytes, and empty records with new keys between them: without a bound they would keep the thread busy.
+    fn pull_plaintext(&mut self, into: &mut [u8]) -> io::Result<Pulled> {
+        let pulled = self.pull(into)?;
+        self.desk.bare = match pulled.given > 0 || !self.desk.plain.is_empty() {
+            true => 0,
+            false => self.desk.bare + pulled.read,
+        };
+        if self.desk.bare > MAX_BARE {
+            self.desk.failed = true;
+            return Err(io::Error::new(ErrorKind::InvalidData, "48 KiB of TLS records without any data"));
+        }
+        Ok(pulled)
     }
 
     /// Reads from the socket once and takes in what has come. What that makes us say (alerts, key updates) is sent.
@@ -178,7 +195,7 @@ struct Pulled {
 impl Read for Tls {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         while self.desk.plain.is_empty() && !self.desk.ended {
-            match self.pull(into)? {
+            match self.pull_plaintext(into)? {
                 Pulled { read: 0, .. } => {
                     return Err(io::Error::new(
                         ErrorKind::UnexpectedEof,
@@ -458,5 +475,66 @@ const TAIL: usize = 1 + 16;
 const MAX_AT_ONCE: usize = 64 * 1024;
 /// Room for that much in records.
 const RECORDS: usize = MAX_AT_ONCE + 4096;
+/// Most bytes that may come without plaintext: a record that comes in part, and far more tickets than servers send.
+const MAX_BARE: usize = 3 * RECORD;
 /// Bytes that are read at least where there is room for fewer.
 const MIN_READ: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+    use std::thread;
+    use std::time::Duration;
+
+    use mio::{Events, Poll, Token};
+    use rustls::ServerConnection;
+
+    use super::*;
+    use crate::net::certs::{self, Audience, Certs, Origin, Speech, Trust};
+
+    #[test]
+    fn a_peer_whose_session_is_busy_with_itself_and_carries_no_data_is_left() {
+        let identity = Certs::new(Origin::Memory, Audience::Pool(Speech::Raw)).unwrap().current();
+        let mut config = ServerConfig::clone(&identity.config);
+        // Of more than 50 bytes each.
+        config.send_tls13_tickets = 1000;
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        // It ends with its own session, or when the client has left.
+        let server = thread::spawn(move || serve(listener.accept().unwrap().0, config));
+        let mut tcp = Tcp::dial(address, None).unwrap();
+        let mut poll = Poll::new().unwrap();
+        tcp.register(poll.registry(), Token(0)).unwrap();
+        let trust = certs::client(Trust::Anyone, Speech::Raw).unwrap();
+        let mut tls = Tls::connect(tcp, trust, certs::server_name("127.0.0.1").unwrap()).unwrap();
+
+        until_done(&mut tls, &mut poll, Tls::handshake).unwrap();
+        let error = until_done(&mut tls, &mut poll, |tls| tls.read(&mut [0; 10])).unwrap_err();
+        assert!(error.to_string().contains("without any data"), "{error}");
+        drop(tls);
+        server.join().unwrap();
+    }
+
+    /// A server that shakes hands and hears whatever comes.
+    fn serve(mut socket: TcpStream, config: ServerConfig) {
+        socket.set_read_timeout(Some(GRACE)).unwrap();
+        let mut session = ServerConnection::new(config.into()).unwrap();
+        while session.complete_io(&mut socket).is_ok_and(|(read, written)| read + written > 0) {}
+    }
+
+    /// Tries again after each edge.
+    fn until_done<T>(tls: &mut Tls, poll: &mut Poll, mut act: impl FnMut(&mut Tls) -> io::Result<T>) -> io::Result<T> {
+        let mut events = Events::with_capacity(8);
+        loop {
+            if let Some(done) = ready(act(tls)).transpose() {
+                return done;
+            }
+            poll.poll(&mut events, Some(GRACE)).unwrap();
+            assert!(!events.is_empty(), "no edge came");
+            events.iter().for_each(|event| tls.carrier().note(event));
+        }
+    }
+
+    /// Far longer than anything here takes.
+    const GRACE: Duration = Duration::from_secs(20);
+}

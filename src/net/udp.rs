@@ -160,6 +160,10 @@ impl Session {
 
     /// Remembers an edge.
     pub fn note(&mut self, _: &Event) {
+        self.note_edge();
+    }
+
+    fn note_edge(&mut self) {
         if let End::Own { readable, .. } = &mut self.end {
             *readable = true;
         }
@@ -202,32 +206,34 @@ impl Session {
     }
 
     /// Receives one datagram into `room`, which has space for a header and the largest payload and one byte more.
-    fn receive(&mut self, room: &mut [u8]) -> io::Result<Option<usize>> {
+    fn receive(&mut self, room: &mut [u8]) -> io::Result<Received> {
         match &mut self.end {
             End::UdpListener { inbox, over, .. } => match inbox.pop() {
                 Some(packet) => {
                     room[..packet.len()].copy_from_slice(&packet);
-                    Ok(Some(packet.len()))
+                    Ok(Received::Datagram(packet.len()))
                 }
-                None if *over => Ok(None),
+                None if *over => Ok(Received::End),
                 None => would_block(),
             },
             End::Own { readable: false, .. } => would_block(),
-            End::Own { socket, readable } => loop {
-                match socket.recv(room) {
-                    Ok(count) if count > self.largest => self.tally.dropped += 1,
-                    Ok(count) => return Ok(Some(count)),
-                    Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                        *readable = false;
-                        return Err(error);
-                    }
-                    // "Port unreachable" for an earlier datagram: the target may be back for the next one.
-                    Err(error) if is_passing(&error) => {
-                        self.refused |= error.kind() == ErrorKind::ConnectionRefused;
-                        self.tally.dropped += 1;
-                    }
-                    Err(error) => return Err(error),
+            End::Own { socket, readable } => match socket.recv(room) {
+                Ok(count) if count <= self.largest => Ok(Received::Datagram(count)),
+                Ok(_) => {
+                    self.tally.dropped += 1;
+                    Ok(Received::Nothing)
                 }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    *readable = false;
+                    Err(error)
+                }
+                // "Port unreachable" for an earlier datagram: the target may be back for the next one.
+                Err(error) if is_passing(&error) => {
+                    self.refused |= error.kind() == ErrorKind::ConnectionRefused;
+                    self.tally.dropped += 1;
+                    Ok(Received::Nothing)
+                }
+                Err(error) => Err(error),
             },
         }
     }
@@ -252,6 +258,16 @@ impl Session {
     }
 }
 
+/// What one attempt to receive came to.
+enum Received {
+    /// A datagram of so many bytes.
+    Datagram(usize),
+    /// One that is too large, or the refusal of an earlier one: there may be more.
+    Nothing,
+    /// No datagram will come any more.
+    End,
+}
+
 fn is_passing(error: &io::Error) -> bool {
     use ErrorKind::{ConnectionRefused, HostUnreachable, Interrupted, NetworkUnreachable};
     matches!(error.kind(), ConnectionRefused | HostUnreachable | Interrupted | NetworkUnreachable)
@@ -264,17 +280,22 @@ impl Stream for Session {
         if !self.framed && !into.is_empty() || into.room(need).len() < need {
             return would_block();
         }
-        let Some(count) = self.receive(&mut into.room(need)[head..])? else { return Ok(0) };
-        if self.framed {
-            into.room(need)[..head].copy_from_slice(&(count as u16).to_be_bytes());
+        for _ in 0..MAX_SKIPPED {
+            let count = match self.receive(&mut into.room(need)[head..])? {
+                // An empty datagram without a frame moves nothing; it cannot be told from the end, so it is skipped.
+                Received::Datagram(0) if !self.framed => continue,
+                Received::Datagram(count) => count,
+                Received::Nothing => continue,
+                Received::End => return Ok(0),
+            };
+            if self.framed {
+                into.room(need)[..head].copy_from_slice(&(count as u16).to_be_bytes());
+            }
+            into.advance(head + count);
+            self.tally.received += count as u64;
+            return Ok(head + count);
         }
-        into.advance(head + count);
-        self.tally.received += count as u64;
-        // An empty datagram without a frame moves nothing; it cannot be told from the end, so it is skipped.
-        match head + count {
-            0 => self.fill(into),
-            total => Ok(total),
-        }
+        Err(ErrorKind::Interrupted.into())
     }
 
     /// Every whole datagram in the buffer. Part of one is `WouldBlock`: the rest is still to come.
@@ -315,6 +336,8 @@ impl Stream for Session {
 
 /// Receive buffer asked of the kernel for each UDP socket, in bytes.
 const SOCKET_BUFFER: usize = 1024 * 1024;
+/// Most datagrams that one `fill` passes over: empty ones, too large ones, refusals.
+const MAX_SKIPPED: usize = 64;
 /// Most datagrams that wait for one session's relay.
 const INBOX: usize = 256;
 /// Most bytes of a conduit that carries datagrams: a header, the largest payload, one byte to notice a larger one.
@@ -503,6 +526,27 @@ mod tests {
         assert_eq!(heard(&user), b"one");
         assert_eq!(session.fill(&mut buffer).unwrap(), 3);
         assert_eq!(buffer.bytes(), b"two");
+    }
+
+    #[test]
+    fn a_flood_of_datagrams_without_a_byte_for_the_relay_is_passed_over_a_bounded_number_at_a_time() {
+        for (flood, framed) in [(&[][..], false), (&[1; 101][..], true)] {
+            let (mut session, target) = to_target(100);
+            session.framed = framed;
+            // More than fit into the socket: the rest is lost before it gets here.
+            for _ in 0..10 * MAX_SKIPPED {
+                target.send(flood).unwrap();
+            }
+            let mut buffer = Buffer::new(conduit_size(100));
+            let mut calls = 0;
+            while session.fill(&mut buffer).unwrap_err().kind() == ErrorKind::Interrupted {
+                calls += 1;
+            }
+            assert!((2..=10).contains(&calls), "{calls} calls");
+            target.send(b"after").unwrap();
+            session.note_edge();
+            assert_eq!(filled(&mut session, &mut buffer), 5 + session.head());
+        }
     }
 
     #[test]

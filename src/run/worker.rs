@@ -123,7 +123,8 @@ impl Worker {
 
     /// One turn: jobs, timers, what shared connections bring, then each ready task once, then what they say on those.
     pub fn turn(&mut self, now: Instant) {
-        while let Some(job) = self.inbox.next() {
+        for _ in 0..MAX_JOBS {
+            let Some(job) = self.inbox.next() else { break };
             self.accept(job, now);
         }
         while let Some(key) = self.timers.expired(now) {
@@ -466,7 +467,13 @@ fn near(user: User, framed: bool, home: Home, context: &Context) -> io::Result<L
     Ok(leg)
 }
 
+/// Most jobs of one turn: the hub may make them, of datagrams, as fast as a worker takes them.
+const MAX_JOBS: usize = 4096;
 /// From this many tasks on it is worth giving memory back after they have gone.
 const CROWD: usize = 128;
 /// So long after it has gone, since the last of a crowd go slowly.
 const QUIET: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+#[path = "worker/tests.rs"]
+mod tests;

@@ -9,7 +9,6 @@
 //! So a wake-up that gets lost is a world in which nothing can happen any more, and the message names its seed.
 
 use std::collections::VecDeque;
-use std::io::ErrorKind;
 
 use super::*;
 use crate::net::stream::would_block;
@@ -121,6 +120,45 @@ fn a_budget_that_ran_out_is_told_and_one_that_did_not_is_not() {
     assert!(first.again && (50..66).contains(&first.moved), "{first:?}");
     let second = half.pump(&mut a, &mut b, 1000, &mut stores).unwrap();
     assert_eq!(second, Pumped { moved: 100 - first.moved, again: false });
+}
+
+#[test]
+fn a_flood_of_tiny_pieces_and_one_without_any_leave_the_others_their_turn() {
+    for (piece, moved) in [(Some(b'x'), MAX_FILLS), (None, 0)] {
+        let (mut flood, mut sink) = (Flood { piece, fills: 0 }, Fake::awake(0, 1 << 20));
+        let (mut half, mut stores) = (Half::default(), Stores::new(16, false));
+        let pumped = half.pump(&mut flood, &mut sink, 1 << 20, &mut stores).unwrap();
+        assert_eq!(pumped, Pumped { moved, again: true });
+        assert!(flood.fills <= MAX_FILLS && sink.leaving.len() == moved, "{} fills", flood.fills);
+    }
+}
+
+/// A source that never runs dry: of single bytes, or of what has no byte in it.
+struct Flood {
+    piece: Option<u8>,
+    fills: usize,
+}
+
+impl Stream for Flood {
+    fn fill(&mut self, into: &mut Buffer) -> io::Result<usize> {
+        self.fills += 1;
+        match self.piece {
+            Some(byte) => Ok(into.append(&[byte])),
+            None => Err(ErrorKind::Interrupted.into()),
+        }
+    }
+
+    fn drain(&mut self, _: &mut Buffer) -> io::Result<usize> {
+        would_block()
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 // ---- the world ------------------------------------------------------------------------------------------------------

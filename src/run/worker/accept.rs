@@ -63,6 +63,8 @@ enum Phase {
 enum Step {
     Wait,
     Again,
+    /// As `Again`, after the others had their turn.
+    Later,
     On(Phase),
     Pool(ExpectedTunnel),
     Carry,
@@ -119,7 +121,8 @@ impl Inbound {
                 Step::Pool(expected) => return self.settle(expected, home, context),
                 Step::Carry => return self.carry(context),
                 Step::Wait if now < self.until => return Next::Wait,
-                Step::Wait | Step::Leave => return Next::End,
+                Step::Later if now < self.until => return Next::Again,
+                Step::Wait | Step::Later | Step::Leave => return Next::End,
             }
         }
     }
@@ -201,14 +204,17 @@ impl Inbound {
                     None => Ok(Step::Wait),
                 }
             }
-            // Closing while his bytes are unread would reset the connection and lose the answer on its way.
+            // Closing while bytes of the peer are unread would reset the connection and lose the answer on its way.
             Phase::Lingering => {
                 let mut buffer = Buffer::new(OPENING);
-                match ready(leg.lend(muxes).stream().fill(&mut buffer))? {
-                    Some(0) => Ok(Step::Leave),
-                    Some(_) => Ok(Step::Again),
-                    None => Ok(Step::Wait),
+                for _ in 0..MAX_UNREAD {
+                    match ready(leg.lend(muxes).stream().fill(&mut buffer))? {
+                        Some(0) => return Ok(Step::Leave),
+                        Some(count) => buffer.consume(count),
+                        None => return Ok(Step::Wait),
+                    }
                 }
+                Ok(Step::Later)
             }
         }
     }
@@ -339,3 +345,5 @@ const SILENCE: Duration = Duration::from_millis(100);
 const TLS_RECORD: u8 = 0x16;
 /// Bytes read at a time from somebody unknown.
 const OPENING: usize = 512;
+/// Most reads of a turn from a peer that has its answer: what it still says is thrown away.
+const MAX_UNREAD: usize = 64;
