@@ -1,34 +1,76 @@
 #!/bin/sh
-# The layers of src/ and what they may use: arrows only point down (docs/architecture.md).
+# The layers of src/ and what they may use: arrows only point down, and none goes both ways (docs/architecture.md).
 set -eu
 cd "$(dirname "$0")/.."
 bad=0
+files=$(find src -name '*.rs' ! -name tests.rs ! -path '*/tests/*' | sort)
+# shellcheck disable=SC2086
+code=$(awk -f scripts/code.awk $files)
 
-# forbid FOLDER PATTERN WHY: code lines only, comments and tests apart.
+# forbid FILES PATTERN WHY: lines of code in files whose names begin like this.
 forbid() {
-    found=$(find "$1" -name '*.rs' ! -name tests.rs | while read -r file; do
-        awk -v file="$file" '/^#\[cfg\(test\)\]/ { exit } !/^[[:space:]]*\/\// { print file ":" FNR ": " $0 }' "$file"
-    done | grep -E "$2" || true)
+    found=$(printf '%s\n' "$code" | grep "^$1" | grep -E ": .*($2)" || true)
     if [ -n "$found" ]; then
         printf '%s: %s\n%s\n' "$1" "$3" "$found"
         bad=1
     fi
 }
 
-forbid src/logic 'mio::|std::io|std::thread|std::sync::mpsc|SystemTime|Instant::now|SystemRandom|rand::|TcpStream|UdpSocket' \
+forbid src/logic/ 'mio::|std::io|std::thread|std::sync::mpsc|SystemTime|Instant::now|SystemRandom|rand::|TcpStream|UdpSocket' \
     'logic is pure: no sockets, clock, threads or randomness'
-forbid src/logic 'crate::(net|run|config|master)' 'logic uses nothing above it'
-forbid src/net 'crate::(run|master|config)|thread::sleep|Instant::now' 'net uses logic only, and never waits'
+forbid src/logic/ 'crate::(net|run|config|master|log|heap)[^a-z_]' 'logic uses nothing above it'
+forbid src/net/ 'crate::(run|master|config|log|heap)[^a-z_]|thread::sleep|Instant::now' 'net uses logic only, and never waits'
+forbid src/run/ 'crate::master|thread::sleep' 'run knows nothing of the master, and never sleeps'
+forbid src/config 'crate::(net|run|master|heap)[^a-z_]' 'config uses values of logic, and how the log shows text'
+forbid 'src/log[.]' '[^$]crate::' 'the log uses nothing'
 forbid src/heap 'crate::' 'the heap uses nothing'
-forbid src/run 'crate::master|thread::sleep' 'run knows nothing of the master, and never sleeps'
-forbid src 'Rc<RefCell|Arc<Mutex' 'one owner for everything'
+forbid src/ 'Rc<RefCell|Arc<Mutex' 'one owner for everything'
 
 # The clock is read in two places: at the start, and once a turn.
-clocks=$(grep -rnE 'Instant::now\(\)' src/run | grep -vE '^src/run/(event_loop|start).rs' || true)
+clocks=$(printf '%s\n' "$code" | grep '^src/run/.*Instant::now()' | grep -vE '^src/run/(event_loop|start).rs' || true)
 if [ -n "$clocks" ]; then
     printf 'the clock is read outside the turn:\n%s\n' "$clocks"
     bad=1
 fi
+
+# No file uses one that uses it back, but a folder and its own parts: x.rs and x/*.rs. A pair that is known is an exception.
+known="
+src/logic/handshake.rs src/logic/upgrade.rs
+src/master/api.rs src/master/export.rs
+src/master/api.rs src/master/mcp.rs
+src/master/child.rs src/master/supervisor.rs
+src/master/front/chunks.rs src/master/front/request.rs
+src/net/leg.rs src/net/ws.rs
+src/net/stream.rs src/net/tcp.rs
+src/net/ws/recv.rs src/net/ws/send.rs
+src/run/worker/accept.rs src/run/worker/mux.rs
+src/run/worker/accept.rs src/run/worker/task.rs
+src/run/worker/connect.rs src/run/worker/mux.rs
+src/run/worker/connect.rs src/run/worker/task.rs
+src/run/worker/context.rs src/run/worker/mux.rs
+src/run/worker/dial.rs src/run/worker/task.rs
+src/run/worker/idle.rs src/run/worker/task.rs
+src/run/worker/mux.rs src/run/worker/task.rs
+src/run/worker/probe.rs src/run/worker/task.rs
+src/run/worker/relay.rs src/run/worker/task.rs
+src/run/worker/task.rs src/run/worker/tls_accept.rs
+"
+# shellcheck disable=SC2086
+pairs=$(printf '%s\n' "$code" | awk -v files="$files" -f scripts/arrows.awk | sort -u | awk '
+    { seen[$1, $2]; from[NR] = $1; to[NR] = $2 }
+    END {
+        for (i = 1; i <= NR; i++) {
+            a = from[i]; b = to[i]; part_a = a; part_b = b
+            sub(/\.rs$/, "/", part_a); sub(/\.rs$/, "/", part_b)
+            if (a < b && (b, a) in seen && index(a, part_b) != 1 && index(b, part_a) != 1) { print a, b }
+        }
+    }')
+new=$(printf '%s\n' "$pairs" | grep -vxF "$known" || true)
+if [ -n "$new" ]; then
+    printf 'files that use each other:\n%s\n' "$new"
+    bad=1
+fi
+
 # A child that is just starting has copies of all sockets and locks: what a test beside it closes stays open for a moment.
 children=$(grep -rln 'process::Command\|process::{.*Command' src | grep -v '^src/master/child.rs$' || true)
 if [ -n "$children" ]; then

@@ -5,8 +5,6 @@
 //!  flags --flags--> Parts ----^          ^            limits.rs  the environment, one row each
 //!  environment --------------------------+            help.rs    both tables as text
 //!
-//!  a text --source--> its URL;  arguments --source--> the same without the key
-//!
 //!  a URL for the master --instance--> the URL of a child, and the same with all defaults
 //! ```
 //!
@@ -21,7 +19,6 @@ mod instance;
 mod limits;
 #[cfg(test)]
 mod pages;
-mod source;
 mod table;
 mod url;
 mod value;
@@ -35,13 +32,14 @@ use pico_args::Arguments;
 
 use crate::log::{printable, Level};
 use crate::logic::proxy::Proxy;
+use crate::logic::sniff::Blocked;
+use crate::logic::target::Balance;
 pub use address::{Endpoint, Host};
-pub use choice::{Balance, Block, Mode, Role, Tls, Transport};
+pub use choice::{Mode, Role, Tls, Transport};
 pub use help::{arch, os, short_usage, usage, version};
 #[cfg(feature = "master")]
 pub use instance::{instance, Asked, Fault};
 pub use limits::Limits;
-pub use source::{masked, url_in, MAX_TEXT};
 use table::{Draft, PARAMETERS};
 #[cfg(feature = "master")]
 pub(crate) use value::percent_decoded;
@@ -119,7 +117,7 @@ pub struct Config {
     /// Whether TCP targets get a PROXY protocol header.
     pub proxy: bool,
     /// What users may not open with.
-    pub block: Block,
+    pub block: Blocked,
     /// Whether TCP is carried.
     pub tcp: bool,
     /// Whether UDP is carried.
@@ -327,7 +325,7 @@ impl Config {
             rate: None,
             slot: None,
             proxy: false,
-            block: Block::default(),
+            block: Blocked::default(),
             tcp: true,
             udp: true,
             https_proxy: None,

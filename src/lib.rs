@@ -52,12 +52,15 @@ pub mod net {
     pub mod http_connect;
     pub mod leg;
     pub mod listen;
+    #[cfg(any(feature = "h2", feature = "ws"))]
+    pub mod lower;
     pub mod mux;
     #[cfg(feature = "h2")]
     pub mod nghttp2;
     pub mod pipe;
     #[cfg(feature = "quic")]
     pub mod quic;
+    pub mod random;
     pub mod relay;
     pub mod resolve;
     pub mod stream;
@@ -79,7 +82,6 @@ pub mod net {
 /// Threads: one hub, workers, and how they talk.
 pub mod run {
     pub mod channel;
-    pub mod cmdline;
     pub mod event_loop;
     pub mod hub;
     pub mod leash;
@@ -95,6 +97,7 @@ pub mod run {
 #[cfg(feature = "master")]
 pub mod master {
     pub mod api;
+    mod bounds;
     pub mod call;
     pub mod child;
     pub mod child_log;
@@ -106,6 +109,7 @@ pub mod master {
     mod handlers;
     mod host;
     pub mod http;
+    mod ids;
     pub mod instance;
     mod json;
     mod mcp;

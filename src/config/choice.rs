@@ -33,17 +33,6 @@ pub enum Tls {
     Verified,
 }
 
-/// Which of several targets gets a user (`lbs`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Balance {
-    /// `lbs=0`: one after the other.
-    RoundRobin,
-    /// `lbs=1`: the one that answers fastest.
-    Fastest,
-    /// `lbs=2`: the first; the others while it is down.
-    Primary,
-}
-
 /// Who listens for users (`mode`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -66,17 +55,6 @@ pub enum Transport {
     WebSocket,
     /// `type=3`.
     Http2,
-}
-
-/// What a user's connection may not open with (`block`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Block {
-    /// `1`: SOCKS4 and SOCKS5.
-    pub socks: bool,
-    /// `2`: HTTP.
-    pub http: bool,
-    /// `3`: TLS.
-    pub tls: bool,
 }
 
 impl Role {
@@ -118,16 +96,6 @@ impl Tls {
             Tls::SelfSigned => 1,
             Tls::Files { .. } | Tls::Verified => 2,
         }
-    }
-}
-
-impl Balance {
-    /// In the order of their digits.
-    pub(super) const ALL: [Balance; 3] = [Balance::RoundRobin, Balance::Fastest, Balance::Primary];
-
-    /// The digit in the URL.
-    pub fn code(self) -> u8 {
-        self as u8
     }
 }
 
@@ -188,12 +156,5 @@ impl Transport {
     /// Whether all pool connections are streams of one connection.
     pub fn is_shared(self) -> bool {
         matches!(self, Transport::Quic | Transport::Http2)
-    }
-}
-
-impl Block {
-    /// Whether there is anything to look for.
-    pub fn any(&self) -> bool {
-        self.socks || self.http || self.tls
     }
 }

@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::value::{coded, count, duration_words, host_name, ip, number, period_or_zero, put, switch};
-use super::{Balance, Block, Config, Mode, Role, Tls, Transport};
+use super::{Config, Mode, Role, Tls, Transport};
 use crate::log::Level;
+use crate::logic::sniff::Blocked;
+use crate::logic::target::Balance;
 use crate::logic::terms::MAX_POOL;
 
 /// A parameter of the URL, and a flag of the same name.
@@ -268,14 +270,14 @@ fn path(text: &str) -> Option<PathBuf> {
 }
 
 /// `13` is SOCKS and TLS.
-fn block(text: &str) -> Option<Block> {
+fn block(text: &str) -> Option<Blocked> {
     let digits =
         !text.is_empty() && text.len() <= MAX_DIGITS && text.bytes().all(|digit| (b'0'..=b'3').contains(&digit));
-    let block = Block { socks: text.contains('1'), http: text.contains('2'), tls: text.contains('3') };
+    let block = Blocked { socks: text.contains('1'), http: text.contains('2'), tls: text.contains('3') };
     digits.then_some(block)
 }
 
-fn block_digits(block: Block) -> String {
+fn block_digits(block: Blocked) -> String {
     let kinds = [(block.socks, '1'), (block.http, '2'), (block.tls, '3')];
     let digits: String = kinds.iter().filter(|(blocked, _)| *blocked).map(|(_, digit)| digit).collect();
     if digits.is_empty() {

@@ -52,7 +52,7 @@ fn a_bare_server_has_every_default_of_the_specification() {
     );
     assert_eq!((config.min, config.max, config.mode, config.transport), (64, 1024, Mode::Auto, Transport::Tcp));
     assert_eq!((config.dial, config.read, config.rate, config.slot), (None, None, None, Some(65536)));
-    assert_eq!((config.proxy, config.block, config.tcp, config.udp), (false, Block::default(), true, true));
+    assert_eq!((config.proxy, config.block, config.tcp, config.udp), (false, Blocked::default(), true, true));
     assert_eq!((config.raised, config.limits.clone()), (false, Limits::default()));
     assert_eq!(config.prefix, "");
 }
@@ -82,7 +82,7 @@ fn every_parameter_takes_its_values() {
     assert_eq!((with("rate=1").rate, with("rate=1000000").rate), (Some(125_000), Some(125_000_000_000)));
     assert_eq!((with("slot=0").slot, with("slot=7").slot), (None, Some(7)));
     assert!(with("proxy=1").proxy && !with("notcp=1").tcp && !with("noudp=1").udp);
-    assert_eq!(with("block=31").block, Block { socks: true, http: false, tls: true });
+    assert_eq!(with("block=31").block, Blocked { socks: true, http: false, tls: true });
     let client = config("client://h:1/t:2?sni=www.example.com&min=9");
     assert_eq!((client.sni.as_deref(), client.min), (Some("www.example.com"), 9));
 }

@@ -31,7 +31,7 @@ impl<'a> Head<'a> {
 }
 
 /// Where the head ends: after the first empty line that begins at `from` or later.
-pub(super) fn end_of_head(bytes: &[u8], from: usize) -> Option<usize> {
+pub fn end_of_head(bytes: &[u8], from: usize) -> Option<usize> {
     let breaks = bytes.iter().enumerate().skip(from).filter(|(_, &byte)| byte == b'\n');
     breaks.map(|(at, _)| at + 1).find_map(|next| match bytes[next..] {
         [b'\n', ..] => Some(next + 1),

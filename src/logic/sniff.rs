@@ -2,23 +2,25 @@
 //!
 //! Both answer as early as the bytes allow, and keep no state: ask again with all bytes so far.
 
+use std::time::{Duration, Instant};
+
 /// Who comes to the tunnel's port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FirstBytes {
     /// Too little was said.
     NeedMore,
-    /// He speaks HTTP, with whatever method: a handshake, right or wrong.
+    /// It speaks HTTP, with whatever method: a handshake, right or wrong.
     Handshake,
-    /// He opens a TLS session.
+    /// It opens a TLS session.
     Tls,
-    /// He opens a pool connection as this project's clients do: with the bytes of the feature `open`, the first of
+    /// It opens a pool connection as this project's clients do: with the bytes of the feature `open`, the first of
     /// which is 00.
     Pool,
-    /// He has no business here.
+    /// It has no business here.
     Stray,
 }
 
-/// Tells who opens with `first`. A silent visitor cannot be told this way: see the tunnel's rules for silence.
+/// Tells who opens with `first`. A silent connection cannot be told this way: see the tunnel's rules for silence.
 pub fn first_bytes(first: &[u8]) -> FirstBytes {
     match first.first() {
         None => FirstBytes::NeedMore,
@@ -48,14 +50,42 @@ impl Blocked {
     }
 }
 
+/// The look at one user's first bytes (`block`), from its beginning to its verdict.
+#[derive(Clone, Copy, Debug)]
+pub struct Sniff {
+    block: Blocked,
+    until: Instant,
+}
+
+impl Sniff {
+    /// The look begins.
+    pub fn new(block: Blocked, now: Instant) -> Sniff {
+        Sniff { block, until: now + QUIET }
+    }
+
+    /// What becomes of a user who opens with `first`: all bytes so far, up to [`MAX_FIRST_BYTES`]. `ended` is whether no
+    /// more will come. A user who says too little for too long waits for the target to speak first, and passes.
+    pub fn judge(&self, first: &[u8], ended: bool, now: Instant) -> Verdict {
+        match user(first, self.block) {
+            Verdict::NeedMore if ended || now >= self.until => Verdict::Pass,
+            verdict => verdict,
+        }
+    }
+
+    /// When there will be a verdict at the latest.
+    pub fn deadline(&self) -> Instant {
+        self.until
+    }
+}
+
 /// What `block` says of a user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// Nothing that is refused begins like this.
     Pass,
-    /// He speaks this protocol, which is refused.
+    /// The user speaks this protocol, which is refused.
     Refuse(&'static str),
-    /// Too little was said. Who says no more for a moment waits for the target to speak first: let him through.
+    /// Too little was said.
     NeedMore,
 }
 
@@ -111,9 +141,11 @@ const METHODS: [&[u8]; 9] =
     [b"GET ", b"POST ", b"HEAD ", b"PUT ", b"DELETE ", b"OPTIONS ", b"PATCH ", b"CONNECT ", b"TRACE "];
 /// Bytes of a user's words in which `block` looks for an HTTP method and its space.
 const MAX_METHOD: usize = 8;
+/// Bytes of a user's words that are looked at: enough for every verdict.
+pub const MAX_FIRST_BYTES: usize = 16;
 
 /// A user who says nothing for this long waits for the target to speak first; nothing is refused then.
-pub const QUIET: std::time::Duration = std::time::Duration::from_millis(200);
+pub const QUIET: Duration = Duration::from_millis(200);
 
 #[cfg(test)]
 mod tests {
@@ -190,6 +222,26 @@ mod tests {
     fn who_says_too_little_to_be_told_is_not_judged() {
         for bytes in [&b""[..], b"\x04", b"\x05", b"G", b"GET", b"OPTIONS"] {
             assert_eq!(user(bytes, ALL), Verdict::NeedMore, "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn a_user_who_waits_for_the_target_passes_in_time_and_not_before() {
+        let now = Instant::now();
+        let sniff = Sniff::new(ALL, now);
+        assert_eq!(sniff.deadline(), now + QUIET);
+        for first in [&b""[..], b"GET"] {
+            assert_eq!(sniff.judge(first, false, now + QUIET - Duration::from_millis(1)), Verdict::NeedMore);
+            assert_eq!(sniff.judge(first, false, now + QUIET), Verdict::Pass);
+        }
+        assert_eq!(sniff.judge(b"GET", true, now), Verdict::Pass, "no more will come");
+        assert_eq!(sniff.judge(b"GET ", true, now + QUIET), Verdict::Refuse("HTTP"), "what was said in time counts");
+    }
+
+    #[test]
+    fn the_first_bytes_that_are_looked_at_are_always_enough() {
+        for first in [b'A', 4, 5, 0] {
+            assert_ne!(user(&[first; MAX_FIRST_BYTES], ALL), Verdict::NeedMore);
         }
     }
 

@@ -15,8 +15,8 @@
 
 use std::time::{Duration, Instant};
 
-/// How users are spread over the targets (`lbs`).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// Which of several targets gets a user (`lbs`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Balance {
     /// `lbs=0`: each in its turn.
     RoundRobin,
@@ -24,6 +24,16 @@ pub enum Balance {
     Fastest,
     /// `lbs=2`: the first of the URL while it works, else the next that does.
     Primary,
+}
+
+impl Balance {
+    /// In the order of their digits.
+    pub const ALL: [Balance; 3] = [Balance::RoundRobin, Balance::Fastest, Balance::Primary];
+
+    /// The digit in the URL.
+    pub fn code(self) -> u8 {
+        self as u8
+    }
 }
 
 /// The targets of one instance and what is known about each.

@@ -10,13 +10,14 @@
 mod body;
 mod reply;
 
-pub(super) use body::{action_named, bounded_meta, bounded_url, meta, short, Change, New};
+pub(super) use body::{action_named, meta, Change, New};
 pub(super) use reply::{empty, json_bytes, value};
 
 use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::bounds;
 use super::call::{self, Call, Reply};
 use super::fields::Fields;
 use super::host::Host;
@@ -86,7 +87,8 @@ impl<M: From<Request>> Api<M> {
             }
             "PUT" | "DELETE" if id == KEY_ID => Err(forbidden()),
             "PUT" => {
-                let url = body::bounded_url(read(&call.body, |fields| fields.needed("url"))?)?;
+                let url = read(&call.body, |fields| fields.needed("url"))?;
+                bounds::url(&url)?;
                 Ok(value(200, &self.one(Order::Replace(id, url))?))
             }
             "DELETE" => self.ask(Order::Delete(id)).map(|_| reply::empty(204)),
@@ -97,7 +99,7 @@ impl<M: From<Request>> Api<M> {
     fn rename(&self, call: &Call) -> Result<Reply, Refusal> {
         let missing = |fields: &mut Fields| fields.text("alias")?.ok_or_else(|| fields.malformed("alias", "a string"));
         let alias = read(&call.body, missing)?;
-        body::short("Master alias", &alias)?;
+        bounds::text("Master alias", &alias)?;
         self.ask(Order::Name(alias))?;
         Ok(value(200, &self.info()?))
     }

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use data_encoding::HEXLOWER;
-use ring::rand::{SecureRandom, SystemRandom};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::api::{bounded_meta, bounded_url, forbidden, meta, short, Api};
+use super::api::{forbidden, meta, Api};
+use super::bounds;
 use super::fields::{Fields, Malformed, Unknown};
+use super::ids;
 use super::record::{Meta, Record, KEY_ID};
 use super::requests::{Order, Refusal, Request};
 use crate::config::{self, Config};
@@ -126,33 +126,23 @@ impl Entry {
         if self.id == KEY_ID {
             return Err(forbidden());
         }
-        let id = if self.id.is_empty() { new_id()? } else { self.id };
-        let digits = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
-        if id.len() != ID || !id.bytes().all(digits) {
+        let id = if self.id.is_empty() { ids::instance()? } else { self.id };
+        if !ids::is_instance(&id) {
             return Err(Refusal::new(400, "Invalid instance ID"));
         }
         if known.contains(&id) {
             return Err(Refusal::new(409, EXISTS));
         }
-        short("Instance alias", &self.alias)?;
-        bounded_meta(&self.meta)?;
-        let url = bounded_url(self.url)?;
+        bounds::text("Instance alias", &self.alias)?;
+        bounds::meta(&self.meta)?;
+        bounds::url(&self.url)?;
         // What the master will make of it comes later: here it must be good enough for that.
-        config::instance(&url, master).map_err(|fault| Refusal::new(400, fault.text))?;
+        config::instance(&self.url, master).map_err(|fault| Refusal::new(400, fault.text))?;
         known.insert(id.clone());
-        let Entry { alias, restart, meta, .. } = self;
+        let Entry { alias, url, restart, meta, .. } = self;
         Ok(Record { id, alias, url, restart, meta, ..Record::default() })
     }
 }
 
-fn new_id() -> Result<String, Refusal> {
-    let mut bytes = [0; ID / 2];
-    SystemRandom::new().fill(&mut bytes).map_err(|_| Refusal::new(500, "No randomness"))?;
-    Ok(HEXLOWER.encode(&bytes))
-}
-
 /// Why an entry is left out whose id is taken.
 const EXISTS: &str = "Instance exists already";
-
-/// Hex digits of an id.
-const ID: usize = 8;

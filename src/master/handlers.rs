@@ -3,14 +3,13 @@
 use std::sync::mpsc::SyncSender;
 use std::time::Instant;
 
-use data_encoding::HEXLOWER;
-use ring::rand::SecureRandom;
 use subtle::ConstantTimeEq;
 
 use super::instance::Instance;
 use super::record::{Kind, Meta, Record, Status, KEY_ID};
 use super::requests::{Action, Answer, Order, Patch, Refusal, Request};
 use super::supervisor::{times, Slot, Supervisor, Wait};
+use super::{bounds, ids};
 use crate::config::{self, Asked, Role};
 
 type Outcome = Result<Answer, Refusal>;
@@ -80,7 +79,7 @@ impl Supervisor {
         let asked = self.understand(url)?;
         let mut record = Record { alias, status: Status::Stopped, restart: true, ..Record::default() };
         (record.kind, record.url, record.config) = asked;
-        fits(&record)?;
+        bounds::record(&record)?;
         self.has_room(1)?;
         record.id = self.new_id()?;
         log::info!("Instance created [{}]", record.id);
@@ -94,7 +93,7 @@ impl Supervisor {
         let Patch { alias, peer, tags, .. } = patch.clone();
         record.alias = alias.unwrap_or(record.alias);
         record.meta = Meta { peer: peer.unwrap_or(record.meta.peer), tags: tags.unwrap_or(record.meta.tags) };
-        fits(&record)?;
+        bounds::record(&record)?;
         if id == KEY_ID {
             return self.patch_master(record, patch.action, now);
         }
@@ -114,7 +113,7 @@ impl Supervisor {
     fn patch_master(&mut self, record: Record, action: Option<Action>, now: Instant) -> Outcome {
         let mut record = record;
         if action == Some(Action::Restart) {
-            record.url = self.random_hex(KEY_BYTES)?;
+            record.url = ids::key()?;
             log::info!("API Key regenerated: {}", record.url);
         }
         if record != self.master {
@@ -128,7 +127,6 @@ impl Supervisor {
     }
 
     fn name(&mut self, alias: String, now: Instant) -> Outcome {
-        bounded("Master alias", &alias)?;
         let record = Record { alias, ..self.master.clone() };
         self.patch_master(record, None, now)
     }
@@ -142,7 +140,7 @@ impl Supervisor {
                 if record.url == asked.1 {
                     return Err(Refusal::new(409, "Instance URL conflict"));
                 }
-                fits(&Record { url: asked.1.clone(), config: asked.2.clone(), ..record.clone() })?;
+                bounds::record(&Record { url: asked.1.clone(), config: asked.2.clone(), ..record.clone() })?;
                 Ok(asked)
             }),
         };
@@ -179,12 +177,12 @@ impl Supervisor {
             }
             let shown = crate::log::printable(&record.id).to_string();
             let named = |refusal: Refusal| Refusal::new(refusal.status, format!("Instance {shown}: {}", refusal.text));
-            if !is_id(&record.id) {
+            if !ids::is_instance(&record.id) {
                 return Err(named(Refusal::new(400, "Invalid instance ID")));
             }
             let (kind, url, config) = self.understand(&record.url).map_err(named)?;
             let record = Record { kind, url, config, status: Status::Stopped, ..record };
-            fits(&record).map_err(named)?;
+            bounds::record(&record).map_err(named)?;
             new.push(record);
         }
         self.has_room(new.len())?;
@@ -217,36 +215,25 @@ impl Supervisor {
 
     fn new_id(&self) -> Result<String, Refusal> {
         loop {
-            let id = self.random_hex(ID_BYTES)?;
+            let id = ids::instance()?;
             if !self.slots.contains_key(&id) {
                 return Ok(id);
             }
         }
     }
-
-    fn random_hex(&self, count: usize) -> Result<String, Refusal> {
-        random_hex(&self.random, count).map_err(|why| Refusal::new(500, why))
-    }
 }
 
 /// Makes what is missing of the master's own record: its id and the API key. `true` if the key is new.
-pub(super) fn complete(master: &mut Record, random: &dyn SecureRandom) -> Result<bool, String> {
-    let is_hex = |text: &str, bytes: usize| text.len() == bytes * 2 && text.bytes().all(|b| b.is_ascii_hexdigit());
-    let new = !is_hex(&master.url, KEY_BYTES);
+pub(super) fn complete(master: &mut Record) -> Result<bool, Refusal> {
+    let new = !ids::is_key(&master.url);
     if new {
-        master.url = random_hex(random, KEY_BYTES)?;
+        master.url = ids::key()?;
     }
-    if !is_hex(&master.config, MASTER_BYTES) {
-        master.config = random_hex(random, MASTER_BYTES)?;
+    if !ids::is_master(&master.config) {
+        master.config = ids::master()?;
     }
     (master.id, master.kind, master.status) = (KEY_ID.into(), Kind::Master, Status::None);
     Ok(new)
-}
-
-fn random_hex(random: &dyn SecureRandom, count: usize) -> Result<String, String> {
-    let mut bytes = vec![0; count];
-    random.fill(&mut bytes).map_err(|_| "the system has no randomness to give".to_string())?;
-    Ok(HEXLOWER.encode(&bytes))
 }
 
 /// Answers; who asked may have gone.
@@ -262,48 +249,5 @@ fn unknown() -> Refusal {
     Refusal::new(404, "Instance not found")
 }
 
-fn is_id(id: &str) -> bool {
-    id.len() == ID_BYTES * 2 && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
-}
-
-/// Whether everything that users write into a record has a bearable length, each part and the whole.
-fn fits(record: &Record) -> Result<(), Refusal> {
-    bounded("Instance alias", &record.alias)?;
-    let Meta { peer, tags } = &record.meta;
-    bounded("Meta peer.sid", &peer.sid)?;
-    bounded("Meta peer.type", &peer.kind)?;
-    bounded("Meta peer.alias", &peer.alias)?;
-    for (key, value) in tags {
-        bounded("Meta tag key", key)?;
-        bounded("Meta tag value", value)?;
-    }
-    match serde_json::to_vec(record).map_or(usize::MAX, |json| json.len()) {
-        0..=MAX_RECORD => Ok(()),
-        _ => Err(Refusal::new(400, format!("Instance exceeds maximum size {MAX_RECORD}"))),
-    }
-}
-
-fn bounded(what: &str, text: &str) -> Result<(), Refusal> {
-    match text.len() {
-        0..=LONGEST => Ok(()),
-        _ => Err(Refusal::new(400, format!("{what} exceeds maximum length {LONGEST}"))),
-    }
-}
-
-/// Bytes of a name, a tag, and other strings that a user gives an instance.
-const LONGEST: usize = 256;
-
-/// Bytes of a record as JSON: an event of it, with a line, is below the 64 KiB that dashboards can read.
-const MAX_RECORD: usize = 32 * 1024;
-
 /// Instances of one master. Each costs a process.
 pub const MAX_INSTANCES: usize = 4096;
-
-/// Random bytes of an instance's id.
-const ID_BYTES: usize = 4;
-
-/// Random bytes of the master's id.
-const MASTER_BYTES: usize = 8;
-
-/// Random bytes of the API key.
-const KEY_BYTES: usize = 16;

@@ -10,10 +10,13 @@ use std::sync::{Mutex, PoisonError};
 use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
+use crate::net::cgroup::{Groups, Memory, Processor};
+
 /// A machine, watched since this was made.
 pub(super) struct Host {
     /// Where `proc` and `sys` are.
     root: PathBuf,
+    groups: Groups,
     start: Instant,
     /// The processor needs two readings: this is the former.
     former: Mutex<Reading>,
@@ -72,7 +75,9 @@ impl Host {
 
     fn at(root: impl Into<PathBuf>) -> Host {
         let reading = Reading { work: None, percent: -1 };
-        let host = Host { root: root.into(), start: Instant::now(), former: Mutex::new(reading) };
+        let root = root.into();
+        let groups = Groups::at(root.clone());
+        let host = Host { root, groups, start: Instant::now(), former: Mutex::new(reading) };
         host.percent();
         host
     }
@@ -110,55 +115,26 @@ impl Host {
 
     /// The container's processor time if that is limited, else the machine's.
     fn work(&self, elapsed: Duration) -> Option<Work> {
-        let all = |cores: f64| elapsed.as_secs_f64() * cores;
-        if let Some(cores) = quota(&self.group("cpu.max")) {
-            let used = field(&self.group("cpu.stat"), "usage_usec")?;
-            return Some(Work { busy: used as f64 / 1e6, all: all(cores) });
+        match self.groups.processor() {
+            Some(Processor { cores, busy }) => Some(Work { busy, all: elapsed.as_secs_f64() * cores }),
+            None => processor(&self.read("proc/stat")),
         }
-        let old = format!("{} {}", self.group("cpu/cpu.cfs_quota_us").trim(), self.group("cpu/cpu.cfs_period_us"));
-        if let (Some(cores), Ok(nanos)) = (quota(&old), self.group("cpuacct/cpuacct.usage").trim().parse::<u64>()) {
-            return Some(Work { busy: nanos as f64 / 1e9, all: all(cores) });
-        }
-        processor(&self.read("proc/stat"))
     }
 
     /// The container's memory if that is less than the machine's.
     fn limited(&self, machine: Gauge) -> Gauge {
-        let number = |name| self.group(name).trim().parse::<u64>().ok();
-        let stat = |name, key| field(&self.group(name), key).unwrap_or(0);
-        // What the page cache can give back at once does not count as used: `docker stats` reckons so too.
-        let limits = [
-            (number("memory.max"), number("memory.current"), stat("memory.stat", "inactive_file")),
-            (
-                number("memory/memory.limit_in_bytes"),
-                number("memory/memory.usage_in_bytes"),
-                stat("memory/memory.stat", "total_inactive_file"),
-            ),
-        ];
-        for limit in limits {
-            if let (Some(total), Some(used), cache) = limit {
-                if total < machine.total || machine.total == 0 {
-                    return Gauge { total, used: used.saturating_sub(cache) };
-                }
+        match self.groups.memory() {
+            Some(Memory { limit, used: Some(used) }) if limit < machine.total || machine.total == 0 => {
+                Gauge { total: limit, used }
             }
+            _ => machine,
         }
-        machine
-    }
-
-    fn group(&self, name: &str) -> String {
-        self.read(&format!("sys/fs/cgroup/{name}"))
     }
 
     /// A file's text; nothing if it cannot be read.
     fn read(&self, name: &str) -> String {
         fs::read_to_string(self.root.join(name)).unwrap_or_default()
     }
-}
-
-/// The processors that `quota period` in microseconds comes to; `None` for `max` and -1.
-fn quota(text: &str) -> Option<f64> {
-    let mut numbers = text.split_whitespace().map(|word| word.parse::<f64>().ok().filter(|number| *number > 0.0));
-    Some(numbers.next()?? / numbers.next()??)
 }
 
 /// The first line of `/proc/stat`: what was spent on what, in ticks.
@@ -182,11 +158,6 @@ fn meminfo(text: &str, total: &str, free: &str) -> Gauge {
     };
     let total = bytes(total).unwrap_or(0);
     Gauge { total, used: total.saturating_sub(bytes(free).unwrap_or(total)) }
-}
-
-/// A line `name value` of a control group's file.
-fn field(text: &str, name: &str) -> Option<u64> {
-    text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?.trim().parse().ok()
 }
 
 /// `/proc/net/dev`: what went over real interfaces.
@@ -334,7 +305,6 @@ mod tests {
             .file("sys/fs/cgroup/cpuacct/cpuacct.usage", "4000000000\n");
         machine.file("sys/fs/cgroup/cpu/cpu.cfs_period_us", "100000\n");
         assert_eq!(Host::at(&machine.0).work(Duration::from_secs(3)), Some(Work { busy: 4.0, all: 6.0 }));
-        assert_eq!((quota("-1 100000"), quota("max 1"), quota("5"), quota("")), (None, None, None, None));
     }
 
     #[test]

@@ -21,13 +21,13 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use ring::rand::{SecureRandom, SystemRandom};
 use socket2::SockRef;
 use tiny_http::{HTTPVersion, Method, Request, Server};
 
 use super::call::{Answer, Call, Reply};
 use super::front::answer::{head, is_bodiless, BUSY};
 use super::front::request::{decoded, path_of, query_of, MAX_BODY};
+use crate::net::random;
 
 /// A running server, reached over a socket that only this process can find.
 pub struct Http {
@@ -109,9 +109,7 @@ struct Door {
 impl Door {
     /// Listens in a new folder that nobody else may enter.
     fn open() -> io::Result<(UnixListener, Door)> {
-        let mut random = [0; 8];
-        SystemRandom::new().fill(&mut random).map_err(|_| io::Error::other("no randomness"))?;
-        let folder = std::env::temp_dir().join(format!("nodepass-{:016x}", u64::from_ne_bytes(random)));
+        let folder = std::env::temp_dir().join(format!("nodepass-{:016x}", u64::from_ne_bytes(random::bytes()?)));
         let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", folder.display()));
         DirBuilder::new().mode(0o700).create(&folder).map_err(named)?;
         let path = folder.join("api");

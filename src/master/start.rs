@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::thread;
 use std::time::SystemTime;
 
-use ring::rand::SystemRandom;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -45,7 +44,7 @@ pub fn start(config: Config) -> Result<ExitCode, String> {
     let certs = certs(&config.tls)?;
     let (mut records, keeper) = open_state(&config)?;
     let master = records.entry(KEY_ID.into()).or_default();
-    let new = handlers::complete(master, &SystemRandom::new())?;
+    let new = handlers::complete(master).map_err(|refusal| refusal.text)?;
     let key = master.url.clone();
 
     // The door before the children: if it does not open, nothing has happened.

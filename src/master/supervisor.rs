@@ -15,7 +15,6 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ring::rand::SystemRandom;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::child::{Child, Program};
@@ -61,7 +60,6 @@ pub struct Supervisor {
     pub(super) slots: BTreeMap<String, Slot>,
     pub(super) readers: Readers,
     pub(super) waiting: Vec<(String, Wait)>,
-    pub(super) random: SystemRandom,
     pub(super) stopping: bool,
     program: Program,
     keep: Box<dyn Keep>,
@@ -104,7 +102,6 @@ impl Supervisor {
             master,
             readers: Readers::default(),
             waiting: Vec::new(),
-            random: SystemRandom::new(),
             stopping: false,
             program,
             keep,

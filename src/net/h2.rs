@@ -30,41 +30,13 @@ use mio::{Registry, Token};
 
 use self::flows::{H2Streams, Ours, Theirs};
 use super::budget::budget;
+use super::lower::Lower;
 use super::mux::{Mux, StreamNo};
 use super::nghttp2::{Session, Terms};
-use super::stream::{ready, would_block, Buffer, Stream};
-use super::tcp::Tcp;
+use super::stream::{ready, would_block, Buffer};
 use super::tls::Tls;
 use crate::logic::keepalive::{Beat, Keepalive};
 use crate::logic::wire::Fingerprint;
-
-/// What carries an HTTP/2 connection: a TLS session that has agreed on ALPN `h2`, or a bare socket in tests.
-pub trait Carrier: Send + Stream {
-    /// The socket underneath.
-    fn socket(&mut self) -> &mut Tcp;
-    /// The certificate that the other side showed.
-    fn fingerprint(&self) -> Option<Fingerprint>;
-}
-
-impl Carrier for Tls {
-    fn socket(&mut self) -> &mut Tcp {
-        self.carrier()
-    }
-
-    fn fingerprint(&self) -> Option<Fingerprint> {
-        self.peer_fingerprint()
-    }
-}
-
-impl Carrier for Tcp {
-    fn socket(&mut self) -> &mut Tcp {
-        self
-    }
-
-    fn fingerprint(&self) -> Option<Fingerprint> {
-        None
-    }
-}
 
 /// What a connection allows and how often it asks whether the other side lives.
 #[derive(Clone, Copy, Debug)]
@@ -109,7 +81,7 @@ pub fn server(mut tls: Tls, peer: SocketAddr, streams: usize, report: Duration) 
 
 /// One HTTP/2 connection, either side of it.
 pub struct H2<C = Tls> {
-    carrier: C,
+    lower: C,
     session: Session<H2Streams>,
     flows: H2Streams,
     side: Side,
@@ -128,32 +100,32 @@ enum Side {
     Server(SocketAddr),
 }
 
-impl<C: Carrier> H2<C> {
+impl<C: Lower> H2<C> {
     /// The side that dialled. `authority` is the name of the server, as the requests carry it.
     ///
-    /// The carrier's handshake is over and has agreed on HTTP/2.
-    pub fn client(carrier: C, authority: &str, limits: Limits) -> io::Result<H2<C>> {
+    /// The TLS handshake is over and has agreed on HTTP/2.
+    pub fn client(lower: C, authority: &str, limits: Limits) -> io::Result<H2<C>> {
         let session = Session::client(limits.terms())?;
-        Ok(H2::new(carrier, session, Side::Client(authority.to_owned()), limits))
+        Ok(H2::new(lower, session, Side::Client(authority.to_owned()), limits))
     }
 
     /// The side that was dialled, by `peer`.
-    pub fn server(carrier: C, peer: SocketAddr, limits: Limits) -> io::Result<H2<C>> {
+    pub fn server(lower: C, peer: SocketAddr, limits: Limits) -> io::Result<H2<C>> {
         let session = Session::server(limits.terms())?;
-        Ok(H2::new(carrier, session, Side::Server(peer), limits))
+        Ok(H2::new(lower, session, Side::Server(peer), limits))
     }
 
-    fn new(carrier: C, session: Session<H2Streams>, side: Side, limits: Limits) -> H2<C> {
+    fn new(lower: C, session: Session<H2Streams>, side: Side, limits: Limits) -> H2<C> {
         let flows = H2Streams::new(matches!(side, Side::Client(_)), limits.terms().stream_window, limits.spare);
         let input = Buffer::new(INPUT);
-        H2 { carrier, session, flows, side, limits, input, pulse: None, dirty: true }
+        H2 { lower, session, flows, side, limits, input, pulse: None, dirty: true }
     }
 
     /// Reads until nothing is left or a bound is reached: how much that was.
     fn read(&mut self) -> io::Result<usize> {
         let mut total = 0;
         while total < READ_AT_ONCE {
-            let count = match self.carrier.fill(&mut self.input) {
+            let count = match self.lower.fill(&mut self.input) {
                 Ok(0) => return Err(io::Error::new(ErrorKind::UnexpectedEof, "the connection was closed")),
                 Ok(count) => count,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
@@ -204,10 +176,10 @@ impl<C: Carrier> H2<C> {
         loop {
             self.collect()?;
             if self.flows.out.is_empty() {
-                return Ok(ready(self.carrier.flush())?.is_some());
+                return Ok(ready(self.lower.flush())?.is_some());
             }
             while !self.flows.out.is_empty() {
-                if ready(self.carrier.drain(&mut self.flows.out))?.is_none() {
+                if ready(self.lower.drain(&mut self.flows.out))?.is_none() {
                     return Ok(false);
                 }
             }
@@ -271,13 +243,13 @@ impl<C: Carrier> H2<C> {
     }
 }
 
-impl<C: Carrier> Mux for H2<C> {
+impl<C: Lower> Mux for H2<C> {
     fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
-        self.carrier.socket().register(registry, token)
+        self.lower.socket().register(registry, token)
     }
 
     fn note(&mut self, event: &Event) {
-        self.carrier.socket().note(event);
+        self.lower.socket().note(event);
         self.dirty = true;
     }
 
@@ -318,7 +290,7 @@ impl<C: Carrier> Mux for H2<C> {
     }
 
     fn peer_fingerprint(&self) -> Option<Fingerprint> {
-        self.carrier.fingerprint()
+        self.lower.fingerprint()
     }
 
     fn open(&mut self) -> io::Result<StreamNo> {
@@ -438,7 +410,7 @@ impl<C: Carrier> Mux for H2<C> {
     fn close(&mut self) {
         self.session.end(flows::NO_ERROR);
         let _ = self.send();
-        let _ = self.carrier.finish();
+        let _ = self.lower.finish();
     }
 }
 

@@ -44,11 +44,11 @@ use std::time::{Duration, Instant};
 
 use boring::ssl::SslContextBuilder;
 use quiche::CongestionControlAlgorithm;
-use ring::rand::{SecureRandom, SystemRandom};
 
 use super::budget::budget;
 use super::certs::Identity;
 use super::mux::Mux;
+use super::random;
 
 /// How connections are to be.
 #[derive(Clone, Debug)]
@@ -140,9 +140,7 @@ type Id = [u8; ID];
 
 /// An id that nobody can guess.
 fn random_id() -> io::Result<Id> {
-    let mut id = Id::default();
-    SystemRandom::new().fill(&mut id).map_err(|_| io::Error::other("no randomness"))?;
-    Ok(id)
+    random::bytes()
 }
 
 /// A path is a long one from this round trip on: several times the fineness of timers.

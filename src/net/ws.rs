@@ -1,12 +1,12 @@
 //! A byte stream in binary WebSocket messages (RFC 6455), over TLS or, for originals without TLS, over bare TCP.
 //!
 //! ```text
-//!   fill  <-- payload ---- [ ahead: headers, control frames ] <-- read --- carrier
-//!   drain --- payload, behind [ out: a header, a pong, a Close ] -- write -> carrier
+//!   fill  <-- payload ---- [ ahead: headers, control frames ] <-- read --- lower
+//!   drain --- payload, behind [ out: a header, a pong, a Close ] -- write -> lower
 //!
 //!   recv:  Between <-> Payload        Between --an empty message--> Ended --Close--> Closed
 //!            Between --Close--> Closed  anything --that breaks the rules--> Failed
-//!   send:    Open <-> Sending           Open --finish--> Marked --both ended--> Closed --the carrier's end--> Over
+//!   send:    Open <-> Sending           Open --finish--> Marked --both ended--> Closed --the lower one's end--> Over
 //! ```
 //!
 //! Message boundaries mean nothing: payload is passed on as it comes, whatever the size of its message, and none of it is
@@ -17,7 +17,6 @@
 //! after which the other direction goes on until its own Close: RFC 6455 (5.5.1) lets an end send what it still has before it
 //! answers. An original takes a Close for the end of both, and nothing else could tell it of one.
 
-mod carrier;
 mod mask;
 mod recv;
 mod send;
@@ -25,17 +24,17 @@ mod send;
 use std::io::{self, ErrorKind};
 
 use super::leg::Leg;
+use super::lower::Lower;
 use super::stream::{ready, would_block, Buffer, Stream};
 use super::tcp::Tcp;
 use crate::logic::wire::Fingerprint;
-pub use carrier::Carrier;
 use mask::Masks;
 use recv::{Message, RecvState, AHEAD};
 use send::{SendState, Side, OUT};
 
 /// A WebSocket after its upgrade.
 pub struct Ws {
-    carrier: Box<dyn Carrier>,
+    lower: Box<dyn Lower>,
     side: Side,
     ws_eof: bool,
     recv: RecvState,
@@ -59,9 +58,9 @@ pub enum End {
 }
 
 impl Ws {
-    /// A WebSocket over this carrier, on which the upgrade is done. `ws_eof` is whether that feature was agreed on; `early` is
+    /// A WebSocket over this connection, on which the upgrade is done. `ws_eof` is whether that feature was agreed on; `early` is
     /// what came after the head of the other side's request or answer, and its size is the caller's limit.
-    pub fn new(carrier: Box<dyn Carrier>, end: End, ws_eof: bool, early: &[u8]) -> Ws {
+    pub fn new(lower: Box<dyn Lower>, end: End, ws_eof: bool, early: &[u8]) -> Ws {
         let side = match end {
             End::Client => Side::Client(Masks::default()),
             End::Server => Side::Server,
@@ -69,17 +68,17 @@ impl Ws {
         let mut ahead = Buffer::new(early.len().max(AHEAD));
         ahead.append(early);
         let (recv, message, send) = (RecvState::Between, Message::None, SendState::Open);
-        Ws { carrier, side, ws_eof, recv, message, send, ahead, out: Buffer::new(OUT), pong: None }
+        Ws { lower, side, ws_eof, recv, message, send, ahead, out: Buffer::new(OUT), pong: None }
     }
 
     /// The same over this connection.
     pub fn over(leg: Leg, end: End, ws_eof: bool, early: &[u8]) -> io::Result<Ws> {
-        let carrier: Box<dyn Carrier> = match leg {
+        let lower: Box<dyn Lower> = match leg {
             Leg::Tcp(tcp) => Box::new(tcp),
             Leg::Tls(tls) => tls,
             _ => return Err(io::Error::other("no connection that could carry a WebSocket")),
         };
-        Ok(Ws::new(carrier, end, ws_eof, early))
+        Ok(Ws::new(lower, end, ws_eof, early))
     }
 
     /// As [`Tcp::waiting`], for payload: 0 at an end, with or without a proper goodbye. Control frames on the way to it are
@@ -89,7 +88,7 @@ impl Ws {
             match &self.recv {
                 RecvState::Between => self.head()?,
                 RecvState::Payload { .. } if !self.ahead.is_empty() => return Ok(self.ahead.bytes().len()),
-                RecvState::Payload { .. } => return self.carrier.waiting(),
+                RecvState::Payload { .. } => return self.lower.waiting(),
                 RecvState::Closed => {
                     let _ = self.finish();
                     return Ok(0);
@@ -100,7 +99,7 @@ impl Ws {
         }
     }
 
-    /// Whether the carrier has failed while there was still something to say or to hear.
+    /// Whether the socket has failed while there was still something to say or to hear.
     pub fn failed(&mut self) -> bool {
         !self.is_over() && self.carrier().failed()
     }
@@ -113,12 +112,12 @@ impl Ws {
 
     /// The socket underneath.
     pub fn carrier(&mut self) -> &mut Tcp {
-        self.carrier.tcp()
+        self.lower.socket()
     }
 
     /// The fingerprint of the certificate that the other side showed.
     pub fn peer_fingerprint(&self) -> Option<Fingerprint> {
-        self.carrier.fingerprint()
+        self.lower.fingerprint()
     }
 }
 

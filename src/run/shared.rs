@@ -1,7 +1,6 @@
 //! What every thread of an instance shares.
 
 use crate::config::{Config, Role};
-use crate::logic::sniff::Blocked;
 use crate::logic::timers::Bucket;
 use crate::run::stats::Meters;
 
@@ -30,12 +29,6 @@ impl Shared {
     /// How many workers: as configured, else one a core.
     pub fn workers(&self) -> usize {
         workers(&self.config)
-    }
-
-    /// What users may not open with.
-    pub fn blocked(&self) -> Blocked {
-        let block = &self.config.block;
-        Blocked { socks: block.socks, http: block.http, tls: block.tls }
     }
 }
 

@@ -10,7 +10,8 @@ mod raw;
 use std::time::Duration;
 
 use crate::{alone, taken};
-use nodepass::net::h2::{Carrier, Limits};
+use nodepass::net::h2::Limits;
+use nodepass::net::lower::Lower;
 use nodepass::net::mux::{Mux, StreamNo};
 use raw::{
     block, frame, post, Raw, CANCEL, CONTINUATION, DATA, END_HEADERS, HEADERS, PING, PRIORITY, RST_STREAM, SETTINGS,
@@ -87,7 +88,7 @@ fn flood(what: &str, reads: bool, frames: impl Fn(usize) -> Vec<u8>) {
 }
 
 /// A stream that has carried a few bytes both ways.
-fn used<C: Carrier>(pair: &mut pair::Pair<C>) -> (StreamNo, StreamNo) {
+fn used<C: Lower>(pair: &mut pair::Pair<C>) -> (StreamNo, StreamNo) {
     let (ours, theirs) = pair.stream();
     pair.client.write(ours, &[0]).unwrap();
     pair.server.write(theirs, b"abcd").unwrap();

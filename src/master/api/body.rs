@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use super::super::bounds;
 use super::super::fields::{Fields, Malformed};
-use super::super::json;
 use super::super::record::{Meta, Peer};
 use super::super::requests::{Action, Patch, Refusal};
 
@@ -22,8 +22,9 @@ impl New {
 
     /// Not longer than may be kept.
     pub fn bounded(self) -> Result<New, Refusal> {
-        short("Instance alias", &self.alias)?;
-        Ok(New { url: bounded_url(self.url)?, alias: self.alias })
+        bounds::text("Instance alias", &self.alias)?;
+        bounds::url(&self.url)?;
+        Ok(self)
     }
 }
 
@@ -54,13 +55,13 @@ impl Change {
     /// Not longer than may be kept, and an action that there is.
     pub fn checked(self) -> Result<Patch, Refusal> {
         let Change { alias, action, restart, peer, tags } = self;
-        short("Instance alias", alias.as_deref().unwrap_or_default())?;
+        bounds::text("Instance alias", alias.as_deref().unwrap_or_default())?;
         let action = action.map(|action| action_named(&action)).transpose()?;
         if let Some(peer) = &peer {
-            bounded_peer(peer)?;
+            bounds::peer(peer)?;
         }
         if let Some(tags) = &tags {
-            bounded_tags(tags)?;
+            bounds::tags(tags)?;
         }
         Ok(Patch { alias, action, restart, peer, tags })
     }
@@ -107,56 +108,6 @@ pub(crate) fn action_named(name: &str) -> Result<Action, Refusal> {
         _ => Err(Refusal::new(400, format!("Invalid action: {name}"))),
     }
 }
-
-/// A text with a name that is kept: at most [`LONGEST`] bytes.
-pub(crate) fn short(what: &str, text: &str) -> Result<(), Refusal> {
-    within(what, text.len(), LONGEST)
-}
-
-/// A URL that is kept: at most [`MAX_URL`] bytes as it is written in an answer.
-pub(crate) fn bounded_url(url: String) -> Result<String, Refusal> {
-    within("Instance URL", json::compact(&url).len() - QUOTES, MAX_URL)?;
-    Ok(url)
-}
-
-/// What dashboards keep with an instance.
-pub(crate) fn bounded_meta(meta: &Meta) -> Result<(), Refusal> {
-    bounded_peer(&meta.peer)?;
-    bounded_tags(&meta.tags)
-}
-
-fn bounded_peer(peer: &Peer) -> Result<(), Refusal> {
-    short("Meta peer.sid", &peer.sid)?;
-    short("Meta peer.type", &peer.kind)?;
-    short("Meta peer.alias", &peer.alias)
-}
-
-fn bounded_tags(tags: &BTreeMap<String, String>) -> Result<(), Refusal> {
-    for (name, value) in tags {
-        short("Meta tag key", name)?;
-        short("Meta tag value", value)?;
-    }
-    within("Meta tags", json::compact(tags).len(), MAX_TAGS)
-}
-
-fn within(what: &str, len: usize, most: usize) -> Result<(), Refusal> {
-    match len <= most {
-        true => Ok(()),
-        false => Err(Refusal::new(400, format!("{what} exceeds maximum length {most}"))),
-    }
-}
-
-/// Bytes in an alias, in a field of the peer, in the name or the value of a tag: the original's limit.
-pub(crate) const LONGEST: usize = 256;
-
-/// Bytes in a URL as JSON: two of them, all tags and a line of log must fit in one event of 64 KiB.
-pub(crate) const MAX_URL: usize = 8192;
-
-/// Bytes in all tags as JSON, for the same reason.
-pub(crate) const MAX_TAGS: usize = 16384;
-
-/// The quotation marks around a JSON string.
-const QUOTES: usize = 2;
 
 #[cfg(test)]
 mod tests {
@@ -211,14 +162,5 @@ mod tests {
     fn an_unknown_action_is_named() {
         assert_eq!(refused(r#"{"action":"explode"}"#), "Invalid action: explode");
         assert_eq!(refused(r#"{"action":"Start"}"#), "Invalid action: Start");
-    }
-
-    #[test]
-    fn a_url_is_bounded_as_it_is_written() {
-        assert!(bounded_url("a".repeat(MAX_URL)).is_ok());
-        let told = bounded_url("a".repeat(MAX_URL + 1)).unwrap_err();
-        assert_eq!(told.text, "Instance URL exceeds maximum length 8192");
-        // Six bytes each.
-        assert!(bounded_url("&".repeat(MAX_URL / 6 + 1)).is_err());
     }
 }

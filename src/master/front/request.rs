@@ -11,6 +11,7 @@ use httparse::{Error, Status, EMPTY_HEADER};
 
 use super::answer::{Refusal, BAD, TOO_LARGE};
 use super::chunks::Chunks;
+use crate::logic::http::end_of_head;
 
 /// A whole request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -319,10 +320,10 @@ impl Reader {
             return Err(BAD);
         }
         let from = seen.min(self.bytes.len()).saturating_sub(END_OF_HEAD);
-        match end_of_head(&self.bytes[from..]) {
-            Some(end) if from + end <= MAX_HEAD => {
-                let head = Head::parse(&self.bytes[..from + end])?;
-                self.bytes.drain(..from + end);
+        match end_of_head(&self.bytes, from) {
+            Some(end) if end <= MAX_HEAD => {
+                let head = Head::parse(&self.bytes[..end])?;
+                self.bytes.drain(..end);
                 Ok(Some(head))
             }
             None if self.bytes.len() < MAX_HEAD => {
@@ -348,20 +349,6 @@ impl Stage {
             Framing::Chunked => Stage::Chunks(head, Chunks::default()),
         }
     }
-}
-
-/// The number of bytes up to and with the first empty line.
-pub fn end_of_head(bytes: &[u8]) -> Option<usize> {
-    let mut from = 0;
-    while let Some(newline) = bytes[from..].iter().position(|byte| *byte == b'\n') {
-        from += newline + 1;
-        match &bytes[from..] {
-            [b'\n', ..] => return Some(from + 1),
-            [b'\r', b'\n', ..] => return Some(from + 2),
-            _ => {}
-        }
-    }
-    None
 }
 
 const TOO_MANY_HEADERS: Refusal = Refusal(431, "Too many headers");

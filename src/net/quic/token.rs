@@ -11,29 +11,26 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use ring::aead::{Aad, LessSafeKey, Nonce, UnboundKey, AES_128_GCM, NONCE_LEN};
-use ring::rand::{SecureRandom, SystemRandom};
+
+use crate::net::random;
 
 /// Makes and checks tokens with a key that only this process ever knows.
 pub struct Tokens {
     key: LessSafeKey,
-    random: SystemRandom,
     epoch: Instant,
 }
 
 impl Tokens {
     /// A new key. `None` if the system has no randomness to give.
     pub fn new(now: Instant) -> Option<Tokens> {
-        let random = SystemRandom::new();
-        let mut key = [0; 16];
-        random.fill(&mut key).ok()?;
+        let key = random::bytes::<16>().ok()?;
         let key = LessSafeKey::new(UnboundKey::new(&AES_128_GCM, &key).ok()?);
-        Some(Tokens { key, random, epoch: now })
+        Some(Tokens { key, epoch: now })
     }
 
     /// A token for `peer`, whose first packet went to the id `first`, and who is to use `ours` from now on.
     pub fn mint(&self, peer: SocketAddr, first: &[u8], ours: &[u8], now: Instant) -> Option<Vec<u8>> {
-        let mut nonce = [0; NONCE_LEN];
-        self.random.fill(&mut nonce).ok()?;
+        let nonce = random::bytes::<NONCE_LEN>().ok()?;
         let mut sealed = [&self.age(now).to_be_bytes()[..], first].concat();
         let bound = Aad::from(bound(peer, ours));
         self.key.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), bound, &mut sealed).ok()?;

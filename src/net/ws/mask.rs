@@ -2,7 +2,7 @@
 
 use std::io;
 
-use ring::rand::{SecureRandom, SystemRandom};
+use crate::net::random;
 
 /// A frame's mask, at some place in its payload. Without one bytes stay as they are.
 #[derive(Clone, Copy)]
@@ -43,8 +43,7 @@ impl Masks {
     /// One that was never used before.
     pub fn next(&mut self) -> io::Result<[u8; 4]> {
         if self.left == 0 {
-            let random = SystemRandom::new();
-            random.fill(self.drawn.as_flattened_mut()).map_err(|_| io::Error::other("no random numbers"))?;
+            random::fill(self.drawn.as_flattened_mut())?;
             self.left = self.drawn.len();
         }
         self.left -= 1;

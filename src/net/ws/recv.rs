@@ -145,7 +145,7 @@ impl Ws {
 
     /// Reads into `ahead`. Its end is an error, unless they have said all.
     fn look_ahead(&mut self) -> io::Result<()> {
-        match self.carrier.read(self.ahead.room(AHEAD)) {
+        match self.lower.read(self.ahead.room(AHEAD)) {
             Ok(0) => match self.recv {
                 RecvState::Ended => self.recv = RecvState::Closed,
                 _ => self.recv = cut_off(),
@@ -156,14 +156,14 @@ impl Ws {
         Ok(())
     }
 
-    /// Payload: what was read ahead of it, and what the carrier has.
+    /// Payload: what was read ahead of it, and what the stream below has.
     pub(super) fn payload(&mut self, into: &mut Buffer) -> io::Result<usize> {
         let RecvState::Payload { left, mask } = &mut self.recv else { return would_block() };
         let room = into.room(1);
         let want = room.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
         let known = want.min(self.ahead.bytes().len());
         let read = match known < want {
-            true => self.carrier.read(&mut room[known..want]),
+            true => self.lower.read(&mut room[known..want]),
             false => Ok(0),
         };
         room[..known].copy_from_slice(&self.ahead.bytes()[..known]);

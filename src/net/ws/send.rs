@@ -20,7 +20,7 @@ pub(super) enum SendState {
     Marked,
     /// Close was said.
     Closed,
-    /// The carrier has ended too.
+    /// The stream below has ended too.
     Over,
 }
 
@@ -43,7 +43,7 @@ impl Ws {
             return Err(io::Error::new(ErrorKind::BrokenPipe, "the WebSocket has ended"));
         };
         let payload = &from.bytes()[..from.bytes().len().min(*left)];
-        let sent = self.carrier.put(self.out.bytes(), payload)?;
+        let sent = self.lower.put(self.out.bytes(), payload)?;
         let heads = sent.min(self.out.bytes().len());
         self.out.consume(heads);
         from.consume(sent - heads);
@@ -97,7 +97,7 @@ impl Ws {
             self.close(CloseCode::Normal)?;
         }
         self.push()?;
-        self.carrier.finish()
+        self.lower.finish()
     }
 
     pub(super) fn close(&mut self, code: CloseCode) -> io::Result<()> {
@@ -134,10 +134,10 @@ impl Ws {
     /// Sends what is held back.
     pub(super) fn push(&mut self) -> io::Result<()> {
         while !self.out.is_empty() {
-            let sent = self.carrier.put(self.out.bytes(), &[])?;
+            let sent = self.lower.put(self.out.bytes(), &[])?;
             self.out.consume(sent);
         }
-        self.carrier.flush()
+        self.lower.flush()
     }
 }
 

@@ -1,5 +1,5 @@
 use std::collections::VecDeque;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{channel, Receiver, Sender, TryRecvError};
 use std::sync::Arc;
@@ -269,7 +269,7 @@ fn clients_mask_every_frame_anew_and_servers_none() {
 }
 
 #[test]
-fn bytes_arrive_whole_however_little_the_carrier_takes_at_a_time() {
+fn bytes_arrive_whole_however_little_the_stream_below_takes_at_a_time() {
     for end in [End::Client, End::Server] {
         for step in [1, 2, 3, 5, 7, 13, 1000, 16_384] {
             let (mut ws, mut peer) = rig(end, true);
@@ -414,7 +414,7 @@ fn looking_for_waiting_bytes_takes_none() {
 
 // ---- the rig --------------------------------------------------------------------------------------------------------
 
-/// A carrier in memory.
+/// A connection in memory.
 struct Wire {
     input: Receiver<Vec<u8>>,
     held: VecDeque<u8>,
@@ -443,7 +443,30 @@ fn rig(end: End, ws_eof: bool) -> (Ws, Peer) {
     (Ws::new(Box::new(wire), end, ws_eof, b""), peer)
 }
 
-impl Read for Wire {
+impl Stream for Wire {
+    fn fill(&mut self, into: &mut Buffer) -> io::Result<usize> {
+        let count = Lower::read(self, into.room(1))?;
+        into.advance(count);
+        Ok(count)
+    }
+
+    fn drain(&mut self, from: &mut Buffer) -> io::Result<usize> {
+        let count = self.put(from.bytes(), &[])?;
+        from.consume(count);
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
+        self.output = None;
+        Ok(())
+    }
+}
+
+impl Lower for Wire {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         assert!(!into.is_empty(), "nothing is read into nowhere");
         if self.held.is_empty() {
@@ -455,10 +478,9 @@ impl Read for Wire {
         }
         self.held.read(into)
     }
-}
 
-impl Write for Wire {
-    fn write(&mut self, from: &[u8]) -> io::Result<usize> {
+    fn put(&mut self, head: &[u8], rest: &[u8]) -> io::Result<usize> {
+        let from = if head.is_empty() { rest } else { head };
         let room = self.room.load(Ordering::Relaxed);
         let count = room.min(from.len());
         if count == 0 {
@@ -469,17 +491,6 @@ impl Write for Wire {
         Ok(count)
     }
 
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Carrier for Wire {
-    fn finish(&mut self) -> io::Result<()> {
-        self.output = None;
-        Ok(())
-    }
-
     fn waiting(&mut self) -> io::Result<usize> {
         match self.held.len() {
             0 => would_block(),
@@ -487,7 +498,7 @@ impl Carrier for Wire {
         }
     }
 
-    fn tcp(&mut self) -> &mut Tcp {
+    fn socket(&mut self) -> &mut Tcp {
         unreachable!("it has no socket")
     }
 

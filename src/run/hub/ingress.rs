@@ -60,7 +60,7 @@ enum Opening {
 impl Users {
     /// No users yet. With `ends_tls` their first words are encrypted, and looked at by a worker.
     pub fn new(shared: Arc<Shared>, ends_tls: bool) -> Users {
-        let sniffing = Sniffing::new(shared.blocked(), SNIFFING_TOKEN);
+        let sniffing = Sniffing::new(shared.config.block, SNIFFING_TOKEN);
         let packet = vec![0; shared.config.limits.udp_buffer + 1];
         Users {
             shared,
@@ -298,14 +298,13 @@ impl Users {
     /// Looks at pending in the sniffing whose words came or whose time is over.
     fn look(&mut self, registry: &Registry, now: Instant) {
         let mut keys = std::mem::take(&mut self.looked);
-        if self.sniffing.deadline().is_some_and(|due| now >= due) {
-            keys.extend(self.sniffing.due(now));
-        }
-        for key in keys.drain(..) {
+        let mut noted = keys.drain(..);
+        while let Some(key) = noted.next().or_else(|| self.sniffing.expired(now)) {
             if let Some(verdict) = self.sniffing.look(key, registry, now) {
                 self.judged(verdict);
             }
         }
+        drop(noted);
         self.looked = keys;
     }
 

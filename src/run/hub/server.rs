@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use mio::{Registry, Token};
-use ring::rand::{SecureRandom, SystemRandom};
 
 use super::ingress::listeners::listening_addresses;
 use super::{reload_certs, Hub, Part, TUNNEL_TOKEN};
@@ -31,7 +30,6 @@ pub(in crate::run) struct Server {
     again: Option<Instant>,
     said: String,
     reload: Instant,
-    random: SystemRandom,
 }
 
 impl Server {
@@ -56,7 +54,6 @@ impl Server {
             again: Some(now),
             said: String::new(),
             reload: now + config.limits.reload,
-            random: SystemRandom::new(),
         }
     }
 
@@ -121,9 +118,7 @@ impl Server {
 
     /// Random bytes. Without any there is no safe way to go on.
     fn random<const N: usize>(&self) -> [u8; N] {
-        let mut bytes = [0; N];
-        self.random.fill(&mut bytes).expect("the system gives random numbers");
-        bytes
+        crate::net::random::bytes().expect("the system gives random numbers")
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use crate::config::{self, Config, Endpoint, Host};
+use crate::config::{Config, Endpoint, Host};
 use crate::logic::names::{Look, Names};
 use crate::logic::target::{Balance, Order, Targets};
 use crate::net::resolve::Resolver;
@@ -79,11 +79,7 @@ pub(in crate::run) enum TargetEvent {
 impl TargetRouter {
     /// The targets of a configuration; `post` brings the resolver's answers.
     pub fn new(config: &Config, post: Sender<Notice>, now: Instant) -> TargetRouter {
-        let balance = match config.balance {
-            config::Balance::RoundRobin => Balance::RoundRobin,
-            config::Balance::Fastest => Balance::Fastest,
-            config::Balance::Primary => Balance::Primary,
-        };
+        let balance = config.balance;
         TargetRouter {
             endpoints: config.targets.clone(),
             targets: Targets::new(config.targets.len(), balance, config.limits.fallback, config.limits.report, now),

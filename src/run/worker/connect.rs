@@ -12,7 +12,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mio::event::Event;
-use ring::rand::{SecureRandom, SystemRandom};
 
 use super::context::{token, Context, REMOTE};
 use super::idle::Idle;
@@ -31,6 +30,7 @@ use crate::net::http_connect::Tunnelling;
 use crate::net::leg::Leg;
 use crate::net::mux::Mux;
 use crate::net::mux::Muxes;
+use crate::net::random;
 use crate::net::stream::{drain_all, ready, Buffer};
 use crate::net::tcp::Tcp;
 use crate::net::tls::Tls;
@@ -226,9 +226,7 @@ impl Connector {
     /// What comes once the connection is there, and secure.
     fn begin(&self, leg: Leg) -> Result<Phase, String> {
         if let (Purpose::Open, Transport::WebSocket) = (&self.purpose, self.route.transport) {
-            let mut random = [0; 16];
-            SystemRandom::new().fill(&mut random).map_err(|_| "the system gives no random numbers")?;
-            let key = upgrade::Key::new(random);
+            let key = upgrade::Key::new(random::bytes().map_err(|error| error.to_string())?);
             let say = upgrade::Ask { host: &self.route.authority, key }.to_bytes();
             return Ok(Phase::Upgrading { leg, say: Buffer::holding(say), reply: Vec::new(), key });
         }

@@ -9,7 +9,7 @@ use rustls::ServerConfig;
 use super::context::{token, Context, LOCAL};
 use super::dial::Dialer;
 use super::task::{Next, Task};
-use crate::logic::sniff::{user, Verdict, QUIET};
+use crate::logic::sniff::{Sniff, Verdict, MAX_FIRST_BYTES};
 use crate::net::leg::Leg;
 use crate::net::stream::{ready, Buffer};
 use crate::net::tcp::Tcp;
@@ -23,8 +23,8 @@ pub struct TlsAccept {
     /// When he has had his time.
     pub until: Instant,
     request: Option<DialRequest>,
-    said: Option<Buffer>,
-    silence: Option<Instant>,
+    /// With `block`, after the handshake: what the user says.
+    look: Option<(Sniff, Buffer)>,
 }
 
 impl TlsAccept {
@@ -41,7 +41,7 @@ impl TlsAccept {
         tcp.register(&context.registry, token(home.key, LOCAL))?;
         let user = Some(Leg::Tls(Box::new(Tls::accept(tcp, tls)?)));
         let until = now + context.shared.config.limits.handshake;
-        Ok(TlsAccept { user, until, request: Some(request), said: None, silence: None })
+        Ok(TlsAccept { user, until, request: Some(request), look: None })
     }
 
     /// Goes on.
@@ -61,18 +61,18 @@ impl TlsAccept {
 
     /// Whether the user may go on to the target.
     fn step(&mut self, context: &Context, now: Instant) -> std::io::Result<bool> {
-        let block = context.shared.blocked();
+        let block = context.shared.config.block;
         let Some(Leg::Tls(tls)) = &mut self.user else { return Ok(false) };
-        let Some(said) = &mut self.said else {
+        let Some((sniff, said)) = &mut self.look else {
             if ready(tls.handshake())?.is_none() {
                 return Ok(false);
             }
             if !block.any() {
                 return Ok(true);
             }
-            self.silence = Some(now + QUIET);
-            self.until = now + QUIET;
-            self.said = Some(Buffer::new(FIRST_WORDS));
+            let sniff = Sniff::new(block, now);
+            self.until = sniff.deadline();
+            self.look = Some((sniff, Buffer::new(MAX_FIRST_BYTES)));
             return self.step(context, now);
         };
         loop {
@@ -81,27 +81,22 @@ impl TlsAccept {
                 true => None,
                 false => ready(tls.fill(said))?,
             };
-            match user(said.bytes(), block) {
+            match sniff.judge(said.bytes(), more == Some(0), now) {
                 Verdict::Refuse(what) => {
                     let who = self.request.as_ref().map(|request| request.user.to_string()).unwrap_or_default();
                     log::warn!("{what} from {who} refused by block");
                     return Err(std::io::Error::other("refused"));
                 }
                 Verdict::Pass => return Ok(true),
-                Verdict::NeedMore if more == Some(0) => return Ok(true),
                 Verdict::NeedMore if more.is_some() => {}
-                // He waits for the target to speak first.
-                Verdict::NeedMore => return Ok(self.silence.is_some_and(|silence| now >= silence)),
+                Verdict::NeedMore => return Ok(false),
             }
         }
     }
 
     fn dial(&mut self, home: Home, context: &Context) -> Next {
         let (Some(user), Some(request)) = (self.user.take(), self.request.take()) else { return Next::End };
-        let said = self.said.as_ref().map(|said| said.bytes().to_vec()).unwrap_or_default();
+        let said = self.look.as_ref().map(|(_, said)| said.bytes().to_vec()).unwrap_or_default();
         Next::Become(Task::Dialer(Dialer::for_user(user, request, Proto::Tcp, home, context).having_said(said)))
     }
 }
-
-/// Bytes of a user's first words that are looked at.
-const FIRST_WORDS: usize = 64;

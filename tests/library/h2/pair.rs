@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use mio::{Events, Poll, Token};
 
 use nodepass::net::certs::{self, Audience, Certs, Origin, Speech, Trust};
-use nodepass::net::h2::{Carrier, Limits, H2};
+use nodepass::net::h2::{Limits, H2};
+use nodepass::net::lower::Lower;
 use nodepass::net::mux::{Mux, StreamNo};
 use nodepass::net::stream::{ready, Buffer};
 use nodepass::net::tcp::Tcp;
@@ -77,7 +78,7 @@ pub struct Pair<C> {
     pub server: End<H2<C>>,
 }
 
-impl<C: Carrier> Pair<C> {
+impl<C: Lower> Pair<C> {
     pub fn turn(&mut self) {
         self.client.turn().unwrap();
         self.server.turn().unwrap();

@@ -3,9 +3,10 @@
 use std::io::{self, ErrorKind};
 
 use super::{own, refused, Means, State, Step};
+use crate::logic::http::end_of_head;
 use crate::master::front::answer::{is_bodiless, Answered, BUSY};
 use crate::master::front::link::Link;
-use crate::master::front::request::{end_of_head, MAX_HEAD};
+use crate::master::front::request::MAX_HEAD;
 use crate::net::leg::Leg;
 use crate::net::stream::{ready, Buffer};
 
@@ -53,7 +54,7 @@ pub(super) fn awaited(
     if count == 0 || is_full {
         return Err(ErrorKind::InvalidData.into());
     }
-    let Some(end) = end_of_head(head) else { return Ok(None) };
+    let Some(end) = end_of_head(head, 0) else { return Ok(None) };
     let answered = Answered::parse(&head[..end]).ok_or(ErrorKind::InvalidData)?;
     Ok(Some((answered, head.split_off(end))))
 }

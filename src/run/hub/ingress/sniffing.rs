@@ -1,5 +1,6 @@
 //! Users whose first bytes are looked at before they get a connection (`block`).
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -8,114 +9,114 @@ use mio::net::TcpStream;
 use mio::{Registry, Token};
 
 use crate::logic::slab::{Key, Slab};
-use crate::logic::sniff::{user, Blocked, Verdict, QUIET};
+use crate::logic::sniff::{Blocked, Sniff, Verdict, MAX_FIRST_BYTES};
 use crate::net::tcp::Tcp;
 
 /// Users who are looked at before they get a connection (`block`). What they say stays in their sockets.
 pub struct Sniffing {
     pending: Slab<PendingUser>,
+    /// All wait equally long: the first in this queue has the next deadline, and is still `pending`.
+    order: VecDeque<(Instant, Key)>,
     block: Blocked,
     first: usize,
 }
 
 struct PendingUser {
-    tcp: Option<Tcp>,
-    socket_of: SocketAddr,
-    until: Instant,
+    tcp: Tcp,
+    address: SocketAddr,
+    sniff: Sniff,
 }
 
-/// What becomes of a pending.
+/// What becomes of a user.
 pub enum Verdicted {
-    /// He may go on.
+    /// The user may go on.
     Pass(TcpStream, SocketAddr),
-    /// He has left, or was refused for opening with this.
+    /// The user has left, or was refused for opening with this.
     Out(SocketAddr, Option<&'static str>),
 }
 
 impl Sniffing {
-    /// A sniffing that refuses `block`; its tokens count up from `first`.
+    /// Nobody yet. Users who open with `block` are to be refused; the tokens of sockets count up from `first`.
     pub fn new(block: Blocked, first: usize) -> Sniffing {
-        Sniffing { pending: Slab::new(), block, first }
+        Sniffing { pending: Slab::new(), order: VecDeque::new(), block, first }
     }
 
-    /// Whether anybody is looked at, at all.
+    /// Whether users are looked at, at all.
     pub fn is_open(&self) -> bool {
         self.block.any()
     }
 
-    /// Takes a pending in.
+    /// Takes a user in.
     pub fn enter(
         &mut self,
         socket: TcpStream,
-        from: SocketAddr,
+        address: SocketAddr,
         registry: &Registry,
         now: Instant,
     ) -> io::Result<Option<Verdicted>> {
-        let key = self.pending.insert(PendingUser { tcp: None, socket_of: from, until: now + QUIET });
-        let mut tcp = Tcp::new(socket);
-        if let Err(error) = tcp.register(registry, Token(self.first + key.index())) {
-            self.pending.remove(key);
+        let sniff = Sniff::new(self.block, now);
+        let key = self.pending.insert(PendingUser { tcp: Tcp::new(socket), address, sniff });
+        self.order.push_back((sniff.deadline(), key));
+        let token = Token(self.first + key.index());
+        if let Err(error) = self.pending.get_mut(key).map_or(Ok(()), |user| user.tcp.register(registry, token)) {
+            self.remove(key);
             return Err(error);
-        }
-        if let Some(pending) = self.pending.get_mut(key) {
-            pending.tcp = Some(tcp);
         }
         Ok(self.look(key, registry, now))
     }
 
-    /// An edge for the pending with this number after `first`.
+    /// An edge for the user with this number after `first`.
     pub fn note(&mut self, number: usize, event: &mio::event::Event) -> Option<Key> {
         let key = self.pending.at(number)?;
-        self.pending.get_mut(key)?.tcp.as_mut()?.note(event);
+        self.pending.get_mut(key)?.tcp.note(event);
         Some(key)
     }
 
-    /// Looks at a pending's first words; `None` while they do not suffice.
+    /// Looks at a user's first words; `None` while they do not suffice.
     pub fn look(&mut self, key: Key, registry: &Registry, now: Instant) -> Option<Verdicted> {
-        let pending = self.pending.get_mut(key)?;
-        let mut words = [0; FIRST_WORDS];
-        let verdict = match pending.tcp.as_mut()?.peek(&mut words) {
-            Ok(count) => match user(&words[..count], self.block) {
-                Verdict::NeedMore if count > 0 && now < pending.until => return None,
-                Verdict::Refuse(what) => Some(what),
-                _ => None,
-            },
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock && now < pending.until => return None,
-            // He waits for the target to speak first.
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
-            Err(_) => return self.leave(key),
+        let user = self.pending.get_mut(key)?;
+        let mut words = [0; MAX_FIRST_BYTES];
+        let verdict = match user.tcp.peek(&mut words) {
+            Ok(count) => user.sniff.judge(&words[..count], count == 0, now),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => user.sniff.judge(&[], false, now),
+            Err(_) => return self.remove(key).map(|user| Verdicted::Out(user.address, None)),
         };
-        if verdict.is_some() {
-            return self.pending.remove(key).map(|pending| Verdicted::Out(pending.socket_of, verdict));
+        if verdict == Verdict::NeedMore {
+            return None;
         }
-        let pending = self.pending.remove(key)?;
-        match pending.tcp?.release(registry) {
-            Ok(socket) => Some(Verdicted::Pass(socket, pending.socket_of)),
-            Err(_) => Some(Verdicted::Out(pending.socket_of, None)),
+        let PendingUser { tcp, address, .. } = self.remove(key)?;
+        if let Verdict::Refuse(what) = verdict {
+            return Some(Verdicted::Out(address, Some(what)));
+        }
+        match tcp.release(registry) {
+            Ok(socket) => Some(Verdicted::Pass(socket, address)),
+            Err(_) => Some(Verdicted::Out(address, None)),
         }
     }
 
-    fn leave(&mut self, key: Key) -> Option<Verdicted> {
-        self.pending.remove(key).map(|pending| Verdicted::Out(pending.socket_of, None))
+    /// The next user whose time is over, if one is.
+    pub fn expired(&self, now: Instant) -> Option<Key> {
+        self.order.front().filter(|(until, _)| now >= *until).map(|(_, key)| *key)
     }
 
-    /// Guests who have had their time.
-    pub fn due(&self, now: Instant) -> Vec<Key> {
-        self.pending.iter().filter(|(_, pending)| now >= pending.until).map(|(key, _)| key).collect()
-    }
-
-    /// When the next pending has had his time.
+    /// When the next user's time is over.
     pub fn deadline(&self) -> Option<Instant> {
-        self.pending.iter().map(|(_, pending)| pending.until).min()
+        self.order.front().map(|(until, _)| *until)
     }
 
-    /// Sends all pending away; how many there were.
+    /// Sends all users away; how many there were.
     pub fn clear(&mut self) -> usize {
         let count = self.pending.len();
         self.pending = Slab::new();
+        self.order.clear();
         count
     }
-}
 
-/// Bytes of a user's first words that are looked at.
-const FIRST_WORDS: usize = 16;
+    fn remove(&mut self, key: Key) -> Option<PendingUser> {
+        let user = self.pending.remove(key);
+        while self.order.front().is_some_and(|(_, key)| self.pending.get(*key).is_none()) {
+            self.order.pop_front();
+        }
+        user
+    }
+}

@@ -1,0 +1,17 @@
+//! Chance: bytes that nobody can guess, for ids, keys and masks.
+
+use std::io;
+
+use ring::rand::{SecureRandom, SystemRandom};
+
+/// Random bytes; an error if the system has none to give.
+pub fn bytes<const N: usize>() -> io::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    fill(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// The same into a buffer.
+pub fn fill(bytes: &mut [u8]) -> io::Result<()> {
+    SystemRandom::new().fill(bytes).map_err(|_| io::Error::other("the system gives no random numbers"))
+}
