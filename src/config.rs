@@ -5,6 +5,8 @@
 //!  flags --flags--> Parts ----^          ^            limits.rs  the environment, one row each
 //!  environment --------------------------+            help.rs    both tables as text
 //!
+//!  a text --source--> its URL;  arguments --source--> the same without the key
+//!
 //!  a URL for the master --instance--> the URL of a child, and the same with all defaults
 //! ```
 //!
@@ -19,6 +21,7 @@ mod instance;
 mod limits;
 #[cfg(test)]
 mod pages;
+mod source;
 mod table;
 mod url;
 mod value;
@@ -40,6 +43,7 @@ pub use help::{arch, os, short_usage, usage, version};
 #[cfg(feature = "master")]
 pub use instance::{instance, Asked, Fault};
 pub use limits::Limits;
+pub use source::{masked, url_in, MAX_TEXT};
 use table::{Draft, PARAMETERS};
 #[cfg(feature = "master")]
 pub(crate) use value::percent_decoded;

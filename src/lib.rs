@@ -82,6 +82,7 @@ pub mod net {
 /// Threads: one hub, workers, and how they talk.
 pub mod run {
     pub mod channel;
+    pub mod cmdline;
     pub mod event_loop;
     pub mod hub;
     pub mod leash;

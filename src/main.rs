@@ -1,23 +1,24 @@
-//! `nodepass "<role>://..."`: reads the command line, runs the role, answers with an exit code.
+//! `nodepass "<role>://..."`: reads the command line and hides its key, runs the role, answers with an exit code.
 
 use std::io::Write;
 use std::process::ExitCode;
 
 use nodepass::config::{parse, short_usage, usage, version, Command, Config, Role};
 use nodepass::heap::Heap;
+use nodepass::run::cmdline::CommandLine;
 use nodepass::{log as lines, run};
 
 #[global_allocator]
 static HEAP: Heap = Heap;
 
 fn main() -> ExitCode {
-    let args: Vec<String> = std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned()).collect();
-    let parsed = match parse(&args, &|name| std::env::var(name).ok()) {
+    let line = match CommandLine::read() {
+        Ok(line) => line,
+        Err(why) => return refuse(&why, 1),
+    };
+    let parsed = match parse(&line.args, &|name| std::env::var(name).ok()) {
         Ok(parsed) => parsed,
-        Err(error) => {
-            eprintln!("Error: {}\n\n{}", error.text, short_usage());
-            return ExitCode::from(error.status);
-        }
+        Err(error) => return refuse(&line.named(&error.text), error.status),
     };
     let config = match parsed.command {
         Command::Help => {
@@ -28,9 +29,10 @@ fn main() -> ExitCode {
         }
         Command::Run(config) => *config,
     };
+    let seen = line.hide();
     // A master reads what its children say, and hands the colours on.
     lines::init(config.log, run::leash::is_held());
-    for warning in &parsed.warnings {
+    for warning in line.warnings.iter().chain(&seen).chain(&parsed.warnings) {
         log::warn!("{warning}");
     }
     let ended = match config.role {
@@ -54,6 +56,12 @@ fn master(config: Config) -> Result<ExitCode, String> {
 #[cfg(not(feature = "master"))]
 fn master(_: Config) -> Result<ExitCode, String> {
     Err("the master is not part of this build: expected server:// or client://".into())
+}
+
+/// Says what is wrong with the command line.
+fn refuse(why: &str, status: u8) -> ExitCode {
+    eprintln!("Error: {why}\n\n{}", short_usage());
+    ExitCode::from(status)
 }
 
 /// Prints to a reader who may have gone already (`nodepass help | head -1`).

@@ -8,6 +8,14 @@ _nodepass() {
     elif [[ $prev == "=" ]]; then
         prev=${COMP_WORDS[COMP_CWORD - 2]}
     fi
+    # @FILE: to readline the @ is mostly a word of its own.
+    if [[ $cur == @?* ]]; then
+        compopt -o filenames 2>/dev/null
+        mapfile -t COMPREPLY < <(compgen -P @ -f -- "${cur#@}")
+        return
+    elif [[ $cur == @ || $prev == @ ]]; then
+        cur=${cur#@} files=1
+    fi
     if ((COMP_CWORD == 1)); then
         words="server client master help version"
     else

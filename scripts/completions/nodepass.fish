@@ -6,6 +6,7 @@ complete -c nodepass -n __fish_use_subcommand -a client -d 'connects to a server
 complete -c nodepass -n __fish_use_subcommand -a master -d 'serves the API at host:port/prefix, and runs servers and clients'
 complete -c nodepass -n __fish_use_subcommand -a help -d 'shows all parameters'
 complete -c nodepass -n __fish_use_subcommand -a version -d 'shows version and features'
+complete -c nodepass -n '__fish_use_subcommand; and string match -q "@*" -- (commandline -ct)' -a '(__fish_complete_path (string sub -s 2 -- (commandline -ct)) | string replace -r "^" "@")'
 complete -c nodepass -n '__fish_seen_subcommand_from server client master' -l log -x -a 'none debug info warn error event' -d 'least level of the lines shown'
 complete -c nodepass -n '__fish_seen_subcommand_from server client master' -l tls -x -a '0 1 2' -d '0 plain, 1 self-signed certificate made in memory, 2 certificate files; at a client in a tunnel the least that the server may offer, without a server its listener\'s'
 complete -c nodepass -n '__fish_seen_subcommand_from server client master' -l crt -r -F -d 'PEM certificate chain for tls=2'

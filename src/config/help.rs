@@ -10,10 +10,10 @@ use super::{Role, Transport};
 
 /// The whole help text, line ends included.
 pub fn usage() -> String {
-    let mut text = format!(
-        "NodePass {}: carries TCP and UDP between two networks.\n\n{SHORT}\n{ROLES}",
-        env!("CARGO_PKG_VERSION")
-    );
+    let mut text =
+        format!("NodePass {}: carries TCP and UDP between two networks.\n\n{SHORT}\n", env!("CARGO_PKG_VERSION"));
+    wrapped(&mut text, "", ELSEWHERE);
+    text.push_str(&format!("\n{ROLES}"));
     text.push_str("\nParameters, as ?name=value&... in the URL or as --name value (s server, c client, m master):\n");
     for row in &PARAMETERS {
         let default = row.default.map(|value| format!(" [{value}]")).unwrap_or_default();
@@ -24,6 +24,7 @@ pub fn usage() -> String {
         item(&mut text, flag.name, &letters(flag.roles), flag.meaning, "");
     }
     text.push_str("\nEnvironment:\n");
+    wrapped(&mut text, &format!("  {:<22}", URL_VARIABLE.0), URL_VARIABLE.1);
     for variable in &VARIABLES {
         let default = variable.default.map(|value| format!(" [{value}]")).unwrap_or_default();
         let head = format!("  {:<22}", variable.name);
@@ -122,8 +123,16 @@ pub(super) const SHORT: &str = "\
 Usage:
   nodepass \"<role>://[key@]host:port/target[,target...]?name=value&...\"
   nodepass <role> --flag value ...
+  nodepass @FILE | -
   nodepass help | version
 ";
+
+/// Where else the URL may be.
+pub(super) const ELSEWHERE: &str =
+    "@FILE reads the URL from a file, - from standard input: one line, besides blank ones and those that begin with #.";
+
+/// The variable that is no limit, and its meaning.
+pub(super) const URL_VARIABLE: (&str, &str) = ("NP_URL", "the URL, where there is no argument");
 
 pub(super) const ROLES: &str = "\
 Roles:

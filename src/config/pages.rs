@@ -6,7 +6,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use super::flags::FLAGS;
-use super::help::{REST, ROLES, SHORT};
+use super::help::{ELSEWHERE, REST, ROLES, SHORT, URL_VARIABLE};
 use super::limits::VARIABLES;
 use super::table::PARAMETERS;
 use super::Role;
@@ -93,7 +93,8 @@ fn zsh() -> String {
         let _ = writeln!(text, "        {}", single(&format!("{verb}:{meaning}")));
     }
     text.push_str(
-        "    )\n    if (( CURRENT == 2 )); then\n        _describe -t verbs 'role' verbs\n        return\n    fi\n",
+        "    )\n    if (( CURRENT == 2 )); then\n        if compset -P @; then\n            _files\n        else\n            \
+         _describe -t verbs 'role' verbs\n        fi\n        return\n    fi\n",
     );
     text.push_str("    local role=$words[2]\n    shift words\n    (( CURRENT-- ))\n    case $role in\n");
     for role in Role::ALL {
@@ -119,6 +120,7 @@ fn fish() -> String {
     for (verb, meaning) in verbs() {
         let _ = writeln!(text, "complete -c nodepass -n __fish_use_subcommand -a {verb} -d {}", fished(meaning));
     }
+    text.push_str(FISH_FILE);
     for item in items() {
         let roles: Vec<_> = item.roles.iter().map(|role| role.name()).collect();
         let value = match item.value {
@@ -146,6 +148,9 @@ fn manual() -> String {
     page.push_str(".fi\n.SH DESCRIPTION\n");
     paragraph(&mut page, ABOUT);
     outline(&mut page, ROLES);
+    page.push_str(".PP\n");
+    paragraph(&mut page, ELSEWHERE);
+    paragraph(&mut page, HIDDEN);
     page.push_str(".SH PARAMETERS\n");
     paragraph(&mut page, "In the URL as ?name=value&..., or on the command line as --name value.");
     for row in &PARAMETERS {
@@ -163,6 +168,7 @@ fn manual() -> String {
         );
     }
     page.push_str(".SH ENVIRONMENT\n");
+    tagged(&mut page, URL_VARIABLE.0, &sentence(URL_VARIABLE.1));
     for variable in &VARIABLES {
         let default = variable.default.map(|value| format!(" Default: {value}.")).unwrap_or_default();
         tagged(
@@ -328,6 +334,10 @@ const ABOUT: &str =
                      first user comes. One URL says everything. Characters of the key that mean something in a URL are \
                      written as % and two hex digits. The first word is a role, or a URL that begins with one:";
 
+const HIDDEN: &str =
+    "A key in the arguments or in NP_URL is hidden from other users right after the start: the process begins anew, \
+                      under the same number, with *** in its place.";
+
 const BASH_HEAD: &str = r#"_nodepass() {
     local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} words='' files=''
     # --flag=value comes as three words.
@@ -336,6 +346,17 @@ const BASH_HEAD: &str = r#"_nodepass() {
     elif [[ $prev == "=" ]]; then
         prev=${COMP_WORDS[COMP_CWORD - 2]}
     fi
+    # @FILE: to readline the @ is mostly a word of its own.
+    if [[ $cur == @?* ]]; then
+        compopt -o filenames 2>/dev/null
+        mapfile -t COMPREPLY < <(compgen -P @ -f -- "${cur#@}")
+        return
+    elif [[ $cur == @ || $prev == @ ]]; then
+        cur=${cur#@} files=1
+    fi
+"#;
+
+const FISH_FILE: &str = r#"complete -c nodepass -n '__fish_use_subcommand; and string match -q "@*" -- (commandline -ct)' -a '(__fish_complete_path (string sub -s 2 -- (commandline -ct)) | string replace -r "^" "@")'
 "#;
 
 const BASH_TAIL: &str = r#"                esac

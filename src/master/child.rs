@@ -1,7 +1,7 @@
-//! The process of an instance: this same executable with the instance's URL as its one argument.
+//! The process of an instance: this same executable. It reads the instance's URL from its leash; its argument is the same without the key.
 //!
 //! ```text
-//!   supervisor --Child-- leash ===== socket pair ===== stdin, stdout, stderr of the process
+//!   supervisor --Child-- leash ===== socket pair ===== stdin (the URL), stdout, stderr of the process
 //!       ^                              |
 //!       +---- Mail::Said, Quiet ---- reader thread: lines -> words
 //! ```
@@ -22,7 +22,8 @@ use std::time::{Duration, Instant};
 
 use super::child_log::{plain, Lines, Word};
 use super::supervisor::Mail;
-use crate::run::leash;
+use crate::config::masked;
+use crate::run::{cmdline, leash};
 
 /// How processes are made.
 #[derive(Clone, Debug)]
@@ -70,7 +71,9 @@ pub struct Child {
 impl Child {
     /// Starts the process of the instance `id`. Its words are announced to the mailbox, one mail each.
     pub fn spawn(program: &Program, id: &str, url: &str, mailbox: &Sender<Mail>) -> io::Result<Child> {
-        let (ours, theirs) = UnixStream::pair()?;
+        let (mut ours, theirs) = UnixStream::pair()?;
+        let given = [url.to_owned()];
+        cmdline::hand_over(&mut ours, &given)?;
         let theirs = OwnedFd::from(theirs);
         let (post, words) = sync_channel(MAX_WORDS);
         let from = ours.try_clone()?;
@@ -80,7 +83,9 @@ impl Child {
         thread::Builder::new().name(name).stack_size(STACK).spawn(move || reader.run())?;
         let process = program
             .command()
-            .arg(url)
+            .args(masked(&given))
+            .env_remove(cmdline::VARIABLE)
+            .env(cmdline::SOCKET, STDIN)
             .env(leash::NAME, leash::VALUE)
             .stdin(Stdio::from(theirs.try_clone()?))
             .stdout(Stdio::from(theirs.try_clone()?))
@@ -180,6 +185,9 @@ impl Reader {
         let _ = io::stdout().write_all(line.as_bytes());
     }
 }
+
+/// The number of a process's standard input.
+const STDIN: &str = "0";
 
 /// The image that runs, even if its file is gone.
 const SELF: &str = "/proc/self/exe";

@@ -13,7 +13,7 @@ pub fn is_held() -> bool {
     var_os(NAME).is_some_and(|value| value == VALUE)
 }
 
-/// Has a broken leash reported as the end of the reading direction of `token`. Nothing is ever read from it. Must be kept
+/// Has a broken leash reported as the end of the reading direction of `token`. Nothing more is read from it. Must be kept
 /// for as long as it is watched.
 pub(super) fn watch(registry: &Registry, token: Token) -> io::Result<mio::net::UnixStream> {
     // It may as well be a pipe: watching a descriptor needs no more than a number.

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `command_line` | help, version, the two forms, errors, `log` |
 //! | `security` | the key, `tls`, `crt`, `key`, `sni` |
+//! | `secrets` | `@FILE`, `-`, `NP_URL`; what other users of the machine see |
 //! | `addresses` | `mode`, `dial`, `dns`, IPv6, wildcards, names |
 //! | `targets` | `lbs`, `proxy` |
 //! | `limits` | `min`, `max`, `read`, `rate`, `slot`, `block`, `notcp`, `noudp` |
@@ -13,6 +14,7 @@ mod addresses;
 mod command_line;
 mod environment;
 mod limits;
+mod secrets;
 mod security;
 mod targets;
 

@@ -15,6 +15,7 @@ const CASES: &[(&str, &[&str])] = &[
     ("nodepass client --tls 1 --m", &["--min", "--mode"]),
     ("nodepass master --pre", &["--prefix"]),
     ("nodepass server --tls 2 --crt COMPLETIONS/_node", &["COMPLETIONS/_nodepass"]),
+    ("nodepass @COMPLETIONS/_node", &["@COMPLETIONS/_nodepass"]),
 ];
 
 fn folder() -> String {

@@ -58,6 +58,19 @@ fn a_child_finds_nothing_open_that_its_master_has_open() {
     }
 }
 
+#[test]
+fn the_key_of_an_instance_is_in_no_argument_and_no_variable_of_its_process() {
+    let master = Master::new();
+    let children = master.with_children();
+    for pid in children {
+        let text = |name: &str| String::from_utf8(std::fs::read(format!("/proc/{pid}/{name}")).unwrap()).unwrap();
+        let (arguments, variables) = (text("cmdline"), text("environ"));
+        assert!(arguments.contains("://***@127.0.0.1:") && !arguments.contains("geheim"), "{arguments}");
+        assert!(!variables.contains("geheim"), "{variables}");
+        assert_eq!(text("comm").trim_end(), "nodepass");
+    }
+}
+
 /// The pipes, sockets and files that a process has open.
 fn open_in(pid: u32) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
@@ -89,8 +102,8 @@ impl Master {
     fn with_children(&self) -> Vec<u32> {
         let (tunnel, user, target) = (free_port(), free_port(), free_port());
         for url in [
-            format!("server://127.0.0.1:{tunnel}/127.0.0.1:{user}?mode=1"),
-            format!("client://127.0.0.1:{tunnel}/127.0.0.1:{target}?mode=2&min=2"),
+            format!("server://geheim@127.0.0.1:{tunnel}/127.0.0.1:{user}?mode=1"),
+            format!("client://geheim@127.0.0.1:{tunnel}/127.0.0.1:{target}?mode=2&min=2"),
         ] {
             let answer = self.call("POST", "/instances", &format!("{{\"url\":\"{url}\"}}"));
             assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
