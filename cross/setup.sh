@@ -12,8 +12,8 @@
 #
 # Everything goes to CROSS_CACHE (default ~/.cache/nodepass-cross), nothing elsewhere, and what is there is not made again until
 # this script or the target's row changes.
-# Needed are python3 with venv and a C compiler for this machine's own helpers of the build (Debian: python3-venv gcc);
-# BoringSSL, for targets with QUIC, also wants cmake, make, patch and libclang (Debian: cmake make patch libclang-dev).
+# Needed are python3 with venv and a C compiler for this machine's own helpers of the build; BoringSSL, for targets with QUIC, also wants
+# cmake, make, patch and libclang. scripts/setup.sh dist brings all of it.
 set -eu
 # shellcheck source=cross/common.sh
 . "$(dirname "$0")/common.sh"

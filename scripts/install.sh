@@ -1,13 +1,19 @@
 #!/bin/sh
 # Installs nodepass on this machine, or into the folder that DESTDIR names; brings it up to date; takes it away again.
-# Needs no network, and nothing but a POSIX shell and the usual small programs (busybox will do).
+# Needs nothing but a POSIX shell and the usual small programs (busybox will do), and no network but for a release at a URL.
 set -eu
 
 usage() {
 	cat <<'END'
-Usage: install.sh [options] [BINARY]
+Usage: install.sh [options] [SOURCE]
 
-Installs BINARY (else nodepass beside this script, else target/release/nodepass), and what belongs to it:
+Installs nodepass, and what belongs to it, from SOURCE:
+  a program      a file that make cross or make build made
+  an archive     nodepass-...tar.gz of a release; if SHA256SUMS lies beside it, its sum must be there
+  a release      a folder or http(s) URL with SHA256SUMS and archives: the one for this machine
+  nothing        nodepass beside this script, else target/release/nodepass
+
+What belongs to it:
   always       completions of bash, zsh and fish, and the manual page (not on OpenWrt)
   on systemd   the units nodepass@.service and nodepass-master.service
   on OpenWrt   the init script, what upgrades of the system keep, and a configuration if there is none
@@ -16,6 +22,8 @@ What is installed already is replaced, each file in one step; what runs goes on 
 Options:
   --prefix DIR   where it goes [/usr/local; on OpenWrt /usr]
   --system NAME  systemd, openwrt or none [what this machine, or DESTDIR, looks like]
+  --target NAME  the archive for another machine, such as aarch64 [what uname says]
+  --lite         the lite archive: TCP pools, TLS and UDP only
   --remove       takes away what was installed; configuration and state stay
   --purge        the same, and configuration and state too, keys and all
   --dry-run      says what would be done, and does nothing
@@ -27,10 +35,13 @@ END
 }
 
 main() {
-	prefix='' system='' action=install_all purge='' dry='' binary=''
+	prefix='' system='' action=install_all purge='' dry='' binary='' target='' lite='' work=''
 	root="${DESTDIR:-}"
 	root="${root%/}"
 	here="$(cd "$(dirname "$0")" && pwd)"
+	trap 'rm -rf "$work"' EXIT
+	trap 'exit 130' INT
+	trap 'exit 143' TERM HUP
 	read_options "$@"
 	[ -n "$system" ] || system="$(looks_like)"
 	case "$system" in
@@ -51,14 +62,17 @@ read_options() {
 		case "$1" in
 		--prefix=*) prefix="${1#*=}" ;;
 		--system=*) system="${1#*=}" ;;
-		--prefix | --system)
+		--target=*) target="${1#*=}" ;;
+		--prefix | --system | --target)
 			[ $# -gt 1 ] || fail "$1 has no value"
 			case "$1" in
 			--prefix) prefix="$2" ;;
 			--system) system="$2" ;;
+			--target) target="$2" ;;
 			esac
 			shift
 			;;
+		--lite) lite=-lite ;;
 		--remove) action=remove_all ;;
 		--purge) action=remove_all purge=1 ;;
 		--dry-run) dry=1 ;;
@@ -68,7 +82,7 @@ read_options() {
 			;;
 		-*) fail "unknown option $1: --help lists all" ;;
 		*)
-			[ -z "$binary" ] || fail "stray argument \"$1\": expected one file"
+			[ -z "$binary" ] || fail "stray argument \"$1\": expected one source"
 			binary="$1"
 			;;
 		esac
@@ -91,11 +105,11 @@ looks_like() {
 each_file() {
 	case "$system" in
 	openwrt)
-		"$1" 755 ../cross/openwrt/files/nodepass.init /etc/init.d/nodepass
-		"$1" 644 ../cross/openwrt/files/nodepass.keep /lib/upgrade/keep.d/nodepass
+		"$1" 755 openwrt/files/nodepass.init /etc/init.d/nodepass
+		"$1" 644 openwrt/files/nodepass.keep /lib/upgrade/keep.d/nodepass
 		;;
 	*)
-		"$1" 644 ../docs/nodepass.1 "$prefix/share/man/man1/nodepass.1"
+		"$1" 644 docs/nodepass.1 "$prefix/share/man/man1/nodepass.1"
 		"$1" 644 completions/nodepass.bash "$prefix/share/bash-completion/completions/nodepass"
 		"$1" 644 completions/_nodepass "$prefix/share/zsh/site-functions/_nodepass"
 		"$1" 644 completions/nodepass.fish "$prefix/share/fish/vendor_completions.d/nodepass.fish"
@@ -107,6 +121,7 @@ each_file() {
 }
 
 install_all() {
+	find_source
 	find_binary
 	each_file must_exist
 	put 755 "$binary" "$prefix/bin/nodepass"
@@ -114,13 +129,105 @@ install_all() {
 	case "$system" in
 	systemd) said systemctl daemon-reload ;;
 	openwrt)
-		[ -e "$root/etc/config/nodepass" ] || put_our 600 ../cross/openwrt/files/nodepass.config /etc/config/nodepass
+		[ -e "$root/etc/config/nodepass" ] || put_our 600 openwrt/files/nodepass.config /etc/config/nodepass
 		did "make /etc/nodepass, for root alone" private "$root/etc/nodepass"
 		said /etc/init.d/nodepass enable
 		;;
 	esac
 	[ "$system" = openwrt ] || did "make /etc/nodepass, for root alone" private "$root/etc/nodepass"
 	say_next
+}
+
+# SOURCE may be an archive or a release: then it is unpacked, and what follows is taken from there.
+find_source() {
+	case "$binary" in
+	http://*.tar.gz | https://*.tar.gz) unpack "${binary%/*}" "${binary##*/}" ;;
+	http://* | https://*) unpack "${binary%/}" '' ;;
+	*.tar.gz)
+		[ -f "$binary" ] || fail "no file $binary"
+		unpack "$(dirname "$binary")" "$(basename "$binary")"
+		;;
+	*)
+		if [ -d "$binary" ]; then
+			unpack "${binary%/}" ''
+		elif [ -n "$lite$target" ]; then
+			fail "--lite and --target choose from a release: expected a folder or URL with SHA256SUMS"
+		fi
+		;;
+	esac
+}
+
+# unpack <folder or URL> <archive, or none for the one of this machine>: checked against the sums first.
+unpack() {
+	work="$(mktemp -d)"
+	archive="$2"
+	if bring "$1" SHA256SUMS; then
+		[ -n "$archive" ] || choose_archive
+		awk -v name="$archive" '$2 == name || $2 == "*" name' "$work/SHA256SUMS" >"$work/sum"
+		[ -s "$work/sum" ] || fail "$1/SHA256SUMS has no $archive"
+	elif [ -z "$archive" ] || [ "$1" != "${1#http}" ]; then
+		fail "cannot read $1/SHA256SUMS"
+	fi
+	bring "$1" "$archive" || fail "cannot read $1/$archive"
+	if [ -f "$work/sum" ]; then
+		(cd "$work" && sha256sum -c sum >/dev/null 2>&1) || fail "$archive is not what SHA256SUMS says: is it cut short?"
+	fi
+	mkdir "$work/unpacked"
+	gzip -dc "$work/$archive" | tar -C "$work/unpacked" -xf - || fail "$archive cannot be unpacked"
+	here="$(echo "$work"/unpacked/*)"
+	binary="$here/nodepass"
+	echo "From $1/$archive"
+}
+
+# The archive for this machine, or for the one that --target names; one of several versions would be a guess.
+choose_archive() {
+	[ -n "$target" ] || target="$(machine)"
+	archive="$(awk -v end="-linux-$target$lite.tar.gz" '
+		{ sub(/^[*]/, "", $2) }
+		index($2, "nodepass-") == 1 && substr($2, length($2) - length(end) + 1) == end { print $2 }
+	' "$work/SHA256SUMS")"
+	case $(echo "$archive" | grep -c .) in
+	0) fail "no archive for $target$lite in SHA256SUMS: --target names another" ;;
+	1) ;;
+	*) fail "several versions for $target$lite in SHA256SUMS: name one of the archives" ;;
+	esac
+}
+
+# What releases call this machine.
+machine() {
+	said="$(uname -m)"
+	case "$said" in
+	x86_64 | amd64) echo x86_64 ;;
+	i?86) echo i686 ;;
+	aarch64 | arm64) echo aarch64 ;;
+	armv7* | armv8*) echo armv7 ;;
+	armv6*) echo arm ;;
+	riscv64) echo riscv64 ;;
+	mips)
+		# The kernel calls both by this name; a program says in its sixth byte which end comes first.
+		case "$(dd if=/bin/sh bs=1 skip=5 count=1 2>/dev/null | od -An -tu1 | tr -d ' ')" in
+		1) echo mipsel ;;
+		*) echo mips ;;
+		esac
+		;;
+	*) fail "no release for the processor \"$said\": --target names one" ;;
+	esac
+}
+
+# bring <folder or URL> <name>: a file of it into the scratch folder.
+bring() {
+	case "$1" in
+	http://* | https://*)
+		if [ -n "$(command -v curl)" ]; then
+			curl -fsSL --retry 2 -o "$work/$2" "$1/$2"
+		elif [ -n "$(command -v wget)" ]; then
+			wget -q -O "$work/$2" "$1/$2"
+		else
+			fail "curl or wget is needed for a URL"
+		fi
+		;;
+	*) [ -f "$1/$2" ] && cp "$1/$2" "$work/$2" ;;
+	esac
 }
 
 # The file to install: it must be one, and run here, unless it is for another machine.
@@ -139,7 +246,18 @@ find_binary() {
 }
 
 must_exist() {
-	[ -f "$here/$2" ] || fail "no file $here/$2"
+	ours "$2" >/dev/null
+}
+
+# ours <file>: where it lies: beside this script in an archive, elsewhere in the source tree.
+ours() {
+	for base in "$here" "$here/.." "$here/../cross"; do
+		if [ -f "$base/$1" ]; then
+			echo "$base/$1"
+			return 0
+		fi
+	done
+	fail "no file $here/$1"
 }
 
 # put_our <mode> <source> <place>: a file of ours, in which the program is where it is to be.
@@ -149,7 +267,7 @@ put_our() {
 		return
 	fi
 	scratch="$(mktemp)"
-	sed -e "s|/usr/local/bin/nodepass|$prefix/bin/nodepass|" -e "s|^PROG=.*|PROG=$prefix/bin/nodepass|" "$here/$2" >"$scratch"
+	sed -e "s|/usr/local/bin/nodepass|$prefix/bin/nodepass|" -e "s|^PROG=.*|PROG=$prefix/bin/nodepass|" "$(ours "$2")" >"$scratch"
 	put "$1" "$scratch" "$3"
 	rm -f "$scratch"
 }

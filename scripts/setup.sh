@@ -10,7 +10,7 @@ set -eu
 cd "$(dirname "$0")/.."
 
 # One line a need: the first set that has it, what to look for, and the packages that bring it on Debian, Fedora, Arch and Alpine,
-# joined by commas; - where there is none. A path is looked for as it is, with patterns; a word as a program.
+# joined by commas; - where there is none, @ for what tells Debian's newer Rust from the release's own. A path is looked for as it is, with patterns; a word as a program.
 needs() {
     cat <<'END'
 demo  cc                        gcc                   gcc               gcc               gcc
@@ -25,6 +25,8 @@ dist  python3                   python3               python3           python  
 dist  python3:ensurepip         python3-venv          python3           python            python3
 dist  patch                     patch                 patch             patch             patch
 dist  dpkg-deb                  dpkg                  dpkg              dpkg              dpkg
+test  cargo-fmt                 rustfmt@              rustfmt           rust              rustfmt
+test  cargo-clippy              rust@-clippy          clippy            rust              rust-clippy
 test  curl                      curl                  curl              curl              curl
 test  openssl                   openssl               openssl           openssl           openssl
 test  nginx                     nginx                 nginx             nginx             nginx
@@ -138,7 +140,9 @@ choose_packages() {
     for each in 'apt-get install -y --no-install-recommends' 'dnf install' 'pacman -S --needed' 'apk add'; do
         column=$((column + 1)) manager=$each
         command -v "${each%% *}" >/dev/null || continue
-        packages=$(printf %s "$wanted" | awk -v at=$column '$at != "-" { print $at }' | tr , '\n' | sort -u | tr '\n' ' ')
+        [ "$column" != 1 ] || find_flavour
+        packages=$(printf %s "$wanted" | awk -v at=$column '$at != "-" { print $at }' | tr , '\n' | sed "s/@/${flavour-}/" |
+            sort -u | tr '\n' ' ')
         [ -z "$rust" ] || rust_brings=$(rust_packages)
         packages=$packages$rust_brings
         packages=${packages% }
@@ -147,19 +151,21 @@ choose_packages() {
     manager=''
 }
 
-# The packages of Rust, where they bring one that is new enough; Debian keeps a newer one beside the release's own, for browsers.
-# The other systems follow Rust closely, so an old one there is somebody's own.
+# Debian keeps a newer Rust beside the release's own, for browsers. Sets flavour to what its packages have in their names, and
+# candidate to whether it is new enough.
+find_flavour() {
+    for flavour in '' -web; do
+        candidate=$(apt-cache policy "cargo$flavour" 2>/dev/null | sed -n 's/^ *Candidate: //p')
+        ! newer "$candidate" "$least" || return 0
+    done
+    candidate=''
+}
+
+# The packages of Rust, where they bring one that is new enough. The systems but Debian follow Rust closely: an old one there
+# does not come from them.
 rust_packages() {
     case ${manager%% *} in
-    apt-get)
-        for flavour in '' -web; do
-            version=$(apt-cache policy "cargo$flavour" 2>/dev/null | sed -n 's/^ *Candidate: //p')
-            if newer "$version" "$least"; then
-                echo "rustc$flavour cargo$flavour"
-                return 0
-            fi
-        done
-        ;;
+    apt-get) [ -z "$candidate" ] || echo "rustc$flavour cargo$flavour" ;;
     pacman) [ -n "$here" ] || echo rust ;;
     *) [ -n "$here" ] || echo "rust cargo" ;;
     esac

@@ -2,6 +2,8 @@
 //! Then what was installed is shown to those who are to use it: systemd's own checker, and shells.
 
 mod image;
+mod packages;
+mod release;
 mod setup;
 
 use std::fs;
@@ -51,6 +53,15 @@ impl Root {
         let (status, said) = self.install(args);
         assert_eq!(status, 0, "{said}");
         said
+    }
+
+    /// A program of the root's own, which is this shell script.
+    fn has_program(&self, name: &str, script: &str) {
+        let file = self.folder.file("programs").join(name);
+        // What was there is a link to busybox itself.
+        let _ = fs::remove_file(&file);
+        fs::write(&file, format!("#!/bin/sh\n{script}\n")).unwrap();
+        fs::set_permissions(file, fs::Permissions::from_mode(0o755)).unwrap();
     }
 
     /// All files in the root but the marker, with their modes.
@@ -241,7 +252,7 @@ fn what_cannot_be_done_is_told_and_nothing_is_touched() {
         (&["--prefix", "/a b"], "Error: bad --prefix \"/a b\": expected a path without blanks and signs"),
         (&["--system", "plan9"], "Error: bad --system \"plan9\": expected systemd, openwrt or none"),
         (&["--frobnicate"], "Error: unknown option --frobnicate: --help lists all"),
-        (&["a", "b"], "Error: stray argument \"b\": expected one file"),
+        (&["a", "b"], "Error: stray argument \"b\": expected one source"),
     ];
     for (args, told) in bad {
         let (status, said) = root.install(args);
@@ -261,7 +272,11 @@ fn the_scripts_of_installation_and_routers_are_clean() {
         let (status, said, errors) = output(command);
         assert_eq!(status, 0, "{said}{errors}");
     };
-    check("sh", &["scripts/install.sh", "scripts/setup.sh"]);
+    check("sh", &["scripts/install.sh", "scripts/setup.sh", "cross/debian/deb.sh"]);
+    check(
+        "dash",
+        &["postinst", "prerm", "postrm"].map(|file| format!("cross/debian/{file}")).each_ref().map(String::as_str),
+    );
     check("bash", &["scripts/completions/nodepass.bash"]);
     let openwrt =
         ["files/nodepass.init", "files/nodepass.defaults", "ipk.sh", "test.sh", "tests/init.sh", "tests/stub.sh"];

@@ -1,0 +1,89 @@
+#!/bin/sh
+# Makes what a release offers out of the binaries of cross/build.sh:
+#
+#   cross/dist.sh TARGET ...           a name of cross/targets, or `all`
+#
+# For each target an archive with the program, manual page, completions, units and installer, full and lite; a Debian package and one for opkg
+# where such systems have the processor; for all of them install.sh, SHA256SUMS and a list of all that is inside (CycloneDX). It goes to
+# DIST_OUT (default target/dist), which is emptied first. The same binaries and SOURCE_DATE_EPOCH (default: the last commit's time) make the same
+# bytes. DIST_REVISION is the packages' own number behind the version.
+set -eu
+# shellcheck source=cross/common.sh
+. "$(dirname "$0")/common.sh"
+
+dist=${DIST_OUT:-$root/target/dist}
+SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git -C "$root" log -1 --format=%ct 2>/dev/null || echo 0)}
+export SOURCE_DATE_EPOCH DIST_REVISION="${DIST_REVISION:-1}" LC_ALL=C TZ=UTC
+
+main() {
+    umask 022
+    version=$(sed -n 's/^version = "\(.*\)"/\1/p' "$root/Cargo.toml")
+    # shellcheck disable=SC2046
+    case ${1-} in
+    "") fail "which target? $(names | tr '\n' ' ')" ;;
+    all) set -- $(names) ;;
+    esac
+    for each; do
+        pick "$each"
+        for binary in "$out/nodepass-$name" "$out/nodepass-$name-lite"; do
+            [ -f "$binary" ] || fail "$binary is not there: cross/build.sh $name"
+        done
+    done
+    need python3 python3
+    need dpkg-deb dpkg
+    rm -rf "$dist"
+    mkdir -p "$dist"
+    for each; do
+        pick "$each"
+        archive "$out/nodepass-$name" "nodepass-$version-linux-$name"
+        archive "$out/nodepass-$name-lite" "nodepass-$version-linux-$name-lite"
+        packages
+    done
+    cp "$root/scripts/install.sh" "$dist"
+    chmod 755 "$dist/install.sh"
+    "$here/sbom.py" >"$dist/nodepass-$version.cdx.json"
+    (cd "$dist" && sha256sum -- * >SHA256SUMS.new && mv SHA256SUMS.new SHA256SUMS)
+    cat "$dist/SHA256SUMS"
+}
+
+# archive BINARY NAME: a folder of this name, in which install.sh finds all that it installs.
+archive() {
+    work=$(mktemp -d)
+    folder=$work/$2
+    mkdir -p "$folder/docs" "$folder/openwrt/files"
+    cp "$1" "$folder/nodepass"
+    cp "$root/LICENSE" "$root/README.md" "$root/README_zh.md" "$root/scripts/install.sh" "$folder"
+    cp "$root"/docs/* "$folder/docs"
+    cp -R "$root/scripts/completions" "$root/scripts/systemd" "$folder"
+    cp "$here"/openwrt/files/* "$folder/openwrt/files"
+    find "$folder" -type f -exec chmod 644 {} +
+    chmod 755 "$folder/nodepass" "$folder/install.sh"
+    tar -C "$work" --sort=name --owner=0 --group=0 --numeric-owner --mtime="@$SOURCE_DATE_EPOCH" --format=gnu -c "$2" |
+        gzip -9n >"$dist/$2.tar.gz"
+    rm -rf "$work"
+}
+
+# The packages for the systems that know the picked target, each under its own name for the processor.
+packages() {
+    case $name in
+    x86_64) package amd64 x86_64 ;;
+    aarch64) package arm64 aarch64_generic aarch64_cortex-a53 aarch64_cortex-a72 ;;
+    armv7) package armhf arm_cortex-a7_neon-vfpv4 arm_cortex-a9_vfpv3-d16 arm_cortex-a15_neon-vfpv4 ;;
+    arm) package - arm_arm1176jzf-s_vfp ;;
+    mipsel) package - mipsel_24kc ;;
+    mips) package - mips_24kc ;;
+    riscv64) package riscv64 riscv64_generic ;;
+    i686) package - i386_pentium4 ;;
+    esac
+}
+
+# package DEBIAN OPENWRT ...: - where there is none.
+package() {
+    [ "$1" = - ] || "$here/debian/deb.sh" "$out/nodepass-$name" "$1" "$dist" >/dev/null
+    shift
+    for router; do
+        "$here/openwrt/ipk.sh" "$out/nodepass-$name" "$router" "$dist" >/dev/null
+    done
+}
+
+main "$@"
