@@ -24,6 +24,7 @@ forbid src/run/ 'crate::master|thread::sleep' 'run knows nothing of the master, 
 forbid src/config 'crate::(net|run|master|heap)[^a-z_]' 'config uses values of logic, and how the log shows text'
 forbid 'src/log[.]' '[^$]crate::' 'the log uses nothing'
 forbid src/heap 'crate::' 'the heap uses nothing'
+forbid 'src/error[.]' 'crate::' 'errors use nothing: every layer uses them'
 forbid src/ 'Rc<RefCell|Arc<Mutex' 'one owner for everything'
 
 # The clock is read in two places: at the start, and once a turn.

@@ -227,7 +227,10 @@ impl Parts {
 
 /// The proxy on the way to this server, if the environment names one.
 fn https_proxy(server: &Endpoint, env: &dyn Fn(&str) -> Option<String>) -> Result<Option<(Endpoint, Proxy)>, String> {
-    let Some(proxy) = Proxy::from_env(env, &server.host.to_string(), server.port)? else { return Ok(None) };
+    let Some(proxy) = Proxy::from_env(env, &server.host.to_string(), server.port).map_err(|error| error.to_string())?
+    else {
+        return Ok(None);
+    };
     let host = proxy.host.parse().map_or_else(|_| Host::Name(proxy.host.clone()), Host::Ip);
     Ok(Some((Endpoint { host, port: proxy.port }, proxy)))
 }

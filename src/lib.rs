@@ -3,7 +3,7 @@
 //! This file is the map. A directory is a layer, and arrows only point down:
 //!
 //! ```text
-//!    main -> master -> run -> net -> logic          config, heap, log: leaves, read by main, master and run
+//!    main -> master -> run -> net -> logic          config, heap, log: leaves, read by main, master and run; error: read by all
 //! ```
 //!
 //! `logic` decides, `net` moves bytes, `run` owns threads, `master` owns processes. Start with [`run::start`] (how an instance starts),
@@ -13,6 +13,7 @@
 #![forbid(unsafe_op_in_unsafe_fn)]
 
 pub mod config;
+pub mod error;
 pub mod heap;
 pub mod log;
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use nodepass::config::{parse, short_usage, usage, version, Command, Config, Role};
+use nodepass::error::Error;
 use nodepass::heap::Heap;
 use nodepass::run::cmdline::CommandLine;
 use nodepass::{log as lines, run};
@@ -49,13 +50,13 @@ fn main() -> ExitCode {
 }
 
 #[cfg(feature = "master")]
-fn master(config: Config) -> Result<ExitCode, String> {
+fn master(config: Config) -> Result<ExitCode, Error> {
     nodepass::master::start::start(config)
 }
 
 #[cfg(not(feature = "master"))]
-fn master(_: Config) -> Result<ExitCode, String> {
-    Err("the master is not part of this build: expected server:// or client://".into())
+fn master(_: Config) -> Result<ExitCode, Error> {
+    Err(Error::unsupported("the master is not part of this build").with_hint("this one runs server:// and client://"))
 }
 
 /// Says what is wrong with the command line.

@@ -15,6 +15,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use crate::error::Error;
+
 /// What is known about the names of one instance.
 #[derive(Debug)]
 pub struct Names {
@@ -26,12 +28,12 @@ pub struct Names {
 }
 
 /// What is known about a name right now. The addresses are in the resolver's order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Look<'a> {
     /// Its addresses: one to `MAX_ADDRESSES`.
     Known(&'a [IpAddr]),
     /// It cannot be resolved at the moment, and why.
-    Failed(&'a str),
+    Failed(Error),
     /// The caller sends one question to the resolver now and waits; everybody else is told to [`Look::Wait`].
     Ask,
     /// The question has been sent: wait until the answer comes.
@@ -56,7 +58,7 @@ enum Answer {
     },
     /// Not asked again before `until` has passed.
     Bad {
-        why: String,
+        why: Error,
         until: Instant,
     },
 }
@@ -82,14 +84,14 @@ impl Names {
     pub fn look(&mut self, host: &str, now: Instant) -> Look<'_> {
         if !self.names.contains_key(host) {
             if !self.make_room() {
-                return Look::Failed(TOO_MANY);
+                return Look::Failed(Error::name(host.to_owned(), TOO_MANY));
             }
             let new = Name { answer: Answer::Nothing, question: Question::Resting, used: now };
             self.names.insert(host.to_owned(), new);
         }
         let keeps = !self.ttl.is_zero();
         let Some(name) = self.names.get_mut(host) else {
-            return Look::Failed(TOO_MANY);
+            return Look::Failed(Error::name(host.to_owned(), TOO_MANY));
         };
         name.used = now;
         match &name.answer {
@@ -100,7 +102,7 @@ impl Names {
                 }
                 Look::Known(addresses)
             }
-            Answer::Bad { why, until } if now <= *until => Look::Failed(why),
+            Answer::Bad { why, until } if now <= *until => Look::Failed(why.clone()),
             _ if name.question == Question::Asked => Look::Wait,
             _ => {
                 name.question = Question::Asked;
@@ -122,12 +124,12 @@ impl Names {
 
     /// The resolver's answer for `host`, and what to hand to everyone who waits for it: never `Ask` or `Wait`. Those
     /// who look themselves at the same `now` find the same, whatever the time to live.
-    pub fn answered(&mut self, host: &str, result: Result<Vec<IpAddr>, String>, now: Instant) -> Look<'_> {
+    pub fn answered(&mut self, host: &str, result: Result<Vec<IpAddr>, Error>, now: Instant) -> Look<'_> {
         let Some(name) = self.names.get_mut(host).filter(|name| name.question == Question::Asked) else {
-            return Look::Failed(NOT_ASKED);
+            return Look::Failed(Error::name(host.to_owned(), NOT_ASKED));
         };
         name.question = Question::Resting;
-        match (result.and_then(usable), &mut name.answer) {
+        match (result.and_then(|addresses| usable(host, addresses)), &mut name.answer) {
             (Ok(addresses), answer) => {
                 let until = later(now, self.ttl);
                 *answer = Answer::Good { addresses, until };
@@ -143,8 +145,8 @@ impl Names {
         }
         match &name.answer {
             Answer::Good { addresses, .. } => Look::Known(addresses),
-            Answer::Bad { why, .. } => Look::Failed(why),
-            Answer::Nothing => Look::Failed(NOT_ASKED),
+            Answer::Bad { why, .. } => Look::Failed(why.clone()),
+            Answer::Nothing => Look::Failed(Error::name(host.to_owned(), NOT_ASKED)),
         }
     }
 
@@ -171,7 +173,7 @@ impl Names {
 }
 
 /// The addresses worth keeping: each once, not too many, and at least one.
-fn usable(addresses: Vec<IpAddr>) -> Result<Vec<IpAddr>, String> {
+fn usable(host: &str, addresses: Vec<IpAddr>) -> Result<Vec<IpAddr>, Error> {
     let mut kept = Vec::with_capacity(addresses.len().min(MAX_ADDRESSES));
     for address in addresses {
         if kept.len() < MAX_ADDRESSES && !kept.contains(&address) {
@@ -179,7 +181,7 @@ fn usable(addresses: Vec<IpAddr>) -> Result<Vec<IpAddr>, String> {
         }
     }
     if kept.is_empty() {
-        return Err(NO_ADDRESS.to_owned());
+        return Err(Error::name(host.to_owned(), NO_ADDRESS));
     }
     Ok(kept)
 }
@@ -217,8 +219,12 @@ mod tests {
         IpAddr::V4(Ipv4Addr::new(192, 0, 2, n))
     }
 
-    fn broken() -> Result<Vec<IpAddr>, String> {
-        Err("resolver is down".to_owned())
+    fn down() -> Error {
+        Error::name("a.example", "resolver is down")
+    }
+
+    fn broken() -> Result<Vec<IpAddr>, Error> {
+        Err(down())
     }
 
     /// A cache that has just learnt that `a.example` is 192.0.2.1.
@@ -286,7 +292,7 @@ mod tests {
         let now = epoch();
         let mut names = Names::new(TTL);
         names.look("a.example", now);
-        let failed = Look::Failed("resolver is down");
+        let failed = Look::Failed(down());
         assert_eq!(names.answered("a.example", broken(), now), failed);
         assert_eq!(names.look("a.example", now + FAILURE_PAUSE), failed);
         assert_eq!(names.poll(), None);
@@ -318,7 +324,7 @@ mod tests {
         let mut names = knowing(Duration::ZERO, now);
         let now = now + SECOND;
         assert_eq!(names.look("a.example", now), Look::Ask);
-        assert_eq!(names.answered("a.example", broken(), now), Look::Failed("resolver is down"));
+        assert_eq!(names.answered("a.example", broken(), now), Look::Failed(down()));
         assert_eq!(names.look("a.example", now + TICK), Look::Ask);
     }
 
@@ -327,7 +333,7 @@ mod tests {
         let now = epoch();
         let mut names = Names::new(TTL);
         names.look("a.example", now);
-        assert_eq!(names.answered("a.example", Ok(vec![]), now), Look::Failed(NO_ADDRESS));
+        assert_eq!(names.answered("a.example", Ok(vec![]), now), Look::Failed(Error::name("a.example", NO_ADDRESS)));
     }
 
     #[test]
@@ -347,8 +353,9 @@ mod tests {
     fn an_answer_nobody_asked_for_changes_nothing() {
         let now = epoch();
         let mut names = knowing(TTL, now);
-        assert_eq!(names.answered("a.example", Ok(vec![ip(66)]), now), Look::Failed(NOT_ASKED));
-        assert_eq!(names.answered("b.example", Ok(vec![ip(66)]), now), Look::Failed(NOT_ASKED));
+        let not_asked = |name: &'static str| Look::Failed(Error::name(name, NOT_ASKED));
+        assert_eq!(names.answered("a.example", Ok(vec![ip(66)]), now), not_asked("a.example"));
+        assert_eq!(names.answered("b.example", Ok(vec![ip(66)]), now), not_asked("b.example"));
         assert_eq!(names.look("a.example", now), Look::Known(&[ip(1)]));
         assert_eq!(names.look("b.example", now), Look::Ask);
     }
@@ -385,7 +392,7 @@ mod tests {
         for n in 0..MAX_NAMES {
             assert_eq!(names.look(&n.to_string(), now), Look::Ask);
         }
-        assert_eq!(names.look("one more", now), Look::Failed(TOO_MANY));
+        assert_eq!(names.look("one more", now), Look::Failed(Error::name("one more", TOO_MANY)));
         assert_eq!(names.answered("0", Ok(vec![ip(1)]), now), Look::Known(&[ip(1)]));
         assert_eq!(names.look("one more", now), Look::Ask);
     }
@@ -411,7 +418,10 @@ mod tests {
                     }
                     Look::Wait => assert!(waiting, "seed {seed}: {host} waits for nothing"),
                     Look::Known(addresses) => assert_eq!(addresses.len(), 2),
-                    Look::Failed(why) => assert!(["resolver is down", TOO_MANY].contains(&why)),
+                    Look::Failed(error) => {
+                        let expected = [down(), Error::name(host.clone(), TOO_MANY)];
+                        assert!(expected.contains(&error), "{error}");
+                    }
                 }
                 while let Some(host) = names.poll() {
                     assert!(!asked.contains(&host), "seed {seed}: {host} is asked twice");

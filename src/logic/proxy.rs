@@ -11,6 +11,7 @@ use std::net::IpAddr;
 use data_encoding::BASE64;
 
 use super::http::{end_of_head, status, Head, MAX_HEAD};
+use crate::error::Error;
 
 /// An HTTP proxy that is reached over plain TCP. Shown without its credentials.
 #[derive(Clone, PartialEq, Eq)]
@@ -29,14 +30,14 @@ impl Proxy {
     /// `HTTPS_PROXY` or `https_proxy` names it; `NO_PROXY` or `no_proxy` lists hosts that are reached without it, as names (with all
     /// below them; with a dot in front, only those below), addresses, CIDR blocks, any of them with a port, or `*`. This machine
     /// itself is always reached without. The error is one line and holds no credentials.
-    pub fn from_env(env: &dyn Fn(&str) -> Option<String>, host: &str, port: u16) -> Result<Option<Proxy>, String> {
+    pub fn from_env(env: &dyn Fn(&str) -> Option<String>, host: &str, port: u16) -> Result<Option<Proxy>, Error> {
         let one = |names: [&str; 2]| names.into_iter().filter_map(env).find(|value| !value.trim().is_empty());
         let Some(url) = one(["HTTPS_PROXY", "https_proxy"]) else { return Ok(None) };
         let exceptions = one(["NO_PROXY", "no_proxy"]).unwrap_or_default();
         if is_this_machine(host) || exceptions.split(',').any(|entry| excepts(entry.trim(), host, port)) {
             return Ok(None);
         }
-        Proxy::parse(url.trim()).map(Some).map_err(|why| format!("HTTPS_PROXY: {why}"))
+        Proxy::parse(url.trim()).map(Some).map_err(|why| Error::input(format!("HTTPS_PROXY: {why}"), FORM))
     }
 
     /// Reads `http://user:password@host:port`; scheme, credentials and port (80) may be left out.
@@ -180,20 +181,20 @@ pub enum Answer {
     NeedMore,
     /// The connection stands. What comes after so many bytes is the server's.
     Done(usize),
-    /// There is none; why, for the log.
-    Bad(String),
+    /// There is none, and why.
+    Bad(Error),
 }
 
 /// Reads an answer to CONNECT from all bytes that came so far. Never `NeedMore` from [`MAX_HEAD`] bytes on.
 pub fn parse_answer(bytes: &[u8]) -> Answer {
-    let bad = |why: &str| Answer::Bad(why.into());
+    let bad = |why: &'static str| Answer::Bad(Error::proxy(why));
     if !bytes.iter().zip(b"HTTP/1.").all(|(is, should)| is == should) {
-        return bad("the proxy's answer is no HTTP");
+        return bad("its answer is no HTTP");
     }
     let Some(end) = end_of_head(&bytes[..bytes.len().min(MAX_HEAD)], 0) else {
         return match bytes.len() < MAX_HEAD {
             true => Answer::NeedMore,
-            false => bad("the proxy's answer is too long"),
+            false => bad("its answer is too long"),
         };
     };
     let text = String::from_utf8_lossy(&bytes[..end]);
@@ -201,15 +202,21 @@ pub fn parse_answer(bytes: &[u8]) -> Answer {
         Some(200..=299) => Answer::Done(end),
         // Some say 401.
         Some(status @ (401 | 407)) => {
-            Answer::Bad(format!("the proxy wants a user and a password, or others ({status})"))
+            let error = Error::proxy(format!("it wants a user and a password, or others ({status})"));
+            Answer::Bad(error.with_hint("HTTPS_PROXY takes them as in http://user:password@host:port"))
         }
-        Some(status @ (403 | 405)) => Answer::Bad(format!("the proxy does not allow this connection ({status})")),
-        Some(status @ 502..=504) => Answer::Bad(format!("the proxy cannot reach the server ({status})")),
-        Some(status) => Answer::Bad(format!("the proxy refuses with status {status}")),
-        None => bad("the proxy's answer is malformed"),
+        Some(status @ (403 | 405)) => {
+            let error = Error::proxy(format!("it does not allow this connection ({status})"));
+            Answer::Bad(error.with_hint("many allow port 443 only; NO_PROXY can name the server"))
+        }
+        Some(status @ 502..=504) => Answer::Bad(Error::proxy(format!("it cannot reach the server ({status})"))),
+        Some(status) => Answer::Bad(Error::proxy(format!("it refuses with status {status}"))),
+        None => bad("its answer is malformed"),
     }
 }
 
+/// How a proxy is written.
+const FORM: &str = "http://host:port, or http://user:password@host:port";
 /// The port of a proxy whose URL names none.
 const PORT: u16 = 80;
 const BAD_PORT: &str = "the port is no number from 1 to 65535";
@@ -219,7 +226,7 @@ const BAD_PERCENT: &str = "a percent sign in user or password is not followed by
 mod tests {
     use super::*;
 
-    fn chosen(url: &str, exceptions: &str, host: &str, port: u16) -> Result<Option<Proxy>, String> {
+    fn chosen(url: &str, exceptions: &str, host: &str, port: u16) -> Result<Option<Proxy>, Error> {
         let env = |name: &str| match name {
             "HTTPS_PROXY" => Some(url.to_owned()),
             "no_proxy" => Some(exceptions.to_owned()),
@@ -270,7 +277,7 @@ mod tests {
             ("http://u:topsecret%4@proxy.example", "percent"),
             ("http://u:topsecret%zz@proxy.example", "percent"),
         ] {
-            let why = chosen(url, "", "a.example", 443).unwrap_err();
+            let why = chosen(url, "", "a.example", 443).unwrap_err().to_string();
             assert!(why.starts_with("HTTPS_PROXY: ") && why.contains(expected), "{url}: {why}");
             assert!(!why.contains("secret") && !why.contains('\n'), "{why}");
         }
@@ -361,7 +368,11 @@ mod tests {
             ("SSH-2.0-OpenSSH_9.2", "no HTTP"),
         ] {
             match parse_answer(format!("{first}\r\n\r\n").as_bytes()) {
-                Answer::Bad(why) => assert!(why.contains(expected) && !why.contains('\n'), "{why}"),
+                Answer::Bad(error) => {
+                    let told = error.to_string();
+                    assert!(told.starts_with("the proxy of HTTPS_PROXY: ") && told.contains(expected), "{told}");
+                    assert!(matches!(error, Error::Proxy(_)) && !told.contains('\n'), "{told}");
+                }
                 other => panic!("{first}: {other:?}"),
             }
         }
@@ -373,6 +384,6 @@ mod tests {
         bytes.resize(MAX_HEAD - 1, b'a');
         assert_eq!(parse_answer(&bytes), Answer::NeedMore);
         bytes.push(b'a');
-        assert!(matches!(parse_answer(&bytes), Answer::Bad(why) if why.contains("too long")));
+        assert!(matches!(parse_answer(&bytes), Answer::Bad(error) if error.to_string().contains("too long")));
     }
 }

@@ -13,6 +13,7 @@ use ring::digest::{digest, SHA1_FOR_LEGACY_USE_ONLY};
 
 use super::handshake::{Request, Status};
 use super::http::{end_of_head, response, status, Head, MAX_HEAD};
+use crate::error::Error;
 
 /// What a client sends along, chosen by chance, so that an answer is known to be one to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,14 +131,14 @@ pub enum Answer {
     NeedMore,
     /// The connection is a WebSocket. Its first frame begins after so many bytes.
     Done(usize),
-    /// It is none; why, for the log.
-    Bad(String),
+    /// It is none, and why.
+    Bad(Error),
 }
 
 /// Reads an answer from all bytes that came so far. Never `NeedMore` from [`MAX_HEAD`] bytes on.
 pub fn parse_answer(bytes: &[u8], key: Key) -> Answer {
     if !bytes.iter().zip(b"HTTP/1.").all(|(is, should)| is == should) {
-        return Answer::Bad("no HTTP answer to the upgrade: not a WebSocket server".into());
+        return Answer::Bad(Error::protocol("no HTTP answer to the upgrade: not a WebSocket server"));
     }
     match end_of_head(&bytes[..bytes.len().min(MAX_HEAD)], 0) {
         Some(end) => match judge(&bytes[..end], key) {
@@ -145,27 +146,31 @@ pub fn parse_answer(bytes: &[u8], key: Key) -> Answer {
             Err(why) => Answer::Bad(why),
         },
         None if bytes.len() < MAX_HEAD => Answer::NeedMore,
-        None => Answer::Bad("the answer to the upgrade is too long".into()),
+        None => Answer::Bad(Error::protocol("the answer to the upgrade is too long")),
     }
 }
 
-fn judge(head: &[u8], key: Key) -> Result<(), String> {
+fn judge(head: &[u8], key: Key) -> Result<(), Error> {
     let text = String::from_utf8_lossy(head);
-    let malformed = || "the answer to the upgrade is malformed".to_owned();
+    let malformed = || Error::protocol("the answer to the upgrade is malformed");
     let head = Head::parse(&text).ok_or_else(malformed)?;
     match status(head.first).ok_or_else(malformed)? {
         101 => {}
         // Who answers so has heard the request and passed it on in vain, or never knew WebSockets.
-        status @ (502..=504) => return Err(format!("no WebSocket: {status}, a proxy that cannot reach the server")),
-        status => return Err(format!("no WebSocket: {status}, from the server or from a proxy before it")),
+        status @ (502..=504) => {
+            return Err(Error::protocol(format!("no WebSocket: {status}, a proxy that cannot reach the server")));
+        }
+        status => {
+            return Err(Error::protocol(format!("no WebSocket: {status}, from the server or from a proxy before it")));
+        }
     }
     let accepted = head.all("Sec-WebSocket-Accept").eq([key.accept().as_str()]);
     if !accepted || !has_token(&head, "Upgrade", "websocket") || !has_token(&head, "Connection", "Upgrade") {
-        return Err("no WebSocket: 101, but not as an answer to this request".into());
+        return Err(Error::protocol("no WebSocket: 101, but not as an answer to this request"));
     }
     let chosen = |name| head.all(name).any(|value| !value.is_empty());
     if chosen("Sec-WebSocket-Extensions") || chosen("Sec-WebSocket-Protocol") {
-        return Err("no WebSocket: the server wants an extension or a protocol that nobody offered".into());
+        return Err(Error::protocol("no WebSocket: the server wants an extension or a protocol that nobody offered"));
     }
     Ok(())
 }
@@ -206,7 +211,7 @@ mod tests {
 
     fn why(answer: Answer) -> String {
         match answer {
-            Answer::Bad(why) => why,
+            Answer::Bad(error) => error.to_string(),
             other => panic!("{other:?}"),
         }
     }

@@ -31,6 +31,7 @@ use self::request::MAX_BODY;
 use super::call::Answer;
 use super::http::Http;
 use crate::config::Endpoint;
+use crate::error::Error;
 use crate::logic::slab::{Key, Slab};
 use crate::logic::timers::Timers;
 use crate::net::certs::Certs;
@@ -70,15 +71,15 @@ impl Front {
         certs: Option<Certs>,
         reload: Duration,
         answer: Arc<dyn Answer>,
-    ) -> Result<Front, String> {
-        let failed = |error: io::Error| format!("cannot start the API: {error}");
+    ) -> Result<Front, Error> {
+        let failed = |error: io::Error| Error::system("cannot start the API", error);
         let poll = Poll::new().map_err(failed)?;
         let waker = Arc::new(Waker::new(poll.registry(), BELL).map_err(failed)?);
         let mut doors = Vec::new();
         let mut addresses = Vec::new();
         for (n, at) in listening_addresses(listen)?.into_iter().take(MAX_DOORS).enumerate() {
             let door = Acceptor::open(at, poll.registry(), Token(n));
-            let door = door.map_err(|error| format!("cannot listen at {at} (TCP): {error}"))?;
+            let door = door.map_err(|error| Error::listen(at, "TCP", error))?;
             addresses.push(door.address().map_err(failed)?);
             doors.push(door);
         }

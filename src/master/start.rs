@@ -23,6 +23,7 @@ use super::requests::Desk;
 use super::state::{Keeper, Loaded, State};
 use super::supervisor::{Keep, Mail, Supervisor};
 use crate::config::{Config, Tls, NEEDS_FILES};
+use crate::error::Error;
 use crate::heap;
 use crate::log::Level;
 use crate::net::certs::{Audience, Certs, Origin};
@@ -30,8 +31,8 @@ use crate::net::sys;
 use crate::run::resources::Resources;
 
 /// Runs the master until it is told to stop. The error is for the user: one line.
-pub fn start(config: Config) -> Result<ExitCode, String> {
-    let failed = |error: io::Error| format!("cannot start: {error}");
+pub fn start(config: Config) -> Result<ExitCode, Error> {
+    let failed = |error: io::Error| Error::system("cannot start", error);
     sys::raise_descriptor_limit();
     if Resources::here().wants_one_heap() {
         heap::budget();
@@ -63,7 +64,7 @@ pub fn start(config: Config) -> Result<ExitCode, String> {
     };
     let supervisor = thread::Builder::new().name("supervisor".into()).stack_size(STACK).spawn(run).map_err(failed)?;
     pass_on(signals, &mailbox, &front);
-    let code = supervisor.join().map_err(|_| "the supervisor has failed")?;
+    let code = supervisor.join().map_err(|_| Error::system("", "the supervisor has failed"))?;
     front.close();
     log::info!("Master shutdown complete");
     Ok(code)
@@ -81,7 +82,7 @@ fn pass_on(mut signals: Signals, mailbox: &Sender<Mail>, front: &Front) {
 }
 
 /// The certificate of the API, and a word about it.
-fn certs(tls: &Tls) -> Result<Option<Certs>, String> {
+fn certs(tls: &Tls) -> Result<Option<Certs>, Error> {
     let origin = match tls {
         Tls::Off => {
             log::warn!("TLS code-0: unencrypted");
@@ -101,7 +102,7 @@ fn certs(tls: &Tls) -> Result<Option<Certs>, String> {
 }
 
 /// The records of earlier lives, and who keeps them from now on. What was found is logged.
-fn open_state(config: &Config) -> Result<(BTreeMap<String, Record>, Keeper), String> {
+fn open_state(config: &Config) -> Result<(BTreeMap<String, Record>, Keeper), Error> {
     let mut state = State::new(State::folder(config.limits.state.as_deref()));
     state.lock()?;
     let Loaded { records, notes } = state.load(SystemTime::now());

@@ -19,6 +19,7 @@ use log::Level;
 
 use super::gob::{self, Fault};
 use super::record::{Record, KEY_ID};
+use crate::error::Error;
 
 mod disk;
 mod keeper;
@@ -77,7 +78,7 @@ impl State {
     /// # Errors
     ///
     /// Another master uses the folder: a line for the user. A master should not start then.
-    pub fn lock(&mut self) -> Result<(), String> {
+    pub fn lock(&mut self) -> Result<(), Error> {
         if matches!(self.access, Access::Ours(_) | Access::Closed(_)) {
             return Ok(());
         }
@@ -85,10 +86,10 @@ impl State {
             Ok(handle) => Access::Ours(handle),
             Err(Refused::Busy) => {
                 let folder = self.folder.display();
-                let text =
-                    format!("another master uses the state folder {folder}: expected {VARIABLE} to name another");
-                self.access = Access::Closed(text.clone());
-                return Err(text);
+                let error = Error::file(format!("the state folder {folder}"), "another master uses it")
+                    .with_hint(format!("{VARIABLE} can name another"));
+                self.access = Access::Closed(error.to_string());
+                return Err(error);
             }
             Err(Refused::Failed(_)) => Access::Missing,
         };

@@ -1,33 +1,82 @@
 //! Why a certificate is not accepted, in words that say what to do about it.
 
+use std::path::Path;
 use std::time::Duration;
 
-use rustls::{CertificateError, Error, InconsistentKeys};
+use rustls::client::verify_server_cert_signed_by_trust_anchor;
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::server::ParsedCertificate;
+use rustls::{AlertDescription, CertificateError, Error as TlsError, InconsistentKeys, RootCertStore};
 
-/// What is wrong, for the log: about certificates in our words, about anything else in the library's.
+use super::certs::provider;
+use crate::error::{Error, Text};
+
+/// What is wrong with a session: about certificates in our words, about anything else in the library's.
 ///
 /// A verified server is known by its chain, which ends at one of the machine's roots or those of `SSL_CERT_FILE`, its dates
 /// and its name (RFC 5280, RFC 9525).
-pub fn explain(error: &Error) -> String {
-    match error {
-        Error::InvalidCertificate(fault) => explain_server(fault),
-        Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
-            "the key is not that of the certificate, which has to be the first of its file".into()
+pub fn explain(error: &TlsError) -> Error {
+    let (what, hint) = match error {
+        TlsError::InvalidCertificate(fault) => {
+            let (what, hint) = explain_fault(fault);
+            (Text::from(format!("the server's certificate {what}")), hint)
         }
-        other => other.to_string(),
+        TlsError::AlertReceived(AlertDescription::CertificateExpired) => {
+            ("the peer says that our certificate has expired".into(), "renew it".into())
+        }
+        TlsError::AlertReceived(AlertDescription::UnknownCA) => (
+            "the peer does not know the issuer of our certificate".into(),
+            "add it to the peer's roots, or take another".into(),
+        ),
+        other => (other.to_string().into(), Text::default()),
+    };
+    Error::tls(what).with_hint(hint)
+}
+
+/// What is wrong with the certificate or the key of our own files.
+pub fn explain_own(error: &TlsError, crt: &Path, key: &Path) -> Error {
+    let (crt, both) = (format!("crt={}", crt.display()), format!("crt={} and key={}", crt.display(), key.display()));
+    match error {
+        TlsError::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
+            Error::file(both, "the key is not that of the certificate, which has to be the first of its file")
+        }
+        TlsError::InvalidCertificate(fault) => {
+            let (what, hint) = explain_fault(fault);
+            Error::file(crt, format!("the certificate {what}")).with_hint(hint)
+        }
+        other => Error::file(both, other.to_string()),
     }
 }
 
-fn explain_server(fault: &CertificateError) -> String {
+/// What is wrong with the dates of a certificate of our own, if anything is.
+pub fn out_of_date(leaf: &CertificateDer<'_>) -> Option<Error> {
+    let parsed = ParsedCertificate::try_from(leaf).ok()?;
+    let algorithms = provider().signature_verification_algorithms.all;
+    // The dates come first; that no root is known is no news here.
+    let verdict =
+        verify_server_cert_signed_by_trust_anchor(&parsed, &RootCertStore::empty(), &[], UnixTime::now(), algorithms);
+    match verdict {
+        Err(TlsError::InvalidCertificate(
+            fault @ (CertificateError::ExpiredContext { .. } | CertificateError::NotValidYetContext { .. }),
+        )) => {
+            let (what, hint) = explain_fault(&fault);
+            Some(Error::file("", format!("the certificate {what}")).with_hint(hint))
+        }
+        _ => None,
+    }
+}
+
+/// What follows "the certificate", and what to do about it.
+fn explain_fault(fault: &CertificateError) -> (Text, Text) {
     use CertificateError as Fault;
     match fault {
         Fault::ExpiredContext { time, not_after } => {
             let ago = span(time.as_secs().saturating_sub(not_after.as_secs()));
-            format!("the server's certificate expired {ago} ago: it has to be renewed, or this machine's clock is fast")
+            (format!("expired {ago} ago").into(), "it has to be renewed, or this machine's clock is fast".into())
         }
         Fault::NotValidYetContext { time, not_before } => {
             let left = span(not_before.as_secs().saturating_sub(time.as_secs()));
-            format!("the server's certificate is not valid for another {left}: one of the two clocks is wrong")
+            (format!("is not valid for another {left}").into(), "one of the two clocks is wrong".into())
         }
         Fault::NotValidForNameContext { expected, presented } => {
             let mut names: Vec<&str> = presented.iter().take(MAX_NAMES).map(|name| bare(name)).collect();
@@ -35,27 +84,35 @@ fn explain_server(fault: &CertificateError) -> String {
                 names.push("no name");
             }
             let (expected, names) = (expected.to_str(), names.join(", "));
-            format!("the server's certificate is for {names}, not for {expected}: set sni to a name that it has")
+            (format!("is for {names}, not for {expected}").into(), "set sni to a name that it has".into())
         }
-        Fault::UnknownIssuer => "the issuer of the server's certificate is unknown here: it has to be one of this \
-            machine's roots, or in the file that SSL_CERT_FILE names; and the server has to send all between the two"
-            .into(),
-        Fault::BadSignature => {
-            "the server's certificate is not signed by the issuer that is known here by that name, or \
-            the server does not have its key: was the authority made anew?"
-                .into()
-        }
+        Fault::UnknownIssuer => (
+            "has an issuer that is unknown here".into(),
+            "it has to be one of this machine's roots, or in the file that SSL_CERT_FILE names; and the server has to send \
+             all between the two"
+                .into(),
+        ),
+        Fault::BadSignature => (
+            "is not signed by the issuer that is known here by that name, or the server does not have its key".into(),
+            "was the authority made anew?".into(),
+        ),
         Fault::InvalidPurposeContext { .. } => {
-            "the server's certificate is not made for servers (extended key usage serverAuth)".into()
+            ("is not made for servers".into(), "it needs the extended key usage serverAuth".into())
         }
-        // The verifier's own error has no name in the TLS library.
-        Fault::Other(other) if other.to_string() == "CaUsedAsEndEntity" => {
-            "the server's certificate is an authority's \
-            (CA:TRUE), as `openssl req -x509` makes them, and must not be a server's own: make it with `-addext \
-            basicConstraints=critical,CA:FALSE`, or let the authority sign another"
-                .into()
-        }
-        other => format!("the server's certificate is not accepted: {other}"),
+        // The verifier's own errors have no names in the TLS library.
+        Fault::Other(other) => match other.to_string().as_str() {
+            "CaUsedAsEndEntity" => (
+                "is an authority's (CA:TRUE), as `openssl req -x509` makes them, and must not be a server's own".into(),
+                "make it with `-addext basicConstraints=critical,CA:FALSE`, or let the authority sign another".into(),
+            ),
+            "UnsupportedCertVersion" => (
+                "is of version 1, which TLS does not take".into(),
+                "make it anew with an extension, such as `-addext subjectAltName=DNS:name`".into(),
+            ),
+            other => (format!("is not accepted: {other}").into(), Text::default()),
+        },
+        Fault::BadEncoding => ("cannot be read: it is damaged".into(), Text::default()),
+        other => (format!("is not accepted: {other}").into(), Text::default()),
     }
 }
 
@@ -134,7 +191,7 @@ mod tests {
         let key = PrivateKeyDer::try_from(shown.key.serialize_der()).unwrap();
         let config = builder.with_no_client_auth().with_single_cert(shown.chain, key).unwrap();
         let mut server = ServerConnection::new(Arc::new(config)).unwrap();
-        shake_hands(&mut client, &mut server).err().map(|error| explain(&error))
+        shake_hands(&mut client, &mut server).err().map(|error| explain(&error).to_string())
     }
 
     fn days(count: i64) -> SystemTime {

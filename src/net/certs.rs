@@ -1,19 +1,19 @@
 //! Certificates: made in memory, or loaded from files and looked after; and what each kind of TLS accepts.
 
-use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{ring, verify_tls12_signature, verify_tls13_signature, CryptoProvider};
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::NoServerSessionStorage;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
 
-use super::cert_errors::explain;
+use super::cert_errors::{explain, explain_own, out_of_date};
+use crate::error::Error;
 use crate::logic::wire::Fingerprint;
 
 /// The cryptography in use: chosen here and nowhere else.
@@ -73,7 +73,7 @@ pub struct Certs {
 
 impl Certs {
     /// Makes or loads an identity. The error names the file and the reason.
-    pub fn new(origin: Origin, audience: Audience) -> Result<Certs, String> {
+    pub fn new(origin: Origin, audience: Audience) -> Result<Certs, Error> {
         let (seen, current) = (modified(&origin), load(&origin, audience)?);
         Ok(Certs { origin, audience, seen, current })
     }
@@ -84,7 +84,7 @@ impl Certs {
     }
 
     /// Loads changed files: `Ok(true)` if a new identity is in use. A bad file keeps the old one; the error says why.
-    pub fn reload(&mut self) -> Result<bool, String> {
+    pub fn reload(&mut self) -> Result<bool, Error> {
         let seen = modified(&self.origin);
         if seen == self.seen {
             return Ok(false);
@@ -102,23 +102,12 @@ fn modified(origin: &Origin) -> Option<[SystemTime; 2]> {
     Some([time(crt)?, time(key)?])
 }
 
-fn load(origin: &Origin, audience: Audience) -> Result<Identity, String> {
+fn load(origin: &Origin, audience: Audience) -> Result<Identity, Error> {
     let (chain, key) = match origin {
         Origin::Memory => self_signed()?,
-        Origin::Files { crt, key } => {
-            let named = |what: &str, path: &PathBuf, error: &dyn std::fmt::Display| {
-                format!("{what}={}: {error}", path.display())
-            };
-            let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(crt)
-                .and_then(Iterator::collect)
-                .map_err(|error| named("crt", crt, &error))?;
-            if chain.is_empty() {
-                return Err(named("crt", crt, &"no PEM certificate in it"));
-            }
-            (chain, PrivateKeyDer::from_pem_file(key).map_err(|error| named("key", key, &error))?)
-        }
+        Origin::Files { crt, key } => (chain_in(crt)?, key_in(key)?),
     };
-    let leaf = Fingerprint::of(chain.first().ok_or("no certificate")?);
+    let leaf = Fingerprint::of(&chain[0]);
     let versions: &[_] = match audience {
         Audience::Pool(_) => &[&TLS13],
         Audience::Users => &[&TLS13, &TLS12],
@@ -126,27 +115,67 @@ fn load(origin: &Origin, audience: Audience) -> Result<Identity, String> {
     let der = Arc::new(Der { chain: chain.clone(), key: key.clone_key() });
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(versions)
-        .map_err(|error| error.to_string())?
+        .map_err(|error| explain(&error))?
         .with_no_client_auth()
         .with_single_cert(chain, key)
         .map_err(|error| match origin {
-            Origin::Files { crt, key } => {
-                format!("crt={} and key={}: {}", crt.display(), key.display(), explain(&error))
-            }
-            Origin::Memory => error.to_string(),
+            Origin::Files { crt, key } => explain_own(&error, crt, key),
+            Origin::Memory => explain(&error),
         })?;
+    if let (Origin::Files { crt, .. }, Some(trouble)) = (origin, out_of_date(&der.chain[0])) {
+        // Clients that verify nothing come in all the same.
+        log::warn!("{}", trouble.about(format!("crt={}", crt.display())));
+    }
     // Who comes for the handshake may speak HTTP/1.1 all the same.
     if audience == Audience::Pool(Speech::Http2) {
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     }
     // What a client needs to come back it carries itself: a server keeps nothing of those who have gone.
     config.session_storage = Arc::new(NoServerSessionStorage {});
-    config.ticketer = ring::Ticketer::new().map_err(|error| error.to_string())?;
+    config.ticketer = ring::Ticketer::new().map_err(|error| explain(&error))?;
     config.send_tls13_tickets = 1;
     Ok(Identity { config: Arc::new(config), leaf, der })
 }
 
-fn self_signed() -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), String> {
+/// The certificates of a file, at least one.
+fn chain_in(crt: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
+    let chain = CertificateDer::pem_file_iter(crt).and_then(Iterator::collect);
+    let chain: Vec<_> = chain.map_err(|error| pem_error("crt", crt, error))?;
+    match chain.is_empty() {
+        true => Err(pem_error("crt", crt, pem::Error::NoItemsFound)),
+        false => Ok(chain),
+    }
+}
+
+/// The first private key of a file.
+fn key_in(key: &Path) -> Result<PrivateKeyDer<'static>, Error> {
+    PrivateKeyDer::from_pem_file(key).map_err(|error| pem_error("key", key, error))
+}
+
+/// Why a file gives no certificate, or no key; `what` is the parameter that names the file.
+fn pem_error(what: &str, path: &Path, error: pem::Error) -> Error {
+    let subject = format!("{what}={}", path.display());
+    let content = std::fs::read(path).unwrap_or_default();
+    let holds = |words: &str| content.windows(words.len()).any(|part| part == words.as_bytes());
+    let kind = if what == "crt" { "certificate" } else { "private key" };
+    match error {
+        pem::Error::Io(error) => Error::file(subject, error),
+        _ if content.iter().all(u8::is_ascii_whitespace) => Error::file(subject, "the file is empty"),
+        _ if what == "key" && holds("ENCRYPTED") => Error::file(subject, "the key is encrypted")
+            .with_hint("nobody is there to type its password: decrypt it with `openssl pkey -in FILE -out NEW`"),
+        _ if what == "key" && holds("-----BEGIN CERTIFICATE-----") => {
+            Error::file(subject, "there is a certificate in it and no private key").with_hint(SWAPPED)
+        }
+        _ if what == "crt" && holds("PRIVATE KEY-----") => {
+            Error::file(subject, "there is a private key in it and no certificate").with_hint(SWAPPED)
+        }
+        pem::Error::NoItemsFound => Error::file(subject, format!("there is no {kind} in it"))
+            .with_hint("the file has to be PEM text, which begins with -----BEGIN"),
+        error => Error::file(subject, format!("the PEM text is damaged: {error}")),
+    }
+}
+
+fn self_signed() -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), Error> {
     let make = || {
         let key = rcgen::KeyPair::generate()?;
         let mut params = rcgen::CertificateParams::new(Vec::new())?;
@@ -157,8 +186,9 @@ fn self_signed() -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>
         let cert = params.self_signed(&key)?;
         Ok::<_, rcgen::Error>((cert, key))
     };
-    let (cert, key) = make().map_err(|error| format!("cannot make a certificate: {error}"))?;
-    let key = PrivateKeyDer::try_from(key.serialize_der()).map_err(|error| error.to_string())?;
+    let (cert, key) = make().map_err(|error| Error::system("cannot make a certificate", error.to_string()))?;
+    let key =
+        PrivateKeyDer::try_from(key.serialize_der()).map_err(|error| Error::system("cannot make a key", error))?;
     Ok((vec![cert.der().clone()], key))
 }
 
@@ -194,10 +224,10 @@ impl Speech {
 }
 
 /// A client's side of TLS.
-pub fn client(trust: Trust, speech: Speech) -> Result<Arc<ClientConfig>, String> {
+pub fn client(trust: Trust, speech: Speech) -> Result<Arc<ClientConfig>, Error> {
     let builder = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13])
-        .map_err(|error| error.to_string())?;
+        .map_err(|error| explain(&error))?;
     let mut config = match trust {
         Trust::Anyone => {
             let verifier = Arc::new(Unverified(provider()));
@@ -212,21 +242,21 @@ pub fn client(trust: Trust, speech: Speech) -> Result<Arc<ClientConfig>, String>
 }
 
 /// The system's roots, or those of `SSL_CERT_FILE`.
-fn roots() -> Result<RootCertStore, String> {
+fn roots() -> Result<RootCertStore, Error> {
     let mut store = RootCertStore::empty();
     match store.add_parsable_certificates(root_certificates()?) {
-        (0, _) => Err("no usable root certificates".into()),
+        (0, _) => Err(Error::tls("none of the root certificates can be used").with_hint(ROOTS)),
         _ => Ok(store),
     }
 }
 
 /// The system's root certificates, or those of `SSL_CERT_FILE`; at least one.
-pub fn root_certificates() -> Result<Vec<CertificateDer<'static>>, String> {
+pub fn root_certificates() -> Result<Vec<CertificateDer<'static>>, Error> {
     let found = rustls_native_certs::load_native_certs();
     match (found.certs.is_empty(), found.errors.first()) {
         (false, _) => Ok(found.certs),
-        (true, Some(error)) => Err(format!("no root certificates: {error}")),
-        (true, None) => Err("no root certificates in the system; SSL_CERT_FILE can name a file of them".into()),
+        (true, Some(error)) => Err(Error::tls(format!("no root certificates: {error}")).with_hint(ROOTS)),
+        (true, None) => Err(Error::tls("no root certificates in the system").with_hint(ROOTS)),
     }
 }
 
@@ -270,10 +300,15 @@ impl ServerCertVerifier for Unverified {
 }
 
 /// Who must answer, as TLS wants it. Where nobody is verified the name is only a placeholder and is not sent.
-pub fn server_name(name: &str) -> io::Result<ServerName<'static>> {
-    ServerName::try_from(name.to_owned()).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))
+pub fn server_name(name: &str) -> Result<ServerName<'static>, Error> {
+    let bad = |_| Error::input(format!("bad TLS server name \"{name}\""), "a host name or an address");
+    ServerName::try_from(name.to_owned()).map_err(bad)
 }
 
+/// What to do without root certificates.
+const ROOTS: &str = "install the system's (package ca-certificates), or name a file of them with SSL_CERT_FILE";
+/// What to do if the two files are taken for each other.
+const SWAPPED: &str = "crt names the certificate's file, key the key's";
 /// A self-signed certificate is valid for this long.
 const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 /// Servers whose sessions a client can resume.
@@ -326,7 +361,7 @@ mod tests {
     #[test]
     fn a_missing_file_is_named() {
         let origin = Origin::Files { crt: "/nowhere/a.crt".into(), key: "/nowhere/a.key".into() };
-        assert!(Certs::new(origin, Audience::Pool(Speech::Raw)).err().unwrap().contains("/nowhere/a.crt"));
+        assert!(Certs::new(origin, Audience::Pool(Speech::Raw)).err().unwrap().subject() == "crt=/nowhere/a.crt");
     }
 
     #[test]
@@ -338,10 +373,92 @@ mod tests {
         let cert = rcgen::CertificateParams::new(vec!["a.example".into()]).unwrap().self_signed(&pair).unwrap();
         std::fs::write(&crt, cert.pem()).unwrap();
         std::fs::write(&key, rcgen::KeyPair::generate().unwrap().serialize_pem()).unwrap();
-        let why = Certs::new(Origin::Files { crt, key }, Audience::Users).err().unwrap();
+        let why = Certs::new(Origin::Files { crt, key }, Audience::Users).err().unwrap().to_string();
         assert!(why.contains("a.key") && why.contains("the key is not that of the certificate"), "{why}");
         std::fs::remove_dir_all(&folder).unwrap();
     }
+
+    /// A folder for the files of one test.
+    fn folder(name: &str) -> PathBuf {
+        let folder = std::env::temp_dir().join(format!("nodepass-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        folder
+    }
+
+    /// A certificate with that validity in days from now, and its key, both as PEM.
+    fn pem(from: i64, until: i64) -> (String, String) {
+        let pair = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::new(vec!["a.example".into()]).unwrap();
+        let day = |count: i64| match u32::try_from(count) {
+            Ok(ahead) => SystemTime::now() + ahead * Duration::from_secs(86_400),
+            Err(_) => SystemTime::now() - count.unsigned_abs() as u32 * Duration::from_secs(86_400),
+        };
+        (params.not_before, params.not_after) = (day(from).into(), day(until).into());
+        (params.self_signed(&pair).unwrap().pem(), pair.serialize_pem())
+    }
+
+    #[test]
+    fn files_that_hold_something_else_are_told_by_what_they_hold_and_what_to_do() {
+        let folder = folder("contents");
+        let (crt, key) = (folder.join("a.crt"), folder.join("a.key"));
+        let (good_crt, good_key) = pem(-1, 9);
+        let encrypted = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n";
+        let old = "-----BEGIN EC PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\nAAAA\n-----END EC PRIVATE KEY-----\n";
+        let cases: [(&str, &str, &[&str]); 9] = [
+            (&good_crt, encrypted, &["a.key: the key is encrypted", "openssl pkey"]),
+            (&good_crt, old, &["a.key: the key is encrypted", "openssl pkey"]),
+            (&good_crt, "", &["a.key: the file is empty"]),
+            (&good_crt, "nonsense", &["a.key: there is no private key in it", "-----BEGIN"]),
+            (&good_crt, &good_crt, &["a.key: there is a certificate in it", "key the key's"]),
+            ("\n", &good_key, &["a.crt: the file is empty"]),
+            ("nonsense", &good_key, &["a.crt: there is no certificate in it"]),
+            (&good_key, &good_key, &["a.crt: there is a private key in it", "crt names the certificate's file"]),
+            (VERSION_1, &good_key, &["a.crt: the certificate is of version 1", "subjectAltName"]),
+        ];
+        for (in_crt, in_key, words) in cases {
+            std::fs::write(&crt, in_crt).unwrap();
+            std::fs::write(&key, in_key).unwrap();
+            let origin = Origin::Files { crt: crt.clone(), key: key.clone() };
+            let error = Certs::new(origin, Audience::Users).err().unwrap();
+            let told = error.to_string();
+            assert!(matches!(error, Error::File(_)) && words.iter().all(|word| told.contains(word)), "{told}");
+        }
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn a_certificate_of_our_own_that_is_out_of_date_is_told_and_used_all_the_same() {
+        let told = |from, until| {
+            let leaf = CertificateDer::from_pem_slice(pem(from, until).0.as_bytes()).unwrap();
+            out_of_date(&leaf).map(|error| error.about("crt=a.crt").to_string())
+        };
+        assert_eq!(told(-1, 9), None);
+        let expired = told(-9, -3).unwrap();
+        assert!(
+            expired.starts_with("crt=a.crt: the certificate expired 3 days ago; it has to be renewed"),
+            "{expired}"
+        );
+        assert!(told(3, 9).unwrap().contains("is not valid for another"));
+
+        let folder = folder("dates");
+        let (crt, key) = (folder.join("a.crt"), folder.join("a.key"));
+        let (old_crt, its_key) = pem(-9, -3);
+        std::fs::write(&crt, old_crt).unwrap();
+        std::fs::write(&key, its_key).unwrap();
+        assert!(Certs::new(Origin::Files { crt, key }, Audience::Users).is_ok());
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    /// A certificate without extensions, as `openssl x509 -req` made them for long.
+    const VERSION_1: &str = "-----BEGIN CERTIFICATE-----\n\
+        MIIBIzCBywIUSO740Ya+/m1vNyemVzsnP68QKTcwCgYIKoZIzj0EAwIwFDESMBAG\n\
+        A1UEAwwJYS5leGFtcGxlMCAXDTI2MTEyNzA1MzEyNVoYDzIxMjYxMTAzMDUzMTI1\n\
+        WjAUMRIwEAYDVQQDDAlhLmV4YW1wbGUwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNC\n\
+        AASFUtMfDT3pFH+71GpeVL/BTTAi4MWZhT5Ezu0fMajCIih2A545mTgvUdadVRkm\n\
+        IlKDtmveGvtwC681gmCui09+MAoGCCqGSM49BAMCA0cAMEQCIAfym7Wn89VZ9Qk2\n\
+        y8shChpkqgKtVl1oFLeBmXKnwysdAiBEykxpwBE7qrupaAY9JVhV9BSLtrc/5ozR\n\
+        L8sSsgIsFA==\n\
+        -----END CERTIFICATE-----\n";
 
     #[test]
     fn a_bad_new_file_keeps_the_old_identity_and_a_good_one_replaces_it() {
@@ -366,7 +483,7 @@ mod tests {
 
         std::fs::write(&crt, "nonsense").unwrap();
         age(10);
-        assert!(certs.reload().is_err_and(|why| why.contains("a.crt")));
+        assert!(certs.reload().is_err_and(|why| why.subject().ends_with("a.crt")));
         assert_eq!(certs.current().leaf, first);
 
         write();

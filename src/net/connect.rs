@@ -8,6 +8,7 @@ use mio::{Registry, Token};
 
 use super::stream::ready;
 use super::tcp::Tcp;
+use crate::error::{Cause, Error};
 
 /// A TCP connection on its way to the first of several addresses that answers.
 pub struct Connect {
@@ -17,7 +18,7 @@ pub struct Connect {
     token: Token,
     at: usize,
     current: Option<(Tcp, Instant)>,
-    failure: String,
+    failure: Option<Error>,
 }
 
 /// What came of it so far.
@@ -29,14 +30,13 @@ pub enum Outcome {
     /// This address answered, after this time. The socket is registered already.
     Reached(usize, Duration, Tcp),
     /// None answered; why the last one did not.
-    Failed(String),
+    Failed(Error),
 }
 
 impl Connect {
     /// Dials `addresses` in that order, each for at most `timeout`, from `from` if given; registered under `token`.
     pub fn new(addresses: Vec<SocketAddr>, from: Option<IpAddr>, timeout: Duration, token: Token) -> Connect {
-        let failure = "no address to dial".into();
-        Connect { addresses, from, timeout, token, at: 0, current: None, failure }
+        Connect { addresses, from, timeout, token, at: 0, current: None, failure: None }
     }
 
     /// Goes on; call again until `Wait`, `Reached` or `Failed`.
@@ -53,14 +53,15 @@ impl Connect {
                 }
             }
             Ok(None) if now < *started + self.timeout => Outcome::Wait,
-            Ok(None) => self.miss(format!("no answer within {:?}", self.timeout)),
-            Err(error) => self.miss(error.to_string()),
+            Ok(None) => self.miss(Cause::Timeout(self.timeout)),
+            Err(error) => self.miss(error.into()),
         }
     }
 
     fn start(&mut self, registry: &Registry, now: Instant) -> Outcome {
         let Some(&address) = self.addresses.get(self.at) else {
-            return Outcome::Failed(std::mem::take(&mut self.failure));
+            let none = || Error::unreachable("", "no address to dial");
+            return Outcome::Failed(self.failure.take().unwrap_or_else(none));
         };
         let dialled = Tcp::dial(address, self.from).and_then(|mut tcp| {
             tcp.register(registry, self.token)?;
@@ -72,15 +73,16 @@ impl Connect {
                 // On loopback it is connected already, and no wake-up is needed to learn that.
                 self.advance(registry, now)
             }
-            Err(error) => match self.from {
-                Some(from) => self.miss(format!("{error} (from {from})")),
-                None => self.miss(error.to_string()),
-            },
+            Err(error) => self.miss(error.into()),
         }
     }
 
-    fn miss(&mut self, why: String) -> Outcome {
-        self.failure = format!("{}: {why}", self.addresses[self.at]);
+    fn miss(&mut self, cause: Cause) -> Outcome {
+        let at = match self.from {
+            Some(from) => format!("{} (from {from})", self.addresses[self.at]),
+            None => self.addresses[self.at].to_string(),
+        };
+        self.failure = Some(Error::unreachable(at, cause));
         self.current = None;
         self.at += 1;
         Outcome::Missed(self.at - 1)
@@ -94,8 +96,8 @@ impl Connect {
     }
 
     /// Why the last address was missed.
-    pub fn failure(&self) -> &str {
-        &self.failure
+    pub fn failure(&self) -> Option<&Error> {
+        self.failure.as_ref()
     }
 
     /// When the current address has had its time.
@@ -120,7 +122,7 @@ mod tests {
         let ((gone, _held), live) = (refusing(), listener.local_addr().unwrap());
         let mut dial = Dial::new(vec![gone, live], None);
         assert!(matches!(dial.outcome(), Outcome::Missed(0)));
-        let why = dial.connect.failure().to_owned();
+        let why = dial.connect.failure().unwrap().to_string();
         assert!(why.contains(&gone.to_string()) && why.contains("refused"), "{why}");
         let Outcome::Reached(1, _, mut tcp) = dial.outcome() else { panic!("not reached") };
 
@@ -144,14 +146,15 @@ mod tests {
         let mut dial = Dial::new(vec![one, two], None);
         assert!(matches!(dial.outcome(), Outcome::Missed(0)));
         assert!(matches!(dial.outcome(), Outcome::Missed(1)));
-        let Outcome::Failed(why) = dial.outcome() else { panic!("it did not fail") };
+        let Outcome::Failed(error) = dial.outcome() else { panic!("it did not fail") };
+        let why = error.to_string();
         assert!(why.contains(&two.to_string()) && why.contains("refused"), "{why}");
     }
 
     #[test]
     fn no_address_at_all_is_a_failure_with_a_reason() {
         let mut dial = Dial::new(Vec::new(), None);
-        assert!(matches!(dial.outcome(), Outcome::Failed(why) if why == "no address to dial"));
+        assert!(matches!(dial.outcome(), Outcome::Failed(error) if error.to_string() == "no address to dial"));
     }
 
     #[test]
@@ -168,7 +171,8 @@ mod tests {
 
         let later = begin + TIMEOUT;
         assert!(matches!(connect.advance(poll.registry(), later), Outcome::Missed(0)));
-        assert!(connect.failure().contains(&format!("{silent}: no answer within 5s")), "{}", connect.failure());
+        let error = connect.failure().unwrap();
+        assert_eq!((error.subject(), error.cause()), (silent.to_string().as_str(), &Cause::Timeout(TIMEOUT)));
         assert!(matches!(connect.advance(poll.registry(), later), Outcome::Wait));
         assert_eq!(connect.deadline(), Some(later + TIMEOUT));
     }
@@ -179,8 +183,8 @@ mod tests {
         for from in ["203.0.113.77", "::1"] {
             let mut dial = Dial::new(vec![listener.local_addr().unwrap()], Some(from.parse().unwrap()));
             assert!(matches!(dial.outcome(), Outcome::Missed(0)));
-            let Outcome::Failed(why) = dial.outcome() else { panic!("it did not fail") };
-            assert!(why.contains(&format!("from {from}")), "{why}");
+            let Outcome::Failed(error) = dial.outcome() else { panic!("it did not fail") };
+            assert!(error.subject().contains(&format!("from {from}")), "{error}");
         }
     }
 

@@ -2,7 +2,9 @@
 //!
 //! Parameters and terms that want one of them are refused long before; whoever asks here all the same hears it again.
 
-use std::io::{self, ErrorKind};
+use std::io;
+
+use crate::error::Error;
 
 /// QUIC (cargo feature `quic`).
 #[cfg(not(feature = "quic"))]
@@ -34,8 +36,8 @@ pub mod quic {
 
     impl ClientTls {
         /// Always an error.
-        pub fn new(_trust: Trust, _name: &str) -> Result<ClientTls, String> {
-            Err(left_out().to_string())
+        pub fn new(_trust: Trust, _name: &str) -> Result<ClientTls, Error> {
+            Err(left_out().into())
         }
     }
 
@@ -153,5 +155,5 @@ pub mod ws {
 }
 
 fn left_out() -> io::Error {
-    io::Error::new(ErrorKind::Unsupported, "this build does not have that transport")
+    Error::unsupported("this build does not have that transport").into()
 }

@@ -4,6 +4,7 @@ use std::io::{self, Read, Write};
 
 use super::stream::would_block;
 use super::tcp::Tcp;
+use crate::error::Error;
 use crate::logic::proxy::{parse_answer, Answer};
 
 /// A CONNECT on its way: say it, read the answer, and not a byte more: what follows is the server's.
@@ -31,14 +32,14 @@ impl Tunnelling {
             let mut part = [0; PART];
             let count = tcp.peek(&mut part)?;
             if count == 0 {
-                return Err(io::Error::other("the proxy closed the connection without an answer"));
+                return Err(Error::proxy("it closed the connection without an answer").into());
             }
             let old = self.reply.len();
             self.reply.extend_from_slice(&part[..count]);
             let (take, over) = match parse_answer(&self.reply) {
                 Answer::NeedMore => (count, false),
                 Answer::Done(end) => (end - old, true),
-                Answer::Bad(why) => return Err(io::Error::other(why)),
+                Answer::Bad(error) => return Err(error.into()),
             };
             tcp.read_exact(&mut part[..take])?;
             if over {

@@ -288,7 +288,7 @@ impl Session {
                     while self.state().wants_write() {
                         done += self.step(&mut came[done..], turn).0;
                     }
-                    return (done, Err(io::Error::new(ErrorKind::InvalidData, explain(&error))));
+                    return (done, Err(explain(&error).into()));
                 }
             }
         }

@@ -388,7 +388,10 @@ pub(in crate::run) fn reload_certs(certs: &mut Certs) {
 }
 
 /// The certificate that this configuration asks for, for that audience.
-pub(in crate::run) fn certs(tls: &crate::config::Tls, audience: Audience) -> Result<Option<Certs>, String> {
+pub(in crate::run) fn certs(
+    tls: &crate::config::Tls,
+    audience: Audience,
+) -> Result<Option<Certs>, crate::error::Error> {
     use crate::config::Tls;
     use crate::net::certs::Origin;
     let origin = match tls {

@@ -18,6 +18,7 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ServerConfig};
 
 use crate::config::Transport;
+use crate::error::Error;
 use crate::logic::handshake::Request;
 use crate::logic::slab::Key;
 use crate::logic::terms::Terms;
@@ -84,17 +85,17 @@ pub enum Notice {
     /// A inbound turned out to be a pool connection; it waits for its id (server).
     Came(Home, TunnelNo, Option<Fingerprint>),
     /// The server's answer, the address that gave it, and how long it took to reach that (client).
-    Answered(Result<(Box<Terms>, SocketAddr, Duration), String>),
+    Answered(Result<(Box<Terms>, SocketAddr, Duration), Error>),
     /// A pool connection is open (client).
     Opened(Home, TunnelNo, Id, Option<Fingerprint>),
     /// A pool connection could not be opened (client).
-    Failed(TunnelNo, Option<String>),
+    Failed(TunnelNo, Option<Error>),
     /// Whether all streams that the server allows are in use, so that no more can be opened now (client). Told when it changes.
     Exhausted(TunnelNo, bool),
     /// The connection that carries all pool connections is up (client).
     Carried(TunnelNo),
     /// It did not come about; the pool connections that wanted it fail without a reason of their own (client).
-    Unreached(TunnelNo, String),
+    Unreached(TunnelNo, Error),
     /// An idle pool connection died.
     Gone(TunnelNo, Id),
     /// The peer ended its direction of an idle pool connection (egress).
@@ -118,7 +119,7 @@ pub enum Notice {
     /// What [`Job::Probe`] came to.
     Probed(usize, Option<Duration>),
     /// The resolver's answer.
-    Resolved(String, Result<Vec<IpAddr>, String>),
+    Resolved(String, Result<Vec<IpAddr>, Error>),
     /// The system wants something of the program.
     Signal(i32),
 }

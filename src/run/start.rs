@@ -25,6 +25,7 @@ use super::shared::Shared;
 use super::stats::Meters;
 use super::worker::Worker;
 use crate::config::{Config, Mode, Role};
+use crate::error::Error;
 use crate::heap;
 use crate::logic::terms::Direction;
 use crate::logic::timers::Bucket;
@@ -32,12 +33,12 @@ use crate::net::certs::Audience;
 use crate::net::{budget, sys};
 
 /// Runs a server or a client until it is told to stop. The error is for the user: one line.
-pub fn start(mut config: Config) -> Result<ExitCode, String> {
+pub fn start(mut config: Config) -> Result<ExitCode, Error> {
     if !config.transport.is_built() {
         let (code, name, feature) = (config.transport.code(), config.transport.name(), config.transport.feature());
-        return Err(format!(
+        return Err(Error::unsupported(format!(
             "type={code} ({name}) is not part of this build, which was made without the cargo feature \"{feature}\""
-        ));
+        )));
     }
     sys::raise_descriptor_limit();
     let resources = Resources::here();
@@ -51,7 +52,7 @@ pub fn start(mut config: Config) -> Result<ExitCode, String> {
     let bucket = || config.rate.map(|rate| Bucket::new(rate, epoch));
     let (up, down) = (bucket(), bucket());
     let shared = Arc::new(Shared { meters: Meters::default(), up, down, config });
-    let failed = |error: io::Error| format!("cannot start: {error}");
+    let failed = |error: io::Error| Error::system("cannot start", error);
 
     let count = shared.workers();
     let mut threads = Vec::with_capacity(count);
@@ -87,7 +88,7 @@ pub fn start(mut config: Config) -> Result<ExitCode, String> {
             }
         }
     }
-    let (poll, waker, worker) = first.ok_or("no worker")?;
+    let (poll, waker, worker) = first.ok_or_else(|| Error::system("cannot start", "no worker"))?;
     let held = leash::is_held().then(|| leash::watch(poll.registry(), LEASH)).transpose().map_err(failed)?;
     let code = event_loop::run(poll, &waker, worker, Some((hub, post))).map_err(failed);
     drop(held);
@@ -102,11 +103,11 @@ enum UserPort {
 }
 
 /// What this instance is, by its role and mode; `mode=0` decides by trying to bind.
-fn part(config: &Config, registry: &mio::Registry, now: Instant) -> Result<(Part, UserPort), String> {
+fn part(config: &Config, registry: &mio::Registry, now: Instant) -> Result<(Part, UserPort), Error> {
     let try_at = |at| Listeners::open(at, config.tcp, config.udp, registry, USERS_TOKEN);
     let limits = &config.limits;
     match config.role {
-        Role::Master => Err("the master does not run as an instance".into()),
+        Role::Master => Err(Error::unsupported("the master does not run as an instance")),
         Role::Server => {
             let at = &config.targets[0];
             let (flow, way) = match config.mode {

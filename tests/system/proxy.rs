@@ -1,6 +1,7 @@
 //! A client behind a real HTTP proxy, which wants a user and a password.
 
-use std::net::{IpAddr, UdpSocket};
+use std::io::{Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 
 use crate::support::*;
 
@@ -18,7 +19,12 @@ fn a_tunnel_of_every_kind_goes_through_the_proxy_that_the_environment_names() {
             Process::nodepass_with(&[&url], &[("HTTPS_PROXY", with.as_str())])
         };
         let refused = client("alice:secret");
-        assert!(refused.says("failed", GRACE).contains("a user and a password, or others (40"), "its 401 or 407");
+        assert!(
+            refused
+                .says("Client error: the proxy of HTTPS_PROXY", GRACE)
+                .contains("a user and a password, or others (40"),
+            "its 401 or 407"
+        );
         drop(refused);
 
         let mark = proxy.mark();
@@ -36,12 +42,42 @@ fn a_tunnel_of_every_kind_goes_through_the_proxy_that_the_environment_names() {
         assert_eq!(client.count("  WARN  "), 0, "{:?}", client.lines());
     }
 }
+
 #[test]
 fn a_proxy_that_cannot_be_used_is_one_clear_error_at_the_start() {
     let env = [QUICK, &[("HTTPS_PROXY", "https://u:topsecret@proxy.example")]].concat();
     let client = Process::nodepass_with(&["client://key@tunnel.example:1/127.0.0.1:2"], &env);
     assert_eq!(client.wait(GRACE), 1);
     assert!(client.said("only http:// proxies") && !client.said("topsecret"), "{:?}", client.lines());
+}
+
+#[test]
+fn a_proxy_that_is_down_or_cannot_go_on_is_named_and_not_the_handshake() {
+    let told = |proxy: SocketAddr| {
+        let proxy = format!("http://{proxy}");
+        let client =
+            Process::nodepass_with(&["client://key@tunnel.example:1/127.0.0.1:2?mode=2"], &[("HTTPS_PROXY", &proxy)]);
+        client.says("Client error: ", GRACE)
+    };
+    let down = free_addr();
+    let line = told(down);
+    assert!(line.contains(&format!("Client error: the proxy of HTTPS_PROXY {down}: ")), "{line}");
+    assert!(line.contains("nothing listens there") && !line.contains("handshake"), "{line}");
+
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = listener.local_addr().unwrap();
+    let proxy = std::thread::spawn(move || {
+        let (mut socket, _) = listener.accept().unwrap();
+        let mut heard = [0; 7];
+        socket.read_exact(&mut heard).unwrap();
+        assert_eq!(&heard, b"CONNECT");
+        socket.write_all(b"HTTP/1.1 502 Bad Gateway\r\n\r\n").unwrap();
+        rest(&socket);
+    });
+    let line = told(at);
+    assert!(line.contains(&format!("the proxy of HTTPS_PROXY {at}: it cannot reach the server (502)")), "{line}");
+    assert!(!line.contains("handshake"), "{line}");
+    proxy.join().unwrap();
 }
 
 /// A proxy for alice, its port, and where its files are.

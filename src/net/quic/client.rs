@@ -46,7 +46,7 @@ impl QuicClient {
         now: Instant,
     ) -> io::Result<QuicClient> {
         let port = Port::new(vec![Socket::connect(server, None, settings.batched)?], now);
-        let mut config = config(settings, tls.context().map_err(io::Error::other)?, port.largest())?;
+        let mut config = config(settings, tls.context()?, port.largest())?;
         config.verify_peer(tls.verifies());
         config.set_cc_algorithm(congestion(settings.round));
         // Pool connections are opened by the client alone.

@@ -107,7 +107,7 @@ impl QuicServer {
 }
 
 fn server_config(identity: &Identity, settings: &Settings, largest: usize) -> io::Result<quiche::Config> {
-    let context = server_context(identity).map_err(io::Error::other)?;
+    let context = server_context(identity)?;
     config(settings, context, largest)
 }
 

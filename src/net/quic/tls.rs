@@ -9,6 +9,7 @@ use boring::x509::store::X509StoreBuilder;
 use boring::x509::X509;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
+use crate::error::Error;
 use crate::net::certs::{root_certificates, Identity, Trust};
 
 /// What a client accepts, and whom it asks for.
@@ -20,10 +21,10 @@ pub struct ClientTls {
 impl ClientTls {
     /// With [`Trust::Roots`] the server's chain and `name` are verified and a DNS name is sent; else neither.
     /// The error says why there are no roots, or that there is no name.
-    pub fn new(trust: Trust, name: &str) -> Result<ClientTls, String> {
+    pub fn new(trust: Trust, name: &str) -> Result<ClientTls, Error> {
         let roots = match trust {
             Trust::Anyone => None,
-            Trust::Roots if name.is_empty() => return Err("no server name to verify".into()),
+            Trust::Roots if name.is_empty() => return Err(Error::tls("there is no server name to verify")),
             Trust::Roots => Some(root_certificates()?),
         };
         Ok(ClientTls { name: name.to_owned(), roots })
@@ -44,7 +45,7 @@ impl ClientTls {
     }
 
     /// BoringSSL's view of it.
-    pub(super) fn context(&self) -> Result<SslContextBuilder, String> {
+    pub(super) fn context(&self) -> Result<SslContextBuilder, Error> {
         let make = || {
             let mut context = SslContext::builder(SslMethod::tls())?;
             let Some(roots) = &self.roots else { return Ok(context) };
@@ -59,12 +60,12 @@ impl ClientTls {
             context.set_cert_store_builder(store);
             Ok::<_, boring::error::ErrorStack>(context)
         };
-        make().map_err(|error| format!("TLS: {error}"))
+        make().map_err(|error| Error::tls(error.to_string()))
     }
 }
 
 /// What a server shows.
-pub(super) fn server_context(identity: &Identity) -> Result<SslContextBuilder, String> {
+pub(super) fn server_context(identity: &Identity) -> Result<SslContextBuilder, Error> {
     let make = || {
         let mut context = SslContext::builder(SslMethod::tls())?;
         let mut chain = identity.der.chain.iter();
@@ -77,7 +78,7 @@ pub(super) fn server_context(identity: &Identity) -> Result<SslContextBuilder, S
         context.set_private_key(key(&identity.der.key)?.as_ref())?;
         Ok::<_, boring::error::ErrorStack>(context)
     };
-    make().map_err(|error| format!("TLS: {error}"))
+    make().map_err(|error| Error::tls(error.to_string()))
 }
 
 fn key(der: &PrivateKeyDer<'_>) -> Result<PKey<Private>, boring::error::ErrorStack> {

@@ -16,6 +16,7 @@ use super::server::HTTPS;
 use super::tunnel::{Side, Tunnel};
 use super::{Hub, Part};
 use crate::config::{Config, Endpoint, Host, Transport};
+use crate::error::Error;
 use crate::logic::handshake::Offer;
 use crate::logic::refill::Refill;
 use crate::logic::terms::{Direction, Feature, Terms};
@@ -28,7 +29,7 @@ use crate::run::messages::{Home, Job, ServerRoute, TunnelNo};
 pub(in crate::run) struct Client {
     phase: Phase,
     /// What was last complained of: said once, not every second.
-    said: String,
+    said: Option<Error>,
     /// TLS configurations that were made.
     made: Vec<(Trust, Speech, Arc<ClientConfig>)>,
     /// Whether QUIC gets through.
@@ -45,7 +46,7 @@ enum Phase {
 impl Client {
     /// A client that will route at once.
     pub fn new(now: Instant) -> Client {
-        Client { phase: Phase::Resting(now), said: String::new(), made: Vec::new(), fallback: QuicFallback::default() }
+        Client { phase: Phase::Resting(now), said: None, made: Vec::new(), fallback: QuicFallback::default() }
     }
 
     /// When the clock has something to say.
@@ -63,7 +64,7 @@ impl Client {
     }
 
     /// TLS as the server's terms want it, made once.
-    fn tls(&mut self, trust: Trust, speech: Speech) -> Result<Arc<ClientConfig>, String> {
+    fn tls(&mut self, trust: Trust, speech: Speech) -> Result<Arc<ClientConfig>, Error> {
         if let Some((_, _, config)) = self.made.iter().find(|made| (made.0, made.1) == (trust, speech)) {
             return Ok(config.clone());
         }
@@ -100,11 +101,7 @@ impl Hub {
     }
 
     /// The server's answer to the handshake.
-    pub(in crate::run) fn answered(
-        &mut self,
-        answer: Result<(Box<Terms>, SocketAddr, Duration), String>,
-        now: Instant,
-    ) {
+    pub(in crate::run) fn answered(&mut self, answer: Result<(Box<Terms>, SocketAddr, Duration), Error>, now: Instant) {
         if self.is_stopping() {
             return;
         }
@@ -114,13 +111,16 @@ impl Hub {
         }
     }
 
-    fn begin_client(&mut self, terms: Terms, server: SocketAddr, round: Duration, now: Instant) -> Result<(), String> {
+    fn begin_client(&mut self, terms: Terms, server: SocketAddr, round: Duration, now: Instant) -> Result<(), Error> {
         let shared = self.shared.clone();
         let (config, limits) = (&shared.config, &shared.config.limits);
         terms.require_tls(config.tls.code())?;
         let transport = Transport::from_code(terms.transport).filter(|transport| transport.is_built());
         let Some(transport) = transport else {
-            return Err(format!("the server wants type={}, which this build does not have", terms.transport));
+            return Err(Error::unsupported(format!(
+                "the server wants type={}, which this build does not have",
+                terms.transport
+            )));
         };
         let edge = terms.features.contains(&Feature::Edge);
         let number = self.next_number();
@@ -128,13 +128,9 @@ impl Hub {
         let speech = speech(transport);
         let tls = match terms.tls {
             0 => None,
-            1 if !edge => {
-                Some((client.tls(Trust::Anyone, speech)?, server_name("nodepass.invalid").map_err(|e| e.to_string())?))
-            }
-            1 | 2 => {
-                Some((client.tls(Trust::Roots, speech)?, server_name(&peer_name(config)).map_err(|e| e.to_string())?))
-            }
-            other => return Err(format!("the server wants tls={other}, which is not known here")),
+            1 if !edge => Some((client.tls(Trust::Anyone, speech)?, server_name("nodepass.invalid")?)),
+            1 | 2 => Some((client.tls(Trust::Roots, speech)?, server_name(&peer_name(config))?)),
+            other => return Err(Error::unsupported(format!("the server wants tls={other}, which is not known here"))),
         };
         let quic = match (transport, terms.tls) {
             (Transport::Quic, 2) => Some(Arc::new(ClientTls::new(Trust::Roots, &peer_name(config))?)),
@@ -162,7 +158,9 @@ impl Hub {
                 log::info!("QUIC does not go through an HTTP proxy: going on over TCP with TLS");
                 over_tcp(&route)
             }
-            (Transport::Quic, Some(_)) => return Err("type=1 (QUIC) does not go through an HTTP proxy".into()),
+            (Transport::Quic, Some(_)) => {
+                return Err(Error::unsupported("type=1 (QUIC) does not go through an HTTP proxy"))
+            }
             _ => client.fallback.choose(route, fallback),
         };
         let max = terms.max.min(config.max);
@@ -190,19 +188,19 @@ impl Hub {
         }
         // An id given twice is a failure like others: the next try waits for the clock.
         if !self.pool_connection(id, home, fp, now) {
-            return self.failed(number, Some(format!("the server gave the id {id} twice")));
+            return self.failed(number, Some(Error::protocol(format!("the server gave the id {id} twice"))));
         }
         if let (Some(Tunnel { refill: Some((refill, _)), failing, .. }), Part::Client(client)) =
             (&mut self.tunnel, &mut self.part)
         {
             refill.opened();
             *failing = None;
-            client.said.clear();
+            client.said = None;
         }
     }
 
     /// A pool connection could not be opened; why, unless that is told otherwise.
-    pub(in crate::run) fn failed(&mut self, number: TunnelNo, why: Option<String>) {
+    pub(in crate::run) fn failed(&mut self, number: TunnelNo, why: Option<Error>) {
         let (true, Some(tunnel)) = (self.is_current(number), &mut self.tunnel) else { return };
         if let Some((refill, _)) = &mut tunnel.refill {
             refill.failed();
@@ -213,14 +211,14 @@ impl Hub {
     }
 
     /// Says why there are no pool connections: loud once, and only while there is no tunnel without them.
-    pub(in crate::run) fn lament(&mut self, why: String) {
+    pub(in crate::run) fn lament(&mut self, why: Error) {
         let (Some(tunnel), Part::Client(client)) = (&mut self.tunnel, &mut self.part) else { return };
-        let loud = !tunnel.is_up() && client.said != why;
+        let loud = !tunnel.is_up() && client.said.as_ref() != Some(&why);
         log::log!(if loud { log::Level::Warn } else { log::Level::Debug }, "Pool connection not opened: {why}");
         if loud {
-            client.said.clone_from(&why);
+            client.said = Some(why.clone());
         }
-        tunnel.failing = Some(why);
+        tunnel.failing = Some(why.to_string());
     }
 
     /// The server allows no more streams. That is no failure: those who leave make room.
@@ -231,20 +229,21 @@ impl Hub {
     }
 
     /// Says what is wrong, once, and calls again after a pause.
-    fn complain(&mut self, why: String, now: Instant) {
+    fn complain(&mut self, why: Error, now: Instant) {
         let shared = self.shared.clone();
         let cooldown = shared.config.limits.cooldown;
         self.targets.doubt(first_hop(&shared.config), now);
         let Part::Client(client) = &mut self.part else { return };
-        if client.said == why {
+        if client.said.as_ref() == Some(&why) {
             log::debug!("Handshake with {} failed again: {why}", shared.config.tunnel);
         } else {
             // These two words make a dashboard's light red, until a check point comes.
-            log::error!(
-                "Client error: handshake with {} failed: {why}; trying again every {cooldown:?}",
-                shared.config.tunnel
-            );
-            client.said = why;
+            let what = match &why {
+                Error::Name(_) | Error::Proxy(_) => String::new(),
+                _ => format!("handshake with {} failed: ", shared.config.tunnel),
+            };
+            log::error!("Client error: {what}{why}; trying again every {cooldown:?}");
+            client.said = Some(why);
         }
         client.rest(now + cooldown);
     }
@@ -252,7 +251,7 @@ impl Hub {
 
 impl Client {
     /// The route for the terms, and what it says.
-    fn route(&mut self, config: &Config, addresses: Vec<SocketAddr>) -> Result<(Arc<ServerRoute>, Vec<u8>), String> {
+    fn route(&mut self, config: &Config, addresses: Vec<SocketAddr>) -> Result<(Arc<ServerRoute>, Vec<u8>), Error> {
         let offered = |feature: &Feature| match feature {
             Feature::UdpFrame | Feature::Open => true,
             Feature::WsEof => Transport::WebSocket.is_built(),
@@ -263,7 +262,7 @@ impl Client {
         let request = Offer { host: named(config), key: config.key.as_bytes(), features: &features }.to_bytes();
         let tls = match config.tunnel.port {
             HTTPS => {
-                let name = server_name(&peer_name(config)).map_err(|error| error.to_string())?;
+                let name = server_name(&peer_name(config))?;
                 Some((self.tls(Trust::Roots, Speech::Http1)?, name))
             }
             _ => None,

@@ -11,6 +11,7 @@ use std::time::Instant;
 use super::tunnel::Tunnel;
 use super::{Hub, Part};
 use crate::config::Transport;
+use crate::error::Error;
 use crate::logic::terms::Feature;
 use crate::run::messages::{Job, ServerRoute, TunnelNo};
 
@@ -67,7 +68,7 @@ impl Hub {
     }
 
     /// It did not come about.
-    pub(in crate::run) fn unreached(&mut self, number: TunnelNo, why: String, now: Instant) {
+    pub(in crate::run) fn unreached(&mut self, number: TunnelNo, why: Error, now: Instant) {
         let (true, Part::Client(client)) = (self.is_current(number), &mut self.part) else { return };
         let Some(Tunnel { terms, refill: Some((_, route)), .. }) = &mut self.tunnel else { return };
         let fallback = terms.features.contains(&Feature::Fallback);

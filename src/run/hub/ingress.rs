@@ -22,6 +22,7 @@ use self::sniffing::{Sniffing, Verdicted};
 use self::udp_sessions::{Place, Sessions};
 use super::USERS_TOKEN;
 use crate::config::Endpoint;
+use crate::error::Error;
 use crate::logic::slab::Key;
 use crate::net::budget::budget;
 use crate::net::udp::UdpListener;
@@ -52,7 +53,7 @@ enum Opening {
     /// Users do not come in here.
     Unwanted,
     /// It could not be opened; what was said of it.
-    Closed { at: Endpoint, again: Instant, said: String },
+    Closed { at: Endpoint, again: Instant, said: Option<Error> },
     /// Users may come.
     Open(Listeners),
 }
@@ -81,7 +82,7 @@ impl Users {
     /// Opens the entrance, unless it is open already.
     pub fn open(&mut self, at: &Endpoint, registry: &Registry, now: Instant) {
         if matches!(self.entrance, Opening::Unwanted) {
-            self.entrance = Opening::Closed { at: at.clone(), again: now, said: String::new() };
+            self.entrance = Opening::Closed { at: at.clone(), again: now, said: None };
             self.tick(registry, now);
         }
     }
@@ -181,10 +182,10 @@ impl Users {
         match Listeners::open(at, config.tcp, config.udp, registry, USERS_TOKEN) {
             Ok(entrance) => self.entrance = Opening::Open(entrance),
             Err(why) => {
-                if *said != why {
+                if said.as_ref() != Some(&why) {
                     log::error!("{} error: {why}; trying again every {:?}", self.shared.name(), config.limits.cooldown);
                 }
-                (*again, *said) = (now + config.limits.cooldown, why);
+                (*again, *said) = (now + config.limits.cooldown, Some(why));
             }
         }
     }

@@ -9,6 +9,7 @@ use mio::{Registry, Token};
 use super::ingress::listeners::listening_addresses;
 use super::{reload_certs, Hub, Part, TUNNEL_TOKEN};
 use crate::config::{Config, Endpoint, Transport};
+use crate::error::Error;
 use crate::logic::handshake::{judge, Request, Verdict};
 use crate::logic::terms::{opening, Direction, Feature, Terms};
 use crate::logic::wire::{Fingerprint, Id, CONTROL};
@@ -28,7 +29,7 @@ pub(in crate::run) struct Server {
     flow: Direction,
     at: Endpoint,
     again: Option<Instant>,
-    said: String,
+    said: Option<Error>,
     reload: Instant,
 }
 
@@ -52,7 +53,7 @@ impl Server {
             flow,
             at: config.tunnel.clone(),
             again: Some(now),
-            said: String::new(),
+            said: None,
             reload: now + config.limits.reload,
         }
     }
@@ -98,22 +99,22 @@ impl Server {
         self.again = None;
     }
 
-    fn open(&mut self, registry: &Registry) -> Result<(), String> {
+    fn open(&mut self, registry: &Registry) -> Result<(), Error> {
         for address in listening_addresses(&self.at)? {
             let door = Acceptor::open(address, registry, Token(TUNNEL_TOKEN));
-            self.doors.push(door.map_err(|error| format!("cannot listen at {address} for the tunnel: {error}"))?);
+            self.doors.push(door.map_err(|error| Error::listen(address, "the tunnel", error))?);
         }
         Ok(())
     }
 
     /// The UDP port for QUIC.
-    fn open_shared(&mut self, config: &Config, now: Instant) -> Result<Option<Box<dyn Mux>>, String> {
+    fn open_shared(&mut self, config: &Config, now: Instant) -> Result<Option<Box<dyn Mux>>, Error> {
         let (Transport::Quic, Some(identity)) = (config.transport, &self.policy.tls) else { return Ok(None) };
         let addresses = listening_addresses(&self.at)?;
         let (report, timeout) = (config.limits.report, config.limits.handshake);
         let streams = streams_for(config.max, config.slot) as u64;
         let port = quic::listen(&addresses, identity, &quic::Settings::server(report, timeout, streams), now);
-        port.map(Some).map_err(|error| format!("cannot listen at {} for QUIC (UDP): {error}", self.at))
+        port.map(Some).map_err(|error| Error::listen(&self.at, "QUIC over UDP", error))
     }
 
     /// Random bytes. Without any there is no safe way to go on.
@@ -209,10 +210,10 @@ impl Hub {
                 }
                 Err(why) => {
                     server.doors.clear();
-                    if server.said != why {
+                    if server.said.as_ref() != Some(&why) {
                         log::error!("Server error: {why}; trying again every {:?}", limits.cooldown);
                     }
-                    (server.again, server.said) = (Some(now + limits.cooldown), why);
+                    (server.again, server.said) = (Some(now + limits.cooldown), Some(why));
                 }
             }
         }

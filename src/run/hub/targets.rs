@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use crate::config::{Config, Endpoint, Host};
+use crate::error::Error;
 use crate::logic::names::{Look, Names};
 use crate::logic::target::{Balance, Order, Targets};
 use crate::net::resolve::Resolver;
@@ -134,7 +135,7 @@ impl TargetRouter {
             Ok(Some(candidates)) => self.out.push_back(self.way(traveller.who, candidates)),
             Ok(None) if now < until && self.parked.len() < MAX_PARKED => self.parked.push((until, traveller)),
             Ok(None) => self.turn_away(traveller.who, "the name of the target is still being looked up".into()),
-            Err(why) => self.turn_away(traveller.who, why),
+            Err(why) => self.turn_away(traveller.who, why.to_string()),
         }
     }
 
@@ -171,15 +172,15 @@ impl TargetRouter {
         &mut self,
         order: impl Iterator<Item = usize>,
         now: Instant,
-    ) -> Result<Option<Vec<(usize, SocketAddr)>>, String> {
-        let (mut found, mut waiting, mut failure) = (Vec::new(), false, String::from("no target is configured"));
+    ) -> Result<Option<Vec<(usize, SocketAddr)>>, Error> {
+        let (mut found, mut waiting, mut failure) = (Vec::new(), false, None);
         for target in order {
             let Some(endpoint) = self.endpoints.get(target) else { continue };
             let endpoint = endpoint.clone();
             match self.addresses(&endpoint, now) {
                 Ok(Some(addresses)) => found.extend(addresses.into_iter().map(|address| (target, address))),
                 Ok(None) => waiting = true,
-                Err(why) => failure = why,
+                Err(why) => failure = Some(why),
             }
         }
         // A source of one family cannot reach the other; that is mux_events only if it leaves nothing.
@@ -192,12 +193,12 @@ impl TargetRouter {
         match (found.is_empty(), waiting) {
             (false, _) => Ok(Some(found)),
             (true, true) => Ok(None),
-            (true, false) => Err(failure),
+            (true, false) => Err(failure.unwrap_or_else(|| Error::unsupported("no target is configured"))),
         }
     }
 
     /// The addresses of an endpoint; `None` while its name is being looked up.
-    pub fn addresses(&mut self, endpoint: &Endpoint, now: Instant) -> Result<Option<Vec<SocketAddr>>, String> {
+    pub fn addresses(&mut self, endpoint: &Endpoint, now: Instant) -> Result<Option<Vec<SocketAddr>>, Error> {
         let at = |ip: &IpAddr| SocketAddr::new(*ip, endpoint.port);
         let name = match &endpoint.host {
             Host::Ip(ip) => return Ok(Some(vec![at(ip)])),
@@ -206,7 +207,7 @@ impl TargetRouter {
         };
         match self.names.look(name, now) {
             Look::Known(ips) => Ok(Some(ips.iter().map(at).collect())),
-            Look::Failed(why) => Err(format!("{name}: {why}")),
+            Look::Failed(error) => Err(error),
             Look::Wait => Ok(None),
             Look::Ask => {
                 self.ask(name.clone(), now);
@@ -229,7 +230,7 @@ impl TargetRouter {
         }
         let asked = match &self.resolver {
             Some(resolver) => resolver.ask(name.clone()),
-            None => Err("no thread for the resolver".into()),
+            None => Err(Error::name(name.clone(), "no thread for the resolver")),
         };
         if let Err(why) = asked {
             self.resolved(&name, Err(why), now);
@@ -237,11 +238,14 @@ impl TargetRouter {
     }
 
     /// The resolver's answer.
-    pub fn resolved(&mut self, name: &str, answer: Result<Vec<IpAddr>, String>, now: Instant) {
-        if let Err(why) = &answer {
-            log::warn!("Cannot look up {name}: {why}");
+    pub fn resolved(&mut self, name: &str, answer: Result<Vec<IpAddr>, Error>, now: Instant) {
+        let failure = answer.as_ref().err().cloned();
+        match (self.names.answered(name, answer, now), failure) {
+            (Look::Known(_), Some(why)) => log::warn!("The addresses known for {name} stay: {why}"),
+            // Those who wait for it tell it.
+            (_, Some(why)) => log::debug!("Name not resolved: {why}"),
+            _ => {}
         }
-        self.names.answered(name, answer, now);
         self.changed = true;
     }
 

@@ -18,6 +18,7 @@ use super::idle::Idle;
 use super::mux::MuxTask;
 use super::task::{Next, Task};
 use crate::config::Transport;
+use crate::error::{Cause, Error};
 use crate::log::printable;
 use crate::logic::handshake::{parse_answer, Answer};
 use crate::logic::http::MAX_ANSWER;
@@ -115,7 +116,7 @@ impl Connector {
     pub fn advance(&mut self, home: Home, context: &mut Context, now: Instant) -> Next {
         // First what has come, then the clock: what was there in time is not late because we are.
         let result = match (self.step(context, now), self.until) {
-            (Ok(None), Some(until)) if now >= until => Err(format!("no answer within {:?}", self.route.timeout)),
+            (Ok(None), Some(until)) if now >= until => Err(Error::lost(Cause::Timeout(self.route.timeout))),
             (result, _) => result,
         };
         let tunnel = self.route.tunnel;
@@ -170,13 +171,13 @@ impl Connector {
     }
 
     /// Goes through the phases as far as possible; the reply when it is there.
-    fn step(&mut self, context: &mut Context, now: Instant) -> Result<Option<Reply>, String> {
+    fn step(&mut self, context: &mut Context, now: Instant) -> Result<Option<Reply>, Error> {
         loop {
             match &mut self.phase {
                 Phase::Dialling(connect) => match connect.advance(&context.registry, now) {
                     Outcome::Wait => return Ok(None),
                     Outcome::Missed(_) => {}
-                    Outcome::Failed(why) => return Err(why),
+                    Outcome::Failed(error) => return Err(self.at_proxy(error)),
                     Outcome::Reached(address, took, tcp) => {
                         (self.address, self.took) = (address, took);
                         self.until = Some(now + self.route.timeout);
@@ -187,8 +188,10 @@ impl Connector {
                     }
                 },
                 Phase::Tunnelling(tcp, http_connect) => {
-                    if ready(http_connect.advance(tcp)).map_err(|error| error.to_string())?.is_none() {
-                        return Ok(None);
+                    match ready(http_connect.advance(tcp)) {
+                        Ok(None) => return Ok(None),
+                        Ok(Some(())) => {}
+                        Err(error) => return Err(self.at_proxy(Error::carried(error, Error::proxy))),
                     }
                     if let Phase::Tunnelling(tcp, _) = std::mem::replace(&mut self.phase, Phase::Over) {
                         self.phase = self.secure(tcp)?;
@@ -203,30 +206,42 @@ impl Connector {
                             (Phase::Securing(leg), _) => self.phase = self.begin(leg)?,
                             _ => return Ok(None),
                         },
-                        Err(error) => return Err(format!("TLS: {error}")),
+                        Err(error) => return Err(Error::carried(error, Error::tls)),
                     }
                 }
-                Phase::Upgrading { .. } => match self.upgrade().map_err(|error| error.to_string())? {
+                Phase::Upgrading { .. } => match self.upgrade()? {
                     Some(leg) => self.phase = self.talk(leg),
                     None => return Ok(None),
                 },
-                Phase::Talking { .. } => return self.converse(&mut context.muxes).map_err(|error| error.to_string()),
+                Phase::Talking { .. } => return Ok(self.converse(&mut context.muxes)?),
                 Phase::Over => return Ok(None),
             }
         }
     }
 
+    /// What failed before the proxy's connection stood is the proxy's.
+    fn at_proxy(&self, error: Error) -> Error {
+        if self.route.via.is_none() {
+            return error;
+        }
+        let at = match error.subject() {
+            "" => self.route.addresses[self.address].to_string(),
+            dialled => dialled.to_owned(),
+        };
+        Error::proxy(error.cause().clone()).about(at).with_hint(error.hint().to_owned())
+    }
+
     /// The way to the server is there.
-    fn secure(&self, tcp: Tcp) -> Result<Phase, String> {
+    fn secure(&self, tcp: Tcp) -> Result<Phase, Error> {
         let Some((config, name)) = &self.route.tls else { return self.begin(Leg::Tcp(tcp)) };
-        let tls = Tls::connect(tcp, config.clone(), name.clone()).map_err(|error| error.to_string())?;
+        let tls = Tls::connect(tcp, config.clone(), name.clone())?;
         Ok(Phase::Securing(Leg::Tls(Box::new(tls))))
     }
 
     /// What comes once the connection is there, and secure.
-    fn begin(&self, leg: Leg) -> Result<Phase, String> {
+    fn begin(&self, leg: Leg) -> Result<Phase, Error> {
         if let (Purpose::Open, Transport::WebSocket) = (&self.purpose, self.route.transport) {
-            let key = upgrade::Key::new(random::bytes().map_err(|error| error.to_string())?);
+            let key = upgrade::Key::new(random::bytes()?);
             let say = upgrade::Ask { host: &self.route.authority, key }.to_bytes();
             return Ok(Phase::Upgrading { leg, say: Buffer::holding(say), reply: Vec::new(), key });
         }
@@ -253,9 +268,9 @@ impl Connector {
                     };
                     return leg.into_ws(End::Client, self.route.ws_eof, &reply[head..]).map(Some);
                 }
-                upgrade::Answer::Bad(why) => return Err(io::Error::other(why)),
+                upgrade::Answer::Bad(error) => return Err(error.into()),
                 upgrade::Answer::NeedMore if count == 0 => {
-                    return Err(io::Error::other("the server closed it before the WebSocket began"));
+                    return Err(Error::lost("the server closed it before the WebSocket began").into());
                 }
                 upgrade::Answer::NeedMore => {}
             }
@@ -281,13 +296,13 @@ impl Connector {
     }
 
     /// The server speaks HTTP/2.
-    fn carrier(&self, leg: Leg, context: &Context) -> Result<Option<Reply>, String> {
+    fn carrier(&self, leg: Leg, context: &Context) -> Result<Option<Reply>, Error> {
         let Leg::Tls(tls) = leg else { return Ok(None) };
         if !tls.speaks_h2() {
-            return Err("the server does not speak HTTP/2 here".into());
+            return Err(Error::protocol("the server does not speak HTTP/2 here"));
         }
         let mux = h2::client(*tls, &self.route.authority, context.shared.config.limits.report);
-        mux.map(|mux| Some(Reply::MuxTask(mux))).map_err(|error| error.to_string())
+        Ok(Some(Reply::MuxTask(mux?)))
     }
 
     fn converse(&mut self, muxes: &mut Muxes) -> io::Result<Option<Reply>> {
@@ -311,20 +326,20 @@ impl Connector {
                         }
                         return Ok(None);
                     }
-                    Err(_) if ended => return Err(io::Error::other("the server closed it before its id came")),
+                    Err(_) if ended => return Err(Error::lost("the server closed it before its id came").into()),
                     Err(_) => {}
                 },
                 Purpose::Carry => return Ok(None),
                 Purpose::Ask(_) => match parse_answer(reply.bytes(), ended) {
                     Answer::NeedMore if ended || reply.is_full() => {
-                        return Err(io::Error::other("the server's answer is cut short or too long"));
+                        return Err(Error::protocol("the server's answer is cut short or too long").into());
                     }
                     Answer::NeedMore => {}
                     Answer::Terms(terms) => return Ok(Some(Reply::Terms(Box::new(terms)))),
                     Answer::Refused(status, text) => {
-                        return Err(io::Error::other(format!("the server refuses: {status} {}", printable(&text))));
+                        return Err(Error::refused(status, &printable(&text).to_string()).into());
                     }
-                    Answer::Bad(why) => return Err(io::Error::other(why)),
+                    Answer::Bad(why) => return Err(Error::protocol(why).into()),
                 },
             }
         }

@@ -7,6 +7,7 @@ use mio::event::Event;
 use super::context::{token, Context, LOCAL, REMOTE};
 use super::relay::{Join, Relay};
 use super::task::{Next, Task};
+use crate::error::Error;
 use crate::logic::wire::proxy_line;
 use crate::net::connect::{Connect, Outcome};
 use crate::net::leg::Leg;
@@ -76,7 +77,7 @@ impl Dialer {
         loop {
             match self.connect.advance(&context.registry, now) {
                 Outcome::Wait => return Next::Wait,
-                Outcome::Missed(at) => self.missed(at, self.connect.failure().to_owned(), context),
+                Outcome::Missed(at) => self.missed(at, self.connect.failure(), context),
                 Outcome::Failed(_) => return self.leave(home, context),
                 Outcome::Reached(at, took, tcp) => {
                     if let (true, Some((target, _))) = (self.request.report, self.request.candidates.get(at)) {
@@ -126,14 +127,14 @@ impl Dialer {
                 });
             match session {
                 Ok(session) => return self.join(at, Leg::Udp(Box::new(session)), context, now),
-                Err(error) => self.missed(at, format!("{target}: {error}"), context),
+                Err(error) => self.missed(at, Some(&Error::unreachable(target.to_string(), error)), context),
             }
         }
         self.leave(home, context)
     }
 
-    fn missed(&self, at: usize, why: String, context: &Context) {
-        log::warn!("Target not reached: {why}");
+    fn missed(&self, at: usize, why: Option<&Error>, context: &Context) {
+        why.iter().for_each(|why| log::warn!("Target not reached: {why}"));
         if let Some((target, _)) = self.request.candidates.get(at) {
             context.hub.send(Notice::Missed(*target));
         }

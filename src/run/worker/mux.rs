@@ -24,6 +24,7 @@ use super::connect::Connector;
 use super::context::{token, Context, REMOTE};
 use super::task::{Next, Task};
 use super::Worker;
+use crate::error::Error;
 use crate::logic::slab::Key;
 use crate::net::leg::Leg;
 use crate::net::mux::{Hold, Loan, Mux, Muxes};
@@ -134,7 +135,7 @@ impl MuxTask {
             }
             Purpose::ServerRoute(route, was_up) => {
                 if !was_up {
-                    context.hub.send(Notice::Unreached(route.tunnel, why.to_owned()));
+                    context.hub.send(Notice::Unreached(route.tunnel, Error::lost(why.to_owned())));
                 }
                 log::debug!("{} connection with the server ended: {why}", route.transport.name());
                 context.mux_events.bereft.push(route.tunnel);
@@ -235,7 +236,10 @@ impl Worker {
             self.fail_wanted();
             let made = |home, context: &mut Context| Connector::carrying(route.clone(), home, context, now);
             let Some(key) = self.start(route.tunnel, made) else {
-                return self.context.hub.send(Notice::Failed(route.tunnel, Some("no socket to be had".into())));
+                return self
+                    .context
+                    .hub
+                    .send(Notice::Failed(route.tunnel, Some(Error::system("", "no socket to be had"))));
             };
             self.muxers.add(key);
             self.muxers.current = Some((route.tunnel, key));

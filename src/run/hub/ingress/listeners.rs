@@ -1,6 +1,5 @@
 //! The ports at which users come in.
 
-use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
@@ -8,6 +7,7 @@ use std::time::Instant;
 use mio::{Registry, Token};
 
 use crate::config::{Endpoint, Host};
+use crate::error::Error;
 use crate::net::listen::Acceptor;
 use crate::net::resolve::look_up;
 use crate::net::udp::UdpListener;
@@ -22,21 +22,20 @@ pub struct Listeners {
 
 impl Listeners {
     /// Opens `at` for the chosen protocols; tokens count up from `first`: TCP even, UDP odd.
-    pub fn open(at: &Endpoint, tcp: bool, udp: bool, registry: &Registry, first: usize) -> Result<Listeners, String> {
+    pub fn open(at: &Endpoint, tcp: bool, udp: bool, registry: &Registry, first: usize) -> Result<Listeners, Error> {
         let mut entrance = Listeners { tcp: Vec::new(), udp: Vec::new() };
         for (n, address) in listening_addresses(at)?.into_iter().take(MAX_ADDRESSES).enumerate() {
-            let named = |kind: &str, error: io::Error| format!("cannot listen at {address} ({kind}): {error}");
             if tcp {
                 let door = Acceptor::open(address, registry, Token(first + 2 * n));
-                entrance.tcp.push(door.map_err(|error| named("TCP", error))?);
+                entrance.tcp.push(door.map_err(|error| Error::listen(address, "TCP", error))?);
             }
             if udp {
                 let open = || {
                     let mut door = UdpListener::open(address)?;
                     door.register(registry, Token(first + 2 * n + 1))?;
-                    Ok(door)
+                    Ok::<_, std::io::Error>(door)
                 };
-                entrance.udp.push((Arc::new(open().map_err(|error| named("UDP", error))?), true));
+                entrance.udp.push((Arc::new(open().map_err(|error| Error::listen(address, "UDP", error))?), true));
             }
         }
         Ok(entrance)
@@ -62,12 +61,12 @@ impl Listeners {
 }
 
 /// The addresses to listen at. A name is looked up at once: nothing works before that is known anyway.
-pub fn listening_addresses(at: &Endpoint) -> Result<Vec<SocketAddr>, String> {
+pub fn listening_addresses(at: &Endpoint) -> Result<Vec<SocketAddr>, Error> {
     let ips = match &at.host {
         Host::Ip(ip) => vec![*ip],
         Host::Any if has_ipv6() => vec![Ipv6Addr::UNSPECIFIED.into()],
         Host::Any => vec![Ipv4Addr::UNSPECIFIED.into()],
-        Host::Name(name) => look_up(name).map_err(|error| format!("cannot listen at {at}: {error}"))?,
+        Host::Name(name) => look_up(name)?,
     };
     Ok(ips.into_iter().map(|ip| SocketAddr::new(ip, at.port)).collect())
 }
