@@ -33,6 +33,7 @@ use std::time::Duration;
 
 use pico_args::Arguments;
 
+use crate::error::Error;
 use crate::log::{printable, Level};
 use crate::logic::proxy::Proxy;
 use crate::logic::sniff::Blocked;
@@ -281,7 +282,7 @@ impl Draft {
             (2, Some(_), None) => return Err("tls=2 needs certificate files: expected the parameter key".into()),
             // Without files a tunnel is what this client must find.
             (2, None, None) if config.role == Role::Client && config.mode != Mode::One => Tls::Verified,
-            (2, None, None) => return Err(NEEDS_FILES.into()),
+            (2, None, None) => return Err(needs_files().to_string()),
             (code, crt, key) => {
                 if crt.is_some() || key.is_some() {
                     warnings.push("parameters crt and key are used with tls=2 only: ignored".into());
@@ -407,6 +408,11 @@ fn default_key(port: u16) -> Secret {
     Secret::new(format!("{:08x}", port.to_string().bytes().fold(FNV_START, mix)))
 }
 
+/// `tls=2` of a side that shows a certificate, without one.
+pub fn needs_files() -> Error {
+    Error::input("tls=2 needs certificate files", "the parameters crt and key")
+}
+
 /// The targets, separated by commas; spaces around them and empty ones are forgiven.
 fn targets(path: &str) -> Result<Vec<Endpoint>, String> {
     let read = |at: &str| Endpoint::parse(at).map_err(|expected| bad("target address", at, expected));
@@ -429,9 +435,6 @@ fn prefix(path: &str) -> Result<String, String> {
         _ => Err(bad("prefix", path, "a path of letters, digits and - . _ ~ /")),
     }
 }
-
-/// What is wrong with `tls=2` where something listens and there are no files.
-pub const NEEDS_FILES: &str = "tls=2 needs certificate files: expected the parameters crt and key";
 
 /// The expectation that a looping target misses.
 const NO_LOOP: &str = "another port or machine than the tunnel's own";

@@ -93,8 +93,8 @@ fn a_client_that_does_not_listen_wants_tls_2_without_files_of_its_own() {
         let client = config(&format!("client://h:1/t:2?{query}"));
         assert_eq!((client.tls.code(), client.tls), (2, Tls::Verified), "{query}");
     }
-    assert_eq!(fault("client://h:1/t:2?tls=2&mode=1"), NEEDS_FILES);
-    assert_eq!(fault("master://h:1?tls=2"), NEEDS_FILES);
+    assert_eq!(fault("client://h:1/t:2?tls=2&mode=1"), needs_files().to_string());
+    assert_eq!(fault("master://h:1?tls=2"), needs_files().to_string());
 }
 
 #[test]

@@ -5,6 +5,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::http::response;
+use crate::error::Error;
 
 /// What the server decides for a tunnel.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,9 +44,12 @@ impl Terms {
     }
 
     /// Refuses terms with less TLS than the client wants, whoever has written them.
-    pub fn require_tls(&self, least: u8) -> Result<(), String> {
+    pub fn require_tls(&self, least: u8) -> Result<(), Error> {
         match self.tls < least {
-            true => Err(format!("the server offers tls={}, this client wants at least {least}", self.tls)),
+            true => {
+                let cause = format!("the server offers tls={}, this client wants at least {least}", self.tls);
+                Err(Error::tls(cause).with_hint("set tls at the server"))
+            }
             false => Ok(()),
         }
     }
@@ -173,8 +177,11 @@ mod tests {
                 features: Vec::new(),
                 open: None,
             };
-            let refusal = format!("the server offers tls={offered}, this client wants at least {least}");
-            assert_eq!(terms.require_tls(least), if offered < least { Err(refusal) } else { Ok(()) });
+            let refusal = format!("TLS: the server offers tls={offered}, this client wants at least {least}");
+            match terms.require_tls(least) {
+                Ok(()) => assert!(offered >= least, "{offered} for {least}"),
+                Err(error) => assert!(offered < least && error.to_string().starts_with(&refusal), "{error}"),
+            }
         }
     }
 }

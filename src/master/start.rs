@@ -22,7 +22,7 @@ use super::record::{Record, KEY_ID};
 use super::requests::Desk;
 use super::state::{Keeper, Loaded, State};
 use super::supervisor::{Keep, Mail, Supervisor};
-use crate::config::{Config, Tls, NEEDS_FILES};
+use crate::config::{needs_files, Config, Tls};
 use crate::error::Error;
 use crate::heap;
 use crate::log::Level;
@@ -96,7 +96,7 @@ fn certs(tls: &Tls) -> Result<Option<Certs>, Error> {
             log::info!("TLS code-2: {} with {}", crt.display(), key.display());
             Origin::Files { crt: crt.clone(), key: key.clone() }
         }
-        Tls::Verified => return Err(NEEDS_FILES.into()),
+        Tls::Verified => return Err(needs_files()),
     };
     Certs::new(origin, Audience::Users).map(Some)
 }

@@ -398,7 +398,7 @@ pub(in crate::run) fn certs(
         Tls::Off => return Ok(None),
         Tls::SelfSigned => Origin::Memory,
         Tls::Files { crt, key } => Origin::Files { crt: crt.clone(), key: key.clone() },
-        Tls::Verified => return Err(crate::config::NEEDS_FILES.into()),
+        Tls::Verified => return Err(crate::config::needs_files()),
     };
     Certs::new(origin, audience).map(Some)
 }
