@@ -45,7 +45,7 @@ pub fn start(config: Config) -> Result<ExitCode, Error> {
     let certs = certs(&config.tls)?;
     let (mut records, keeper) = open_state(&config)?;
     let master = records.entry(KEY_ID.into()).or_default();
-    let new = handlers::complete(master).map_err(|refusal| refusal.text)?;
+    let new = handlers::complete(master).map_err(|refusal| Error::system("cannot start", refusal.text))?;
     let key = master.url.clone();
 
     // The door before the children: if it does not open, nothing has happened.

@@ -4,11 +4,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use rustls::client::verify_server_cert_signed_by_trust_anchor;
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{AlertDescription, CertificateError, Error as TlsError, InconsistentKeys, RootCertStore};
 
-use super::certs::provider;
 use crate::error::{Error, Text};
 
 /// What is wrong with a session: about certificates in our words, about anything else in the library's.
@@ -49,9 +49,9 @@ pub fn explain_own(error: &TlsError, crt: &Path, key: &Path) -> Error {
 }
 
 /// What is wrong with the dates of a certificate of our own, if anything is.
-pub fn out_of_date(leaf: &CertificateDer<'_>) -> Option<Error> {
+pub fn out_of_date(leaf: &CertificateDer<'_>, known: &CryptoProvider) -> Option<Error> {
     let parsed = ParsedCertificate::try_from(leaf).ok()?;
-    let algorithms = provider().signature_verification_algorithms.all;
+    let algorithms = known.signature_verification_algorithms.all;
     // The dates come first; that no root is known is no news here.
     let verdict =
         verify_server_cert_signed_by_trust_anchor(&parsed, &RootCertStore::empty(), &[], UnixTime::now(), algorithms);

@@ -122,7 +122,7 @@ fn load(origin: &Origin, audience: Audience) -> Result<Identity, Error> {
             Origin::Files { crt, key } => explain_own(&error, crt, key),
             Origin::Memory => explain(&error),
         })?;
-    if let (Origin::Files { crt, .. }, Some(trouble)) = (origin, out_of_date(&der.chain[0])) {
+    if let (Origin::Files { crt, .. }, Some(trouble)) = (origin, out_of_date(&der.chain[0], &provider())) {
         // Clients that verify nothing come in all the same.
         log::warn!("{}", trouble.about(format!("crt={}", crt.display())));
     }
@@ -430,7 +430,7 @@ mod tests {
     fn a_certificate_of_our_own_that_is_out_of_date_is_told_and_used_all_the_same() {
         let told = |from, until| {
             let leaf = CertificateDer::from_pem_slice(pem(from, until).0.as_bytes()).unwrap();
-            out_of_date(&leaf).map(|error| error.about("crt=a.crt").to_string())
+            out_of_date(&leaf, &provider()).map(|error| error.about("crt=a.crt").to_string())
         };
         assert_eq!(told(-1, 9), None);
         let expired = told(-9, -3).unwrap();
