@@ -29,6 +29,8 @@ pub(in crate::run) struct TargetRouter {
     parked: Vec<(Instant, Traveller)>,
     out: VecDeque<TargetEvent>,
     sent: HashMap<u64, (usize, Proto)>,
+    /// A measurement that waits for a name, and how long.
+    probing: Option<Instant>,
     changed: bool,
 }
 
@@ -97,6 +99,7 @@ impl TargetRouter {
             parked: Vec::new(),
             out: VecDeque::new(),
             sent: HashMap::new(),
+            probing: None,
             changed: false,
         }
     }
@@ -116,6 +119,9 @@ impl TargetRouter {
         if std::mem::take(&mut self.changed) {
             for (until, traveller) in std::mem::take(&mut self.parked) {
                 self.set_out(traveller, until, now);
+            }
+            if let Some(until) = self.probing.take() {
+                self.probe_until(until, now);
             }
         }
         self.out.pop_front()
@@ -271,17 +277,22 @@ impl TargetRouter {
         }
     }
 
-    /// Measures the first target that has an address.
+    /// Measures the first target that has an address: each time it is called, a [`Notice::Probed`] follows.
     pub fn probe_any(&mut self, now: Instant) {
         if !self.tcp {
             return self.post.send(Notice::Probed(0, None));
         }
+        self.probe_until(now + self.tcp_timeout, now);
+    }
+
+    /// The measurement; it waits for a name no longer than until then.
+    fn probe_until(&mut self, until: Instant, now: Instant) {
         match self.candidates(0..self.endpoints.len(), now) {
             Ok(Some(candidates)) => {
                 self.out.extend(candidates.first().map(|&(target, at)| TargetEvent::Probe(target, at)))
             }
-            Ok(None) => {}
-            Err(_) => self.post.send(Notice::Probed(0, None)),
+            Ok(None) if now < until => self.probing = Some(until),
+            Ok(None) | Err(_) => self.post.send(Notice::Probed(0, None)),
         }
     }
 
@@ -317,6 +328,9 @@ impl TargetRouter {
                 self.out.extend(addresses.first().map(|at| TargetEvent::Probe(target, *at)));
             }
         }
+        if self.probing.take_if(|until| now >= *until).is_some() {
+            self.post.send(Notice::Probed(0, None));
+        }
         if self.parked.is_empty() {
             return;
         }
@@ -331,7 +345,7 @@ impl TargetRouter {
     /// When the clock has something to say.
     pub fn deadline(&self) -> Option<Instant> {
         let parked = self.parked.iter().map(|(until, _)| *until).min();
-        parked.into_iter().chain(self.targets.deadline()).min()
+        parked.into_iter().chain(self.probing).chain(self.targets.deadline()).min()
     }
 }
 
