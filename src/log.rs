@@ -4,14 +4,24 @@
 //! 2026-01-31 18:05:09.123  INFO  Tunnel is up
 //! ```
 //!
-//! The rest of the program uses the `log` crate's macros, and [`event!`](crate::event) for events.
+//! The rest of the program uses the `log` crate's macros, and [`event!`](crate::event) for events. None of its threads waits
+//! for a reader of the log or for a disk: lines go through a bounded queue to a thread that does nothing else (`queue.rs`).
+
+mod queue;
 
 use std::fmt;
-use std::io::{IsTerminal, Write};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::fs::File;
+use std::io::{self, IsTerminal, Write};
+use std::mem::ManuallyDrop;
+use std::os::fd::FromRawFd;
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use env_logger::{Builder, Target};
-use log::{LevelFilter, Record};
+use env_logger::Builder;
+use log::{LevelFilter, Log, Metadata, Record};
+
+use queue::{Queue, Weight};
 
 /// The least level shown (the parameter `log`), and the level of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -101,21 +111,88 @@ macro_rules! event {
 /// Starts logging to stdout; a second call changes nothing.
 ///
 /// The level's word is coloured when stdout is a terminal, and always when `colour` is set (a child of the master). Only
-/// this program's own lines are shown, not those of the libraries in it. A closed stdout loses lines and does no harm.
+/// this program's own lines are shown, not those of the libraries in it. A stdout that is closed, full or not read loses lines and does
+/// no other harm.
 pub fn init(level: Level, colour: bool) {
-    let colour = colour || std::io::stdout().is_terminal();
+    let colour = colour || io::stdout().is_terminal();
     let events = if level.shows(Level::Event) { LevelFilter::Error } else { LevelFilter::Off };
-    let started = Builder::new()
-        .filter_module(env!("CARGO_PKG_NAME"), level.filter())
-        .filter_module(EVENTS, events)
-        .target(Target::Stdout)
-        .format(move |out, record| {
-            let text = record.args().to_string();
-            out.write_all(line(&Stamp::local(SystemTime::now()), Level::of(record), &text, colour).as_bytes())
-        })
-        .try_init();
+    let filter =
+        Builder::new().filter_module(env!("CARGO_PKG_NAME"), level.filter()).filter_module(EVENTS, events).build();
+    let most = filter.filter();
     // An error means that a logger is there already, and it stays.
-    drop(started);
+    if log::set_boxed_logger(Box::new(Logger { filter, colour })).is_ok() {
+        log::set_max_level(most);
+    }
+}
+
+/// Puts the lines that are shown into the queue.
+struct Logger {
+    filter: env_logger::Logger,
+    colour: bool,
+}
+
+impl Log for Logger {
+    fn enabled(&self, metadata: &Metadata) -> bool {
+        self.filter.enabled(metadata)
+    }
+
+    fn log(&self, record: &Record) {
+        if self.filter.matches(record) {
+            let level = Level::of(record);
+            let weight = if matches!(level, Level::Warn | Level::Error) { Weight::Heavy } else { Weight::Ordinary };
+            let stamp = Stamp::local(SystemTime::now());
+            push(line(&stamp, level, &record.args().to_string(), self.colour).as_bytes(), weight, self.colour);
+        }
+    }
+
+    fn flush(&self) {
+        flush();
+    }
+}
+
+/// Puts a whole line among those of the log, as it is: what a child of the master says.
+pub fn pass_on(line: &str, colour: bool) {
+    push(line.as_bytes(), Weight::Ordinary, colour);
+}
+
+fn push(line: &[u8], weight: Weight, colour: bool) {
+    QUEUE.push(line, weight, || {
+        let write = move || QUEUE.write_to(&*stdout(), |count, why| lost(count, why, colour));
+        thread::Builder::new().name("log".into()).stack_size(STACK).spawn(write).map(drop)
+    });
+}
+
+/// Stdout without a buffer and a lock of its own, which the program's end would wait for.
+fn stdout() -> ManuallyDrop<File> {
+    // SAFETY: the standard library sees to it that descriptor 1 is open when the program starts, nothing closes it, and
+    // this file does not either.
+    ManuallyDrop::new(unsafe { File::from_raw_fd(libc::STDOUT_FILENO) })
+}
+
+/// The line that stands for so many others.
+fn lost(count: u64, why: &str, colour: bool) -> String {
+    let lines = if count == 1 { "line was" } else { "lines were" };
+    line(&Stamp::local(SystemTime::now()), Level::Warn, &format!("{count} {lines} not written: {why}"), colour)
+}
+
+/// Waits until the log is written, and no longer than [`FLUSH`]: to be called before the program ends.
+pub fn flush() {
+    QUEUE.flush(FLUSH);
+}
+
+/// Says on stderr why the program ends, after everything that is in the log, and waits no longer than [`FLUSH`] for that. A
+/// stderr that is closed or full loses it.
+pub fn last_words(text: String) {
+    flush();
+    let (done, written) = channel();
+    let say = move || {
+        let _ = io::stderr().write_all(text.as_bytes());
+        let _ = done.send(());
+    };
+    // Without a thread nothing is said: the exit status says enough.
+    if thread::Builder::new().stack_size(STACK).spawn(say).is_ok() {
+        let _ = written.recv_timeout(FLUSH);
+    }
 }
 
 /// A moment as RFC 3339 has it: local time to the millisecond, and how far that is from UTC (`Z`, or as in `+01:00`).
@@ -225,6 +302,15 @@ impl fmt::Display for Printable<'_> {
 /// The target that marks a record as an event; it begins with this package's name, as every target shown does.
 #[doc(hidden)]
 pub const EVENTS: &str = "nodepass::event";
+
+/// What waits to be written. The one logger of the program has the one queue.
+static QUEUE: Queue = Queue::new();
+
+/// How long the end of the program waits for a reader of its last lines.
+pub const FLUSH: Duration = Duration::from_secs(1);
+
+/// Bytes of the stacks of threads that write: nothing recurses.
+const STACK: usize = 32 << 10;
 
 /// Bytes of foreign text shown in one place.
 pub const PRINTABLE: usize = 200;

@@ -41,9 +41,12 @@ fn main() -> ExitCode {
         Role::Server | Role::Client => run::start::start(config),
     };
     match ended {
-        Ok(code) => code,
+        Ok(code) => {
+            lines::flush();
+            code
+        }
         Err(why) => {
-            eprintln!("Error: {why}");
+            lines::last_words(format!("Error: {why}\n"));
             ExitCode::FAILURE
         }
     }
@@ -61,7 +64,7 @@ fn master(_: Config) -> Result<ExitCode, Error> {
 
 /// Says what is wrong with the command line.
 fn refuse(why: &str, status: u8) -> ExitCode {
-    eprintln!("Error: {why}\n\n{}", short_usage());
+    lines::last_words(format!("Error: {why}\n\n{}\n", short_usage()));
     ExitCode::from(status)
 }
 

@@ -8,7 +8,7 @@
 //!
 //! Our end of the pair is the leash: it closes when the master dies, whatever of, and the process leaves as on SIGTERM.
 
-use std::io::{self, BufReader, IsTerminal, Write};
+use std::io::{self, BufReader, IsTerminal};
 use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 use super::child_log::{plain, Lines, Word};
 use super::supervisor::Mail;
 use crate::config::masked;
+use crate::log;
 use crate::run::{cmdline, leash};
 
 /// How processes are made.
@@ -174,15 +175,14 @@ impl Reader {
         let _ = self.mailbox.send(Mail::Quiet(self.id.clone()));
     }
 
-    /// Shows a line as the master's own, and whose it is. A closed stdout loses it.
+    /// Shows a line as the master's own, and whose it is.
     fn show(&self, text: &str) {
         let id = &self.id;
-        let line = match self.echo {
-            None => return,
-            Some(true) => format!("{text} [{id}]\n"),
-            Some(false) => format!("{} [{id}]\n", plain(text)),
-        };
-        let _ = io::stdout().write_all(line.as_bytes());
+        match self.echo {
+            None => {}
+            Some(true) => log::pass_on(&format!("{text} [{id}]\n"), true),
+            Some(false) => log::pass_on(&format!("{} [{id}]\n", plain(text)), false),
+        }
     }
 }
 

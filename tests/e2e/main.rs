@@ -9,6 +9,7 @@ mod fallback;
 #[cfg(feature = "master")]
 mod front;
 mod hostile;
+mod log;
 #[cfg(feature = "master")]
 mod master_life;
 mod narrow;

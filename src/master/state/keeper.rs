@@ -20,16 +20,19 @@ use crate::master::record::Record;
 pub struct Keeper {
     slate: Arc<Slate>,
     thread: Option<JoinHandle<()>>,
+    /// What is said if the disk does not answer at the end.
+    unsaved: String,
 }
 
 impl Keeper {
     /// Starts the thread. If there can be none, that is logged and nothing is saved.
     pub fn start(state: State) -> Keeper {
         let slate = Arc::new(Slate::default());
-        let unsaved = state.unsaved("no thread can be had for it");
+        let threadless = state.unsaved("no thread can be had for it");
+        let unsaved = state.unsaved("the disk does not answer");
         let writer = Writer { state, slate: slate.clone(), saving: Health::Good, backing: Health::Good };
         let thread = thread::Builder::new().name("keeper".into()).stack_size(STACK).spawn(move || writer.run());
-        Keeper { slate, thread: thread.map_err(|error| error!("{unsaved}: {error}")).ok() }
+        Keeper { slate, thread: thread.map_err(|error| error!("{threadless}: {error}")).ok(), unsaved }
     }
 
     /// Keeps these records: within [`TOGETHER`], with whatever else has changed until then.
@@ -45,16 +48,19 @@ impl Keeper {
         });
     }
 
-    /// Ends the thread. Everything is written when this returns, or could not be. The same happens on drop.
+    /// Ends the thread. Everything is written when this returns, or could not be within [`CLOSE`]. The same happens on drop.
     pub fn close(self) {}
 }
 
 impl Drop for Keeper {
     fn drop(&mut self) {
         self.slate.note(|wish| wish.end = true);
-        if let Some(thread) = self.thread.take() {
+        let Some(thread) = self.thread.take() else { return };
+        if self.slate.ended(CLOSE) {
             // It ends in error only if it has panicked, which was told then.
             let _ = thread.join();
+        } else {
+            error!("{}", self.unsaved);
         }
     }
 }
@@ -71,6 +77,8 @@ struct Wish {
     records: Option<BTreeMap<String, Record>>,
     backup: bool,
     end: bool,
+    /// The thread has done what it was told to and leaves.
+    ended: bool,
 }
 
 impl Slate {
@@ -100,7 +108,12 @@ impl Slate {
         let wish = self.wait(self.wish(), timeout, |wish| wish.records.is_none() && !wish.end);
         let together = if wish.records.is_some() { TOGETHER } else { Duration::ZERO };
         let mut wish = self.wait(wish, together, |wish| !wish.end);
-        Wish { records: wish.records.take(), backup: take(&mut wish.backup), end: wish.end }
+        Wish { records: wish.records.take(), backup: take(&mut wish.backup), end: wish.end, ended: false }
+    }
+
+    /// Whether the thread is at its end; waits for that, at most so long.
+    fn ended(&self, timeout: Duration) -> bool {
+        self.wait(self.wish(), timeout, |wish| !wish.ended).ended
     }
 }
 
@@ -133,7 +146,7 @@ impl Writer {
                 self.backup();
             }
             if wish.end {
-                return;
+                return self.slate.note(|wish| wish.ended = true);
             }
         }
     }
@@ -174,6 +187,9 @@ pub const TOGETHER: Duration = Duration::from_millis(200);
 
 /// After a failure, the next attempt.
 const AGAIN: Duration = Duration::from_secs(30);
+
+/// At the end, how long a disk that does not answer is waited for.
+const CLOSE: Duration = Duration::from_secs(5);
 
 /// With nothing to do, the thread looks up this often. It need not.
 const QUIET: Duration = Duration::from_secs(3600);

@@ -377,3 +377,18 @@ fn a_keeper_lives_on_when_nothing_can_be_written_and_writes_when_it_can() {
     keeper.close();
     assert_eq!(gob::decode(&folder.get(FILE)), Ok(records(2, "x")));
 }
+
+#[test]
+fn a_disk_that_does_not_answer_does_not_hold_up_the_end() {
+    let folder = Folder::new();
+    let keeper = Keeper::start(folder.load().0);
+    keeper.save(records(1, "x"));
+    until(|| folder.inner().join(FILE).exists());
+    // A pipe without a writer: opening it waits for ever.
+    let path = std::ffi::CString::new(folder.inner().join(BACKUP).to_str().unwrap()).unwrap();
+    // SAFETY: a plain system call with a string that lives through it.
+    assert_eq!(unsafe { libc::mkfifo(path.as_ptr(), 0o600) }, 0);
+    keeper.backup(records(2, "x"));
+    keeper.close();
+    assert_eq!(gob::decode(&folder.get(FILE)), Ok(records(2, "x")));
+}

@@ -1,0 +1,340 @@
+//! The queue between those who log and the one thread that writes, so that no other thread waits for a reader or a disk.
+//!
+//! ```text
+//!   push --> lines (bounded) --swap--> writer thread --> stdout
+//!       \--> lost (counted) ------------------^ "1234 lines were not written"
+//! ```
+//!
+//! Lines are taken in the order in which they came. A line that finds no room is lost and counted; the count is written where
+//! the lines would have stood. The thread starts with the first line and sleeps while there is none.
+
+use std::io::{self, ErrorKind, Write};
+use std::mem::{replace, take};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+/// Lines that wait to be written.
+pub(super) struct Queue {
+    state: Mutex<State>,
+    /// There are lines to write.
+    news: Condvar,
+    /// Everything is written, and a [`flush`](Queue::flush) waits for that.
+    done: Condvar,
+}
+
+struct State {
+    /// Whole lines, their ends included.
+    lines: Vec<u8>,
+    /// Lines that found no room since the writer took the last ones.
+    lost: u64,
+    writer: Writer,
+    /// Whether a flush waits.
+    flushing: bool,
+}
+
+/// What the writer thread does.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Writer {
+    /// There is none yet.
+    None,
+    /// It waits for lines.
+    Idle,
+    /// It writes, or is about to.
+    Busy,
+}
+
+/// How much room a line may use.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Weight {
+    /// Room is left behind it for those that matter.
+    Ordinary,
+    /// All of it: a warning or an error.
+    Heavy,
+}
+
+impl Queue {
+    /// An empty one, without a thread.
+    pub(super) const fn new() -> Queue {
+        let state = State { lines: Vec::new(), lost: 0, writer: Writer::None, flushing: false };
+        Queue { state: Mutex::new(state), news: Condvar::new(), done: Condvar::new() }
+    }
+
+    /// Takes a whole line, or counts it as lost. `start` starts the thread with the first one; where it cannot, the
+    /// next line tries again.
+    pub(super) fn push(&self, line: &[u8], weight: Weight, start: impl FnOnce() -> io::Result<()>) {
+        let mut state = self.state();
+        let room = if weight == Weight::Heavy { MAX_QUEUED } else { MAX_ORDINARY };
+        match state.lines.len() + line.len() <= room {
+            true => state.lines.extend_from_slice(line),
+            false => state.lost += 1,
+        }
+        match state.writer {
+            Writer::Busy => {}
+            Writer::Idle => {
+                state.writer = Writer::Busy;
+                self.news.notify_one();
+            }
+            Writer::None => {
+                if start().is_ok() {
+                    state.writer = Writer::Busy;
+                }
+            }
+        }
+    }
+
+    /// Writes lines as they come, for ever. `lost` makes the line that says how many were lost, and why.
+    pub(super) fn write_to(&self, mut out: impl Write, lost: impl Fn(u64, &str) -> String) -> ! {
+        let mut batch = Vec::new();
+        let mut losses = Losses::default();
+        loop {
+            let missed;
+            (batch, missed) = self.next(batch);
+            losses.write(&batch, missed, &mut out, &lost);
+        }
+    }
+
+    /// Waits for lines, and gives an emptied buffer for them; and how many were lost after them.
+    fn next(&self, mut emptied: Vec<u8>) -> (Vec<u8>, u64) {
+        emptied.clear();
+        emptied.shrink_to(MAX_KEPT);
+        let mut state = self.state();
+        while state.lines.is_empty() && state.lost == 0 {
+            state.writer = Writer::Idle;
+            if state.flushing {
+                self.done.notify_all();
+            }
+            state = self.news.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        (replace(&mut state.lines, emptied), take(&mut state.lost))
+    }
+
+    /// Waits until everything is written, and no longer than `timeout`.
+    pub(super) fn flush(&self, timeout: Duration) {
+        let mut state = self.state();
+        state.flushing = true;
+        let waited = self.done.wait_timeout_while(state, timeout, |state| state.writer == Writer::Busy);
+        waited.unwrap_or_else(PoisonError::into_inner).0.flushing = false;
+    }
+
+    /// Nothing panics while it holds the state, so it is whole.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What the writer could not write, until it can say so.
+#[derive(Default)]
+struct Losses {
+    count: u64,
+    /// The last error; lines that found no room have none.
+    why: Option<ErrorKind>,
+    /// A line was cut by an error: what comes next begins a new one.
+    cut: bool,
+}
+
+impl Losses {
+    /// Writes these lines, and says how many were lost if any were.
+    fn write(&mut self, lines: &[u8], missed: u64, out: &mut impl Write, lost: &impl Fn(u64, &str) -> String) {
+        self.send(lines, out);
+        self.count += missed;
+        // While nothing can be written at all, the count grows and waits.
+        if self.count > 0 && !self.cut {
+            let why = self.why.map_or_else(|| UNREAD.to_string(), |why| why.to_string());
+            let line = lost(self.count, &why);
+            let before = take(&mut self.count);
+            match self.send(line.as_bytes(), out) {
+                true => self.why = None,
+                false => self.count = before,
+            }
+        }
+    }
+
+    /// Whether all of it was written. If not, the lines that were not are counted.
+    fn send(&mut self, lines: &[u8], out: &mut impl Write) -> bool {
+        if self.cut && write_all(out, b"\n").is_ok() {
+            self.cut = false;
+        }
+        match write_all(out, lines) {
+            Ok(()) => true,
+            Err((written, error)) => {
+                self.count += lines[written..].iter().filter(|&&byte| byte == b'\n').count() as u64;
+                self.cut |= written > 0 && lines[written - 1] != b'\n';
+                self.why = Some(error.kind());
+                false
+            }
+        }
+    }
+}
+
+/// Writes all of it, or says how much was written before which error. Waits for an output that has no room, whether or
+/// not the descriptor itself does so.
+fn write_all(out: &mut impl Write, bytes: &[u8]) -> Result<(), (usize, io::Error)> {
+    let mut written = 0;
+    while written < bytes.len() {
+        match out.write(&bytes[written..]) {
+            Ok(0) => return Err((written, ErrorKind::WriteZero.into())),
+            Ok(count) => written += count,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => thread::sleep(PAUSE),
+            Err(error) => return Err((written, error)),
+        }
+    }
+    Ok(())
+}
+
+/// Why lines find no room.
+const UNREAD: &str = "nobody reads the log";
+
+/// Bytes of lines that wait.
+const MAX_QUEUED: usize = 64 << 10;
+
+/// The part of them that lines below a warning may fill.
+const MAX_ORDINARY: usize = 48 << 10;
+
+/// Bytes of buffer kept while there is nothing to write.
+const MAX_KEPT: usize = 1 << 10;
+
+/// Between two attempts at an output that has no room and does not wait by itself.
+const PAUSE: Duration = Duration::from_millis(50);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc::{sync_channel, Receiver, SyncSender};
+    use std::sync::Arc;
+
+    /// An output that hands over each write, and waits until it is taken.
+    struct Output(SyncSender<Vec<u8>>);
+
+    impl Write for Output {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let sent = self.0.send(bytes.to_vec());
+            sent.map(|()| bytes.len()).map_err(|_| ErrorKind::BrokenPipe.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn lost(count: u64, why: &str) -> String {
+        format!("{count} lost: {why}\n")
+    }
+
+    /// A queue whose writer stands before an output with no room at all.
+    fn queue() -> (Arc<Queue>, Receiver<Vec<u8>>) {
+        let (sender, receiver) = sync_channel(0);
+        let queue = Arc::new(Queue::new());
+        let writer = queue.clone();
+        queue.push(b"first\n", Weight::Ordinary, || {
+            thread::Builder::new().spawn(move || writer.write_to(Output(sender), lost)).map(drop)
+        });
+        assert_eq!(receiver.recv().unwrap(), b"first\n");
+        (queue, receiver)
+    }
+
+    fn push(queue: &Queue, line: &str, weight: Weight) {
+        queue.push(line.as_bytes(), weight, || panic!("there is a writer"));
+    }
+
+    #[test]
+    fn lines_of_one_thread_stay_in_order_and_all_are_written() {
+        let (queue, output) = queue();
+        let reader = thread::spawn(move || {
+            let mut read = Vec::new();
+            while !read.ends_with(b"last\n") {
+                read.extend(output.recv().unwrap());
+            }
+            read
+        });
+        let expected: String = (0..2000).map(|n| format!("line {n}\n")).collect();
+        for line in expected.split_inclusive('\n') {
+            push(&queue, line, Weight::Ordinary);
+        }
+        push(&queue, "last\n", Weight::Ordinary);
+        assert_eq!(String::from_utf8(reader.join().unwrap()).unwrap(), expected + "last\n");
+    }
+
+    #[test]
+    fn an_output_that_nobody_reads_loses_lines_which_are_counted_where_they_would_have_stood() {
+        let (queue, output) = queue();
+        push(&queue, "taken\n", Weight::Ordinary);
+        let line = "x".repeat(1023) + "\n";
+        // However many the writer has taken by now, there is no room for all of these.
+        for _ in 0..1000 {
+            push(&queue, &line, Weight::Ordinary);
+        }
+        push(&queue, "an error\n", Weight::Heavy);
+        let mut read = String::new();
+        while !read.contains(" lost: nobody reads the log\n") {
+            read += std::str::from_utf8(&output.recv().unwrap()).unwrap();
+        }
+        let (kept, told) = read.trim_end().rsplit_once('\n').unwrap();
+        let count: usize = told.split(' ').next().unwrap().parse().unwrap();
+        assert_eq!(kept.matches(&line).count() + count, 1000);
+        assert!(kept.len() <= 2 * MAX_QUEUED && kept.ends_with("\nan error"), "{} bytes", kept.len());
+        push(&queue, "after\n", Weight::Ordinary);
+        assert_eq!(output.recv().unwrap(), b"after\n", "it is said once");
+    }
+
+    #[test]
+    fn a_flush_waits_until_all_is_written_and_gives_up_where_nobody_reads() {
+        let (queue, output) = queue();
+        push(&queue, "unread\n", Weight::Heavy);
+        queue.flush(Duration::from_millis(1));
+        assert_eq!(output.recv().unwrap(), b"unread\n");
+        let reader = thread::spawn(move || output.iter().map(|bytes| bytes.len()).sum::<usize>());
+        push(&queue, "read\n", Weight::Heavy);
+        queue.flush(Duration::from_secs(3600));
+        assert!(queue.state().lines.is_empty());
+        assert!(!reader.is_finished());
+    }
+
+    #[test]
+    fn nothing_to_write_is_flushed_already_even_without_a_thread() {
+        Queue::new().flush(Duration::from_secs(3600));
+    }
+
+    #[test]
+    fn without_a_thread_lines_are_kept_and_the_next_one_tries_again() {
+        let queue = Queue::new();
+        let mut tried = 0;
+        for _ in 0..2 {
+            queue.push(b"line\n", Weight::Ordinary, || {
+                tried += 1;
+                Err(ErrorKind::WouldBlock.into())
+            });
+        }
+        assert_eq!((tried, queue.next(Vec::new())), (2, (b"line\nline\n".to_vec(), 0)));
+    }
+
+    #[test]
+    fn a_line_cut_by_an_error_ends_before_the_next_and_what_was_lost_is_told() {
+        struct Disk(Vec<u8>, usize);
+        impl Write for Disk {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                let room = bytes.len().min(self.1);
+                self.0.extend_from_slice(&bytes[..room]);
+                self.1 -= room;
+                if room > 0 {
+                    Ok(room)
+                } else {
+                    Err(ErrorKind::StorageFull.into())
+                }
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let mut disk = Disk(Vec::new(), 9);
+        let mut losses = Losses::default();
+        losses.write(b"one\ntwo two\nthree\n", 0, &mut disk, &lost);
+        losses.write(b"four\n", 1, &mut disk, &lost);
+        disk.1 = 1000;
+        losses.write(b"five\n", 0, &mut disk, &lost);
+        losses.write(b"six\n", 0, &mut disk, &lost);
+        let text = String::from_utf8(disk.0).unwrap();
+        assert_eq!(text, "one\ntwo t\nfive\n4 lost: no storage space\nsix\n");
+    }
+}
