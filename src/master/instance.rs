@@ -27,6 +27,10 @@ pub struct Instance {
     times: Times,
     /// What the present process has counted.
     said: [u64; 4],
+    /// When the present process began.
+    began: Option<Instant>,
+    /// How long the next failure waits for another start, if it is one that starts by itself.
+    pause: Duration,
     /// The last lines of its processes.
     tail: VecDeque<String>,
     steps: VecDeque<Step>,
@@ -37,7 +41,7 @@ pub struct Instance {
 pub struct Times {
     /// Without a check point, after the first: then something is wrong.
     pub silence: Duration,
-    /// From a failure to the next start.
+    /// From a failure to the next start; one with [`Record::restart`] starts sooner, after [`MIN_PAUSE`] to [`MAX_PAUSE`].
     pub retry: Duration,
     /// From SIGTERM to SIGKILL.
     pub grace: Duration,
@@ -116,6 +120,8 @@ impl Instance {
             life: Life::Stopped,
             times,
             said: [0; 4],
+            began: None,
+            pause: MIN_PAUSE,
             tail: VecDeque::new(),
             steps: VecDeque::new(),
         };
@@ -155,6 +161,7 @@ impl Instance {
 
     /// Starts it, if it has no process or is about to have none.
     pub fn start(&mut self) {
+        self.pause = MIN_PAUSE;
         match &mut self.life {
             Life::Stopped | Life::Failed { .. } => self.launch(),
             Life::Stopping { then: then @ Then::Stop, .. } => *then = Then::Start,
@@ -174,6 +181,7 @@ impl Instance {
 
     /// Stops it if it runs, and starts it.
     pub fn restart(&mut self, now: Instant) {
+        self.pause = MIN_PAUSE;
         match &mut self.life {
             Life::Stopped | Life::Failed { .. } => {
                 self.rest();
@@ -243,9 +251,10 @@ impl Instance {
     }
 
     /// The process that was asked for runs.
-    pub fn spawned(&mut self) {
+    pub fn spawned(&mut self, now: Instant) {
         debug_assert!(self.wants_process(), "a process that nobody asked for: {:?}", self.life);
         self.life = Life::Running(Health::Fresh);
+        self.began = Some(now);
         self.said = [0; 4];
         let shown = self.shown();
         let figures = &mut self.record.figures;
@@ -398,7 +407,13 @@ impl Instance {
     }
 
     fn fail(&mut self, now: Instant) {
-        self.life = Life::Failed { retry: now + self.times.retry };
+        let lived = self.began.take().is_some_and(|began| now >= began + LONG_LIFE);
+        if lived {
+            self.pause = MIN_PAUSE;
+        }
+        let retry = if self.record.restart { self.pause.min(self.times.retry) } else { self.times.retry };
+        self.pause = (self.pause * 2).min(MAX_PAUSE);
+        self.life = Life::Failed { retry: now + retry };
         self.turn(Status::Error);
     }
 
@@ -436,6 +451,15 @@ fn set<T: Clone + PartialEq>(place: &mut T, value: &Option<T>) -> bool {
         _ => false,
     }
 }
+
+/// From the first failure of one that starts by itself to its next start; each further one waits twice as long.
+pub const MIN_PAUSE: Duration = Duration::from_secs(1);
+
+/// The longest of these pauses. There is no last one.
+pub const MAX_PAUSE: Duration = Duration::from_secs(60);
+
+/// One that has run for so long begins with the shortest pause again.
+pub const LONG_LIFE: Duration = Duration::from_secs(60);
 
 /// Lines kept of each instance.
 pub const MAX_LINES: usize = 200;

@@ -218,7 +218,7 @@ impl Supervisor {
             Ok(child) => {
                 slot.child = Some(child);
                 log::info!("Instance started [{id}]");
-                slot.instance.spawned();
+                slot.instance.spawned(now);
             }
             Err(why) => {
                 log::error!("Instance not started: {why} [{id}]");

@@ -38,7 +38,7 @@ fn stopped() -> Instance {
 fn running() -> Instance {
     let mut instance = stopped();
     instance.start();
-    instance.spawned();
+    instance.spawned(Instant::now());
     steps(&mut instance);
     instance
 }
@@ -151,7 +151,7 @@ fn a_new_instance_is_created_stopped_and_then_asks_for_its_process() {
     assert_eq!(instance.record().status, Status::Stopped);
     let create = Step::Publish(What::Create, String::new());
     assert_eq!(steps(&mut instance), [create, Step::Save, Step::Spawn]);
-    instance.spawned();
+    instance.spawned(Instant::now());
     assert_eq!(instance.record().status, Status::Running);
     assert_eq!(published(&mut instance), [What::Update]);
 }
@@ -167,7 +167,7 @@ fn a_restart_shows_stopped_and_then_running() {
     assert_eq!(instance.record().status, Status::Stopped);
     let update = Step::Publish(What::Update, String::new());
     assert_eq!(steps(&mut instance), [update, Step::Save, Step::Spawn, Step::Settled]);
-    instance.spawned();
+    instance.spawned(Instant::now());
     assert_eq!(instance.record().status, Status::Running);
     assert_eq!(published(&mut instance), [What::Update]);
 }
@@ -194,6 +194,8 @@ fn one_that_does_not_leave_is_killed_once_after_its_grace() {
 fn a_failure_is_an_error_and_the_next_start_comes_at_the_retry_and_not_before() {
     let now = Instant::now();
     let mut instance = running();
+    instance.amend(&Patch { restart: Some(false), ..Patch::default() });
+    steps(&mut instance);
     instance.ended(false, now);
     assert_eq!(instance.record().status, Status::Error);
     assert_eq!(published(&mut instance), [What::Update]);
@@ -203,6 +205,71 @@ fn a_failure_is_an_error_and_the_next_start_comes_at_the_retry_and_not_before() 
     assert_eq!(steps(&mut instance), [Step::Spawn]);
     instance.unspawnable(now + TIMES.retry);
     assert_eq!((name(&instance), instance.deadline()), ("failed", Some(now + TIMES.retry * 2)));
+}
+
+#[test]
+fn one_that_starts_by_itself_and_dies_waits_a_second_and_then_twice_as_long_up_to_a_minute() {
+    let mut now = Instant::now();
+    let mut instance = Instance::new(record(), TIMES);
+    let mut pauses = Vec::new();
+    for n in 0..9 {
+        instance.spawned(now);
+        // A process that cannot even be started counts as one that died at once.
+        match n {
+            3 => {
+                instance.ended(false, now);
+                now = instance.deadline().unwrap();
+                instance.tick(now);
+                instance.unspawnable(now);
+            }
+            _ => instance.ended(false, now),
+        }
+        let retry = instance.deadline().unwrap();
+        pauses.push((retry - now).as_secs());
+        instance.tick(retry - BEAT);
+        assert_eq!(name(&instance), "failed");
+        instance.tick(retry);
+        assert_eq!(name(&instance), "starting");
+        now = retry;
+    }
+    assert_eq!(pauses, [1, 2, 4, 16, 32, 60, 60, 60, 60]);
+}
+
+#[test]
+fn one_that_lived_for_a_minute_or_was_told_to_start_waits_for_a_second_again() {
+    let mut now = Instant::now();
+    let mut instance = Instance::new(record(), TIMES);
+    let mut dies_after = |instance: &mut Instance, life: Duration| {
+        instance.spawned(now);
+        now += life;
+        instance.ended(false, now);
+        let pause = instance.deadline().unwrap() - now;
+        now += pause;
+        pause
+    };
+    assert_eq!(dies_after(&mut instance, BEAT), MIN_PAUSE);
+    for act in [Instance::start as fn(&mut Instance), |instance| instance.tick(instance.deadline().unwrap())] {
+        act(&mut instance);
+        dies_after(&mut instance, BEAT);
+    }
+    instance.tick(instance.deadline().unwrap());
+    assert_eq!(dies_after(&mut instance, LONG_LIFE - BEAT), MIN_PAUSE * 4);
+    instance.tick(instance.deadline().unwrap());
+    assert_eq!(dies_after(&mut instance, LONG_LIFE), MIN_PAUSE);
+    instance.tick(instance.deadline().unwrap());
+    assert_eq!(dies_after(&mut instance, BEAT), MIN_PAUSE * 2);
+    instance.start();
+    assert_eq!(dies_after(&mut instance, BEAT), MIN_PAUSE);
+}
+
+#[test]
+fn a_retry_shorter_than_the_pause_counts() {
+    let now = Instant::now();
+    let times = Times { retry: Duration::from_millis(10), ..TIMES };
+    let mut instance = Instance::new(record(), times);
+    instance.spawned(now);
+    instance.ended(false, now);
+    assert_eq!(instance.deadline(), Some(now + times.retry));
 }
 
 #[test]
@@ -270,13 +337,13 @@ fn counters_go_on_over_restarts_and_live_figures_do_not() {
     let figures = instance.record().figures;
     assert_eq!((figures.mode, figures.ping, figures.pool, figures.tcps, figures.udps), (2, 0, 0, 0, 0));
     assert_eq!(counters(&instance), [11, 21, 31, 41]);
-    instance.spawned();
+    instance.spawned(Instant::now());
     instance.said(point([1, 1, 1, 1]), now);
     assert_eq!(counters(&instance), [12, 22, 32, 42]);
 
     let mut again = Instance::loaded(instance.record().clone(), TIMES);
     again.start();
-    again.spawned();
+    again.spawned(Instant::now());
     again.said(point([8, 8, 8, 8]), now);
     assert_eq!(counters(&again), [20, 30, 40, 50]);
 }
@@ -293,7 +360,7 @@ fn a_reset_counts_from_zero_and_the_next_process_goes_on_from_there() {
     assert_eq!(counters(&instance), [5, 0, 0, 0]);
     instance.restart(now);
     instance.ended(true, now);
-    instance.spawned();
+    instance.spawned(Instant::now());
     instance.said(point([1, 2, 3, 4]), now);
     assert_eq!(counters(&instance), [6, 2, 3, 4]);
 }
@@ -314,7 +381,7 @@ fn counters_that_would_overflow_stay_at_the_top() {
     old.figures.tcprx = u64::MAX - 1;
     let mut instance = Instance::loaded(old, TIMES);
     instance.start();
-    instance.spawned();
+    instance.spawned(Instant::now());
     instance.said(point([5; 4]), Instant::now());
     assert_eq!(counters(&instance), [u64::MAX, 5, 5, 5]);
 }
@@ -425,7 +492,7 @@ impl World {
                     match dice.roll(5) {
                         0 => instance.unspawnable(now),
                         _ => {
-                            instance.spawned();
+                            instance.spawned(Instant::now());
                             (self.process, self.terminated) = (true, false);
                         }
                     }
