@@ -41,6 +41,8 @@ pub mod logic {
 
 /// Bytes in motion: nothing here waits, and nothing decides.
 pub mod net {
+    #[cfg(feature = "quic")]
+    mod batch;
     pub mod budget;
     mod cert_errors;
     pub mod certs;
@@ -55,6 +57,8 @@ pub mod net {
     pub mod listen;
     #[cfg(any(feature = "h2", feature = "ws"))]
     pub mod lower;
+    #[cfg(feature = "quic")]
+    mod mtu;
     pub mod mux;
     #[cfg(feature = "h2")]
     pub mod nghttp2;

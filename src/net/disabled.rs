@@ -26,7 +26,7 @@ pub mod quic {
         }
 
         /// For a server.
-        pub fn server(_report: Duration, _patience: Duration, _streams: u64) -> Settings {
+        pub fn server(_report: Duration, _patience: Duration, _streams: u64, _key: &[u8]) -> Settings {
             Settings
         }
     }

@@ -19,14 +19,19 @@
 //!   and only the address that made the HTTP handshake.
 //! - *Migration*: a client whose address changes, behind its NAT or on its own machine, keeps its connection; the server
 //!   validates the new path before it sends more than it received there.
-//! - *Keep-alive*: each side sends a PING if it heard nothing for `report`; after three of those the connection is over.
+//! - *Keep-alive*: each side sends a PING if it heard nothing for `report`; after three of those the connection is over. A
+//!   client to whom the network says that nobody listens there asks at once, and again within a second.
+//! - *Restart*: a server answers a packet of a connection that it does not know with a stateless reset. Its token is made of
+//!   the tunnel key ([`Resets`]), so that a server that was started anew ends the connections of the one before.
+//! - *Packet size*: what the kernel knows of the path, and quiche's probes, down to 1200 bytes (`packet_size.rs`).
 //! - *Windows*: a stream starts with a small one, which grows as fast as it is read, until it fills 1 Gbit/s at 50 ms
 //!   ([`super::budget`]). Windows are promises, not memory: only bytes that nobody reads take memory.
 
-mod batch;
 mod client;
 mod connection;
+mod packet_size;
 mod port;
+mod reset;
 mod server;
 mod socket;
 mod streams;
@@ -34,6 +39,7 @@ mod tls;
 mod token;
 
 pub use client::QuicClient;
+pub use reset::Resets;
 pub use server::QuicServer;
 pub use socket::Tally;
 pub use tls::{ClientTls, Tickets};
@@ -63,17 +69,19 @@ pub struct Settings {
     pub streams: u64,
     /// Many packets a system call. `false` is for measuring what that gains.
     pub batched: bool,
+    /// A server's: what ends connections that it does not know.
+    pub resets: Resets,
 }
 
 impl Settings {
     /// For a client.
     pub fn client(report: Duration, timeout: Duration, round: Duration) -> Settings {
-        Settings { report, timeout, round, streams: 0, batched: true }
+        Settings { report, timeout, round, streams: 0, batched: true, resets: Resets::default() }
     }
 
-    /// For a server.
-    pub fn server(report: Duration, timeout: Duration, streams: u64) -> Settings {
-        Settings { report, timeout, round: Duration::ZERO, streams, batched: true }
+    /// For a server with this tunnel key.
+    pub fn server(report: Duration, timeout: Duration, streams: u64, key: &[u8]) -> Settings {
+        Settings { report, timeout, round: Duration::ZERO, streams, batched: true, resets: Resets::new(key) }
     }
 }
 

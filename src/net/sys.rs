@@ -1,6 +1,6 @@
 //! The system calls that no library here offers in safe form: splice, and datagrams that say at which address they arrived.
 //!
-//! All of the crate's `unsafe` for sockets is in this file, and in `quic/batch.rs` for many datagrams at once. Each block passes only pointers to live local values whose
+//! All of the crate's `unsafe` for sockets is in this file, and in `batch.rs` for many datagrams at once. Each block passes only pointers to live local values whose
 //! lengths are given beside them, and every result is checked.
 
 use std::io;
@@ -69,11 +69,30 @@ pub fn choose_port_late(socket: BorrowedFd<'_>) {
 }
 
 pub(super) fn switch_on(socket: BorrowedFd<'_>, level: libc::c_int, name: libc::c_int) -> io::Result<()> {
-    let on: libc::c_int = 1;
+    set_option(socket, level, name, 1)
+}
+
+/// Sets a socket option that is one int.
+pub(super) fn set_option(
+    socket: BorrowedFd<'_>,
+    level: libc::c_int,
+    name: libc::c_int,
+    value: libc::c_int,
+) -> io::Result<()> {
     let size = size_of::<libc::c_int>() as libc::socklen_t;
     // SAFETY: the option is one int, and its size is given.
-    let result = unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const on).cast(), size) };
+    let result = unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const value).cast(), size) };
     check(result as isize).map(drop)
+}
+
+/// Reads a socket option that is one int.
+#[cfg(feature = "quic")]
+pub(super) fn option(socket: BorrowedFd<'_>, level: libc::c_int, name: libc::c_int) -> io::Result<libc::c_int> {
+    let mut value: libc::c_int = 0;
+    let mut size = size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: the option is one int, and the room for it is given.
+    let result = unsafe { libc::getsockopt(socket.as_raw_fd(), level, name, (&raw mut value).cast(), &raw mut size) };
+    check(result as isize).map(|_| value)
 }
 
 /// A datagram as it came: how long, from whom, and the local address it was sent to.

@@ -93,6 +93,7 @@ impl Few {
                 round: Duration::ZERO,
                 streams: STREAMS as u64 / 2,
                 batched: true,
+                resets: Default::default(),
             };
             let mut server = QuicServer::bind(&[at], &identity, &settings, Instant::now()).expect("a port");
             server.expect(Some(at.ip()), &identity).expect("a certificate");

@@ -685,7 +685,14 @@ fn shared(near: Box<dyn Mux>, far: Box<dyn Mux>, we_dial: bool) -> Rig<Shared> {
 #[cfg(feature = "quic")]
 fn quic(we_dial: bool) -> Rig<Shared> {
     let (home, now, identity) = (std::net::Ipv4Addr::LOCALHOST.into(), Instant::now(), identity(POOL));
-    let settings = Settings { report: GRACE, timeout: GRACE, round: Duration::ZERO, streams: 10, batched: true };
+    let settings = Settings {
+        report: GRACE,
+        timeout: GRACE,
+        round: Duration::ZERO,
+        streams: 10,
+        batched: true,
+        resets: Default::default(),
+    };
     let mut server = QuicServer::bind(&[(home, 0).into()], &identity, &settings, now).unwrap();
     server.expect(Some(home), &identity).unwrap();
     let (at, tls) = (server.local().next().unwrap(), ClientTls::new(Trust::Anyone, "").unwrap());

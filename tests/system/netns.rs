@@ -117,6 +117,54 @@ fn a_client_whose_address_changes_takes_over_at_once() {
     assert!(back, "{:?} before, {:?} now", before, tunnel.server.at_rest_now());
 }
 
+#[test]
+fn quic_carries_everything_out_of_a_small_interface_at_either_end_and_through_a_narrow_middle() {
+    for (server, client, middle) in [(1280, 1500, 1500), (1500, 1420, 1500), (1500, 1500, 1280)] {
+        let Some(land) = Land::new() else { return };
+        land.server.run(&format!("ip link set {LINK} mtu {server}"));
+        land.client.run(&format!("ip link set {LINK} mtu {client}"));
+        land.path.narrows(middle);
+        let tunnel = land.tunnel("type=1&tls=1");
+        tunnel.carries_five_megabytes();
+        tunnel.is_whole();
+    }
+}
+
+#[test]
+fn quic_goes_on_when_the_interfaces_become_smaller_under_a_tunnel() {
+    for mtu in [1420, 1280] {
+        let Some(land) = Land::new() else { return };
+        let tunnel = land.tunnel_with("type=1&tls=1", "20s", "20s");
+        tunnel.carries_five_megabytes();
+        for space in [&land.server, &land.client] {
+            space.run(&format!("ip link set {LINK} mtu {mtu}"));
+        }
+        tunnel.carries_five_megabytes();
+        tunnel.is_whole();
+        tunnel.server.says(&format!("have at most {} bytes", mtu - 28), GRACE);
+    }
+}
+
+#[test]
+fn quic_goes_on_when_large_packets_vanish_on_the_way_from_one_moment_to_the_next() {
+    let Some(land) = Land::new() else { return };
+    let tunnel = land.tunnel_with("type=1&tls=1", "20s", "20s");
+    tunnel.carries_five_megabytes();
+    land.path.narrows(1280);
+    tunnel.carries_five_megabytes();
+    tunnel.is_whole();
+}
+
+#[test]
+fn an_interface_too_small_for_quic_is_named_and_tcp_carries_the_tunnel() {
+    let Some(land) = Land::new() else { return };
+    land.client.run(&format!("ip link set {LINK} mtu 1220"));
+    let tunnel = land.tunnel("type=1&tls=1");
+    tunnel.client.says("QUIC needs packets of 1200 bytes", GRACE);
+    tunnel.client.says("going on over TCP with TLS", GRACE);
+    tunnel.carries_five_megabytes();
+}
+
 /// Two namespaces and the path between them. Removed when dropped, whatever happened.
 struct Land {
     server: Space,

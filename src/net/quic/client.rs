@@ -9,7 +9,8 @@ use mio::event::Event;
 use mio::{Registry, Token};
 
 use super::connection::Connection;
-use super::port::Port;
+use super::packet_size::SMALLEST;
+use super::port::{largest_to, Port};
 use super::socket::{Socket, Tally};
 use super::streams::Streams;
 use super::tls::{ClientTls, Tickets};
@@ -30,8 +31,8 @@ pub struct QuicClient {
     dirty: bool,
     next: Option<Instant>,
     now: Instant,
-    /// Troubles with the path that were looked into.
-    troubles: u64,
+    /// What the network had said when it was last heeded.
+    seen: Tally,
     /// When the path is looked at again.
     look: Instant,
 }
@@ -46,7 +47,9 @@ impl QuicClient {
         now: Instant,
     ) -> io::Result<QuicClient> {
         let port = Port::new(vec![Socket::connect(server, None, settings.batched)?], now);
+        let largest = largest_to(server, port.largest());
         let mut config = config(settings, tls.context()?, port.largest())?;
+        config.set_max_send_udp_payload_size(largest);
         config.verify_peer(tls.verifies());
         config.set_cc_algorithm(congestion(settings.round));
         // Pool connections are opened by the client alone.
@@ -63,7 +66,7 @@ impl QuicClient {
         Ok(QuicClient {
             server,
             port,
-            connection: Connection::new(quic, 0, settings, now),
+            connection: Connection::new(quic, 0, settings, largest, now),
             streams: Streams::default(),
             registration: None,
             tickets: Some(tickets.slot()),
@@ -71,7 +74,7 @@ impl QuicClient {
             dirty: true,
             next: Some(now),
             now,
-            troubles: 0,
+            seen: Tally::default(),
             look: now + settings.report,
         })
     }
@@ -106,16 +109,34 @@ impl QuicClient {
     }
 
     /// Looks whether packets to the server would leave from another address by now, and if so follows.
-    fn look_for_another_way(&mut self, now: Instant) {
-        let troubles = self.port.tally().unreachable;
-        if !self.connection.is_up() || (now < self.look && troubles == self.troubles) {
+    fn look_for_another_way(&mut self, trouble: bool, now: Instant) {
+        if !self.connection.is_up() || (now < self.look && !trouble) {
             return;
         }
-        (self.look, self.troubles) = (now + self.settings.report, troubles);
+        self.look = now + self.settings.report;
         let Ok(probe) = Socket::connect(self.server, None, false) else { return };
         if probe.local().ip() != self.local().ip() && !self.local().ip().is_loopback() {
             let _ = self.migrate(None);
         }
+    }
+
+    /// Acts on what the network has said of our packets.
+    fn heed(&mut self, now: Instant) {
+        let tally = self.port.tally();
+        let before = std::mem::replace(&mut self.seen, tally);
+        if tally.refused >= REFUSALS && !self.connection.is_up() {
+            self.connection.end(super::connection::UNREACHABLE.into(), &mut self.streams);
+        }
+        if tally.hopeless > before.hopeless {
+            self.connection.end(super::connection::NARROW.into(), &mut self.streams);
+        }
+        if tally.too_large > before.too_large {
+            self.connection.measure();
+        }
+        if tally.refused > before.refused {
+            self.connection.doubt(now);
+        }
+        self.look_for_another_way(tally.unreachable > before.unreachable, now);
     }
 
     /// Why it is over, for the log.
@@ -124,6 +145,12 @@ impl QuicClient {
             super::connection::UNREACHABLE => {
                 let text = format!("UDP port {} unreachable or blocked", self.server.port());
                 io::Error::new(ErrorKind::TimedOut, text)
+            }
+            super::connection::NARROW => {
+                let text = format!(
+                    "QUIC needs packets of {SMALLEST} bytes, and the network interface takes only smaller ones"
+                );
+                io::Error::new(ErrorKind::Unsupported, text)
             }
             why => io::Error::new(ErrorKind::ConnectionAborted, format!("QUIC: {why}")),
         }
@@ -159,18 +186,15 @@ impl Mux for QuicClient {
             connection.receive(packet, server, path.to, now);
         })?;
         connection.tick(&mut self.streams, now);
-        if self.port.tally().refused >= REFUSALS && !self.connection.is_up() {
-            self.connection.end(super::connection::UNREACHABLE.into(), &mut self.streams);
-        }
         if self.connection.is_up() {
-            self.connection.issue_ids(|_| {})?;
+            self.connection.issue_ids(&self.settings.resets, |_| {})?;
             if let (Some(ticket), Some(slot)) = (self.connection.quic().session(), &self.tickets) {
                 // Whoever dials may be gone: then nobody needs it.
                 let _ = slot.send(ticket.to_vec());
                 self.tickets = None;
             }
         }
-        self.look_for_another_way(now);
+        self.heed(now);
         more |= self.say_all(now)?;
         self.next = self.connection.deadline();
         match self.connection.over() {

@@ -18,6 +18,8 @@ use std::time::{Duration, Instant};
 use quiche::{ConnectionError, ConnectionId, RecvInfo};
 
 use self::flow::Leaving;
+use super::packet_size::PacketSize;
+use super::reset::Resets;
 use super::socket::Outbox;
 use super::streams::{Streams, TURN};
 use super::{random_id, Id, Settings, SPARE_IDS};
@@ -59,6 +61,12 @@ pub struct Connection {
     timeout: Instant,
     /// When a PING is due if nothing was heard until then.
     quiet_until: Instant,
+    /// Nobody seems to be there: the pause before the PING after the next.
+    doubt: Option<Duration>,
+    /// How large its packets may be.
+    size: PacketSize,
+    /// The other side has said that it does not know this connection.
+    disowned: bool,
     /// The sender shall rest until then.
     paced: Option<Instant>,
 }
@@ -80,7 +88,14 @@ pub enum Sent {
 
 impl Connection {
     /// Takes a connection that begins now and is the only one of its table.
-    pub fn new(quic: quiche::Connection, socket: usize, settings: &Settings, now: Instant) -> Connection {
+    /// Its packets have at most `largest` bytes.
+    pub fn new(
+        quic: quiche::Connection,
+        socket: usize,
+        settings: &Settings,
+        largest: usize,
+        now: Instant,
+    ) -> Connection {
         Connection {
             quic,
             key: Slab::new().insert(()),
@@ -102,6 +117,9 @@ impl Connection {
             report: settings.report,
             timeout: now + settings.timeout,
             quiet_until: now + settings.report,
+            doubt: None,
+            size: PacketSize::new(largest, settings.report, now),
+            disowned: false,
             paced: None,
         }
     }
@@ -145,12 +163,11 @@ impl Connection {
     }
 
     /// Gives the other side spare ids for new paths; `each` is told of them.
-    pub fn issue_ids(&mut self, mut each: impl FnMut(Id)) -> io::Result<()> {
+    pub fn issue_ids(&mut self, resets: &Resets, mut each: impl FnMut(Id)) -> io::Result<()> {
         let wanted = self.quic.path_stats().count() + SPARE_IDS;
         while self.quic.active_scids() < wanted && self.quic.scids_left() > 0 {
             let id = random_id()?;
-            let reset = u128::from_be_bytes([random_id()?, random_id()?].concat().try_into().unwrap_or_default());
-            if self.quic.new_scid(&ConnectionId::from_ref(&id), reset, true).is_err() {
+            if self.quic.new_scid(&ConnectionId::from_ref(&id), resets.token(&id), true).is_err() {
                 break;
             }
             each(id);
@@ -166,8 +183,26 @@ impl Connection {
     /// A packet came.
     pub fn receive(&mut self, packet: &mut [u8], from: SocketAddr, to: SocketAddr, now: Instant) {
         // A packet that is wrong is dropped; an error of the protocol closes the connection, and `judge` sees that.
-        if self.quic.recv(packet, RecvInfo { from, to }).is_ok() {
-            self.quiet_until = now + self.report;
+        let heard = self.quic.recv(packet, RecvInfo { from, to }).is_ok();
+        let over = self.quic.local_error().is_some() || self.quic.peer_error().is_some();
+        if self.quic.is_closed() {
+            self.disowned = !over && self.is_up();
+        } else if heard {
+            (self.quiet_until, self.doubt) = (now + self.report, None);
+        }
+    }
+
+    /// The network says that nobody is there. It may be wrong: the other side is asked at once, and again until it is heard.
+    pub fn doubt(&mut self, now: Instant) {
+        if self.is_up() && self.doubt.is_none() {
+            (self.doubt, self.quiet_until) = (Some(FIRST_DOUBT), now);
+        }
+    }
+
+    /// The kernel has news about the size of packets.
+    pub fn measure(&mut self) {
+        if self.is_up() {
+            self.size.ask(&mut self.quic);
         }
     }
 
@@ -175,10 +210,13 @@ impl Connection {
     pub fn tick(&mut self, streams: &mut Streams, now: Instant) {
         if self.quic.timeout_instant().is_some_and(|at| at <= now) {
             self.quic.on_timeout();
+            self.size.timed_out(&mut self.quic, now);
         }
-        if self.is_up() && now >= self.quiet_until {
-            self.quiet_until = now + self.report;
-            let _ = self.quic.send_ack_eliciting();
+        if self.is_up() {
+            self.size.tick(&mut self.quic, now);
+            if now >= self.quiet_until {
+                self.ask_for_a_sign(now);
+            }
         }
         if matches!(self.stage, Stage::Starting) && now >= self.timeout {
             let _ = self.quic.close(false, 0, b"");
@@ -200,6 +238,14 @@ impl Connection {
             waits
         });
         self.part(now);
+    }
+
+    /// The other side has been silent: it has to answer this.
+    fn ask_for_a_sign(&mut self, now: Instant) {
+        let pause = self.doubt.unwrap_or(self.report);
+        self.doubt = self.doubt.map(|pause| (2 * pause).min(MAX_DOUBT).min(self.report));
+        self.quiet_until = now + pause;
+        let _ = self.quic.send_ack_eliciting();
     }
 
     /// Looks whether it is up, or over.
@@ -235,6 +281,7 @@ impl Connection {
             (Some(error), _) => format!("{} by the other side", told(error)),
             (None, Some(error)) => told(error),
             (None, None) if matches!(self.stage, Stage::Starting) => UNREACHABLE.into(),
+            (None, None) if self.disowned => "the other side has started anew and does not know it".into(),
             (None, None) if self.quic.is_timed_out() => "nothing was heard from the other side".into(),
             (None, None) => "no way to the other side is left".into(),
         }
@@ -313,7 +360,7 @@ impl Connection {
     }
 
     /// Puts its packets into the outbox.
-    pub fn send(&mut self, outbox: &mut Outbox, largest: usize, now: Instant) -> Sent {
+    pub fn send(&mut self, outbox: &mut Outbox, now: Instant) -> Sent {
         if self.paced.is_some_and(|until| until > now) {
             return Sent::All;
         }
@@ -322,7 +369,7 @@ impl Connection {
         // Without it `at` is the time of the call, which may be later than `now`.
         let pacing = self.quic.gcongestion_enabled() == Some(true);
         loop {
-            let Some(room) = outbox.room(largest) else { return Sent::Full };
+            let Some(room) = outbox.room(self.size.limit()) else { return Sent::Full };
             match self.quic.send(room) {
                 Ok((len, info)) => {
                     outbox.add(len, self.socket, info.from, info.to);
@@ -370,5 +417,10 @@ fn alert(code: u64) -> &'static str {
 
 /// Said when no handshake comes about. The client adds the port.
 pub const UNREACHABLE: &str = "no answer";
+/// Said when the interface takes less than QUIC needs. The client adds the bytes.
+pub const NARROW: &str = "too narrow";
+/// The pause after the first PING to an other side that may be gone, and the longest.
+const FIRST_DOUBT: Duration = Duration::from_millis(100);
+const MAX_DOUBT: Duration = Duration::from_secs(1);
 /// As far ahead of its pace packets may be sent: timers are no finer than some milliseconds.
 const GULP: Duration = Duration::from_millis(1);

@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::connection::{Connection, Sent};
+use super::packet_size::SMALLEST;
 use super::socket::{Inbox, Outbox, Socket, Tally};
+use crate::net::mtu::{self, HEADERS_V4, HEADERS_V6};
 use crate::net::stream::ready;
 
 /// Some sockets with their memory.
@@ -70,7 +72,7 @@ impl Port {
     /// Sends what a connection has to say. `true` if there may be more: the bound was reached.
     pub fn send(&mut self, connection: &mut Connection, now: Instant) -> io::Result<bool> {
         for _ in 0..SENDS {
-            let sent = connection.send(&mut self.outbox, self.largest, now);
+            let sent = connection.send(&mut self.outbox, now);
             if sent == Sent::All {
                 return Ok(false);
             }
@@ -104,13 +106,18 @@ impl Port {
     }
 }
 
+/// Largest packet worth trying on the way to `peer`, of at most `most` bytes: no more than this machine's interface takes.
+pub fn largest_to(peer: SocketAddr, most: usize) -> usize {
+    mtu::largest_to(peer, None).map_or(most, |size| size.clamp(SMALLEST, most))
+}
+
 /// Most receiving calls in a turn, for each socket; each brings up to 256 KiB.
 const RECEIVES: usize = 8;
 /// Most times that the outbox is filled and sent for one connection in a turn.
 const SENDS: usize = 8;
 /// Memory for packets is given back after so long without any.
 const QUIET: Duration = Duration::from_secs(1);
-/// Ethernet's 1500 bytes without the headers of IPv4 and UDP.
-const MAX_V4: usize = 1472;
-/// The same for IPv6.
-const MAX_V6: usize = 1452;
+/// Bytes of a packet on Ethernet, and its payload over IPv4 and over IPv6.
+const ETHERNET: usize = 1500;
+const MAX_V4: usize = ETHERNET - HEADERS_V4;
+const MAX_V6: usize = ETHERNET - HEADERS_V6;

@@ -5,6 +5,7 @@
 //!          --Initial from the expected address, without a token--> Retry (nothing is kept)
 //!          --Initial with a good token--> new connection, if there is room
 //!          --any other version--> Version Negotiation
+//!          --of a connection that is not known--> stateless reset
 //!          --anything else--> nothing
 //! ```
 
@@ -18,7 +19,7 @@ use mio::{Registry, Token};
 use quiche::{ConnectionId, Header, Type};
 
 use super::connection::Connection;
-use super::port::{PacketPath, Port};
+use super::port::{largest_to, PacketPath, Port};
 use super::socket::{Outbox, Socket, Tally};
 use super::streams::Streams;
 use super::tls::server_context;
@@ -38,6 +39,8 @@ pub struct QuicServer {
     dirty: bool,
     next: Option<Instant>,
     now: Instant,
+    /// How often packets were too large, as far as that was heeded.
+    too_large: u64,
 }
 
 /// Who is here and who may come in.
@@ -74,7 +77,7 @@ impl QuicServer {
             settings: settings.clone(),
             largest: port.largest(),
         };
-        Ok(QuicServer { port, hall, dirty: false, next: None, now })
+        Ok(QuicServer { port, hall, dirty: false, next: None, now, too_large: 0 })
     }
 
     /// The addresses it listens at.
@@ -90,6 +93,14 @@ impl QuicServer {
     /// How many connections there are, those included that are being made or closed.
     pub fn connections(&self) -> usize {
         self.hall.connections.len()
+    }
+
+    /// Acts on what the kernel has said of our packets. It does not say to whom they went.
+    fn heed(&mut self) {
+        let too_large = self.port.tally().too_large;
+        if std::mem::replace(&mut self.too_large, too_large) != too_large {
+            self.hall.connections.iter_mut().for_each(|(_, connection)| connection.measure());
+        }
     }
 
     fn with<T>(
@@ -122,9 +133,11 @@ impl Hall {
     /// A packet came.
     fn arrived(&mut self, outbox: &mut Outbox, path: PacketPath, packet: &mut [u8], now: Instant) {
         let Ok(header) = Header::from_slice(packet, ID) else { return };
-        let known = Id::try_from(&header.dcid[..]).ok().and_then(|id| self.routes.get(&id).copied());
+        let id = Id::try_from(&header.dcid[..]).ok();
+        let known = id.and_then(|id| self.routes.get(&id).copied());
         let key = match known {
             Some(key) => key,
+            None if header.ty == Type::Short => return self.disown(outbox, id, path, packet.len(), now),
             None => match self.stranger(outbox, &header, path, packet.len(), now) {
                 Some(key) => key,
                 None => return,
@@ -146,7 +159,7 @@ impl Hall {
         now: Instant,
     ) -> Option<Key> {
         let welcome = self.expected == Some(path.from.ip().to_canonical());
-        if !welcome || len < quiche::MIN_CLIENT_INITIAL_LEN || header.ty == Type::Short {
+        if !welcome || len < quiche::MIN_CLIENT_INITIAL_LEN {
             return None;
         }
         if !quiche::version_is_supported(header.version) {
@@ -167,6 +180,14 @@ impl Hall {
         self.admit(header, &first, round, path, now)
     }
 
+    /// Ends a connection that is not known, whoever the other side is: perhaps it had one with the server that was here before.
+    fn disown(&mut self, outbox: &mut Outbox, id: Option<Id>, path: PacketPath, len: usize, now: Instant) {
+        let (Some(id), Some(room)) = (id, outbox.room(quiche::MIN_CLIENT_INITIAL_LEN)) else { return };
+        if let Some(len) = self.settings.resets.answer(&id, len, room, now) {
+            outbox.add(len, path.socket, path.to, path.from);
+        }
+    }
+
     /// Asks for the proof that the sender is where it says.
     fn retry(&self, outbox: &mut Outbox, header: &Header, path: PacketPath, now: Instant) {
         let Ok(ours) = random_id() else { return };
@@ -183,8 +204,11 @@ impl Hall {
         }
         let first = ConnectionId::from_ref(first);
         self.config.set_cc_algorithm(congestion(round));
+        let largest = largest_to(path.from, self.largest);
+        self.config.set_max_send_udp_payload_size(largest);
+        self.config.set_stateless_reset_token(Some(self.settings.resets.token(&id)));
         let quic = quiche::accept(&header.dcid, Some(&first), path.to, path.from, &mut self.config).ok()?;
-        let key = self.connections.insert(Connection::new(quic, path.socket, &self.settings, now));
+        let key = self.connections.insert(Connection::new(quic, path.socket, &self.settings, largest, now));
         if let Some(connection) = self.connections.get_mut(key) {
             connection.entered(key);
         }
@@ -209,7 +233,7 @@ impl Hall {
         for (key, connection) in self.connections.iter_mut() {
             connection.tick(&mut self.streams, now);
             if connection.is_up() {
-                connection.issue_ids(|id| {
+                connection.issue_ids(&self.settings.resets, |id| {
                     self.routes.insert(id, key);
                 })?;
             }
@@ -276,6 +300,7 @@ impl Mux for QuicServer {
         }
         self.port.flush(now)?;
         self.next = hall.connections.iter().filter_map(|(_, connection)| connection.deadline()).min();
+        self.heed();
         Ok(more)
     }
 

@@ -11,9 +11,10 @@ use mio::net::UdpSocket;
 use mio::{Interest, Registry, Token};
 use socket2::{Domain, Protocol, Type};
 
-use super::batch::{self, Incoming, Outgoing, MOST};
+use super::packet_size::SMALLEST;
+use crate::net::batch::{self, Incoming, Outgoing, MOST};
 use crate::net::stream::would_block;
-use crate::net::sys;
+use crate::net::{mtu, sys};
 
 /// One UDP socket. What the kernel can do for many packets at once is found out here and used.
 pub struct Socket {
@@ -40,12 +41,16 @@ pub struct Tally {
     pub sent: u64,
     /// Bytes of UDP payload received.
     pub received: u64,
-    /// Packets that the kernel did not take, or that came cut.
+    /// Messages that the kernel did not take.
     pub lost: u64,
     /// Times that the network said nobody listens there.
     pub refused: u64,
     /// Times that the network said there is no way there from here.
     pub unreachable: u64,
+    /// Times that the kernel or the network said that a packet is too large.
+    pub too_large: u64,
+    /// Packets that the kernel refused though every path of QUIC carries their size.
+    pub hopeless: u64,
 }
 
 impl std::ops::Add for Tally {
@@ -60,6 +65,8 @@ impl std::ops::Add for Tally {
             lost: self.lost + other.lost,
             refused: self.refused + other.refused,
             unreachable: self.unreachable + other.unreachable,
+            too_large: self.too_large + other.too_large,
+            hopeless: self.hopeless + other.hopeless,
         }
     }
 }
@@ -90,7 +97,7 @@ impl Socket {
         let socket = UdpSocket::from_std(socket.into());
         let local = socket.local_addr()?;
         // Best effort: a larger packet size is only looked for where packets are not cut on their way.
-        let _ = batch::probe_path_size(socket.as_fd(), local.is_ipv6());
+        let _ = mtu::probe_path_size(socket.as_fd(), local.is_ipv6());
         let coalesces = batched && batch::offload_receiving(socket.as_fd());
         let (readable, writable, tally) = (true, true, Tally::default());
         Ok(Socket { socket, local, connected, readable, writable, batched, segments: batched, coalesces, tally })
@@ -151,7 +158,7 @@ impl Socket {
                 would_block()
             }
             Err(error) => {
-                self.lament(&error);
+                self.note_error(&error);
                 Ok(0)
             }
         }
@@ -167,8 +174,8 @@ impl Socket {
         if first.bytes.len() > first.segment && !self.segments {
             return self.send_apart(first);
         }
-        self.tally.sends += 1;
-        match batch::send_many(self.socket.as_fd(), &messages[..count]) {
+        let several = first.bytes.len() > first.segment;
+        match self.try_to_send(&messages[..count]) {
             Ok(gone) => {
                 self.tally.sent += messages.iter().take(gone).map(|message| message.bytes.len() as u64).sum::<u64>();
                 Ok(gone)
@@ -177,13 +184,31 @@ impl Socket {
                 self.writable = false;
                 would_block()
             }
-            Err(error) if self.segments && first.bytes.len() > first.segment && cannot_segment(&error) => {
-                self.segments = false;
-                self.send(messages)
+            Err(error) if several && (cannot_segment(&error) || is_too_large(&error)) => {
+                let (before, segments) = (self.tally.too_large, std::mem::take(&mut self.segments));
+                let result = self.send_apart(first);
+                // What is too large for the path is refused in the same words by some kernels.
+                self.segments = segments && (!cannot_segment(&error) || self.tally.too_large > before);
+                result
             }
             Err(error) => {
-                self.lament(&error);
+                self.tally.lost += 1;
+                self.tally.hopeless += u64::from(is_too_large(&error) && first.segment <= SMALLEST);
                 Ok(1)
+            }
+        }
+    }
+
+    /// One call, or two: what the network has to say of earlier packets comes in place of sending, once.
+    fn try_to_send(&mut self, messages: &[Outgoing<'_>]) -> io::Result<usize> {
+        let mut again = true;
+        loop {
+            self.tally.sends += 1;
+            let result = batch::send_many(self.socket.as_fd(), messages);
+            let Err(error) = &result else { return result };
+            self.note_error(error);
+            if !std::mem::take(&mut again) || !is_news(error) {
+                return result;
             }
         }
     }
@@ -202,10 +227,10 @@ impl Socket {
         Ok(1)
     }
 
-    fn lament(&mut self, error: &io::Error) {
-        self.tally.lost += 1;
+    fn note_error(&mut self, error: &io::Error) {
         match error.raw_os_error() {
             Some(libc::ECONNREFUSED) => self.tally.refused += 1,
+            Some(libc::EMSGSIZE) => self.tally.too_large += 1,
             Some(libc::ENETUNREACH | libc::EHOSTUNREACH | libc::EADDRNOTAVAIL | libc::ENETDOWN | libc::EINVAL) => {
                 self.tally.unreachable += 1;
             }
@@ -221,6 +246,16 @@ fn new(for_address: SocketAddr) -> io::Result<socket2::Socket> {
     let _ = socket.set_recv_buffer_size(SOCKET_BUFFER);
     let _ = socket.set_send_buffer_size(SOCKET_BUFFER);
     Ok(socket)
+}
+
+/// Whether the network may have reported that of an earlier packet.
+fn is_news(error: &io::Error) -> bool {
+    let codes = [libc::ECONNREFUSED, libc::EMSGSIZE, libc::EHOSTUNREACH, libc::ENETUNREACH];
+    error.raw_os_error().is_some_and(|code| codes.contains(&code))
+}
+
+fn is_too_large(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::EMSGSIZE)
 }
 
 fn cannot_segment(error: &io::Error) -> bool {

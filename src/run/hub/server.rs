@@ -113,7 +113,8 @@ impl Server {
         let addresses = listening_addresses(&self.at)?;
         let (report, timeout) = (config.limits.report, config.limits.handshake);
         let streams = streams_for(config.max, config.slot) as u64;
-        let port = quic::listen(&addresses, identity, &quic::Settings::server(report, timeout, streams), now);
+        let settings = quic::Settings::server(report, timeout, streams, config.key.as_bytes());
+        let port = quic::listen(&addresses, identity, &settings, now);
         port.map(Some).map_err(|error| Error::listen(&self.at, "QUIC over UDP", error))
     }
 

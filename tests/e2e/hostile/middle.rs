@@ -105,8 +105,14 @@ fn quic(at: SocketAddr, server: SocketAddr, identity: &Identity) {
     use nodepass::net::quic::{ClientTls, QuicClient, QuicServer, Settings, Tickets};
     use std::time::Instant;
 
-    let settings =
-        Settings { report: Duration::from_secs(1), timeout: GRACE, round: Duration::ZERO, streams: 64, batched: true };
+    let settings = Settings {
+        report: Duration::from_secs(1),
+        timeout: GRACE,
+        round: Duration::ZERO,
+        streams: 64,
+        batched: true,
+        resets: Default::default(),
+    };
     let mut near = QuicServer::bind(&[at], identity, &settings, Instant::now()).expect("a port");
     near.expect(Some(at.ip()), identity).expect("a certificate");
     let mut poll = Poll::new().expect("a poll");

@@ -17,7 +17,7 @@ pub const HOME: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
 pub fn settings() -> Settings {
     let (report, timeout) = (Duration::from_secs(5), Duration::from_secs(10));
-    Settings { report, timeout, round: Duration::ZERO, streams: 64, batched: true }
+    Settings { report, timeout, round: Duration::ZERO, streams: 64, batched: true, resets: Default::default() }
 }
 
 pub fn identity() -> Identity {

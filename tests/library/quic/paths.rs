@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use nodepass::net::mux::{Mux, StreamNo};
-use nodepass::net::quic::Settings;
+use nodepass::net::quic::{QuicServer, Resets, Settings};
 
 use super::ends::*;
 use super::nat::{open, Nat};
@@ -66,6 +66,31 @@ fn a_client_whose_own_address_changes_goes_on() {
         assert_eq!(both.client.mux.local().ip(), std::net::IpAddr::from([127, 0, 0, last]));
     }
     assert_eq!(both.server.mux.connections(), 1);
+}
+
+#[test]
+fn a_server_that_starts_anew_with_the_same_key_ends_the_connections_of_the_one_before() {
+    for same in [true, false] {
+        let settings = Settings { resets: Resets::new(b"one key"), ..settings() };
+        let mut both = Both::joined(&settings);
+        let (near, _) = both.stream();
+        let Both { mut client, server } = both;
+        let at = server.mux.local().next().unwrap();
+        drop(server);
+        let resets = Resets::new(if same { b"one key" } else { b"another" });
+        let settings = Settings { resets, ..settings };
+        let mut server = End::new(QuicServer::bind(&[at], &identity(), &settings, Instant::now()).unwrap());
+        client.put(near, b"hello").unwrap();
+        let (before, deadline) = (client.mux.tally().received, Instant::now() + GRACE);
+        while client.over.is_none() && (same || client.mux.tally().received < before + 100) {
+            assert!(Instant::now() < deadline);
+            server.turn(Duration::from_millis(1));
+            client.turn(Duration::from_millis(1));
+        }
+        let over = client.over.map(|why| why.to_string());
+        let told = "QUIC: the other side has started anew and does not know it";
+        assert_eq!(over.as_deref(), same.then_some(told), "a reset of another is none");
+    }
 }
 
 #[test]

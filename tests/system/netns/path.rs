@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{mpsc, Arc};
 use std::time::{Duration, Instant};
 
@@ -18,12 +18,13 @@ struct Fate {
     delay_micros: AtomicU64,
     lost_of_a_thousand: AtomicU64,
     lost: AtomicU64,
+    largest: AtomicUsize,
 }
 
 impl Path {
     /// A path between two devices, at first without delay and loss. It carries until the devices are gone.
     pub fn between(one: File, other: File) -> Path {
-        let fate = Arc::new(Fate::default());
+        let fate = Arc::new(Fate { largest: AtomicUsize::new(LARGEST), ..Fate::default() });
         let ends = [one, other].map(Arc::new);
         for (seed, [from, to]) in [[&ends[0], &ends[1]], [&ends[1], &ends[0]]].into_iter().enumerate() {
             carry(Arc::clone(from), Arc::clone(to), Arc::clone(&fate), seed as u64 + 1);
@@ -39,6 +40,11 @@ impl Path {
     /// From now on so many packets of a thousand are lost; all of them is a cut without a word.
     pub fn loses(&self, of_a_thousand: u64) {
         self.fate.lost_of_a_thousand.store(of_a_thousand, Ordering::SeqCst);
+    }
+
+    /// From now on packets of more bytes are lost, and nobody says so.
+    pub fn narrows(&self, to: usize) {
+        self.fate.largest.store(to, Ordering::SeqCst);
     }
 
     /// How many packets it has lost.
@@ -75,7 +81,8 @@ fn carry(from: Arc<File>, to: Arc<File>, fate: Arc<Fate>, seed: u64) {
                     chance ^= chance << 13;
                     chance ^= chance >> 7;
                     chance ^= chance << 17;
-                    if chance % 1000 < fate.lost_of_a_thousand.load(Ordering::SeqCst) {
+                    let too_large = len > fate.largest.load(Ordering::SeqCst);
+                    if too_large || chance % 1000 < fate.lost_of_a_thousand.load(Ordering::SeqCst) {
                         fate.lost.fetch_add(1, Ordering::SeqCst);
                     } else {
                         let delay = Duration::from_micros(fate.delay_micros.load(Ordering::SeqCst));

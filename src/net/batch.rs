@@ -45,9 +45,9 @@ pub struct Incoming {
 pub const MOST: usize = 32;
 
 #[cfg(target_os = "linux")]
-pub use linux::{offload_receiving, probe_path_size, receive_many, send_many};
+pub use linux::{offload_receiving, receive_many, send_many};
 #[cfg(not(target_os = "linux"))]
-pub use plain::{offload_receiving, probe_path_size, receive_many, send_many};
+pub use plain::{offload_receiving, receive_many, send_many};
 
 #[cfg(target_os = "linux")]
 mod linux {
@@ -226,20 +226,6 @@ mod linux {
         switch_on(socket, libc::SOL_UDP, UDP_GRO).is_ok()
     }
 
-    /// Forbids routers to cut our packets, and the kernel to refuse those that are larger than it believes possible:
-    /// the search for the path's packet size needs both.
-    pub fn probe_path_size(socket: BorrowedFd<'_>, v6: bool) -> io::Result<()> {
-        let (level, name) = match v6 {
-            true => (libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER),
-            false => (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER),
-        };
-        let value: libc::c_int = libc::IP_PMTUDISC_PROBE;
-        let size = size_of::<libc::c_int>() as libc::socklen_t;
-        // SAFETY: the option is one int, and its size is given.
-        let result = unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const value).cast(), size) };
-        crate::net::sys::check(result as isize).map(drop)
-    }
-
     /// Room for an address and a segment size, aligned as the C library wants it.
     #[repr(C, align(8))]
     #[derive(Clone, Copy)]
@@ -286,10 +272,5 @@ mod plain {
     /// Not here.
     pub fn offload_receiving(_: BorrowedFd<'_>) -> bool {
         false
-    }
-
-    /// Not here.
-    pub fn probe_path_size(_: BorrowedFd<'_>, _: bool) -> io::Result<()> {
-        Ok(())
     }
 }
