@@ -37,7 +37,6 @@ place 644 "$root/docs/nodepass.1" usr/share/man/man1/nodepass.1
 place 644 "$root/scripts/completions/nodepass.bash" usr/share/bash-completion/completions/nodepass
 place 644 "$root/scripts/completions/_nodepass" usr/share/zsh/vendor-completions/_nodepass
 place 644 "$root/scripts/completions/nodepass.fish" usr/share/fish/vendor_completions.d/nodepass.fish
-place 644 "$here/overrides" usr/share/lintian/overrides/nodepass
 for unit in nodepass@.service nodepass-master.service; do
     place 644 "$root/scripts/systemd/$unit" "lib/systemd/system/$unit"
     sed -i 's|/usr/local/bin/|/usr/bin/|' "$work/lib/systemd/system/$unit"

@@ -33,7 +33,7 @@ impl Release {
             .write("program.c", format!("int puts(); int main() {{ puts(\"nodepass {VERSION}\"); return 0; }}"));
         let binary = release.folder.file(&format!("nodepass-{MACHINE}"));
         let mut compile = Command::new("cc");
-        compile.args(["-w", "-O", "-static", "-s", "-o"]).arg(&binary).arg(source);
+        compile.args(["-w", "-O", "-static-pie", "-s", "-o"]).arg(&binary).arg(source);
         assert_eq!(output(compile).0, 0);
         fs::copy(&binary, release.folder.file(&format!("nodepass-{MACHINE}-lite"))).unwrap();
         release.make("dist", "1", "022");
