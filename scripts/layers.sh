@@ -36,14 +36,7 @@ fi
 
 # No file uses one that uses it back, but a folder and its own parts: x.rs and x/*.rs. A pair that is known is an exception.
 known="
-src/logic/handshake.rs src/logic/upgrade.rs
-src/master/api.rs src/master/export.rs
-src/master/api.rs src/master/mcp.rs
-src/master/child.rs src/master/supervisor.rs
-src/master/front/chunks.rs src/master/front/request.rs
 src/net/leg.rs src/net/ws.rs
-src/net/stream.rs src/net/tcp.rs
-src/net/ws/recv.rs src/net/ws/send.rs
 src/run/worker/accept.rs src/run/worker/mux.rs
 src/run/worker/accept.rs src/run/worker/task.rs
 src/run/worker/connect.rs src/run/worker/mux.rs

@@ -118,10 +118,12 @@ pub mod master {
     mod ids;
     pub mod instance;
     mod json;
+    pub mod mail;
     mod mcp;
     mod openapi;
     pub mod record;
     pub mod requests;
+    mod routes;
     pub mod start;
     pub mod state;
     mod stream;

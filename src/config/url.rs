@@ -78,7 +78,7 @@ fn text(part: &str, encoded: &str, plus: bool) -> Result<String, String> {
 }
 
 fn unknown_role(scheme: &str) -> String {
-    // Somebody may have forgotten the role and begun with the key.
+    // The role may have been forgotten, and the URL begin with the key.
     let shown = if scheme.contains('@') { "..." } else { scheme };
     bad("role", shown, "server, client or master, as in server://host:port/target:port")
 }

@@ -3,7 +3,7 @@
 //! ```text
 //!  client                                       server
 //!  Offer --bytes--------------------------->  Reader --Request--> judge --> Ok | Refused
-//!  parse_answer <--bytes-------------------  Terms (200)  or  Status (401, 404, 405)
+//!  parse_answer <--bytes-------------------  Terms (200)  or  ErrorStatus (401, 404, 405)
 //! ```
 //!
 //! Both readers are bounded, and whatever they cannot use they leave out rather than refuse: peers may say more.
@@ -11,9 +11,9 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use super::http::{body, end_of_head, response, status, Head, Part, MAX_ANSWER, MAX_HEAD};
+use super::http::{body, end_of_head, status, ErrorStatus, Head, Part, MAX_ANSWER, MAX_HEAD};
 use super::terms::{Feature, Terms};
-use super::upgrade::{self, Fault, Key};
+use super::upgrade::{self, UpgradeFault, WebSocketKey};
 use super::wire::{token, token_matches};
 
 // ---- the client's request -------------------------------------------------------------------------------------------
@@ -47,7 +47,7 @@ impl Offer<'_> {
     }
 }
 
-/// What a visitor asks for: the head of his request, as far as it matters here.
+/// What a client asks for: the head of its request, as far as it matters here.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Request {
     /// The method, as it was sent.
@@ -56,10 +56,10 @@ pub struct Request {
     pub path: String,
     /// The bearer token; `None` if there is none, or more than one `Authorization`.
     pub token: Option<String>,
-    /// The features that he knows and that are known here.
+    /// The features that the client knows and that are known here.
     pub features: Vec<Feature>,
-    /// Whether he asks for a WebSocket, and whether he does so properly.
-    pub upgrade: Option<Result<Key, Fault>>,
+    /// Whether it asks for a WebSocket, and whether it does so properly.
+    pub upgrade: Option<Result<WebSocketKey, UpgradeFault>>,
 }
 
 /// The token is a secret: it is not shown.
@@ -69,37 +69,37 @@ impl fmt::Debug for Request {
     }
 }
 
-/// Collects the head of a visitor's request. What follows the head is not looked at.
+/// Collects the head of a request. What follows the head is not looked at.
 #[derive(Default)]
-pub struct Reader {
+pub struct HeadReader {
     head: Vec<u8>,
 }
 
-/// How far a [`Reader`] has come.
+/// How far a [`HeadReader`] has come.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Progress {
+pub enum HeadProgress {
     /// The head's end is still to come.
     More,
-    /// This is what he asks for.
+    /// This is what it asks for.
     Done(Request),
-    /// Not HTTP/1, or more than [`MAX_HEAD`] bytes. There is nothing to say to him.
+    /// Not HTTP/1, or more than [`MAX_HEAD`] bytes. There is no answer to that.
     Bad,
 }
 
-impl Reader {
-    /// Takes in what came. After anything but [`Progress::More`] there is no use in going on.
-    pub fn feed(&mut self, bytes: &[u8]) -> Progress {
+impl HeadReader {
+    /// Takes in what came. After anything but [`HeadProgress::More`] there is no use in going on.
+    pub fn feed(&mut self, bytes: &[u8]) -> HeadProgress {
         let old = self.head.len();
         let room = MAX_HEAD - old;
         self.head.extend_from_slice(&bytes[..bytes.len().min(room)]);
         // An empty line may have begun among the last three bytes that were there.
         match end_of_head(&self.head, old.saturating_sub(3)) {
             Some(end) => match Request::parse(&self.head[..end]) {
-                Some(request) => Progress::Done(request),
-                None => Progress::Bad,
+                Some(request) => HeadProgress::Done(request),
+                None => HeadProgress::Bad,
             },
-            None if bytes.len() >= room => Progress::Bad,
-            None => Progress::More,
+            None if bytes.len() >= room => HeadProgress::Bad,
+            None => HeadProgress::More,
         }
     }
 }
@@ -135,57 +135,24 @@ fn bearer(value: &str) -> Option<&str> {
 /// What the server makes of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// He knows the key.
+    /// The client knows the key.
     Ok {
-        /// The features that he has of those known here.
+        /// The features of the client that are known here.
         features: Vec<Feature>,
     },
-    /// He is sent away.
-    Refused(Status),
+    /// The request is refused.
+    Refused(ErrorStatus),
 }
 
 /// Judges a request: first its method, then its path, then its token, which is compared in constant time.
 pub fn judge(request: &Request, key: &[u8]) -> Verdict {
     match request {
-        Request { method, .. } if method != "GET" => Verdict::Refused(Status::MethodNotAllowed),
-        Request { path, .. } if path != "/" => Verdict::Refused(Status::NotFound),
+        Request { method, .. } if method != "GET" => Verdict::Refused(ErrorStatus::MethodNotAllowed),
+        Request { path, .. } if path != "/" => Verdict::Refused(ErrorStatus::NotFound),
         Request { token: Some(token), features, .. } if token_matches(key, token) => {
             Verdict::Ok { features: features.clone() }
         }
-        _ => Verdict::Refused(Status::Unauthorized),
-    }
-}
-
-/// Why a visitor is sent away.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Status {
-    /// 401: the token is missing, given twice, or wrong.
-    Unauthorized,
-    /// 404: there is nothing but `/`.
-    NotFound,
-    /// 405: there is nothing but GET.
-    MethodNotAllowed,
-}
-
-impl Status {
-    /// The number of it.
-    pub fn code(self) -> u16 {
-        match self {
-            Status::Unauthorized => 401,
-            Status::NotFound => 404,
-            Status::MethodNotAllowed => 405,
-        }
-    }
-
-    /// The answer, whole: one line of plain text.
-    pub fn to_bytes(self) -> Vec<u8> {
-        let (reason, more) = match self {
-            Status::Unauthorized => ("Unauthorized", ""),
-            Status::NotFound => ("Not Found", ""),
-            Status::MethodNotAllowed => ("Method Not Allowed", "Allow: GET\r\n"),
-        };
-        let first = format!("{} {reason}\r\n{more}", self.code());
-        response(&first, "text/plain; charset=utf-8", reason)
+        _ => Verdict::Refused(ErrorStatus::Unauthorized),
     }
 }
 
@@ -193,7 +160,7 @@ impl Status {
 
 /// What the bytes of an answer come to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
+pub enum ServerAnswer {
     /// Its end is still to come.
     NeedMore,
     /// The client is in.
@@ -209,28 +176,28 @@ pub enum Answer {
 ///
 /// The body's end is told by `Content-Length`, by chunks, or by the end of the stream. Never `NeedMore` once ended, nor
 /// from [`MAX_ANSWER`] bytes on, and no byte past them is looked at; so asking again with every piece costs little.
-pub fn parse_answer(bytes: &[u8], ended: bool) -> Answer {
+pub fn parse_answer(bytes: &[u8], ended: bool) -> ServerAnswer {
     let bytes = &bytes[..bytes.len().min(MAX_ANSWER)];
     let full = bytes.len() == MAX_ANSWER;
     let ended = ended || full;
     match take_answer(bytes, ended) {
         Ok(Some((200, body))) => match Terms::parse(&body) {
-            Ok(terms) => Answer::Terms(terms),
-            Err(why) => Answer::Bad(why),
+            Ok(terms) => ServerAnswer::Terms(terms),
+            Err(why) => ServerAnswer::Bad(why),
         },
         Ok(Some((status, body))) => {
             let text = String::from_utf8_lossy(&body[..body.len().min(MAX_REASON)]);
-            Answer::Refused(status, text.lines().next().unwrap_or_default().trim().to_owned())
+            ServerAnswer::Refused(status, text.lines().next().unwrap_or_default().trim().to_owned())
         }
-        Ok(None) if ended && bytes.is_empty() => Answer::Bad("the server closed without an answer; try again"),
-        Ok(None) if full => Answer::Bad("the server's answer is too long"),
-        Ok(None) if ended => Answer::Bad("the server's answer is cut short"),
-        Ok(None) => Answer::NeedMore,
-        Err(why) => Answer::Bad(why),
+        Ok(None) if ended && bytes.is_empty() => ServerAnswer::Bad("the server closed without an answer; try again"),
+        Ok(None) if full => ServerAnswer::Bad("the server's answer is too long"),
+        Ok(None) if ended => ServerAnswer::Bad("the server's answer is cut short"),
+        Ok(None) => ServerAnswer::NeedMore,
+        Err(why) => ServerAnswer::Bad(why),
     }
 }
 
-/// Status and body, once both are whole.
+/// ErrorStatus and body, once both are whole.
 fn take_answer(bytes: &[u8], ended: bool) -> Part<(u16, Cow<'_, [u8]>)> {
     if !bytes.iter().zip(b"HTTP/1.").all(|(is, should)| is == should) {
         return Err("no HTTP answer: the server may be in its pool phase; try again");
@@ -274,14 +241,14 @@ mod tests {
         Terms { flow: Direction::Forward, max: 7, tls: 2, transport: 3, features, open }
     }
 
-    fn read(bytes: &[u8]) -> Progress {
-        Reader::default().feed(bytes)
+    fn read(bytes: &[u8]) -> HeadProgress {
+        HeadReader::default().feed(bytes)
     }
 
     /// The request whose lines these are.
     fn request(lines: &[&str]) -> Request {
         match read(format!("{}\r\n\r\n", lines.join("\r\n")).as_bytes()) {
-            Progress::Done(request) => request,
+            HeadProgress::Done(request) => request,
             other => panic!("{lines:?}: {other:?}"),
         }
     }
@@ -290,7 +257,7 @@ mod tests {
         judge(&request(lines), KEY)
     }
 
-    fn answer(head: &str, body: &str) -> Answer {
+    fn answer(head: &str, body: &str) -> ServerAnswer {
         parse_answer(format!("HTTP/1.1 {head}\r\n\r\n{body}").as_bytes(), true)
     }
 
@@ -308,10 +275,10 @@ mod tests {
                  NodePass-Features: udp-frame,open\r\nConnection: close\r\n\r\n"
             )
         );
-        let Progress::Done(request) = read(&bytes) else { panic!("not read") };
+        let HeadProgress::Done(request) = read(&bytes) else { panic!("not read") };
         let features = vec![Feature::UdpFrame, Feature::Open];
         assert_eq!(judge(&request, KEY), Verdict::Ok { features });
-        assert_eq!(judge(&request, b"other"), Verdict::Refused(Status::Unauthorized));
+        assert_eq!(judge(&request, b"other"), Verdict::Refused(ErrorStatus::Unauthorized));
     }
 
     #[test]
@@ -322,7 +289,7 @@ mod tests {
 
     #[test]
     fn an_original_client_is_let_in() {
-        let Progress::Done(request) = read(RECORDED_REQUEST.as_bytes()) else { panic!("not read") };
+        let HeadProgress::Done(request) = read(RECORDED_REQUEST.as_bytes()) else { panic!("not read") };
         assert_eq!(judge(&request, KEY), Verdict::Ok { features: vec![] });
     }
 
@@ -331,13 +298,13 @@ mod tests {
         let bare = RECORDED_REQUEST.replace("\r\n", "\n");
         for whole in [RECORDED_REQUEST.as_bytes(), bare.as_bytes()] {
             for size in 1..whole.len() {
-                let mut reader = Reader::default();
+                let mut reader = HeadReader::default();
                 let mut pieces = whole.chunks(size);
                 let last = pieces.next_back().unwrap();
                 for piece in pieces {
-                    assert_eq!(reader.feed(piece), Progress::More, "pieces of {size}");
+                    assert_eq!(reader.feed(piece), HeadProgress::More, "pieces of {size}");
                 }
-                assert!(matches!(reader.feed(last), Progress::Done(_)), "pieces of {size}");
+                assert!(matches!(reader.feed(last), HeadProgress::Done(_)), "pieces of {size}");
             }
         }
     }
@@ -347,18 +314,18 @@ mod tests {
         let good = &format!("Authorization: Bearer {TOKEN}");
         let (bare, wrong) = (good.replace("Bearer ", ""), good.replace("4f", "5f"));
         let refused = [
-            (vec!["POST /other HTTP/1.1"], Status::MethodNotAllowed),
-            (vec!["POST / HTTP/1.1", good], Status::MethodNotAllowed),
-            (vec!["get / HTTP/1.1", good], Status::MethodNotAllowed),
-            (vec!["GET /other HTTP/1.1"], Status::NotFound),
-            (vec!["GET /other HTTP/1.1", good], Status::NotFound),
-            (vec!["GET / HTTP/1.1"], Status::Unauthorized),
-            (vec!["GET / HTTP/1.1", "Authorization: Bearer"], Status::Unauthorized),
-            (vec!["GET / HTTP/1.1", "Authorization: Basic dGVzdGtleQ=="], Status::Unauthorized),
-            (vec!["GET / HTTP/1.1", good, good], Status::Unauthorized),
-            (vec!["GET / HTTP/1.1", &bare], Status::Unauthorized),
-            (vec!["GET / HTTP/1.1", &wrong], Status::Unauthorized),
-            (vec!["GET / HTTP/1.1", &good[..good.len() - 2]], Status::Unauthorized),
+            (vec!["POST /other HTTP/1.1"], ErrorStatus::MethodNotAllowed),
+            (vec!["POST / HTTP/1.1", good], ErrorStatus::MethodNotAllowed),
+            (vec!["get / HTTP/1.1", good], ErrorStatus::MethodNotAllowed),
+            (vec!["GET /other HTTP/1.1"], ErrorStatus::NotFound),
+            (vec!["GET /other HTTP/1.1", good], ErrorStatus::NotFound),
+            (vec!["GET / HTTP/1.1"], ErrorStatus::Unauthorized),
+            (vec!["GET / HTTP/1.1", "Authorization: Bearer"], ErrorStatus::Unauthorized),
+            (vec!["GET / HTTP/1.1", "Authorization: Basic dGVzdGtleQ=="], ErrorStatus::Unauthorized),
+            (vec!["GET / HTTP/1.1", good, good], ErrorStatus::Unauthorized),
+            (vec!["GET / HTTP/1.1", &bare], ErrorStatus::Unauthorized),
+            (vec!["GET / HTTP/1.1", &wrong], ErrorStatus::Unauthorized),
+            (vec!["GET / HTTP/1.1", &good[..good.len() - 2]], ErrorStatus::Unauthorized),
         ];
         for (lines, status) in refused {
             assert_eq!(verdict(&lines), Verdict::Refused(status), "{lines:?}");
@@ -399,7 +366,7 @@ mod tests {
             "GET / HTTP/1.1\r\nA : b\r\n\r\n",
             "GET / HTTP/1.1\r\n: b\r\n\r\n",
         ] {
-            assert_eq!(read(bad.as_bytes()), Progress::Bad, "{bad:?}");
+            assert_eq!(read(bad.as_bytes()), HeadProgress::Bad, "{bad:?}");
         }
     }
 
@@ -409,19 +376,19 @@ mod tests {
             let frame = "GET / HTTP/1.1\r\nX: \r\n\r\n";
             frame.replace("X: ", &format!("X: {}", "x".repeat(length - frame.len())))
         };
-        assert!(matches!(read(head(MAX_HEAD).as_bytes()), Progress::Done(_)));
-        assert_eq!(read(head(MAX_HEAD + 1).as_bytes()), Progress::Bad);
-        let mut reader = Reader::default();
+        assert!(matches!(read(head(MAX_HEAD).as_bytes()), HeadProgress::Done(_)));
+        assert_eq!(read(head(MAX_HEAD + 1).as_bytes()), HeadProgress::Bad);
+        let mut reader = HeadReader::default();
         for _ in 1..MAX_HEAD {
-            assert_eq!(reader.feed(b"x"), Progress::More);
+            assert_eq!(reader.feed(b"x"), HeadProgress::More);
         }
-        assert_eq!(reader.feed(b"x"), Progress::Bad);
+        assert_eq!(reader.feed(b"x"), HeadProgress::Bad);
     }
 
     #[test]
     fn a_body_behind_the_head_is_not_looked_at() {
         let body = format!("{RECORDED_REQUEST}{}", "x".repeat(10 * MAX_HEAD));
-        assert!(matches!(read(body.as_bytes()), Progress::Done(_)));
+        assert!(matches!(read(body.as_bytes()), HeadProgress::Done(_)));
     }
 
     #[test]
@@ -434,7 +401,7 @@ mod tests {
     fn plain_terms_are_written_as_the_original_does() {
         let without_date: String = RECORDED_ANSWER.split_inclusive("\r\n").filter(|l| !l.starts_with("Date")).collect();
         assert_eq!(String::from_utf8(plain().to_bytes()).unwrap(), without_date);
-        assert_eq!(parse_answer(RECORDED_ANSWER.as_bytes(), false), Answer::Terms(plain()));
+        assert_eq!(parse_answer(RECORDED_ANSWER.as_bytes(), false), ServerAnswer::Terms(plain()));
     }
 
     #[test]
@@ -448,31 +415,31 @@ mod tests {
                  \"open\":\"00ababababababababababababababab\"}\n"
             )
         );
-        assert_eq!(parse_answer(&bytes, false), Answer::Terms(full()));
+        assert_eq!(parse_answer(&bytes, false), ServerAnswer::Terms(full()));
     }
 
     #[test]
     fn every_shorter_answer_needs_more_and_once_ended_is_cut_short() {
         let bytes = full().to_bytes();
         for length in 0..bytes.len() {
-            assert_eq!(parse_answer(&bytes[..length], false), Answer::NeedMore, "{length}");
-            assert!(matches!(parse_answer(&bytes[..length], true), Answer::Bad(_)), "{length}");
+            assert_eq!(parse_answer(&bytes[..length], false), ServerAnswer::NeedMore, "{length}");
+            assert!(matches!(parse_answer(&bytes[..length], true), ServerAnswer::Bad(_)), "{length}");
         }
     }
 
     #[test]
     fn a_body_may_end_with_the_stream_or_come_in_chunks() {
         let head = "200 OK\r\nConnection: close";
-        assert_eq!(answer(head, BODY), Answer::Terms(plain()));
-        assert_eq!(parse_answer(format!("HTTP/1.0 {head}\r\n\r\n{BODY}").as_bytes(), false), Answer::NeedMore);
+        assert_eq!(answer(head, BODY), ServerAnswer::Terms(plain()));
+        assert_eq!(parse_answer(format!("HTTP/1.0 {head}\r\n\r\n{BODY}").as_bytes(), false), ServerAnswer::NeedMore);
         let chunked = "200 OK\r\ntransfer-encoding: Chunked\r\nContent-Length: 3";
         let (first, second) = BODY.split_at(20);
         let body = format!("14;x=y\r\n{first}\r\n{:X}\r\n{second}\r\n0\r\n\r\n", second.len());
-        assert_eq!(answer(chunked, &body), Answer::Terms(plain()));
-        assert_eq!(answer(chunked, &body.replace("\r\n", "\n")), Answer::Terms(plain()));
+        assert_eq!(answer(chunked, &body), ServerAnswer::Terms(plain()));
+        assert_eq!(answer(chunked, &body.replace("\r\n", "\n")), ServerAnswer::Terms(plain()));
         let whole = format!("HTTP/1.1 {chunked}\r\n\r\n{body}");
         for length in 0..whole.len() - 4 {
-            assert_eq!(parse_answer(&whole.as_bytes()[..length], false), Answer::NeedMore, "{length}");
+            assert_eq!(parse_answer(&whole.as_bytes()[..length], false), ServerAnswer::NeedMore, "{length}");
         }
     }
 
@@ -491,18 +458,18 @@ mod tests {
             ("no colon", BODY),
         ] {
             let text = format!("HTTP/1.1 200 OK\r\n{field}\r\n\r\n{body}");
-            assert!(matches!(parse_answer(text.as_bytes(), false), Answer::Bad(_)), "{field}: {body}");
+            assert!(matches!(parse_answer(text.as_bytes(), false), ServerAnswer::Bad(_)), "{field}: {body}");
         }
     }
 
     #[test]
     fn fields_that_are_not_known_are_ignored() {
         let body = BODY.replacen('{', r#"{"next":[1,{"a":null}],"features":["new",7,"ws-eof"],"open":5e1,"#, 1);
-        assert!(matches!(answer("200 OK", &body), Answer::Bad(_)), "an opening that is no text");
+        assert!(matches!(answer("200 OK", &body), ServerAnswer::Bad(_)), "an opening that is no text");
         let body = body.replace("5e1", "null");
-        assert_eq!(answer("200 OK", &body), Answer::Terms(Terms { features: vec![Feature::WsEof], ..plain() }));
+        assert_eq!(answer("200 OK", &body), ServerAnswer::Terms(Terms { features: vec![Feature::WsEof], ..plain() }));
         let body = BODY.replacen('{', r#"{"features":null,"open":"ff","#, 1);
-        assert_eq!(answer("200 OK", &body), Answer::Terms(plain()));
+        assert_eq!(answer("200 OK", &body), ServerAnswer::Terms(plain()));
     }
 
     #[test]
@@ -524,65 +491,68 @@ mod tests {
         ] {
             let body = BODY.replace(was, is);
             assert_ne!(body, BODY);
-            assert!(matches!(answer("200 OK", &body), Answer::Bad(_)), "{body}");
+            assert!(matches!(answer("200 OK", &body), ServerAnswer::Bad(_)), "{body}");
         }
         let huge = BODY.replace("1024", &u64::MAX.to_string());
-        assert_eq!(answer("200 OK", &huge), Answer::Terms(Terms { max: MAX_POOL, ..plain() }));
+        assert_eq!(answer("200 OK", &huge), ServerAnswer::Terms(Terms { max: MAX_POOL, ..plain() }));
     }
 
     #[test]
     fn refusals_are_one_line_of_text_and_read_back() {
         for (status, code, text) in [
-            (Status::Unauthorized, 401, "Unauthorized"),
-            (Status::NotFound, 404, "Not Found"),
-            (Status::MethodNotAllowed, 405, "Method Not Allowed"),
+            (ErrorStatus::Unauthorized, 401, "Unauthorized"),
+            (ErrorStatus::NotFound, 404, "Not Found"),
+            (ErrorStatus::MethodNotAllowed, 405, "Method Not Allowed"),
         ] {
             let bytes = status.to_bytes();
             let shown = String::from_utf8(bytes.clone()).unwrap();
             assert!(
                 shown.starts_with(&format!("HTTP/1.1 {code} {text}\r\n")) && shown.contains("Connection: close\r\n")
             );
-            assert_eq!(parse_answer(&bytes, false), Answer::Refused(code, text.into()));
+            assert_eq!(parse_answer(&bytes, false), ServerAnswer::Refused(code, text.into()));
         }
     }
 
     #[test]
     fn a_refusal_keeps_the_first_words_of_its_text_even_if_it_is_cut_short() {
-        assert_eq!(answer("502 Bad\r\nContent-Length: 99", "  sorry\nmore"), Answer::Refused(502, "sorry".into()));
-        assert_eq!(answer("400 Bad Request", ""), Answer::Refused(400, String::new()));
+        assert_eq!(
+            answer("502 Bad\r\nContent-Length: 99", "  sorry\nmore"),
+            ServerAnswer::Refused(502, "sorry".into())
+        );
+        assert_eq!(answer("400 Bad Request", ""), ServerAnswer::Refused(400, String::new()));
         let flood = format!("HTTP/1.1 502 x\r\n\r\nsorry\n{}", " ".repeat(MAX_ANSWER));
-        assert_eq!(parse_answer(flood.as_bytes(), false), Answer::Refused(502, "sorry".into()));
-        let Answer::Refused(503, text) = answer("503 x", &"\u{fc}".repeat(500)) else { panic!("not refused") };
+        assert_eq!(parse_answer(flood.as_bytes(), false), ServerAnswer::Refused(502, "sorry".into()));
+        let ServerAnswer::Refused(503, text) = answer("503 x", &"\u{fc}".repeat(500)) else { panic!("not refused") };
         assert_eq!(text.chars().count(), MAX_REASON / 2);
     }
 
     #[test]
     fn the_four_bytes_of_a_pool_connection_are_no_answer_but_a_reason_to_try_again() {
         for id in [&[0, 0, 0, 0][..], &[0xd9], b"HTTX", b"\x15\x03\x01"] {
-            let Answer::Bad(why) = parse_answer(id, false) else { panic!("{id:?} taken") };
+            let ServerAnswer::Bad(why) = parse_answer(id, false) else { panic!("{id:?} taken") };
             assert!(why.contains("pool phase; try again"));
         }
-        assert_eq!(parse_answer(b"", false), Answer::NeedMore);
-        assert_eq!(parse_answer(b"", true), Answer::Bad("the server closed without an answer; try again"));
+        assert_eq!(parse_answer(b"", false), ServerAnswer::NeedMore);
+        assert_eq!(parse_answer(b"", true), ServerAnswer::Bad("the server closed without an answer; try again"));
     }
 
     #[test]
     fn an_answer_without_end_is_bad_at_its_limit() {
         let head = format!("HTTP/1.1 200 OK\r\nX: {}", "x".repeat(MAX_HEAD));
-        assert!(matches!(parse_answer(head.as_bytes(), false), Answer::Bad(_)));
-        assert_eq!(parse_answer(&head.as_bytes()[..MAX_HEAD - 1], false), Answer::NeedMore);
+        assert!(matches!(parse_answer(head.as_bytes(), false), ServerAnswer::Bad(_)));
+        assert_eq!(parse_answer(&head.as_bytes()[..MAX_HEAD - 1], false), ServerAnswer::NeedMore);
         let whole = format!("{head}\r\n\r\n{BODY}");
-        assert!(matches!(parse_answer(whole.as_bytes(), true), Answer::Bad(_)));
+        assert!(matches!(parse_answer(whole.as_bytes(), true), ServerAnswer::Bad(_)));
         let body = format!("HTTP/1.1 200 OK\r\n\r\n{}", " ".repeat(MAX_ANSWER));
-        assert!(matches!(parse_answer(body.as_bytes(), false), Answer::Bad(_)));
-        assert_eq!(parse_answer(&body.as_bytes()[..MAX_ANSWER - 1], false), Answer::NeedMore);
+        assert!(matches!(parse_answer(body.as_bytes(), false), ServerAnswer::Bad(_)));
+        assert_eq!(parse_answer(&body.as_bytes()[..MAX_ANSWER - 1], false), ServerAnswer::NeedMore);
     }
 
     #[test]
     fn a_status_that_is_no_number_is_bad() {
         for first in ["HTTP/1.1", "HTTP/1.1 ", "HTTP/1.1 20", "HTTP/1.1 +20", "HTTP/1.1 2000", "HTTP/1.1\t200"] {
             let text = format!("{first}\r\n\r\n{BODY}");
-            assert!(matches!(parse_answer(text.as_bytes(), true), Answer::Bad(_)), "{first:?}");
+            assert!(matches!(parse_answer(text.as_bytes(), true), ServerAnswer::Bad(_)), "{first:?}");
         }
     }
 }

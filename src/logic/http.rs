@@ -101,6 +101,39 @@ pub(super) fn response(first: &str, kind: &str, line: &str) -> Vec<u8> {
         .into_bytes()
 }
 
+/// Why a request is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorStatus {
+    /// 401: the token is missing, given twice, or wrong.
+    Unauthorized,
+    /// 404: there is nothing but `/`.
+    NotFound,
+    /// 405: there is nothing but GET.
+    MethodNotAllowed,
+}
+
+impl ErrorStatus {
+    /// The number of it.
+    pub fn code(self) -> u16 {
+        match self {
+            ErrorStatus::Unauthorized => 401,
+            ErrorStatus::NotFound => 404,
+            ErrorStatus::MethodNotAllowed => 405,
+        }
+    }
+
+    /// The answer, whole: one line of plain text.
+    pub fn to_bytes(self) -> Vec<u8> {
+        let (reason, more) = match self {
+            ErrorStatus::Unauthorized => ("Unauthorized", ""),
+            ErrorStatus::NotFound => ("Not Found", ""),
+            ErrorStatus::MethodNotAllowed => ("Method Not Allowed", "Allow: GET\r\n"),
+        };
+        let first = format!("{} {reason}\r\n{more}", self.code());
+        response(&first, "text/plain; charset=utf-8", reason)
+    }
+}
+
 /// Longest head of a request or an answer, in bytes.
 pub const MAX_HEAD: usize = 8 * 1024;
 /// Longest answer, in bytes.

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-/// The pulse of a connection. Whoever has it says what was [`heard`](Keepalive::heard), and asks at its
+/// The keepalive of a connection. Its owner says what was [`heard`](Keepalive::heard), and asks at its
 /// [`deadline`](Keepalive::deadline) what to do.
 pub struct Keepalive {
     report: Duration,
@@ -34,7 +34,7 @@ impl Keepalive {
 
     /// Time has passed.
     ///
-    /// Whoever comes late, because the machine slept or was busy with others, could not hear: that time does not count.
+    /// A caller that comes late, because the machine slept or was busy, could not hear: that time does not count.
     pub fn beat(&mut self, now: Instant) -> Beat {
         let late = now.saturating_duration_since(self.deadline());
         self.heard = (self.heard + late).min(now);

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  look  --> never asked          Ask       one question, by the one who looked first
-//!            asked, no answer     Wait      everybody else shares it
+//!            asked, no answer     Wait      all others share it
 //!            answered             Known     also when past its time: then asked again in the background (poll)
 //!            no answer to be had  Failed    for a moment, then Ask
 //! ```
@@ -34,7 +34,7 @@ pub enum Look<'a> {
     Known(&'a [IpAddr]),
     /// It cannot be resolved at the moment, and why.
     Failed(Error),
-    /// The caller sends one question to the resolver now and waits; everybody else is told to [`Look::Wait`].
+    /// The caller sends one question to the resolver now and waits; all others are told to [`Look::Wait`].
     Ask,
     /// The question has been sent: wait until the answer comes.
     Wait,
@@ -44,7 +44,7 @@ pub enum Look<'a> {
 struct Name {
     answer: Answer,
     question: Question,
-    /// When somebody looked last.
+    /// When it was looked up last.
     used: Instant,
 }
 
@@ -79,7 +79,7 @@ impl Names {
         Names { ttl, names: BTreeMap::new(), wanted: VecDeque::new() }
     }
 
-    /// What is known about `host`. Whoever is told to ask owes an [`answered`](Self::answered), a failure if the
+    /// What is known about `host`. A caller that is told to ask owes an [`answered`](Self::answered), a failure if the
     /// question cannot even be sent.
     pub fn look(&mut self, host: &str, now: Instant) -> Look<'_> {
         if !self.names.contains_key(host) {
@@ -158,7 +158,7 @@ impl Names {
     }
 
     /// Whether one more name may be kept, after forgetting the one nobody has looked at for longest, if it must be. A
-    /// name with the resolver, or about to be, stays: somebody may wait for it.
+    /// name with the resolver, or about to be, stays: a user may wait for it.
     fn make_room(&mut self) -> bool {
         if self.names.len() < MAX_NAMES {
             return true;

@@ -62,7 +62,7 @@ impl Refill {
     /// How many to open now, with so many idle.
     ///
     /// While more than half are idle a few missing ones wait a moment, so that they are opened together, and not while
-    /// the user who took one waits for his answer.
+    /// the user who took one waits for an answer.
     pub fn open(&mut self, idle: usize, now: Instant) -> usize {
         if now >= self.next {
             self.round(idle);

@@ -65,9 +65,9 @@ impl Sniff {
 
     /// What becomes of a user who opens with `first`: all bytes so far, up to [`MAX_FIRST_BYTES`]. `ended` is whether no
     /// more will come. A user who says too little for too long waits for the target to speak first, and passes.
-    pub fn judge(&self, first: &[u8], ended: bool, now: Instant) -> Verdict {
+    pub fn judge(&self, first: &[u8], ended: bool, now: Instant) -> BlockVerdict {
         match user(first, self.block) {
-            Verdict::NeedMore if ended || now >= self.until => Verdict::Pass,
+            BlockVerdict::NeedMore if ended || now >= self.until => BlockVerdict::Pass,
             verdict => verdict,
         }
     }
@@ -80,7 +80,7 @@ impl Sniff {
 
 /// What `block` says of a user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum BlockVerdict {
     /// Nothing that is refused begins like this.
     Pass,
     /// The user speaks this protocol, which is refused.
@@ -90,13 +90,13 @@ pub enum Verdict {
 }
 
 /// Judges a user who opens with `first`.
-pub fn user(first: &[u8], block: Blocked) -> Verdict {
-    let chosen = [(block.socks, socks as fn(&[u8]) -> Verdict), (block.http, http), (block.tls, tls)];
-    let mut verdict = Verdict::Pass;
+pub fn user(first: &[u8], block: Blocked) -> BlockVerdict {
+    let chosen = [(block.socks, socks as fn(&[u8]) -> BlockVerdict), (block.http, http), (block.tls, tls)];
+    let mut verdict = BlockVerdict::Pass;
     for (_, judge) in chosen.iter().filter(|(chosen, _)| *chosen) {
         match judge(first) {
-            Verdict::Pass => {}
-            Verdict::NeedMore => verdict = Verdict::NeedMore,
+            BlockVerdict::Pass => {}
+            BlockVerdict::NeedMore => verdict = BlockVerdict::NeedMore,
             refuse => return refuse,
         }
     }
@@ -104,31 +104,31 @@ pub fn user(first: &[u8], block: Blocked) -> Verdict {
 }
 
 /// SOCKS4 is 04 and then 01 or 02, SOCKS5 is 05 and then 01 to 03.
-fn socks(first: &[u8]) -> Verdict {
+fn socks(first: &[u8]) -> BlockVerdict {
     match first {
-        [] | [4 | 5] => Verdict::NeedMore,
-        [4, 1..=2, ..] => Verdict::Refuse("SOCKS4"),
-        [5, 1..=3, ..] => Verdict::Refuse("SOCKS5"),
-        _ => Verdict::Pass,
+        [] | [4 | 5] => BlockVerdict::NeedMore,
+        [4, 1..=2, ..] => BlockVerdict::Refuse("SOCKS4"),
+        [5, 1..=3, ..] => BlockVerdict::Refuse("SOCKS5"),
+        _ => BlockVerdict::Pass,
     }
 }
 
 /// HTTP is capital letters, and then a space within the first eight bytes.
-fn http(first: &[u8]) -> Verdict {
+fn http(first: &[u8]) -> BlockVerdict {
     let first = &first[..first.len().min(MAX_METHOD)];
     match first.iter().position(|byte| !byte.is_ascii_uppercase()) {
-        None if first.len() < MAX_METHOD => Verdict::NeedMore,
-        Some(letters) if letters > 0 && first[letters] == b' ' => Verdict::Refuse("HTTP"),
-        _ => Verdict::Pass,
+        None if first.len() < MAX_METHOD => BlockVerdict::NeedMore,
+        Some(letters) if letters > 0 && first[letters] == b' ' => BlockVerdict::Refuse("HTTP"),
+        _ => BlockVerdict::Pass,
     }
 }
 
 /// TLS is a handshake record.
-fn tls(first: &[u8]) -> Verdict {
+fn tls(first: &[u8]) -> BlockVerdict {
     match first.first() {
-        None => Verdict::NeedMore,
-        Some(&TLS_RECORD) => Verdict::Refuse("TLS"),
-        Some(_) => Verdict::Pass,
+        None => BlockVerdict::NeedMore,
+        Some(&TLS_RECORD) => BlockVerdict::Refuse("TLS"),
+        Some(_) => BlockVerdict::Pass,
     }
 }
 
@@ -154,11 +154,11 @@ mod tests {
     const ALL: Blocked = Blocked { socks: true, http: true, tls: true };
 
     /// The verdict on the shortest beginning that is enough for one, and how long that is.
-    fn earliest(bytes: &[u8], block: Blocked) -> (Verdict, usize) {
+    fn earliest(bytes: &[u8], block: Blocked) -> (BlockVerdict, usize) {
         (0..=bytes.len())
             .map(|length| (user(&bytes[..length], block), length))
-            .find(|(verdict, _)| *verdict != Verdict::NeedMore)
-            .unwrap_or((Verdict::NeedMore, bytes.len()))
+            .find(|(verdict, _)| *verdict != BlockVerdict::NeedMore)
+            .unwrap_or((BlockVerdict::NeedMore, bytes.len()))
     }
 
     #[test]
@@ -195,7 +195,7 @@ mod tests {
             (b"OPTIONS * HTTP/1.1\r\n", "HTTP", 8),
             (b"\x16\x03\x01", "TLS", 1),
         ] {
-            assert_eq!(earliest(bytes, ALL), (Verdict::Refuse(name), length), "{bytes:?}");
+            assert_eq!(earliest(bytes, ALL), (BlockVerdict::Refuse(name), length), "{bytes:?}");
         }
     }
 
@@ -214,14 +214,14 @@ mod tests {
             (b"LONGERTHAN8 x", 8),
             (b"OPTIONSX ", 8),
         ] {
-            assert_eq!(earliest(bytes, ALL), (Verdict::Pass, length), "{bytes:?}");
+            assert_eq!(earliest(bytes, ALL), (BlockVerdict::Pass, length), "{bytes:?}");
         }
     }
 
     #[test]
     fn who_says_too_little_to_be_told_is_not_judged() {
         for bytes in [&b""[..], b"\x04", b"\x05", b"G", b"GET", b"OPTIONS"] {
-            assert_eq!(user(bytes, ALL), Verdict::NeedMore, "{bytes:?}");
+            assert_eq!(user(bytes, ALL), BlockVerdict::NeedMore, "{bytes:?}");
         }
     }
 
@@ -231,17 +231,21 @@ mod tests {
         let sniff = Sniff::new(ALL, now);
         assert_eq!(sniff.deadline(), now + QUIET);
         for first in [&b""[..], b"GET"] {
-            assert_eq!(sniff.judge(first, false, now + QUIET - Duration::from_millis(1)), Verdict::NeedMore);
-            assert_eq!(sniff.judge(first, false, now + QUIET), Verdict::Pass);
+            assert_eq!(sniff.judge(first, false, now + QUIET - Duration::from_millis(1)), BlockVerdict::NeedMore);
+            assert_eq!(sniff.judge(first, false, now + QUIET), BlockVerdict::Pass);
         }
-        assert_eq!(sniff.judge(b"GET", true, now), Verdict::Pass, "no more will come");
-        assert_eq!(sniff.judge(b"GET ", true, now + QUIET), Verdict::Refuse("HTTP"), "what was said in time counts");
+        assert_eq!(sniff.judge(b"GET", true, now), BlockVerdict::Pass, "no more will come");
+        assert_eq!(
+            sniff.judge(b"GET ", true, now + QUIET),
+            BlockVerdict::Refuse("HTTP"),
+            "what was said in time counts"
+        );
     }
 
     #[test]
     fn the_first_bytes_that_are_looked_at_are_always_enough() {
         for first in [b'A', 4, 5, 0] {
-            assert_ne!(user(&[first; MAX_FIRST_BYTES], ALL), Verdict::NeedMore);
+            assert_ne!(user(&[first; MAX_FIRST_BYTES], ALL), BlockVerdict::NeedMore);
         }
     }
 
@@ -251,15 +255,15 @@ mod tests {
         let (socks, http, tls) =
             (Blocked { socks: true, ..none }, Blocked { http: true, ..none }, Blocked { tls: true, ..none });
         assert!(!none.any() && socks.any() && http.any() && tls.any());
-        assert_eq!(user(b"", none), Verdict::Pass);
+        assert_eq!(user(b"", none), BlockVerdict::Pass);
         for (block, refused) in [(socks, &b"\x05\x01"[..]), (http, b"GET "), (tls, b"\x16")] {
             for bytes in [&b"\x05\x01"[..], b"GET ", b"\x16"] {
                 let verdict = user(bytes, block);
-                assert_eq!(matches!(verdict, Verdict::Refuse(_)), bytes == refused, "{bytes:?} {block:?}");
-                assert!(bytes == refused || verdict == Verdict::Pass);
+                assert_eq!(matches!(verdict, BlockVerdict::Refuse(_)), bytes == refused, "{bytes:?} {block:?}");
+                assert!(bytes == refused || verdict == BlockVerdict::Pass);
             }
         }
-        assert_eq!(user(b"GET", socks), Verdict::Pass);
-        assert_eq!(user(b"\x05", http), Verdict::Pass);
+        assert_eq!(user(b"GET", socks), BlockVerdict::Pass);
+        assert_eq!(user(b"\x05", http), BlockVerdict::Pass);
     }
 }

@@ -8,7 +8,7 @@
 //!   +----------------------------- reached -----------------------------+
 //! ```
 //!
-//! Targets are numbers, 0 to n-1, in the order of the URL; names, addresses and dialling are somebody else's. A user
+//! Targets are numbers, 0 to n-1, in the order of the URL; names, addresses and dialling are not known here. A user
 //! always gets an order of *all* targets: those believed to be up first, in the order the balance asks for, then the
 //! others, since a belief may be wrong. UDP uses the same order; a UDP target has failed when it is said to, for
 //! instance by a refusal from its host, and is never suspected for being silent.
@@ -53,14 +53,14 @@ pub struct Targets {
 /// What is known about one target.
 #[derive(Debug, Clone, Copy)]
 struct Target {
-    health: Health,
+    health: TargetHealth,
     latency: Latency,
     /// `Fastest`: when to measure next.
     due: Instant,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Health {
+enum TargetHealth {
     Up,
     /// It failed: put last until then, and then tried by one user.
     Down {
@@ -91,7 +91,7 @@ impl Targets {
     /// `fallback` (`NP_FALLBACK_INTERVAL`) is how often `Primary` tries the primary again while it uses a backup;
     /// `period` (`NP_REPORT_INTERVAL`) how often `Fastest` measures each target.
     pub fn new(n: usize, balance: Balance, fallback: Duration, period: Duration, now: Instant) -> Self {
-        let target = Target { health: Health::Up, latency: Latency::Unknown, due: now };
+        let target = Target { health: TargetHealth::Up, latency: Latency::Unknown, due: now };
         let n = n.min(MAX_TARGETS);
         Targets {
             targets: vec![target; n],
@@ -129,16 +129,16 @@ impl Targets {
         let Some(target) = self.targets.get_mut(i) else {
             return false;
         };
-        let was_up = target.health == Health::Up;
+        let was_up = target.health == TargetHealth::Up;
         let pause = match target.health {
-            Health::Up => Some(FIRST_PAUSE),
+            TargetHealth::Up => Some(FIRST_PAUSE),
             // Users who dialled before the first of them failed add nothing.
-            Health::Down { until, .. } if now < until => None,
-            Health::Down { pause, .. } | Health::Trial { pause, .. } => Some((pause * 2).min(MAX_PAUSE)),
+            TargetHealth::Down { until, .. } if now < until => None,
+            TargetHealth::Down { pause, .. } | TargetHealth::Trial { pause, .. } => Some((pause * 2).min(MAX_PAUSE)),
         };
         if let Some(pause) = pause {
             let until = now + pause;
-            target.health = Health::Down { pause, until };
+            target.health = TargetHealth::Down { pause, until };
         }
         if self.balance == Balance::Primary && i == self.current {
             self.step_aside(now);
@@ -157,9 +157,9 @@ impl Targets {
             Latency::Measured(old) => (old * (SMOOTHING - 1) + rtt) / SMOOTHING,
             Latency::Unknown | Latency::Offered => rtt,
         };
-        let was_down = target.health != Health::Up;
+        let was_down = target.health != TargetHealth::Up;
         *target = Target {
-            health: Health::Up,
+            health: TargetHealth::Up,
             latency: Latency::Measured(smoothed),
             // A target whose users measure it needs no probe.
             due: now + self.period,
@@ -237,9 +237,9 @@ impl Targets {
             target.latency = Latency::Offered;
         }
         match target.health {
-            Health::Down { pause, until } | Health::Trial { pause, until } if until <= now => {
+            TargetHealth::Down { pause, until } | TargetHealth::Trial { pause, until } if until <= now => {
                 let until = now + FIRST_PAUSE;
-                target.health = Health::Trial { pause, until };
+                target.health = TargetHealth::Trial { pause, until };
             }
             _ => {}
         }
@@ -260,12 +260,12 @@ impl Targets {
     }
 }
 
-impl Health {
+impl TargetHealth {
     /// Whether a user may be sent there first.
     fn is_up(self, now: Instant) -> bool {
         match self {
-            Health::Up => true,
-            Health::Down { until, .. } | Health::Trial { until, .. } => until <= now,
+            TargetHealth::Up => true,
+            TargetHealth::Down { until, .. } | TargetHealth::Trial { until, .. } => until <= now,
         }
     }
 }

@@ -43,7 +43,7 @@ impl Terms {
         response("200 OK\r\n", "application/json", &json)
     }
 
-    /// Refuses terms with less TLS than the client wants, whoever has written them.
+    /// Refuses terms with less TLS than the client wants, whatever has written them.
     pub fn require_tls(&self, least: u8) -> Result<(), Error> {
         match self.tls < least {
             true => {

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 /// Deadlines, each with a key that says whose it is and why.
 ///
-/// There is no cancelling: whoever owns a key ignores it once it is dead. Deadlines are rounded up to steps of `STEP`,
+/// There is no cancelling: the owner of a key ignores it once it is dead. Deadlines are rounded up to steps of `STEP`,
 /// so that a thousand sessions share their wake-ups; those of one step come out in the order in which they were
 /// armed, which makes relays that wait for the same [`Bucket`] take turns.
 #[derive(Debug)]

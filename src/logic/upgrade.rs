@@ -11,22 +11,21 @@
 use data_encoding::BASE64;
 use ring::digest::{digest, SHA1_FOR_LEGACY_USE_ONLY};
 
-use super::handshake::{Request, Status};
-use super::http::{end_of_head, response, status, Head, MAX_HEAD};
+use super::http::{end_of_head, response, status, ErrorStatus, Head, MAX_HEAD};
 use crate::error::Error;
 
 /// What a client sends along, chosen by chance, so that an answer is known to be one to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Key([u8; 16]);
+pub struct WebSocketKey([u8; 16]);
 
-impl Key {
+impl WebSocketKey {
     /// A key of these random bytes.
-    pub fn new(random: [u8; 16]) -> Key {
-        Key(random)
+    pub fn new(random: [u8; 16]) -> WebSocketKey {
+        WebSocketKey(random)
     }
 
-    fn parse(text: &str) -> Option<Key> {
-        BASE64.decode(text.as_bytes()).ok()?.try_into().ok().map(Key)
+    fn parse(text: &str) -> Option<WebSocketKey> {
+        BASE64.decode(text.as_bytes()).ok()?.try_into().ok().map(WebSocketKey)
     }
 
     /// What proves that the server speaks WebSocket and answers this very request.
@@ -44,7 +43,7 @@ pub struct Ask<'a> {
     /// For the `Host` header: the tunnel host, as originals say it: without a port.
     pub host: &'a str,
     /// Chosen for this request alone.
-    pub key: Key,
+    pub key: WebSocketKey,
 }
 
 impl Ask<'_> {
@@ -67,7 +66,7 @@ impl Ask<'_> {
 
 /// What makes a request that asks for a WebSocket one that cannot have it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub enum UpgradeFault {
     /// No `Host`, no `Connection: upgrade`, or no key of 16 bytes.
     Malformed,
     /// Another version of the protocol than 13.
@@ -75,7 +74,7 @@ pub enum Fault {
 }
 
 /// What the head of a request says of a WebSocket: `None` if it does not ask for one.
-pub(super) fn wanted(head: &Head<'_>) -> Option<Result<Key, Fault>> {
+pub(super) fn wanted(head: &Head<'_>) -> Option<Result<WebSocketKey, UpgradeFault>> {
     if !has_token(head, "Upgrade", "websocket") {
         return None;
     }
@@ -83,11 +82,11 @@ pub(super) fn wanted(head: &Head<'_>) -> Option<Result<Key, Fault>> {
         let mut values = head.all(name);
         values.next().filter(|_| values.next().is_none())
     };
-    let key = one("Sec-WebSocket-Key").and_then(Key::parse);
+    let key = one("Sec-WebSocket-Key").and_then(WebSocketKey::parse);
     Some(match (one("Host"), key) {
-        _ if one("Sec-WebSocket-Version") != Some(VERSION) => Err(Fault::Version),
+        _ if one("Sec-WebSocket-Version") != Some(VERSION) => Err(UpgradeFault::Version),
         (Some(_), Some(key)) if has_token(head, "Connection", "Upgrade") => Ok(key),
-        _ => Err(Fault::Malformed),
+        _ => Err(UpgradeFault::Malformed),
     })
 }
 
@@ -98,22 +97,27 @@ fn has_token(head: &Head<'_>, name: &'static str, token: &str) -> bool {
 
 // ---- the server's answer --------------------------------------------------------------------------------------------
 
-/// What a server says to somebody who asks for a WebSocket: `Ok` turns the connection into one, after `Err` it is closed.
+/// What a server answers to a request for a WebSocket, out of its head: `Ok` turns the connection into one, after `Err` it is
+/// closed.
 ///
 /// In this order: 405 for another method than GET, 404 for another path than `/`, 426 for another version, 400. A request that
 /// asks for no WebSocket is answered 426, too.
-pub fn answer(request: &Request) -> Result<Vec<u8>, Vec<u8>> {
+pub fn answer(
+    method: &str,
+    path: &str,
+    wanted: Option<Result<WebSocketKey, UpgradeFault>>,
+) -> Result<Vec<u8>, Vec<u8>> {
     let offer = format!("Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: {VERSION}\r\n");
-    match request {
-        Request { method, .. } if method != "GET" => Err(Status::MethodNotAllowed.to_bytes()),
-        Request { path, .. } if path != "/" => Err(Status::NotFound.to_bytes()),
-        Request { upgrade: Some(Ok(key)), .. } => Ok(format!(
+    match wanted {
+        _ if method != "GET" => Err(ErrorStatus::MethodNotAllowed.to_bytes()),
+        _ if path != "/" => Err(ErrorStatus::NotFound.to_bytes()),
+        Some(Ok(key)) => Ok(format!(
             "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
              Sec-WebSocket-Accept: {}\r\n\r\n",
             key.accept()
         )
         .into_bytes()),
-        Request { upgrade: Some(Err(Fault::Malformed)), .. } => Err(refusal("400 Bad Request", "", "Bad Request")),
+        Some(Err(UpgradeFault::Malformed)) => Err(refusal("400 Bad Request", "", "Bad Request")),
         _ => Err(refusal("426 Upgrade Required", &offer, "Upgrade Required")),
     }
 }
@@ -126,7 +130,7 @@ fn refusal(status: &str, fields: &str, line: &str) -> Vec<u8> {
 
 /// What the bytes of an answer come to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
+pub enum UpgradeAnswer {
     /// The head's end is still to come.
     NeedMore,
     /// The connection is a WebSocket. Its first frame begins after so many bytes.
@@ -136,21 +140,21 @@ pub enum Answer {
 }
 
 /// Reads an answer from all bytes that came so far. Never `NeedMore` from [`MAX_HEAD`] bytes on.
-pub fn parse_answer(bytes: &[u8], key: Key) -> Answer {
+pub fn parse_answer(bytes: &[u8], key: WebSocketKey) -> UpgradeAnswer {
     if !bytes.iter().zip(b"HTTP/1.").all(|(is, should)| is == should) {
-        return Answer::Bad(Error::protocol("no HTTP answer to the upgrade: not a WebSocket server"));
+        return UpgradeAnswer::Bad(Error::protocol("no HTTP answer to the upgrade: not a WebSocket server"));
     }
     match end_of_head(&bytes[..bytes.len().min(MAX_HEAD)], 0) {
         Some(end) => match judge(&bytes[..end], key) {
-            Ok(()) => Answer::Done(end),
-            Err(why) => Answer::Bad(why),
+            Ok(()) => UpgradeAnswer::Done(end),
+            Err(why) => UpgradeAnswer::Bad(why),
         },
-        None if bytes.len() < MAX_HEAD => Answer::NeedMore,
-        None => Answer::Bad(Error::protocol("the answer to the upgrade is too long")),
+        None if bytes.len() < MAX_HEAD => UpgradeAnswer::NeedMore,
+        None => UpgradeAnswer::Bad(Error::protocol("the answer to the upgrade is too long")),
     }
 }
 
-fn judge(head: &[u8], key: Key) -> Result<(), Error> {
+fn judge(head: &[u8], key: WebSocketKey) -> Result<(), Error> {
     let text = String::from_utf8_lossy(head);
     let malformed = || Error::protocol("the answer to the upgrade is malformed");
     let head = Head::parse(&text).ok_or_else(malformed)?;
@@ -182,7 +186,7 @@ const GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
 #[cfg(test)]
 mod tests {
-    use super::super::handshake::{Progress, Reader};
+    use super::super::handshake::{HeadProgress, HeadReader, Request};
     use super::*;
 
     /// What an original client sends.
@@ -194,13 +198,17 @@ mod tests {
         Sec-Websocket-Accept: r6Sk1Mf4weez2+sz6Y7X4J7Z438=\r\nUpgrade: websocket\r\n\
         Date: Sat, 21 Nov 2026 02:06:31 GMT\r\n\r\n\x82\x04\x00\x00\x00\x00";
 
-    fn recorded_key() -> Key {
-        Key::parse("dcEbnd+noJFsbX8VW00huA==").unwrap()
+    fn recorded_key() -> WebSocketKey {
+        WebSocketKey::parse("dcEbnd+noJFsbX8VW00huA==").unwrap()
+    }
+
+    fn answered(request: &Request) -> Result<Vec<u8>, Vec<u8>> {
+        answer(&request.method, &request.path, request.upgrade)
     }
 
     fn read(bytes: &[u8]) -> Request {
-        match Reader::default().feed(bytes) {
-            Progress::Done(request) => request,
+        match HeadReader::default().feed(bytes) {
+            HeadProgress::Done(request) => request,
             other => panic!("{other:?}"),
         }
     }
@@ -209,9 +217,9 @@ mod tests {
         std::str::from_utf8(&answer[9..12]).unwrap()
     }
 
-    fn why(answer: Answer) -> String {
+    fn why(answer: UpgradeAnswer) -> String {
         match answer {
-            Answer::Bad(error) => error.to_string(),
+            UpgradeAnswer::Bad(error) => error.to_string(),
             other => panic!("{other:?}"),
         }
     }
@@ -220,24 +228,24 @@ mod tests {
     fn a_recorded_upgrade_is_understood_and_answered_as_the_original_did() {
         let request = read(RECORDED_REQUEST.as_bytes());
         assert_eq!(request.upgrade, Some(Ok(recorded_key())));
-        let answer = String::from_utf8(answer(&request).unwrap()).unwrap();
+        let answer = String::from_utf8(answered(&request).unwrap()).unwrap();
         assert!(answer.starts_with("HTTP/1.1 101 Switching Protocols\r\n") && answer.ends_with("\r\n\r\n"), "{answer}");
         assert!(answer.contains("Sec-WebSocket-Accept: r6Sk1Mf4weez2+sz6Y7X4J7Z438=\r\n"), "{answer}");
     }
 
     #[test]
     fn the_example_of_the_rfc_comes_out_right() {
-        assert_eq!(Key::new(*b"the sample nonce").accept(), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+        assert_eq!(WebSocketKey::new(*b"the sample nonce").accept(), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
     }
 
     #[test]
     fn a_request_of_ours_is_taken_by_a_server_of_ours_and_its_answer_by_the_client() {
-        let key = Key::new([7; 16]);
+        let key = WebSocketKey::new([7; 16]);
         let asked = Ask { host: "tunnel.example", key }.to_bytes();
         assert!(asked.starts_with(b"GET / HTTP/1.1\r\nHost: tunnel.example\r\n"));
-        let answered = answer(&read(&asked)).unwrap();
-        assert_eq!(parse_answer(&answered, key), Answer::Done(answered.len()));
-        assert!(why(parse_answer(&answered, Key::new([8; 16]))).contains("not as an answer to this request"));
+        let answered = answered(&read(&asked)).unwrap();
+        assert_eq!(parse_answer(&answered, key), UpgradeAnswer::Done(answered.len()));
+        assert!(why(parse_answer(&answered, WebSocketKey::new([8; 16]))).contains("not as an answer to this request"));
     }
 
     #[test]
@@ -252,10 +260,10 @@ mod tests {
     fn a_recorded_answer_is_read_at_every_split_and_its_first_frame_is_left() {
         let head = RECORDED_ANSWER.len() - 6;
         for end in 0..head {
-            assert_eq!(parse_answer(&RECORDED_ANSWER[..end], recorded_key()), Answer::NeedMore, "{end}");
+            assert_eq!(parse_answer(&RECORDED_ANSWER[..end], recorded_key()), UpgradeAnswer::NeedMore, "{end}");
         }
         for end in head..=RECORDED_ANSWER.len() {
-            assert_eq!(parse_answer(&RECORDED_ANSWER[..end], recorded_key()), Answer::Done(head));
+            assert_eq!(parse_answer(&RECORDED_ANSWER[..end], recorded_key()), UpgradeAnswer::Done(head));
         }
     }
 
@@ -263,7 +271,7 @@ mod tests {
     fn an_ordinary_request_asks_for_no_websocket_and_is_told_to() {
         let request = read(b"GET / HTTP/1.1\r\nHost: none\r\n\r\n");
         assert_eq!(request.upgrade, None);
-        let refusal = answer(&request).unwrap_err();
+        let refusal = answered(&request).unwrap_err();
         assert_eq!(status_of(&refusal), "426");
         let other = read(b"GET / HTTP/1.1\r\nHost: none\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n");
         assert_eq!(other.upgrade, None);
@@ -287,7 +295,7 @@ mod tests {
         for (from, to, status) in cases {
             let bad = RECORDED_REQUEST.replacen(from, to, 1);
             assert_ne!(bad, RECORDED_REQUEST, "{from}");
-            let refusal = answer(&read(bad.as_bytes())).expect_err(&bad);
+            let refusal = answered(&read(bad.as_bytes())).expect_err(&bad);
             assert_eq!(status_of(&refusal), status, "{from} -> {to}");
             assert!(String::from_utf8(refusal).unwrap().contains("Connection:"));
         }
@@ -298,7 +306,7 @@ mod tests {
         let request = RECORDED_REQUEST
             .replace("Connection: Upgrade", "connection: keep-alive, UPGRADE")
             .replace("Upgrade: websocket", "UPGRADE: WebSocket, other");
-        assert!(answer(&read(request.as_bytes())).is_ok());
+        assert!(answered(&read(request.as_bytes())).is_ok());
     }
 
     #[test]
@@ -326,7 +334,7 @@ mod tests {
     fn an_answer_without_end_is_not_awaited_for_ever() {
         let mut bytes = b"HTTP/1.1 101 Switching Protocols\r\n".to_vec();
         bytes.resize(MAX_HEAD - 1, b'a');
-        assert_eq!(parse_answer(&bytes, recorded_key()), Answer::NeedMore);
+        assert_eq!(parse_answer(&bytes, recorded_key()), UpgradeAnswer::NeedMore);
         bytes.extend(b"aa\r\n\r\n");
         assert!(why(parse_answer(&bytes, recorded_key())).contains("too long"));
     }

@@ -72,7 +72,7 @@ pub enum Signal {
     Tcp {
         /// The user's address, as `ip:port`; at most [`MAX_REMOTE`] bytes.
         remote: String,
-        /// The pool connection he took.
+        /// The pool connection that the user took.
         id: Id,
     },
     /// The same for a UDP session.
@@ -178,7 +178,7 @@ impl Lines {
     pub fn next(&mut self, key: &[u8]) -> Option<Result<Signal, BadLine>> {
         loop {
             let newline = self.bytes[self.seen..].iter().position(|&byte| byte == b'\n');
-            let Some(length) = newline.map(|at| self.seen + at - self.start) else { return self.rest() };
+            let Some(length) = newline.map(|at| self.seen + at - self.start) else { return self.keep_rest() };
             let line = &self.bytes[self.start..][..length];
             let signal = match length <= MAX_LINE {
                 true => decode(line, key),
@@ -199,7 +199,7 @@ impl Lines {
     }
 
     /// Keeps the beginning of a line for later, unless it is too long already.
-    fn rest(&mut self) -> Option<Result<Signal, BadLine>> {
+    fn keep_rest(&mut self) -> Option<Result<Signal, BadLine>> {
         self.bytes.drain(..self.start);
         let long = self.bytes.len() > MAX_LINE;
         let news = long && !self.skipping;

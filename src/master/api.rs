@@ -1,107 +1,38 @@
-//! The REST API: which path and method asks for what, and what the answer looks like.
+//! What the API asks of the supervisor and of the machine, whatever way it was asked itself.
 //!
-//! ```text
-//!  Call --Route--> known? --OPTIONS: done--> key? --> method? --> body --Order--> supervisor --> Reply
-//!         404                 200            401       405        400             404 409 ...
-//! ```
-//!
-//! Everything is under the master's prefix: REST in `/v1`, the Model Context Protocol (`mcp.rs`) at `/v2`.
+//! [`routes`](super::routes) answers REST, [`mcp`](super::mcp) assistants.
 
 mod body;
 mod reply;
 
 pub(super) use body::{action_named, meta, Change, New};
-pub(super) use reply::{empty, json_bytes, value};
+pub(super) use reply::{empty, json_bytes, no_page, refused, value, wrong_method};
 
 use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::bounds;
-use super::call::{self, Call, Reply};
-use super::fields::Fields;
-use super::host::Host;
+use super::host::Monitor;
+use super::openapi;
 use super::record::{Record, KEY_ID};
-use super::requests::{Answer, Desk, Order, Refusal, Request};
-use super::tcping::{tcping, Gate, Outcome};
-use super::{export, mcp, openapi, stream};
+use super::requests::{Answer, Order, Refusal, Request, SupervisorHandle};
+use super::tcping::{tcping, Gate, TcpingResult};
 use crate::config::{self, Config, Tls};
 
 /// Answers the API's calls by asking the supervisor.
 pub struct Api<M> {
-    desk: Desk<M>,
+    desk: SupervisorHandle<M>,
     config: Config,
-    host: Host,
+    host: Monitor,
     gate: Arc<Gate>,
     openapi: Vec<u8>,
 }
 
 impl<M: From<Request>> Api<M> {
     /// The API of a master with this configuration, whose supervisor is behind `desk`.
-    pub fn new(desk: Desk<M>, config: &Config) -> Api<M> {
+    pub fn new(desk: SupervisorHandle<M>, config: &Config) -> Api<M> {
         let openapi = openapi::document(&config.prefix);
-        Api { desk, config: config.clone(), host: Host::new(), gate: Gate::new(), openapi }
-    }
-
-    fn serve(&self, route: &Route, call: &Call) -> Result<Reply, Refusal> {
-        let get = call.method == "GET";
-        match *route {
-            Route::Instances if get => Ok(value(200, &self.list()?)),
-            Route::Instances => self.create(call),
-            Route::Instance(id) => self.instance(id, call),
-            Route::Logs(id) => match self.ask(Order::Logs(id.into()))? {
-                Answer::Lines(lines) => Ok(value(200, &lines)),
-                other => Err(unexpected(&other)),
-            },
-            Route::Events => match self.ask(Order::Listen)? {
-                Answer::Events(events) => Ok(stream::reply(events)),
-                other => Err(unexpected(&other)),
-            },
-            Route::Info if get => Ok(value(200, &self.info()?)),
-            Route::Info => self.rename(call),
-            Route::Tcping => Ok(value(200, &self.tcping(&target(&call.query).ok_or_else(no_target)?))),
-            Route::Export => Ok(value(200, &export::export(&self.list()?))),
-            Route::Import => {
-                let entries = export::read(&call.body).map_err(|_| bad_body())?;
-                Ok(value(200, &export::import(self, entries)?))
-            }
-            Route::OpenApi => Ok(json_bytes(200, self.openapi.clone())),
-            Route::Docs => Ok(openapi::docs(call.header("accept-encoding").unwrap_or_default())),
-            Route::Mcp => Ok(mcp::reply(self, call)),
-        }
-    }
-
-    fn create(&self, call: &Call) -> Result<Reply, Refusal> {
-        let New { url, alias } = read(&call.body, New::read)?.bounded()?;
-        Ok(value(201, &self.one(Order::Create { url, alias })?))
-    }
-
-    fn instance(&self, id: &str, call: &Call) -> Result<Reply, Refusal> {
-        // Whether there is such an instance comes before what the body says of it.
-        let found = self.one(Order::Get(id.into()))?;
-        let id = id.to_owned();
-        match call.method.as_str() {
-            "PATCH" => {
-                let patch = read(&call.body, Change::read_with_action)?.checked()?;
-                Ok(value(200, &self.one(Order::Patch(id, patch))?))
-            }
-            "PUT" | "DELETE" if id == KEY_ID => Err(forbidden()),
-            "PUT" => {
-                let url = read(&call.body, |fields| fields.needed("url"))?;
-                bounds::url(&url)?;
-                Ok(value(200, &self.one(Order::Replace(id, url))?))
-            }
-            "DELETE" => self.ask(Order::Delete(id)).map(|_| reply::empty(204)),
-            _ => Ok(value(200, &found)),
-        }
-    }
-
-    fn rename(&self, call: &Call) -> Result<Reply, Refusal> {
-        let missing = |fields: &mut Fields| fields.text("alias")?.ok_or_else(|| fields.malformed("alias", "a string"));
-        let alias = read(&call.body, missing)?;
-        bounds::text("Master alias", &alias)?;
-        self.ask(Order::Name(alias))?;
-        Ok(value(200, &self.info()?))
+        Api { desk, config: config.clone(), host: Monitor::new(), gate: Gate::new(), openapi }
     }
 
     /// What `/info` shows.
@@ -139,8 +70,13 @@ impl<M: From<Request>> Api<M> {
     }
 
     /// Tries a TCP connection.
-    pub(super) fn tcping(&self, target: &str) -> Outcome {
+    pub(super) fn tcping(&self, target: &str) -> TcpingResult {
         tcping(&self.gate, target)
+    }
+
+    /// The description of the API.
+    pub(super) fn document(&self) -> &[u8] {
+        &self.openapi
     }
 
     /// The master's configuration.
@@ -175,81 +111,6 @@ impl<M: From<Request>> Api<M> {
     }
 }
 
-impl<M: From<Request> + Send + 'static> call::Answer for Api<M> {
-    fn answer(&self, call: Call) -> Reply {
-        let Some(route) = Route::of(&self.config.prefix, &call.path) else { return reply::no_page() };
-        if call.method == "OPTIONS" {
-            return reply::empty(200);
-        }
-        if !route.is_open() {
-            let key = call.header("x-api-key").filter(|key| !key.is_empty());
-            if let Err(refusal) = self.ask(Order::Admit(key.map(str::to_owned))) {
-                return reply::refused(&refusal);
-            }
-        }
-        if matches!(route, Route::Instance("" | "/")) {
-            return reply::refused(&Refusal::new(400, "Instance ID is required"));
-        }
-        if !route.methods().contains(&call.method.as_str()) {
-            return reply::wrong_method(route.methods());
-        }
-        self.serve(&route, &call).unwrap_or_else(|refusal| reply::refused(&refusal))
-    }
-}
-
-/// What there is to call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Route<'a> {
-    Instances,
-    Instance(&'a str),
-    Logs(&'a str),
-    Events,
-    Info,
-    Tcping,
-    Export,
-    Import,
-    OpenApi,
-    Docs,
-    Mcp,
-}
-
-impl<'a> Route<'a> {
-    fn of(prefix: &str, path: &'a str) -> Option<Route<'a>> {
-        Some(match path.strip_prefix(prefix)? {
-            "/v1/instances" => Route::Instances,
-            "/v1/events" => Route::Events,
-            "/v1/info" => Route::Info,
-            "/v1/tcping" => Route::Tcping,
-            "/v1/export" => Route::Export,
-            "/v1/import" => Route::Import,
-            "/v1/openapi.json" => Route::OpenApi,
-            "/v1/docs" => Route::Docs,
-            "/v2" => Route::Mcp,
-            path => {
-                let id = path.strip_prefix("/v1/instances/")?;
-                match id.strip_suffix("/logs") {
-                    Some(id) if !id.is_empty() => Route::Logs(id),
-                    _ => Route::Instance(id),
-                }
-            }
-        })
-    }
-
-    fn methods(&self) -> &'static [&'static str] {
-        match self {
-            Route::Instances | Route::Info => &["GET", "POST"],
-            Route::Instance(_) => &["GET", "PATCH", "PUT", "DELETE"],
-            Route::Import | Route::Mcp => &["POST"],
-            Route::Logs(_) | Route::Events | Route::Tcping | Route::Export | Route::OpenApi | Route::Docs => &["GET"],
-        }
-    }
-
-    /// Whether it needs no key.
-    fn is_open(&self) -> bool {
-        matches!(self, Route::OpenApi | Route::Docs)
-    }
-}
-
 /// `/info`: the names in the order of the alphabet, as the original's map writes them.
 #[derive(Debug, Serialize)]
 pub(super) struct Info {
@@ -277,40 +138,16 @@ pub(super) struct Info {
     ver: &'static str,
 }
 
-/// Reads a body; whatever is wrong with its form gets one answer.
-fn read<T, E>(body: &[u8], read: impl FnOnce(&mut Fields) -> Result<T, E>) -> Result<T, Refusal> {
-    let mut fields = Fields::parse(body).map_err(|_| bad_body())?;
-    read(&mut fields).map_err(|_| bad_body())
-}
-
-/// The target in a query; `None` if there is none, or an empty one.
-fn target(query: &str) -> Option<String> {
-    let value = query.split('&').find_map(|pair| pair.strip_prefix("target="))?;
-    let text = String::from_utf8(config::percent_decoded(value, true).ok()?).ok()?;
-    (!text.is_empty()).then_some(text)
-}
-
-fn bad_body() -> Refusal {
-    Refusal::new(400, "Invalid request body")
-}
-
-fn no_target() -> Refusal {
-    Refusal::new(400, "Target address required")
-}
-
 /// The master's own record cannot be changed or deleted like an instance.
 pub(super) fn forbidden() -> Refusal {
     Refusal::new(403, "Forbidden: API Key")
 }
 
 /// The supervisor answered another question than was asked: our own fault.
-fn unexpected(answer: &Answer) -> Refusal {
+pub(super) fn unexpected(answer: &Answer) -> Refusal {
     debug_assert!(false, "an answer to another question: {answer:?}");
     Refusal::new(500, "Internal error")
 }
 
 /// As dashboards compare it: a `v` and three numbers.
 const VERSION: &str = concat!("v", env!("CARGO_PKG_VERSION"));
-
-#[cfg(test)]
-mod tests;

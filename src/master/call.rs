@@ -35,7 +35,7 @@ pub enum Reply {
         /// The body.
         body: Vec<u8>,
     },
-    /// Written piece by piece, as long as somebody reads: status 200, chunked. Runs on a thread of its own.
+    /// Written piece by piece, as long as there is a reader: status 200, chunked. Runs on a thread of its own.
     Stream {
         /// As in [`Reply::Whole`].
         headers: Vec<(&'static str, String)>,

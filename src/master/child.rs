@@ -20,8 +20,8 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::child_log::{plain, Lines, Word};
-use super::supervisor::Mail;
+use super::child_log::{plain, LineReader, Word};
+use super::mail::Mail;
 use crate::config::masked;
 use crate::log;
 use crate::run::{cmdline, leash};
@@ -65,7 +65,7 @@ pub struct Child {
     quiet: bool,
     /// When to see whether it has ended, and how long to wait after that.
     look: Option<(Instant, Duration)>,
-    /// When it was first seen to have ended, though somebody still holds its output.
+    /// When it was first seen to have ended, though another process still holds its output.
     over: Option<Instant>,
 }
 
@@ -79,7 +79,7 @@ impl Child {
         let (post, words) = sync_channel(MAX_WORDS);
         let from = ours.try_clone()?;
         // The thread before the process: if there is none to be had, there is no process either.
-        let reader = Reader { from, id: id.into(), echo: program.echo, post, mailbox: mailbox.clone() };
+        let reader = LogReader { from, id: id.into(), echo: program.echo, post, mailbox: mailbox.clone() };
         let name = format!("reader-{id}");
         thread::Builder::new().name(name).stack_size(STACK).spawn(move || reader.run())?;
         let process = program
@@ -149,8 +149,8 @@ impl Drop for Child {
     }
 }
 
-/// Reads what one child says, until nobody can say anything more.
-struct Reader {
+/// Reads what one child writes, until no process holds its output.
+struct LogReader {
     from: UnixStream,
     id: Arc<str>,
     echo: Option<bool>,
@@ -158,9 +158,9 @@ struct Reader {
     mailbox: Sender<Mail>,
 }
 
-impl Reader {
+impl LogReader {
     fn run(self) {
-        let mut lines = Lines::new(BufReader::with_capacity(BUFFER, &self.from));
+        let mut lines = LineReader::new(BufReader::with_capacity(BUFFER, &self.from));
         while let Ok(Some(line)) = lines.read() {
             let word = Word::of(line);
             if let Word::Line { text, .. } = &word {

@@ -65,15 +65,15 @@ fn is_stamp(text: &str) -> bool {
 }
 
 /// Reads lines, and no more of each than [`MAX_LINE`].
-pub struct Lines<R> {
+pub struct LineReader<R> {
     from: R,
     line: Vec<u8>,
 }
 
-impl<R: BufRead> Lines<R> {
+impl<R: BufRead> LineReader<R> {
     /// The lines of a stream.
-    pub fn new(from: R) -> Lines<R> {
-        Lines { from, line: Vec::new() }
+    pub fn new(from: R) -> LineReader<R> {
+        LineReader { from, line: Vec::new() }
     }
 
     /// The next line, without its end; what is too long of it is skipped, what is not UTF-8 is replaced. `None` at the end.
@@ -163,7 +163,7 @@ mod tests {
     fn lines_are_cut_where_they_are_too_long_and_the_next_one_is_whole() {
         let long = "x".repeat(MAX_LINE * 5);
         let text = format!("one\r\n\n{long}\nthree\nfour");
-        let mut lines = Lines::new(io::BufReader::with_capacity(7, text.as_bytes()));
+        let mut lines = LineReader::new(io::BufReader::with_capacity(7, text.as_bytes()));
         let mut read = Vec::new();
         while let Some(line) = lines.read().unwrap() {
             read.push(line);
@@ -173,7 +173,7 @@ mod tests {
 
     #[test]
     fn bytes_that_are_no_text_are_replaced() {
-        let mut lines = Lines::new(&b"a\xff\xfeb\n"[..]);
+        let mut lines = LineReader::new(&b"a\xff\xfeb\n"[..]);
         assert_eq!(lines.read().unwrap().as_deref(), Some("a\u{fffd}\u{fffd}b"));
         assert_eq!(lines.read().unwrap(), None);
     }

@@ -6,11 +6,11 @@
 //! ```
 //!
 //! While a reader is owed something, later events of the same instance are folded into it: the newest record counts, a
-//! `create` stays one, a `delete` replaces all, and lines are lost. So whoever reads on sees `create` before the first
+//! `create` stays one, a `delete` replaces all, and lines are lost. So a reader that goes on sees `create` before the first
 //! `update` and every `delete`, and ends up with what is true.
 //!
 //! A stream ends when its sender is dropped. There is a `shutdown` before it if that fits; who writes the stream says
-//! `shutdown` himself if it ends without.
+//! `shutdown` by itself if it ends without.
 
 use std::collections::btree_map::{BTreeMap, Entry};
 use std::sync::mpsc::{sync_channel, Receiver, SyncSender, TrySendError};
@@ -25,10 +25,10 @@ use crate::log::rfc3339;
 #[derive(Default)]
 pub struct Readers {
     /// The one who has listened longest first.
-    readers: Vec<Reader>,
+    readers: Vec<Subscriber>,
 }
 
-struct Reader {
+struct Subscriber {
     queue: SyncSender<Arc<Event>>,
     owed: BTreeMap<String, Arc<Event>>,
     gone: bool,
@@ -36,15 +36,15 @@ struct Reader {
 
 impl Readers {
     /// One more, who is told of all these records first. If there are [`MAX_READERS`] already, the one who has listened
-    /// longest makes room: he may have gone without being noticed, as long as nothing happens.
+    /// longest makes room: it may have gone without being noticed, as long as nothing happens.
     pub fn join<'a>(&mut self, records: impl ExactSizeIterator<Item = &'a Record>) -> Receiver<Arc<Event>> {
         if self.readers.len() >= MAX_READERS {
             self.readers.remove(0).offer(&shutdown());
         }
         let (queue, events) = sync_channel(records.len() + QUEUE);
-        let mut reader = Reader { queue, owed: BTreeMap::new(), gone: false };
+        let mut reader = Subscriber { queue, owed: BTreeMap::new(), gone: false };
         for record in records {
-            reader.tell(&Arc::new(event(What::Initial, record, String::new())));
+            reader.send(&Arc::new(event(What::Initial, record, String::new())));
         }
         self.readers.push(reader);
         events
@@ -57,18 +57,18 @@ impl Readers {
         }
         let event = Arc::new(event(what, record, line));
         for reader in &mut self.readers {
-            reader.tell(&event);
+            reader.send(&event);
         }
         self.readers.retain(|reader| !reader.gone);
     }
 
     /// Gives those who lagged what they are owed, as far as there is room.
-    pub fn settle(&mut self) {
-        self.readers.iter_mut().for_each(Reader::settle);
+    pub fn send_owed(&mut self) {
+        self.readers.iter_mut().for_each(Subscriber::send_owed);
         self.readers.retain(|reader| !reader.gone);
     }
 
-    /// Whether somebody lags.
+    /// Whether a reader lags.
     pub fn lag(&self) -> bool {
         self.readers.iter().any(|reader| !reader.owed.is_empty())
     }
@@ -77,16 +77,16 @@ impl Readers {
     pub fn end(&mut self) {
         let shutdown = shutdown();
         for mut reader in self.readers.drain(..) {
-            reader.settle();
+            reader.send_owed();
             reader.offer(&shutdown);
         }
     }
 }
 
-impl Reader {
+impl Subscriber {
     /// Sends it, or remembers it.
-    fn tell(&mut self, event: &Arc<Event>) {
-        self.settle();
+    fn send(&mut self, event: &Arc<Event>) {
+        self.send_owed();
         if !self.owed.is_empty() || !self.offer(event) {
             self.owe(event);
         }
@@ -104,7 +104,7 @@ impl Reader {
         }
     }
 
-    fn settle(&mut self) {
+    fn send_owed(&mut self) {
         while let Some((_, event)) = self.owed.first_key_value() {
             let event = event.clone();
             if !self.offer(&event) {
@@ -200,7 +200,7 @@ mod tests {
         readers.publish(What::Delete, &record(4), String::new());
         assert!(readers.lag());
         assert_eq!(read(&events).len(), 2 + QUEUE);
-        readers.settle();
+        readers.send_owed();
         assert!(!readers.lag());
         let id = |n| record(n).id;
         let owed = [(What::Delete, id(2), String::new()), (What::Create, id(3), "newest".into())];
@@ -218,7 +218,7 @@ mod tests {
         }
         assert!(readers.readers[0].owed.len() <= 1, "{}", readers.readers[0].owed.len());
         let heard = read(&events);
-        readers.settle();
+        readers.send_owed();
         let heard: Vec<_> = heard.into_iter().chain(read(&events)).collect();
         let count = |kind| heard.iter().filter(|(what, ..)| *what == kind).count();
         assert_eq!(count(What::Create), count(What::Delete));

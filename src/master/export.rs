@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::api::{forbidden, meta, Api};
 use super::bounds;
-use super::fields::{Fields, Malformed, Unknown};
+use super::fields::{Fields, Unknown, WrongField};
 use super::ids;
 use super::record::{Meta, Record, KEY_ID};
 use super::requests::{Order, Refusal, Request};
@@ -50,7 +50,7 @@ struct Skipped {
 
 /// One entry of a document, in good form.
 #[derive(Debug)]
-pub(super) struct Entry {
+pub(super) struct ImportEntry {
     id: String,
     alias: String,
     url: String,
@@ -70,7 +70,7 @@ pub(super) fn export<'a>(records: &'a [Record]) -> Export<'a> {
 
 /// A document's entries: what was exported, or a bare list as `GET /instances` answers. One entry of the wrong form
 /// spoils the whole.
-pub(super) fn read(body: &[u8]) -> Result<Vec<Entry>, Malformed> {
+pub(super) fn read(body: &[u8]) -> Result<Vec<ImportEntry>, WrongField> {
     let entries = match serde_json::from_slice(body) {
         Ok(Value::Array(entries)) => entries,
         _ => {
@@ -82,10 +82,10 @@ pub(super) fn read(body: &[u8]) -> Result<Vec<Entry>, Malformed> {
 }
 
 /// Entries out of a list.
-pub(super) fn entries(list: Vec<Value>, unknown: Unknown) -> Result<Vec<Entry>, Malformed> {
+pub(super) fn entries(list: Vec<Value>, unknown: Unknown) -> Result<Vec<ImportEntry>, WrongField> {
     let entry = |(at, value)| {
         let mut fields = Fields::of(value, &format!("instances.{at}"), unknown)?;
-        let entry = Entry {
+        let entry = ImportEntry {
             id: fields.text("id")?.unwrap_or_default(),
             alias: fields.text("alias")?.unwrap_or_default(),
             url: fields.needed("url")?,
@@ -99,7 +99,7 @@ pub(super) fn entries(list: Vec<Value>, unknown: Unknown) -> Result<Vec<Entry>, 
 }
 
 /// Makes the instances that are not there; they start if their `restart` says so.
-pub(super) fn import<M: From<Request>>(api: &Api<M>, entries: Vec<Entry>) -> Result<Import, Refusal> {
+pub(super) fn import<M: From<Request>>(api: &Api<M>, entries: Vec<ImportEntry>) -> Result<Import, Refusal> {
     let mut known: BTreeSet<String> = api.list()?.into_iter().map(|record| record.id).collect();
     let (mut new, mut places, mut skipped) = (Vec::new(), Vec::new(), Vec::new());
     for (index, entry) in entries.into_iter().enumerate() {
@@ -113,14 +113,14 @@ pub(super) fn import<M: From<Request>>(api: &Api<M>, entries: Vec<Entry>) -> Res
         }
     }
     let imported = api.many(Order::Import(new))?;
-    // Somebody else may have made one of them meanwhile.
+    // Another request may have made one of them meanwhile.
     places.retain(|(_, id)| !imported.iter().any(|record| record.id == *id));
     skipped.extend(places.into_iter().map(|(index, id)| Skipped { index, id, reason: EXISTS.into() }));
     skipped.sort_by_key(|skipped| skipped.index);
     Ok(Import { imported, skipped })
 }
 
-impl Entry {
+impl ImportEntry {
     /// A record that the master can take over; its id is then among those `known`.
     fn record(self, known: &mut BTreeSet<String>, master: &Config) -> Result<Record, Refusal> {
         if self.id == KEY_ID {
@@ -139,7 +139,7 @@ impl Entry {
         // What the master will make of it comes later: here it must be good enough for that.
         config::instance(&self.url, master).map_err(|fault| Refusal::new(400, fault.text))?;
         known.insert(id.clone());
-        let Entry { alias, url, restart, meta, .. } = self;
+        let ImportEntry { alias, url, restart, meta, .. } = self;
         Ok(Record { id, alias, url, restart, meta, ..Record::default() })
     }
 }

@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde_json::{Map, Value};
 
-/// The fields of one JSON object. Each is taken out once; what nobody takes is unknown.
+/// The fields of one JSON object. Each is taken out once; what is not taken is unknown.
 #[derive(Debug)]
 pub(super) struct Fields {
     fields: Map<String, Value>,
@@ -14,7 +14,7 @@ pub(super) struct Fields {
     unknown: Unknown,
 }
 
-/// What becomes of fields that nobody takes.
+/// What becomes of fields that are not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unknown {
     /// They are ignored.
@@ -25,24 +25,24 @@ pub(super) enum Unknown {
 
 /// A request that does not have the form it should have: where, and what was expected there.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Malformed {
+pub(super) struct WrongField {
     place: String,
     expected: &'static str,
 }
 
 impl Fields {
     /// The object that these bytes are.
-    pub fn parse(bytes: &[u8]) -> Result<Fields, Malformed> {
-        let value = serde_json::from_slice(bytes).map_err(|_| Malformed::new("", "JSON"))?;
+    pub fn parse(bytes: &[u8]) -> Result<Fields, WrongField> {
+        let value = serde_json::from_slice(bytes).map_err(|_| WrongField::new("", "JSON"))?;
         Fields::of(value, "", Unknown::Ignored)
     }
 
     /// The object that this value, found at `place`, is.
-    pub fn of(value: Value, place: &str, unknown: Unknown) -> Result<Fields, Malformed> {
+    pub fn of(value: Value, place: &str, unknown: Unknown) -> Result<Fields, WrongField> {
         let dot = if place.is_empty() { "" } else { "." };
         match value {
             Value::Object(fields) => Ok(Fields { fields, place: format!("{place}{dot}"), unknown }),
-            _ => Err(Malformed::new(place, "an object")),
+            _ => Err(WrongField::new(place, "an object")),
         }
     }
 
@@ -52,7 +52,7 @@ impl Fields {
     }
 
     /// A text.
-    pub fn text(&mut self, name: &str) -> Result<Option<String>, Malformed> {
+    pub fn text(&mut self, name: &str) -> Result<Option<String>, WrongField> {
         self.take(name, "a string", |value| match value {
             Value::String(text) => Some(text),
             _ => None,
@@ -60,18 +60,18 @@ impl Fields {
     }
 
     /// A text that must be there, and not be empty.
-    pub fn needed(&mut self, name: &str) -> Result<String, Malformed> {
+    pub fn needed(&mut self, name: &str) -> Result<String, WrongField> {
         let text = self.text(name)?.filter(|text| !text.is_empty());
         text.ok_or_else(|| self.malformed(name, "a string that is not empty"))
     }
 
     /// True or false.
-    pub fn flag(&mut self, name: &str) -> Result<Option<bool>, Malformed> {
+    pub fn flag(&mut self, name: &str) -> Result<Option<bool>, WrongField> {
         self.take(name, "true or false", |value| value.as_bool())
     }
 
     /// A list of anything.
-    pub fn list(&mut self, name: &str) -> Result<Option<Vec<Value>>, Malformed> {
+    pub fn list(&mut self, name: &str) -> Result<Option<Vec<Value>>, WrongField> {
         self.take(name, "a list", |value| match value {
             Value::Array(list) => Some(list),
             _ => None,
@@ -79,7 +79,7 @@ impl Fields {
     }
 
     /// Names and texts.
-    pub fn texts(&mut self, name: &str) -> Result<Option<BTreeMap<String, String>>, Malformed> {
+    pub fn texts(&mut self, name: &str) -> Result<Option<BTreeMap<String, String>>, WrongField> {
         self.take(name, "an object of strings", |value| match value {
             Value::Object(fields) => {
                 fields.into_iter().map(|(name, value)| Some((name, value.as_str()?.to_owned()))).collect()
@@ -89,13 +89,13 @@ impl Fields {
     }
 
     /// An object inside.
-    pub fn object(&mut self, name: &str) -> Result<Option<Fields>, Malformed> {
+    pub fn object(&mut self, name: &str) -> Result<Option<Fields>, WrongField> {
         let place = format!("{}{name}", self.place);
         self.any(name).map(|value| Fields::of(value, &place, self.unknown)).transpose()
     }
 
     /// Everything known has been taken: what is left is ignored or a fault.
-    pub fn end(self) -> Result<(), Malformed> {
+    pub fn end(self) -> Result<(), WrongField> {
         match self.fields.keys().next() {
             Some(name) if self.unknown == Unknown::Refused => Err(self.malformed(name, "no such field")),
             _ => Ok(()),
@@ -103,8 +103,8 @@ impl Fields {
     }
 
     /// The fault of one field.
-    pub fn malformed(&self, name: &str, expected: &'static str) -> Malformed {
-        Malformed { place: format!("{}{name}", self.place), expected }
+    pub fn malformed(&self, name: &str, expected: &'static str) -> WrongField {
+        WrongField { place: format!("{}{name}", self.place), expected }
     }
 
     fn take<T>(
@@ -112,7 +112,7 @@ impl Fields {
         name: &str,
         expected: &'static str,
         read: impl FnOnce(Value) -> Option<T>,
-    ) -> Result<Option<T>, Malformed> {
+    ) -> Result<Option<T>, WrongField> {
         match self.any(name) {
             Some(value) => read(value).map(Some).ok_or_else(|| self.malformed(name, expected)),
             None => Ok(None),
@@ -120,13 +120,13 @@ impl Fields {
     }
 }
 
-impl Malformed {
-    fn new(place: &str, expected: &'static str) -> Malformed {
-        Malformed { place: place.into(), expected }
+impl WrongField {
+    fn new(place: &str, expected: &'static str) -> WrongField {
+        WrongField { place: place.into(), expected }
     }
 }
 
-impl fmt::Display for Malformed {
+impl fmt::Display for WrongField {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self.place.as_str() {
             "" => write!(f, "expected {}", self.expected),
@@ -143,7 +143,7 @@ mod tests {
         Fields::parse(text.as_bytes()).unwrap()
     }
 
-    fn told<T: fmt::Debug>(result: Result<T, Malformed>) -> String {
+    fn told<T: fmt::Debug>(result: Result<T, WrongField>) -> String {
         result.unwrap_err().to_string()
     }
 

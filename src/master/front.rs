@@ -25,9 +25,9 @@ use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Events, Poll, Registry, Token, Waker};
 
+use self::chunks::MAX_BODY;
 use self::client::{Client, Load, Means, Next};
 use self::link::Link;
-use self::request::MAX_BODY;
 use super::call::Answer;
 use super::http::Http;
 use crate::config::Endpoint;
@@ -44,7 +44,7 @@ use crate::run::hub::ingress::listeners::listening_addresses;
 use crate::run::resources::Resources;
 
 pub mod answer;
-mod chunks;
+pub(in crate::master) mod chunks;
 mod client;
 mod link;
 pub mod request;

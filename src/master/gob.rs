@@ -24,7 +24,7 @@ use std::fmt;
 use super::record::{Kind, Meta, Peer, Record, Status};
 use bytes::{Bytes, Flaw};
 use types::{Types, BOOL, INT, STRING, UINT};
-use value::{put_int, put_text, put_uint, Fields};
+use value::{put_int, put_text, put_uint, StructFields};
 
 /// The state file that holds these records, whose keys are their ids.
 pub fn encode(records: &BTreeMap<String, Record>) -> Vec<u8> {
@@ -52,14 +52,14 @@ pub fn encode(records: &BTreeMap<String, Record>) -> Vec<u8> {
 ///
 /// # Errors
 ///
-/// Says what the file is instead: see [`Fault`].
-pub fn decode(file: &[u8]) -> Result<BTreeMap<String, Record>, Fault> {
+/// Says what the file is instead: see [`GobError`].
+pub fn decode(file: &[u8]) -> Result<BTreeMap<String, Record>, GobError> {
     if file.len() > LARGEST {
-        return Err(Fault::TooLarge);
+        return Err(GobError::TooLarge);
     }
     // After a power cut some file systems show zeros where data never arrived.
     if file.iter().all(|&byte| byte == 0) {
-        return Err(Fault::Empty);
+        return Err(GobError::Empty);
     }
     let mut types = Types::default();
     let mut bytes = Bytes::new(file);
@@ -71,14 +71,14 @@ pub fn decode(file: &[u8]) -> Result<BTreeMap<String, Record>, Fault> {
         match found {
             Some(records) if whole => return Ok(records),
             None if whole && bytes.left_after() > 0 => {}
-            _ => return Err(Fault::Truncated),
+            _ => return Err(GobError::Truncated),
         }
     }
 }
 
 /// Why bytes are not a master's state.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub enum GobError {
     /// Nothing, or nothing but zeros.
     Empty,
     /// It begins well and ends too early.
@@ -91,19 +91,19 @@ pub enum Fault {
     Damaged(String),
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for GobError {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
-            Fault::Empty => f.write_str("it is empty"),
-            Fault::Truncated => f.write_str("it is cut short"),
-            Fault::TooLarge => write!(f, "it has more than {LARGEST} bytes"),
-            Fault::Foreign(why) => write!(f, "it is not the state of a master ({why})"),
-            Fault::Damaged(why) => write!(f, "it is damaged ({why})"),
+            GobError::Empty => f.write_str("it is empty"),
+            GobError::Truncated => f.write_str("it is cut short"),
+            GobError::TooLarge => write!(f, "it has more than {LARGEST} bytes"),
+            GobError::Foreign(why) => write!(f, "it is not the state of a master ({why})"),
+            GobError::Damaged(why) => write!(f, "it is damaged ({why})"),
         }
     }
 }
 
-impl std::error::Error for Fault {}
+impl std::error::Error for GobError {}
 
 /// Takes a message in: a definition, or the records themselves.
 fn next(bytes: &mut Bytes, types: &mut Types) -> Result<Option<BTreeMap<String, Record>>, Flaw> {
@@ -118,14 +118,14 @@ fn next(bytes: &mut Bytes, types: &mut Types) -> Result<Option<BTreeMap<String, 
 }
 
 /// What a flaw says about the whole file.
-fn fault(flaw: Flaw, first: bool, cut: bool) -> Fault {
+fn fault(flaw: Flaw, first: bool, cut: bool) -> GobError {
     match flaw {
-        Flaw::Cut => Fault::Truncated,
-        Flaw::Short if cut => Fault::Truncated,
-        Flaw::Short | Flaw::Wrong(_) if first => Fault::Foreign("it does not begin as one".into()),
-        Flaw::Short => Fault::Damaged("a part is longer than the whole".into()),
-        Flaw::Wrong(why) => Fault::Damaged(why),
-        Flaw::Foreign(why) => Fault::Foreign(why),
+        Flaw::Cut => GobError::Truncated,
+        Flaw::Short if cut => GobError::Truncated,
+        Flaw::Short | Flaw::Wrong(_) if first => GobError::Foreign("it does not begin as one".into()),
+        Flaw::Short => GobError::Damaged("a part is longer than the whole".into()),
+        Flaw::Wrong(why) => GobError::Damaged(why),
+        Flaw::Foreign(why) => GobError::Foreign(why),
     }
 }
 
@@ -140,24 +140,25 @@ fn message(file: &mut Vec<u8>, id: i64, body: impl FnOnce(&mut Vec<u8>)) {
 
 /// Says what a struct is made of.
 fn define_struct(file: &mut Vec<u8>, id: i64, name: &str, fields: &[(&str, i64)]) {
-    let one = |out: &mut Vec<u8>, &(name, id): &(&str, i64)| Fields::new(out).text(name).int(id).end();
+    let one = |out: &mut Vec<u8>, &(name, id): &(&str, i64)| StructFields::new(out).text(name).int(id).end();
     let all = |out: &mut Vec<u8>| {
         put_uint(out, fields.len() as u64);
         fields.iter().for_each(|field| one(out, field));
     };
-    let body = |out: &mut Vec<u8>| Fields::new(out).inner(|out| common(out, id, name)).inner(all).end();
-    message(file, -id, |out| Fields::new(out).skip(types::STRUCT).inner(body).end());
+    let body = |out: &mut Vec<u8>| StructFields::new(out).inner(|out| common(out, id, name)).inner(all).end();
+    message(file, -id, |out| StructFields::new(out).skip(types::STRUCT).inner(body).end());
 }
 
 /// Says what a map is made of.
 fn define_map(file: &mut Vec<u8>, id: i64, name: &str, key: i64, element: i64) {
-    let body = |out: &mut Vec<u8>| Fields::new(out).inner(|out| common(out, id, name)).int(key).int(element).end();
-    message(file, -id, |out| Fields::new(out).skip(types::MAP).inner(body).end());
+    let body =
+        |out: &mut Vec<u8>| StructFields::new(out).inner(|out| common(out, id, name)).int(key).int(element).end();
+    message(file, -id, |out| StructFields::new(out).skip(types::MAP).inner(body).end());
 }
 
 /// What all definitions begin with.
 fn common(out: &mut Vec<u8>, id: i64, name: &str) {
-    Fields::new(out).text(name).int(id).end();
+    StructFields::new(out).text(name).int(id).end();
 }
 
 /// A record, in the order of [`INSTANCE_FIELDS`].
@@ -167,19 +168,19 @@ fn put_record(out: &mut Vec<u8>, record: &Record) {
     let gauges = [figures.mode, figures.ping, figures.pool, figures.tcps, figures.udps];
     let shown = [figures.tcprx, figures.tcptx, figures.udprx, figures.udptx];
     let counters = [shown, figures.base, figures.reset];
-    let fields = texts.into_iter().fold(Fields::new(out), Fields::text);
+    let fields = texts.into_iter().fold(StructFields::new(out), StructFields::text);
     let fields = fields.flag(*restart).inner(|out| put_meta(out, meta));
-    let fields = gauges.into_iter().map(i64::from).fold(fields, Fields::int);
-    counters.into_iter().flatten().fold(fields, Fields::uint).end();
+    let fields = gauges.into_iter().map(i64::from).fold(fields, StructFields::int);
+    counters.into_iter().flatten().fold(fields, StructFields::uint).end();
 }
 
 fn put_meta(out: &mut Vec<u8>, Meta { peer: Peer { sid, kind, alias }, tags }: &Meta) {
-    let peer = |out: &mut Vec<u8>| Fields::new(out).text(sid).text(kind).text(alias).end();
+    let peer = |out: &mut Vec<u8>| StructFields::new(out).text(sid).text(kind).text(alias).end();
     let tags = |out: &mut Vec<u8>| {
         put_uint(out, tags.len() as u64);
         tags.iter().flat_map(|(name, value)| [name, value]).for_each(|text| put_text(out, text));
     };
-    Fields::new(out).inner(peer).inner(tags).end();
+    StructFields::new(out).inner(peer).inner(tags).end();
 }
 
 fn kind_word(kind: Kind) -> &'static str {

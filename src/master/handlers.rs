@@ -1,4 +1,4 @@
-//! What the API's orders mean: checked here, whoever asks, and carried out by the instances.
+//! What the API's orders mean: checked here, whatever asks, and carried out by the instances.
 
 use std::sync::mpsc::SyncSender;
 use std::time::Instant;
@@ -16,7 +16,7 @@ type Outcome = Result<Answer, Refusal>;
 
 impl Supervisor {
     /// Carries out an order and answers it. Who waits for a process to go is answered later.
-    pub(super) fn obey(&mut self, Request { order, reply }: Request, now: Instant) {
+    pub(super) fn handle(&mut self, Request { order, reply }: Request, now: Instant) {
         let outcome = match order {
             _ if self.stopping => Err(Refusal::new(503, "The master is shutting down")),
             Order::Admit(key) => self.admit(key.as_deref()),

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use crate::net::cgroup::{Groups, Memory, Processor};
 
 /// A machine, watched since this was made.
-pub(super) struct Host {
+pub(super) struct Monitor {
     /// Where `proc` and `sys` are.
     root: PathBuf,
     groups: Groups,
@@ -24,7 +24,7 @@ pub(super) struct Host {
 
 /// Figures of a machine: bytes, or counters of bytes, since its start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Figures {
+pub(super) struct HostFigures {
     /// Processors that we may use.
     pub cores: usize,
     /// Percent of all of them that is in use, or -1.
@@ -67,25 +67,25 @@ struct Work {
     all: f64,
 }
 
-impl Host {
+impl Monitor {
     /// This machine.
-    pub fn new() -> Host {
-        Host::at("/")
+    pub fn new() -> Monitor {
+        Monitor::at("/")
     }
 
-    fn at(root: impl Into<PathBuf>) -> Host {
+    fn at(root: impl Into<PathBuf>) -> Monitor {
         let reading = Reading { work: None, percent: -1 };
         let root = root.into();
         let groups = Groups::at(root.clone());
-        let host = Host { root, groups, start: Instant::now(), former: Mutex::new(reading) };
+        let host = Monitor { root, groups, start: Instant::now(), former: Mutex::new(reading) };
         host.percent();
         host
     }
 
     /// How it is now; the processor over the time since the last call.
-    pub fn figures(&self) -> Figures {
+    pub fn figures(&self) -> HostFigures {
         let memory = self.read("proc/meminfo");
-        Figures {
+        HostFigures {
             cores: available_parallelism().map_or(1, usize::from),
             cpu: self.percent(),
             memory: self.limited(meminfo(&memory, "MemTotal", "MemAvailable")),
@@ -240,16 +240,16 @@ mod tests {
 
     #[test]
     fn without_proc_everything_is_zero_and_the_processor_unknown() {
-        let figures = Host::at("/nowhere").figures();
+        let figures = Monitor::at("/nowhere").figures();
         assert!(figures.cores >= 1);
-        assert_eq!(figures, Figures { cores: figures.cores, cpu: -1, ..Figures::default() });
+        assert_eq!(figures, HostFigures { cores: figures.cores, cpu: -1, ..HostFigures::default() });
     }
 
     #[test]
     fn the_processors_share_is_of_the_time_since_the_last_call() {
         let machine = Machine::new("cpu");
         machine.file("proc/stat", "cpu  100 0 100 700 100 0 0 0 50 0\ncpu0 1 1 1 1\n");
-        let host = Host::at(&machine.0);
+        let host = Monitor::at(&machine.0);
         assert_eq!(host.figures().cpu, 0);
         // 40 of 160 ticks; those of guests are not counted twice.
         machine.file("proc/stat", "cpu  130 0 110 800 120 0 0 0 999 0\n");
@@ -263,7 +263,7 @@ mod tests {
     fn memory_is_total_and_what_is_not_available() {
         let machine = Machine::new("memory");
         let text = "MemTotal:  1000 kB\nMemFree: 1 kB\nMemAvailable:  600 kB\nSwapTotal: 50 kB\nSwapFree: 20 kB\n";
-        let figures = Host::at(&machine.file("proc/meminfo", text).0).figures();
+        let figures = Monitor::at(&machine.file("proc/meminfo", text).0).figures();
         assert_eq!(figures.memory, Gauge { total: 1_024_000, used: 409_600 });
         assert_eq!(figures.swap, Gauge { total: 51_200, used: 30_720 });
         for (text, total) in [("MemTotal: 5 kB\n", 5120), ("MemTotal: x kB\n", 0), ("MemTotal", 0), ("", 0)] {
@@ -276,26 +276,26 @@ mod tests {
         let machine = Machine::new("group2");
         machine.file("proc/meminfo", "MemTotal: 1000 kB\nMemAvailable: 600 kB\n");
         machine.file("sys/fs/cgroup/memory.max", "max\n").file("sys/fs/cgroup/memory.current", "9000\n");
-        assert_eq!(Host::at(&machine.0).figures().memory.total, 1_024_000);
+        assert_eq!(Monitor::at(&machine.0).figures().memory.total, 1_024_000);
         machine
             .file("sys/fs/cgroup/memory.max", "10000\n")
             .file("sys/fs/cgroup/memory.stat", "a 1\ninactive_file 4000\n");
-        assert_eq!(Host::at(&machine.0).figures().memory, Gauge { total: 10_000, used: 5_000 });
+        assert_eq!(Monitor::at(&machine.0).figures().memory, Gauge { total: 10_000, used: 5_000 });
         let machine = Machine::new("group1");
         machine.file("proc/meminfo", "MemTotal: 1000 kB\nMemAvailable: 600 kB\n");
         let group = "sys/fs/cgroup/memory/memory";
         machine.file(&format!("{group}.limit_in_bytes"), "9223372036854771712\n");
         machine.file(&format!("{group}.usage_in_bytes"), "7000\n");
-        assert_eq!(Host::at(&machine.0).figures().memory.total, 1_024_000);
+        assert_eq!(Monitor::at(&machine.0).figures().memory.total, 1_024_000);
         machine.file(&format!("{group}.limit_in_bytes"), "8000\n");
-        assert_eq!(Host::at(&machine.0).figures().memory, Gauge { total: 8_000, used: 7_000 });
+        assert_eq!(Monitor::at(&machine.0).figures().memory, Gauge { total: 8_000, used: 7_000 });
     }
 
     #[test]
     fn a_containers_processor_time_is_measured_against_its_quota() {
         let machine = Machine::new("quota");
         machine.file("sys/fs/cgroup/cpu.max", "50000 100000\n").file("sys/fs/cgroup/cpu.stat", "usage_usec 3000000\n");
-        let host = Host::at(&machine.0);
+        let host = Monitor::at(&machine.0);
         assert_eq!(host.work(Duration::from_secs(10)), Some(Work { busy: 3.0, all: 5.0 }));
         machine.file("sys/fs/cgroup/cpu.max", "max 100000\n").file("proc/stat", "cpu 1 2 3 4\n");
         assert_eq!(host.work(Duration::from_secs(10)), Some(Work { busy: 6.0, all: 10.0 }));
@@ -304,7 +304,7 @@ mod tests {
             .file("sys/fs/cgroup/cpu/cpu.cfs_quota_us", "200000\n")
             .file("sys/fs/cgroup/cpuacct/cpuacct.usage", "4000000000\n");
         machine.file("sys/fs/cgroup/cpu/cpu.cfs_period_us", "100000\n");
-        assert_eq!(Host::at(&machine.0).work(Duration::from_secs(3)), Some(Work { busy: 4.0, all: 6.0 }));
+        assert_eq!(Monitor::at(&machine.0).work(Duration::from_secs(3)), Some(Work { busy: 4.0, all: 6.0 }));
     }
 
     #[test]
@@ -333,7 +333,7 @@ mod tests {
     #[test]
     #[cfg(target_os = "linux")]
     fn this_machine_has_memory_and_has_been_up() {
-        let figures = Host::new().figures();
+        let figures = Monitor::new().figures();
         assert!(figures.memory.total >= figures.memory.used && figures.memory.total > 0, "{figures:?}");
         assert!((0..=100).contains(&figures.cpu) && figures.system_uptime > 0, "{figures:?}");
     }

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! tiny_http has no limits and does not survive a lack of descriptors or a length of 10¹⁴ bytes. So its socket is one that
-//! nobody else can reach: in a folder of ours alone, and on Linux without any name as soon as it is open.
+//! no other user can reach: in a folder of ours alone, and on Linux without any name as soon as it is open.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -26,20 +26,21 @@ use tiny_http::{HTTPVersion, Method, Request, Server};
 
 use super::call::{Answer, Call, Reply};
 use super::front::answer::{head, is_bodiless, BUSY};
-use super::front::request::{decoded, path_of, query_of, MAX_BODY};
+use super::front::chunks::MAX_BODY;
+use super::front::request::{decoded, path_of, query_of};
 use crate::net::random;
 
 /// A running server, reached over a socket that only this process can find.
 pub struct Http {
     listener: UnixListener,
     closing: Arc<AtomicBool>,
-    door: Door,
+    socket_file: SocketFile,
 }
 
 impl Http {
     /// Starts it.
     pub fn start(answer: Arc<dyn Answer>) -> io::Result<Http> {
-        let (listener, door) = Door::open()?;
+        let (listener, socket_file) = SocketFile::open()?;
         let closing = Arc::new(AtomicBool::new(false));
         let mut server = serve(&listener)?;
         let (own, closed) = (listener.try_clone()?, closing.clone());
@@ -58,12 +59,12 @@ impl Http {
             }
         };
         thread::Builder::new().name("http".into()).stack_size(STACK).spawn(run)?;
-        Ok(Http { listener, closing, door })
+        Ok(Http { listener, closing, socket_file })
     }
 
     /// What to connect to.
     pub fn path(&self) -> &Path {
-        &self.door.path
+        &self.socket_file.path
     }
 }
 
@@ -98,7 +99,7 @@ fn can_have_threads() -> io::Result<()> {
 }
 
 /// How the server's socket is found.
-struct Door {
+struct SocketFile {
     path: PathBuf,
     /// Keeps the socket's file, which has no name any more.
     _file: Option<File>,
@@ -106,20 +107,20 @@ struct Door {
     folder: Option<PathBuf>,
 }
 
-impl Door {
-    /// Listens in a new folder that nobody else may enter.
-    fn open() -> io::Result<(UnixListener, Door)> {
+impl SocketFile {
+    /// Listens in a new folder that no other user may enter.
+    fn open() -> io::Result<(UnixListener, SocketFile)> {
         let folder = std::env::temp_dir().join(format!("nodepass-{:016x}", u64::from_ne_bytes(random::bytes()?)));
         let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", folder.display()));
         DirBuilder::new().mode(0o700).create(&folder).map_err(named)?;
         let path = folder.join("api");
-        let mut door = Door { path: path.clone(), _file: None, folder: Some(folder) };
+        let mut socket_file = SocketFile { path: path.clone(), _file: None, folder: Some(folder) };
         let listener = UnixListener::bind(&path)?;
         if let Ok((path, file)) = nameless(&path, &listener) {
-            door = Door { path, _file: Some(file), folder: door.folder.take() };
-            door.remove();
+            socket_file = SocketFile { path, _file: Some(file), folder: socket_file.folder.take() };
+            socket_file.remove();
         }
-        Ok((listener, door))
+        Ok((listener, socket_file))
     }
 
     fn remove(&mut self) {
@@ -129,7 +130,7 @@ impl Door {
     }
 }
 
-impl Drop for Door {
+impl Drop for SocketFile {
     fn drop(&mut self) {
         self.remove();
     }
@@ -160,12 +161,12 @@ fn pass_on(request: Request, answer: &Arc<dyn Answer>) {
     let answer = answer.clone();
     let run = move || {
         if let Ok(request) = receiver.recv() {
-            // An error means that whoever asked has gone.
+            // An error means that the caller has gone.
             let _ = reply(request, &*answer);
         }
     };
     let spawned = thread::Builder::new().name("call".into()).stack_size(STACK).spawn(run);
-    // Neither fails unless whoever asked has gone.
+    // Neither fails unless the caller has gone.
     match spawned {
         Ok(_) => drop(sender.send(request)),
         Err(_) => drop(request.into_writer().write_all(&BUSY.into_bytes(SystemTime::now(), false))),
@@ -196,7 +197,7 @@ fn reply(mut request: Request, answer: &dyn Answer) -> io::Result<()> {
             out.write_all(&bytes)?;
             out.flush()?;
             if !only_head {
-                let mut pieces = Pieces { out: &mut *out, chunked };
+                let mut pieces = ChunkedBody { out: &mut *out, chunked };
                 source(&mut pieces)?;
                 pieces.end()?;
             }
@@ -223,12 +224,12 @@ fn call(request: &mut Request) -> io::Result<Call> {
 }
 
 /// The body of a stream, each write sent at once; as one chunk each, where the client knows chunks (RFC 9112, 7.1).
-struct Pieces<'a> {
+struct ChunkedBody<'a> {
     out: &'a mut dyn Write,
     chunked: bool,
 }
 
-impl Pieces<'_> {
+impl ChunkedBody<'_> {
     fn end(&mut self) -> io::Result<()> {
         match self.chunked {
             true => self.out.write_all(b"0\r\n\r\n"),
@@ -237,7 +238,7 @@ impl Pieces<'_> {
     }
 }
 
-impl Write for Pieces<'_> {
+impl Write for ChunkedBody<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         // An empty chunk would be the last.
         if !bytes.is_empty() {

@@ -172,7 +172,7 @@ impl Instance {
     /// Stops it, whatever it does.
     pub fn stop(&mut self, now: Instant) {
         match &mut self.life {
-            Life::Failed { .. } | Life::Starting => self.rest(),
+            Life::Failed { .. } | Life::Starting => self.set_stopped(),
             Life::Running(_) => self.terminate(Then::Stop, now),
             Life::Stopping { then: then @ Then::Start, .. } => *then = Then::Stop,
             Life::Stopping { .. } | Life::Stopped | Life::Gone => {}
@@ -184,7 +184,7 @@ impl Instance {
         self.pause = MIN_PAUSE;
         match &mut self.life {
             Life::Stopped | Life::Failed { .. } => {
-                self.rest();
+                self.set_stopped();
                 self.launch();
             }
             Life::Running(_) => self.terminate(Then::Start, now),
@@ -252,7 +252,7 @@ impl Instance {
 
     /// The process that was asked for runs.
     pub fn spawned(&mut self, now: Instant) {
-        debug_assert!(self.wants_process(), "a process that nobody asked for: {:?}", self.life);
+        debug_assert!(self.wants_process(), "a process that was not asked for: {:?}", self.life);
         self.life = Life::Running(Health::Fresh);
         self.began = Some(now);
         self.said = [0; 4];
@@ -264,7 +264,7 @@ impl Instance {
 
     /// The process that was asked for cannot be started.
     pub fn unspawnable(&mut self, now: Instant) {
-        debug_assert!(self.wants_process(), "a failure that nobody waited for: {:?}", self.life);
+        debug_assert!(self.wants_process(), "a failure that was not expected: {:?}", self.life);
         self.fail(now);
     }
 
@@ -298,10 +298,10 @@ impl Instance {
     pub fn ended(&mut self, success: bool, now: Instant) {
         self.quiet();
         match self.life {
-            Life::Running(_) if success => self.rest(),
+            Life::Running(_) if success => self.set_stopped(),
             Life::Running(_) => self.fail(now),
             Life::Stopping { then, .. } => {
-                self.rest();
+                self.set_stopped();
                 match then {
                     Then::Stop => {}
                     Then::Start => self.launch(),
@@ -401,7 +401,7 @@ impl Instance {
         self.steps.push_back(Step::Terminate);
     }
 
-    fn rest(&mut self) {
+    fn set_stopped(&mut self) {
         self.life = Life::Stopped;
         self.turn(Status::Stopped);
     }

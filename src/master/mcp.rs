@@ -18,21 +18,21 @@ use super::requests::Request;
 
 /// Answers one message.
 pub(super) fn reply<M: From<Request>>(api: &Api<M>, call: &Call) -> Reply {
-    let message = match Message::read(&call.body) {
+    let message = match RpcMessage::read(&call.body) {
         Ok(message) => message,
         Err(fault) => return failed(400, &Value::Null, &fault),
     };
     let (id, method, params) = match message {
         // There is nothing that we do on a notification, and nothing that we ask.
-        Message::Notice => return empty(202),
-        Message::Request { id, method, params: Some(params) } => (id, method, params),
-        Message::Request { id, params: None, .. } => {
-            return failed(400, &id, &Fault::new(INVALID_PARAMS, "params: expected an object"));
+        RpcMessage::Notice => return empty(202),
+        RpcMessage::Request { id, method, params: Some(params) } => (id, method, params),
+        RpcMessage::Request { id, params: None, .. } => {
+            return failed(400, &id, &RpcError::new(INVALID_PARAMS, "params: expected an object"));
         }
     };
     if let Some(version) = call.header("mcp-protocol-version") {
         if method != "initialize" && !VERSIONS.contains(&version) {
-            return failed(400, &id, &Fault::new(INVALID_REQUEST, "Unsupported protocol version"));
+            return failed(400, &id, &RpcError::new(INVALID_REQUEST, "Unsupported protocol version"));
         }
     }
     match serve(api, &method, params) {
@@ -41,24 +41,24 @@ pub(super) fn reply<M: From<Request>>(api: &Api<M>, call: &Call) -> Reply {
     }
 }
 
-fn serve<M: From<Request>>(api: &Api<M>, method: &str, params: Map<String, Value>) -> Result<Value, Fault> {
+fn serve<M: From<Request>>(api: &Api<M>, method: &str, params: Map<String, Value>) -> Result<Value, RpcError> {
     match method {
         "initialize" => initialize(&params),
         "ping" => Ok(json!({})),
         "tools/list" => match params.get("cursor") {
             None => Ok(json!({ "tools": tools::list() })),
             // The list has one page, and we have given no cursor.
-            Some(_) => Err(Fault::new(INVALID_PARAMS, "Invalid cursor")),
+            Some(_) => Err(RpcError::new(INVALID_PARAMS, "Invalid cursor")),
         },
         "tools/call" => tools::call(api, params),
-        _ => Err(Fault::new(UNKNOWN_METHOD, format!("Method not found: {}", crate::log::printable(method)))),
+        _ => Err(RpcError::new(UNKNOWN_METHOD, format!("Method not found: {}", crate::log::printable(method)))),
     }
 }
 
 /// The version of the protocol that the client asks for if we know it, else ours.
-fn initialize(params: &Map<String, Value>) -> Result<Value, Fault> {
+fn initialize(params: &Map<String, Value>) -> Result<Value, RpcError> {
     let Some(Value::String(asked)) = params.get("protocolVersion") else {
-        return Err(Fault::new(INVALID_PARAMS, "protocolVersion: expected a string"));
+        return Err(RpcError::new(INVALID_PARAMS, "protocolVersion: expected a string"));
     };
     let version = VERSIONS.iter().find(|version| *version == asked).unwrap_or(&VERSIONS[0]);
     Ok(json!({
@@ -71,21 +71,21 @@ fn initialize(params: &Map<String, Value>) -> Result<Value, Fault> {
 
 /// What a client sends.
 #[derive(Debug)]
-enum Message {
+enum RpcMessage {
     /// Wants an answer. No `params` means that they are not an object; empty ones may be left out.
     Request { id: Value, method: String, params: Option<Map<String, Value>> },
     /// Does not: a notification, or an answer to something that we never asked.
     Notice,
 }
 
-impl Message {
-    fn read(body: &[u8]) -> Result<Message, Fault> {
-        let invalid = |text: &str| Err(Fault::new(INVALID_REQUEST, text));
+impl RpcMessage {
+    fn read(body: &[u8]) -> Result<RpcMessage, RpcError> {
+        let invalid = |text: &str| Err(RpcError::new(INVALID_REQUEST, text));
         let mut fields = match serde_json::from_slice(body) {
             Ok(Value::Object(fields)) => fields,
             Ok(Value::Array(_)) => return invalid("Invalid request: batches are not part of this protocol"),
             Ok(_) => return invalid("Invalid request: expected an object"),
-            Err(_) => return Err(Fault::new(PARSE_ERROR, "Parse error")),
+            Err(_) => return Err(RpcError::new(PARSE_ERROR, "Parse error")),
         };
         if fields.get("jsonrpc").and_then(Value::as_str) != Some("2.0") {
             return invalid("Invalid request: expected jsonrpc to be \"2.0\"");
@@ -102,12 +102,12 @@ impl Message {
             None => Some(Map::new()),
         };
         match (fields.remove("method"), id) {
-            (Some(Value::String(method)), Some(id)) => Ok(Message::Request { id, method, params }),
+            (Some(Value::String(method)), Some(id)) => Ok(RpcMessage::Request { id, method, params }),
             (Some(Value::String(_)), None) if params.is_none() => {
                 invalid("Invalid request: expected params to be an object")
             }
-            (Some(Value::String(_)), None) => Ok(Message::Notice),
-            (None, Some(_)) if fields.contains_key("result") || fields.contains_key("error") => Ok(Message::Notice),
+            (Some(Value::String(_)), None) => Ok(RpcMessage::Notice),
+            (None, Some(_)) if fields.contains_key("result") || fields.contains_key("error") => Ok(RpcMessage::Notice),
             _ => invalid("Invalid request: expected method to be a string"),
         }
     }
@@ -115,18 +115,18 @@ impl Message {
 
 /// A JSON-RPC error.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Fault {
+struct RpcError {
     code: i32,
     text: String,
 }
 
-impl Fault {
-    fn new(code: i32, text: impl Into<String>) -> Fault {
-        Fault { code, text: text.into() }
+impl RpcError {
+    fn new(code: i32, text: impl Into<String>) -> RpcError {
+        RpcError { code, text: text.into() }
     }
 }
 
-fn failed(status: u16, id: &Value, fault: &Fault) -> Reply {
+fn failed(status: u16, id: &Value, fault: &RpcError) -> Reply {
     value(status, &json!({ "jsonrpc": "2.0", "id": id, "error": { "code": fault.code, "message": fault.text } }))
 }
 

@@ -136,20 +136,20 @@ pub enum What {
 pub struct Request {
     /// What is asked.
     pub order: Order,
-    /// Who waits for it. He may have gone.
+    /// Where the answer goes. The caller may have gone.
     pub reply: SyncSender<Result<Answer, Refusal>>,
 }
 
 /// The API's way to the supervisor; a clone for each thread.
 #[derive(Clone)]
-pub struct Desk<M> {
+pub struct SupervisorHandle<M> {
     mailbox: Sender<M>,
 }
 
-impl<M: From<Request>> Desk<M> {
+impl<M: From<Request>> SupervisorHandle<M> {
     /// A way to the supervisor that reads this mailbox.
-    pub fn new(mailbox: Sender<M>) -> Desk<M> {
-        Desk { mailbox }
+    pub fn new(mailbox: Sender<M>) -> SupervisorHandle<M> {
+        SupervisorHandle { mailbox }
     }
 
     /// Asks, and waits for the answer for at most [`TIMEOUT`].

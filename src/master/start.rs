@@ -18,10 +18,11 @@ use super::child::Program;
 use super::front::Front;
 use super::handlers;
 use super::http;
+use super::mail::Mail;
 use super::record::{Record, KEY_ID};
-use super::requests::Desk;
+use super::requests::SupervisorHandle;
 use super::state::{Keeper, Loaded, State};
-use super::supervisor::{Keep, Mail, Supervisor};
+use super::supervisor::{Keep, Supervisor};
 use crate::config::{needs_files, Config, Tls};
 use crate::error::Error;
 use crate::heap;
@@ -48,8 +49,8 @@ pub fn start(config: Config) -> Result<ExitCode, Error> {
     let new = handlers::complete(master).map_err(|refusal| Error::system("cannot start", refusal.text))?;
     let key = master.url.clone();
 
-    // The door before the children: if it does not open, nothing has happened.
-    let api = Api::new(Desk::<Mail>::new(mailbox.clone()), &config);
+    // The listener before the children: if it does not open, nothing has happened.
+    let api = Api::new(SupervisorHandle::<Mail>::new(mailbox.clone()), &config);
     let front = Front::start(&config.tunnel, certs, config.limits.reload, Arc::new(api))?;
     log::info!("Master started: {}{}/v1", config.tunnel, config.prefix);
     log::info!("API Key {}: {key}", if new { "created" } else { "loaded" });

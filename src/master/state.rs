@@ -17,7 +17,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use log::Level;
 
-use super::gob::{self, Fault};
+use super::gob::{self, GobError};
 use super::record::{Record, KEY_ID};
 use crate::error::Error;
 
@@ -84,14 +84,14 @@ impl State {
         }
         self.access = match self.open() {
             Ok(handle) => Access::Ours(handle),
-            Err(Refused::Busy) => {
+            Err(NoAccess::Busy) => {
                 let folder = self.folder.display();
                 let error = Error::file(format!("the state folder {folder}"), "another master uses it")
                     .with_hint(format!("{VARIABLE} can name another"));
                 self.access = Access::Closed(error.to_string());
                 return Err(error);
             }
-            Err(Refused::Failed(_)) => Access::Missing,
+            Err(NoAccess::Failed(_)) => Access::Missing,
         };
         Ok(())
     }
@@ -128,7 +128,7 @@ impl State {
     pub fn save(&mut self, records: &BTreeMap<String, Record>) -> io::Result<()> {
         let file = gob::encode(records);
         if file.len() > gob::LARGEST {
-            return Err(io::Error::new(io::ErrorKind::FileTooLarge, Fault::TooLarge));
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, GobError::TooLarge));
         }
         self.opened()?;
         self.replace(FILE, &file)
@@ -175,7 +175,7 @@ impl State {
     }
 
     /// A state file that can be read and is none.
-    fn unusable(&mut self, fault: &Fault, now: SystemTime, loaded: &mut Loaded) {
+    fn unusable(&mut self, fault: &GobError, now: SystemTime, loaded: &mut Loaded) {
         let path = self.path();
         let shown = path.display();
         loaded.notes.push((Level::Error, format!("state file {shown} cannot be used: {fault}")));
@@ -257,8 +257,8 @@ impl State {
         }
         // The folder has come, or is another one than before: what is in it we have never seen.
         let handle = self.open().map_err(|refused| match refused {
-            Refused::Busy => io::Error::other("another master uses the folder"),
-            Refused::Failed(error) => error,
+            NoAccess::Busy => io::Error::other("another master uses the folder"),
+            NoAccess::Failed(error) => error,
         })?;
         if self.path().symlink_metadata().is_ok() {
             let why = "a state that was not there before; restart the master to use it";
@@ -270,11 +270,11 @@ impl State {
     }
 
     /// Makes the folder if need be, and locks it.
-    fn open(&self) -> Result<Held, Refused> {
+    fn open(&self) -> Result<Held, NoAccess> {
         if !self.folder.is_dir() {
-            disk::make_folder(&self.folder).map_err(Refused::Failed)?;
+            disk::make_folder(&self.folder).map_err(NoAccess::Failed)?;
         }
-        Held::new(&self.folder).map_err(Refused::Failed)?.ok_or(Refused::Busy)
+        Held::new(&self.folder).map_err(NoAccess::Failed)?.ok_or(NoAccess::Busy)
     }
 
     /// Puts a file in the place of another: written aside, on the disk before it gets its name, and its name too.
@@ -294,7 +294,7 @@ impl State {
 }
 
 /// Why a folder is not ours.
-enum Refused {
+enum NoAccess {
     /// Another process has it.
     Busy,
     /// It cannot be made or opened.
@@ -308,7 +308,7 @@ enum Unread {
     /// There is something, and it cannot be read.
     Failed(io::Error),
     /// It can be read, and is no state.
-    Bad(Fault),
+    Bad(GobError),
 }
 
 fn read(path: &Path) -> Result<BTreeMap<String, Record>, Unread> {

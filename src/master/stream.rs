@@ -43,8 +43,8 @@ fn write(events: &Receiver<Arc<Event>>, quiet: Duration, out: &mut dyn Write) ->
                 }
             }
             Err(RecvTimeoutError::Timeout) => {}
-            // The farewell did not fit in the queue of a slow reader, who must hear it none the less.
-            Err(RecvTimeoutError::Disconnected) => return out.write_all(&shown(&farewell()).unwrap_or_default()),
+            // The last event did not fit in the queue of a slow reader, who must hear it none the less.
+            Err(RecvTimeoutError::Disconnected) => return out.write_all(&shown(&shutdown_event()).unwrap_or_default()),
         }
         if Instant::now() >= due {
             out.write_all(COMMENT)?;
@@ -70,7 +70,7 @@ fn shown(event: &Event) -> Option<Vec<u8>> {
 
 fn framed(event: &Event, logs: &str) -> Vec<u8> {
     #[derive(Serialize)]
-    struct Shown<'a> {
+    struct EventBody<'a> {
         #[serde(rename = "type")]
         what: &'a str,
         time: &'a str,
@@ -79,7 +79,7 @@ fn framed(event: &Event, logs: &str) -> Vec<u8> {
     }
     let instance = event.instance.as_ref();
     let mut bytes = b"event: instance\ndata: ".to_vec();
-    bytes.append(&mut json::compact(&Shown { what: name(event.what), time: &event.time, instance, logs }));
+    bytes.append(&mut json::compact(&EventBody { what: name(event.what), time: &event.time, instance, logs }));
     bytes.extend_from_slice(b"\n\n");
     bytes
 }
@@ -95,7 +95,7 @@ fn name(what: What) -> &'static str {
     }
 }
 
-fn farewell() -> Event {
+fn shutdown_event() -> Event {
     Event { what: What::Shutdown, time: rfc3339(SystemTime::now()), instance: None, logs: String::new() }
 }
 
@@ -161,7 +161,7 @@ mod tests {
         assert_eq!(text.matches("\"type\":\"shutdown\"").count(), 1);
         assert!(text.ends_with("\"instance\":null,\"logs\":\"\"}\n\n"));
         let text = written(vec![event(What::Shutdown, ""), event(What::Update, "")]);
-        assert_eq!(text.matches("event:").count(), 1, "nothing comes after the farewell");
+        assert_eq!(text.matches("event:").count(), 1, "nothing comes after the last event");
     }
 
     #[test]

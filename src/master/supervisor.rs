@@ -12,7 +12,6 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::process::ExitCode;
 use std::sync::mpsc::{Receiver, Sender, SyncSender};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -20,27 +19,10 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use super::child::{Child, Program};
 use super::events::Readers;
 use super::instance::{Instance, Step, Times};
+use super::mail::Mail;
 use super::record::{Record, Status, KEY_ID};
-use super::requests::{Answer, Refusal, Request, What};
+use super::requests::{Answer, Refusal, What};
 use crate::config::Config;
-
-/// Everything that reaches the supervisor.
-pub enum Mail {
-    /// The API wants something.
-    Ask(Request),
-    /// The process of this instance said something.
-    Said(Arc<str>),
-    /// The process of this instance will say nothing more.
-    Quiet(Arc<str>),
-    /// The system wants something of the program.
-    Signal(i32),
-}
-
-impl From<Request> for Mail {
-    fn from(request: Request) -> Mail {
-        Mail::Ask(request)
-    }
-}
 
 /// Where records are kept when the master does not run.
 pub trait Keep: Send {
@@ -79,7 +61,7 @@ pub(super) struct Slot {
     child: Option<Child>,
 }
 
-/// Somebody who waits for a process to go.
+/// A caller that waits for a process to end.
 pub(super) enum Wait {
     Replaced(SyncSender<Result<Answer, Refusal>>),
     Deleted(SyncSender<Result<Answer, Refusal>>),
@@ -161,7 +143,7 @@ impl Supervisor {
 
     fn open(&mut self, mail: Mail, now: Instant) -> Option<ExitCode> {
         match mail {
-            Mail::Ask(request) => self.obey(request, now),
+            Mail::Ask(request) => self.handle(request, now),
             Mail::Said(id) => {
                 let word = self.slots.get(&*id).and_then(|slot| slot.child.as_ref()?.word());
                 if let Some(word) = word {
@@ -182,12 +164,12 @@ impl Supervisor {
     pub(super) fn with(&mut self, id: &str, now: Instant, input: impl FnOnce(&mut Instance)) {
         if let Some(slot) = self.slots.get_mut(id) {
             input(&mut slot.instance);
-            self.settle(id, now);
+            self.apply_steps(id, now);
         }
     }
 
     /// Does what an instance wants done.
-    pub(super) fn settle(&mut self, id: &str, now: Instant) {
+    pub(super) fn apply_steps(&mut self, id: &str, now: Instant) {
         let Some(slot) = self.slots.get_mut(id) else { return };
         let mut settled = false;
         while let Some(step) = slot.instance.poll() {
@@ -225,7 +207,7 @@ impl Supervisor {
                 slot.instance.unspawnable(now);
             }
         }
-        self.settle(id, now);
+        self.apply_steps(id, now);
     }
 
     /// Time has passed.
@@ -236,7 +218,7 @@ impl Supervisor {
             self.see_after(&id, now);
             self.with(&id, now, |instance| instance.tick(now));
         }
-        self.readers.settle();
+        self.readers.send_owed();
         if self.save.is_some_and(|at| now >= at) {
             self.save = None;
             self.keep.save(self.records());
@@ -304,7 +286,7 @@ impl Supervisor {
     pub(super) fn add(&mut self, instance: Instance, now: Instant) {
         let id = instance.record().id.clone();
         self.slots.insert(id.clone(), Slot { instance, child: None });
-        self.settle(&id, now);
+        self.apply_steps(&id, now);
     }
 
     /// The master's own record has changed.
@@ -336,7 +318,7 @@ const GRACE: Duration = Duration::from_secs(5);
 /// Mails opened in one turn.
 const MAX_MAILS: usize = 256;
 
-/// Processes started in one turn: each takes about a millisecond, in which nobody is answered.
+/// Processes started in one turn: each takes about a millisecond, in which no request is answered.
 const MAX_BIRTHS: usize = 2;
 
 /// From a change to the write that keeps it: changes close together share one.

@@ -11,19 +11,19 @@ use serde::Serialize;
 
 /// What came of one try.
 #[derive(Debug, PartialEq, Eq, Serialize)]
-pub(super) struct Outcome {
+pub(super) struct TcpingResult {
     /// As it was asked.
     pub target: String,
-    /// Whether somebody accepted.
+    /// Whether the connection was accepted.
     pub connected: bool,
-    /// How long it took, ms; 0 if nobody did.
+    /// How long it took, ms; 0 if it was not.
     pub latency: u64,
     /// Why not, in the words of Go's dialler.
     pub error: Option<String>,
 }
 
 /// Tries `target`, when one of the few places for that is free.
-pub(super) fn tcping(gate: &Arc<Gate>, target: &str) -> Outcome {
+pub(super) fn tcping(gate: &Arc<Gate>, target: &str) -> TcpingResult {
     let tried = match gate.enter(PLACE_TIMEOUT) {
         Some(pass) => dial(target, &Arc::new(pass)),
         None => Err(BUSY.into()),
@@ -32,7 +32,7 @@ pub(super) fn tcping(gate: &Arc<Gate>, target: &str) -> Outcome {
         Ok(latency) => (true, latency.as_millis().try_into().unwrap_or(u64::MAX), None),
         Err(error) => (false, 0, Some(error)),
     };
-    Outcome { target: target.into(), connected, latency, error }
+    TcpingResult { target: target.into(), connected, latency, error }
 }
 
 /// Looks the name up and connects to the first of its addresses that answers. The place is held until both are done.

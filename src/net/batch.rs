@@ -68,7 +68,7 @@ mod linux {
         unsafe {
             let mut names: [libc::sockaddr_storage; MOST] = zeroed();
             let mut parts: [libc::iovec; MOST] = zeroed();
-            let mut controls: [Control; MOST] = zeroed();
+            let mut controls: [CmsgSpace; MOST] = zeroed();
             let mut headers: [libc::mmsghdr; MOST] = zeroed();
             for (at, message) in messages.iter().take(count).enumerate() {
                 let header = &mut headers[at].msg_hdr;
@@ -87,7 +87,7 @@ mod linux {
                 header.msg_iov = &raw mut parts[at];
                 header.msg_iovlen = 1;
                 header.msg_control = controls[at].0.as_mut_ptr().cast();
-                header.msg_controllen = size_of::<Control>() as _;
+                header.msg_controllen = size_of::<CmsgSpace>() as _;
                 let used = fill_control(header, message);
                 header.msg_controllen = used as _;
                 if used == 0 {
@@ -101,7 +101,7 @@ mod linux {
     /// Writes what is asked of the kernel for one message; the bytes used.
     ///
     /// # Safety
-    /// The header's control buffer is a zeroed [`Control`].
+    /// The header's control buffer is a zeroed [`CmsgSpace`].
     unsafe fn fill_control(header: &mut libc::msghdr, message: &Outgoing<'_>) -> usize {
         let mut used = 0;
         // SAFETY: the caller's promise. `Control` has room for one address and one segment size, and the first message
@@ -161,7 +161,7 @@ mod linux {
         unsafe {
             let mut names: [libc::sockaddr_storage; MOST] = zeroed();
             let mut parts: [libc::iovec; MOST] = zeroed();
-            let mut controls: [Control; MOST] = zeroed();
+            let mut controls: [CmsgSpace; MOST] = zeroed();
             let mut headers: [libc::mmsghdr; MOST] = zeroed();
             for (at, place) in bytes.chunks_exact_mut(slot).take(count).enumerate() {
                 let header = &mut headers[at].msg_hdr;
@@ -172,7 +172,7 @@ mod linux {
                 header.msg_iov = &raw mut parts[at];
                 header.msg_iovlen = 1;
                 header.msg_control = controls[at].0.as_mut_ptr().cast();
-                header.msg_controllen = size_of::<Control>() as _;
+                header.msg_controllen = size_of::<CmsgSpace>() as _;
             }
             let none = std::ptr::null_mut();
             let came =
@@ -229,7 +229,7 @@ mod linux {
     /// Room for an address and a segment size, aligned as the C library wants it.
     #[repr(C, align(8))]
     #[derive(Clone, Copy)]
-    struct Control([u8; 96]);
+    struct CmsgSpace([u8; 96]);
 
     /// The C library's headers know these names, its binding here does not for every target.
     const UDP_SEGMENT: libc::c_int = 103;

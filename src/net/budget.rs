@@ -12,9 +12,9 @@ pub struct Budget {
     pub held_back: usize,
     /// Datagrams that wait for one session's relay; one may wait in any case.
     pub inbox: usize,
-    /// Datagrams that wait for one worker, beyond which it gets no more. At least what is taken from a door at a time.
+    /// Datagrams that wait for one worker, beyond which it gets no more. At least what is taken from a listener at a time.
     pub mail: usize,
-    /// Datagrams taken from one door before others have their turn.
+    /// Datagrams taken from one listener before others have their turn.
     pub gulp: usize,
     /// Buffers for datagrams that one worker lends at a time (a count).
     pub datagram_buffers: usize,
@@ -48,7 +48,7 @@ impl Budget {
         quic_start: 64 * KIB as u64,
         // 1 Gbit/s x 50 ms is 6.25 MB.
         quic_stream: 8 * MIB as u64,
-        // Users that do not read may hold as much, and only when they do is everybody held up: so it is many times a stream's.
+        // Users that do not read may hold as much, and only when they do are all others held up: so it is many times a stream's.
         quic_connection: 256 * MIB as u64,
         h2_start: 64 * KIB as u32,
         // Credit comes back by halves, so twice what is on its way at 1 Gbit/s and 50 ms.

@@ -1,6 +1,6 @@
-//! Transports that this build leaves out: the same faces, so that nobody else need know, and nothing behind them.
+//! Transports that this build leaves out: the same faces, so that no other file need know, and nothing behind them.
 //!
-//! Parameters and terms that want one of them are refused long before; whoever asks here all the same hears it again.
+//! Parameters and terms that want one of them are refused long before; a caller that asks here all the same gets the same answer.
 
 use std::io;
 
@@ -21,12 +21,12 @@ pub mod quic {
 
     impl Settings {
         /// For a client.
-        pub fn client(_report: Duration, _patience: Duration, _round: Duration) -> Settings {
+        pub fn client(_report: Duration, _timeout: Duration, _round: Duration) -> Settings {
             Settings
         }
 
         /// For a server.
-        pub fn server(_report: Duration, _patience: Duration, _streams: u64, _key: &[u8]) -> Settings {
+        pub fn server(_report: Duration, _timeout: Duration, _streams: u64, _key: &[u8]) -> Settings {
             Settings
         }
     }

@@ -32,7 +32,7 @@ use self::flows::{H2Streams, Ours, Theirs};
 use super::budget::budget;
 use super::lower::Lower;
 use super::mux::{Mux, StreamNo};
-use super::nghttp2::{Session, Terms};
+use super::nghttp2::{H2Session, SessionSettings};
 use super::stream::{ready, would_block, Buffer};
 use super::tls::Tls;
 use crate::logic::keepalive::{Beat, Keepalive};
@@ -57,8 +57,8 @@ impl Limits {
         Limits { streams, window: budget().h2_stream, spare: budget().h2_spare, report }
     }
 
-    fn terms(&self) -> Terms {
-        Terms {
+    fn terms(&self) -> SessionSettings {
+        SessionSettings {
             streams: self.streams,
             stream_window: self.window.min(budget().h2_start),
             window: self.window.saturating_add(self.window / 2),
@@ -82,7 +82,7 @@ pub fn server(mut tls: Tls, peer: SocketAddr, streams: usize, report: Duration) 
 /// One HTTP/2 connection, either side of it.
 pub struct H2<C = Tls> {
     lower: C,
-    session: Session<H2Streams>,
+    session: H2Session<H2Streams>,
     flows: H2Streams,
     side: Side,
     limits: Limits,
@@ -105,17 +105,17 @@ impl<C: Lower> H2<C> {
     ///
     /// The TLS handshake is over and has agreed on HTTP/2.
     pub fn client(lower: C, authority: &str, limits: Limits) -> io::Result<H2<C>> {
-        let session = Session::client(limits.terms())?;
+        let session = H2Session::client(limits.terms())?;
         Ok(H2::new(lower, session, Side::Client(authority.to_owned()), limits))
     }
 
     /// The side that was dialled, by `peer`.
     pub fn server(lower: C, peer: SocketAddr, limits: Limits) -> io::Result<H2<C>> {
-        let session = Session::server(limits.terms())?;
+        let session = H2Session::server(limits.terms())?;
         Ok(H2::new(lower, session, Side::Server(peer), limits))
     }
 
-    fn new(lower: C, session: Session<H2Streams>, side: Side, limits: Limits) -> H2<C> {
+    fn new(lower: C, session: H2Session<H2Streams>, side: Side, limits: Limits) -> H2<C> {
         let flows = H2Streams::new(matches!(side, Side::Client(_)), limits.terms().stream_window, limits.spare);
         let input = Buffer::new(INPUT);
         H2 { lower, session, flows, side, limits, input, pulse: None, dirty: true }
@@ -160,11 +160,11 @@ impl<C: Lower> H2<C> {
         if self.session.queued() > MAX_QUEUED {
             return Err(self.calm(io::Error::other("HTTP/2: too many answers wait for a peer who does not read")));
         }
-        self.settle()
+        self.return_credit()
     }
 
     /// Gives the connection the credit that it is owed.
-    fn settle(&mut self) -> io::Result<()> {
+    fn return_credit(&mut self) -> io::Result<()> {
         match std::mem::take(&mut self.flows.withheld) {
             0 => Ok(()),
             due => self.session.consumed_by_all(due),
@@ -333,7 +333,7 @@ impl<C: Lower> Mux for H2<C> {
                 self.session.consumed(id, count)?;
                 self.widen(stream)?;
             }
-            self.settle()?;
+            self.return_credit()?;
             self.dirty |= self.session.wants_to_send();
         }
         Ok(count)
@@ -403,7 +403,7 @@ impl<C: Lower> Mux for H2<C> {
             self.flows.forget(stream);
         }
         // Only memory can fail here, and the next call then says so.
-        let _ = self.settle();
+        let _ = self.return_credit();
         self.dirty = true;
     }
 

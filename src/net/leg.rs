@@ -110,7 +110,7 @@ impl Leg {
 
     /// Looks whether an idle connection still lives, without taking anything out of it.
     ///
-    /// `quiet` says that the other side has no reason to speak before we do: whoever does is not our peer.
+    /// `quiet` says that the other side has no reason to speak before we do: a side that does is not our peer.
     pub fn is_alive(&mut self, quiet: bool, muxes: &mut Muxes) -> bool {
         match self.waiting(muxes) {
             Ok(0) => false,

@@ -32,7 +32,7 @@ impl Acceptor {
         self.listener.local_addr()
     }
 
-    /// Somebody came.
+    /// A connection came.
     pub fn note(&mut self) {
         self.ready = true;
     }
@@ -80,7 +80,7 @@ fn is_shortage(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
 }
 
-/// After a lack of descriptors the door is tried again after this long.
+/// After a lack of descriptors the listener is tried again after this long.
 const PAUSE: Duration = Duration::from_millis(100);
 /// So many connections that are gone before they were accepted end one accept.
 const MAX_FAILURES: usize = 64;

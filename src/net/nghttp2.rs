@@ -6,7 +6,7 @@
 //! ```
 //!
 //! All of the crate's `unsafe` for nghttp2 is in this file and its callbacks. The library keeps no pointer of ours between
-//! calls: the [`Handler`] is lent for the length of [`Session::receive`] and [`Session::send`], and the library calls it
+//! calls: the [`Handler`] is lent for the length of [`H2Session::receive`] and [`H2Session::send`], and the library calls it
 //! back only from there. It is handed everything else (names, values, settings) by copy.
 
 mod callbacks;
@@ -29,11 +29,11 @@ pub trait Handler {
     fn header(&mut self, id: i32, name: &[u8], value: &[u8]) -> Result<(), Refused>;
     /// The head of a request is complete.
     fn requested(&mut self, id: i32);
-    /// Bytes of a stream. Their credit is given back by [`Session::consumed`].
+    /// Bytes of a stream. Their credit is given back by [`H2Session::consumed`].
     fn data(&mut self, id: i32, bytes: &[u8]);
     /// The other side ends its direction of a stream.
     fn ended(&mut self, id: i32);
-    /// A stream is over in both directions; `code` is 0 or that of the RST_STREAM, whoever sent it.
+    /// A stream is over in both directions; `code` is 0 or that of the RST_STREAM, from either side.
     fn closed(&mut self, id: i32, code: u32);
     /// The other side takes no more streams.
     fn goodbye(&mut self, code: u32);
@@ -52,9 +52,9 @@ pub struct Refused;
 /// What a stream has to send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ready {
-    /// Nothing until [`Session::resume`].
+    /// Nothing until [`H2Session::resume`].
     Nothing,
-    /// Something, but the output is full: [`Session::send`] stops.
+    /// Something, but the output is full: [`H2Session::send`] stops.
     Full,
     /// So many bytes, and more may follow.
     Bytes(usize),
@@ -64,7 +64,7 @@ pub enum Ready {
 
 /// What one side of a connection allows the other.
 #[derive(Clone, Copy, Debug)]
-pub struct Terms {
+pub struct SessionSettings {
     /// Streams that the other side may have open at a time (SETTINGS_MAX_CONCURRENT_STREAMS).
     pub streams: u32,
     /// Bytes of a new stream that may be on their way (SETTINGS_INITIAL_WINDOW_SIZE).
@@ -76,30 +76,30 @@ pub struct Terms {
 }
 
 /// One side of an HTTP/2 connection.
-pub struct Session<H> {
+pub struct H2Session<H> {
     raw: NonNull<sys::nghttp2_session>,
     handler: PhantomData<fn(&mut H)>,
 }
 
 // SAFETY: a session has no ties to a thread: nghttp2 keeps no thread-local state and the session is owned by this value.
-unsafe impl<H> Send for Session<H> {}
+unsafe impl<H> Send for H2Session<H> {}
 
-impl<H: Handler> Session<H> {
+impl<H: Handler> H2Session<H> {
     /// The side that dials. It allows no pushes.
-    pub fn client(terms: Terms) -> io::Result<Session<H>> {
-        let session = Session::new(sys::nghttp2_session_client_new2)?;
+    pub fn client(terms: SessionSettings) -> io::Result<H2Session<H>> {
+        let session = H2Session::new(sys::nghttp2_session_client_new2)?;
         session.offer(terms, &[(sys::NGHTTP2_SETTINGS_ENABLE_PUSH, 0)])?;
         Ok(session)
     }
 
     /// The side that was dialled.
-    pub fn server(terms: Terms) -> io::Result<Session<H>> {
-        let session = Session::new(sys::nghttp2_session_server_new2)?;
+    pub fn server(terms: SessionSettings) -> io::Result<H2Session<H>> {
+        let session = H2Session::new(sys::nghttp2_session_server_new2)?;
         session.offer(terms, &[(sys::NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, terms.streams)])?;
         Ok(session)
     }
 
-    fn new(make: Make) -> io::Result<Session<H>> {
+    fn new(make: Make) -> io::Result<H2Session<H>> {
         let (mut callbacks, mut options, mut raw) = (ptr::null_mut(), ptr::null_mut(), ptr::null_mut());
         // SAFETY: the three pointers are live locals for the library to fill; what was made is used only if that
         // succeeded, and is freed here (the library copies both, and both `del` take null). No user data is set yet.
@@ -118,11 +118,11 @@ impl<H: Handler> Session<H> {
             check(result)?;
         }
         let raw = NonNull::new(raw).ok_or(io::ErrorKind::OutOfMemory)?;
-        Ok(Session { raw, handler: PhantomData })
+        Ok(H2Session { raw, handler: PhantomData })
     }
 
     /// Queues SETTINGS, and makes the connection's window as large as agreed.
-    fn offer(&self, terms: Terms, more: &[(sys::nghttp2_settings_id, u32)]) -> io::Result<()> {
+    fn offer(&self, terms: SessionSettings, more: &[(sys::nghttp2_settings_id, u32)]) -> io::Result<()> {
         let entry = |&(id, value): &(sys::nghttp2_settings_id, u32)| sys::nghttp2_settings_entry {
             settings_id: id as i32,
             value,
@@ -137,7 +137,7 @@ impl<H: Handler> Session<H> {
         self.widen(0, terms.window)
     }
 
-    /// Takes in what came. An error is the end of the session; [`Session::end`] may still say why to the other side.
+    /// Takes in what came. An error is the end of the session; [`H2Session::end`] may still say why to the other side.
     pub fn receive(&mut self, handler: &mut H, bytes: &[u8]) -> io::Result<()> {
         // SAFETY: the session lives, the bytes live through the call; see `lend` for the handler.
         let count =
@@ -260,7 +260,7 @@ impl<H: Handler> Session<H> {
     }
 }
 
-impl<H> Drop for Session<H> {
+impl<H> Drop for H2Session<H> {
     fn drop(&mut self) {
         // SAFETY: the session was made by `new`, is owned by this value and never used again; no callback is called.
         unsafe { sys::nghttp2_session_del(self.raw.as_ptr()) }

@@ -39,5 +39,13 @@ impl Pipe {
     }
 }
 
+/// A socket that bytes need not leave the kernel for.
+pub trait Splice {
+    /// Takes bytes straight into a pipe.
+    fn splice_into(&mut self, pipe: &mut Pipe, limit: usize) -> io::Result<usize>;
+    /// Sends bytes straight out of a pipe.
+    fn splice_from(&mut self, pipe: &mut Pipe) -> io::Result<usize>;
+}
+
 /// Most bytes asked of one splice. The pipe takes what it has room for, which may be more than its nominal 64 KiB.
 const MOST: usize = 256 * 1024;

@@ -8,8 +8,7 @@ use std::io::{self, ErrorKind};
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::pipe::Pipe;
-use super::tcp::Tcp;
+use super::pipe::{Pipe, Splice};
 
 /// A two-way flow of bytes that never waits.
 ///
@@ -31,7 +30,7 @@ pub trait Stream {
     /// Ends our direction.
     fn finish(&mut self) -> io::Result<()>;
     /// The bare socket, if bytes need not pass through our memory.
-    fn bare(&mut self) -> Option<&mut Tcp> {
+    fn bare(&mut self) -> Option<&mut dyn Splice> {
         None
     }
 }

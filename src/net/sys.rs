@@ -112,7 +112,7 @@ pub fn receive(socket: BorrowedFd<'_>, into: &mut [u8]) -> io::Result<Arrived> {
     // the control messages are walked by the C library's own macros within the length that the kernel gave back.
     unsafe {
         let mut name: libc::sockaddr_storage = zeroed();
-        let mut control = MaybeUninit::<Control>::zeroed();
+        let mut control = MaybeUninit::<CmsgBuffer>::zeroed();
         let mut part = libc::iovec { iov_base: into.as_mut_ptr().cast(), iov_len: into.len() };
         let mut header: libc::msghdr = zeroed();
         header.msg_name = (&raw mut name).cast();
@@ -120,7 +120,7 @@ pub fn receive(socket: BorrowedFd<'_>, into: &mut [u8]) -> io::Result<Arrived> {
         header.msg_iov = &mut part;
         header.msg_iovlen = 1;
         header.msg_control = control.as_mut_ptr().cast();
-        header.msg_controllen = size_of::<Control>() as _;
+        header.msg_controllen = size_of::<CmsgBuffer>() as _;
         let len = retry(|| libc::recvmsg(socket.as_raw_fd(), &mut header, libc::MSG_TRUNC))?;
         let from = address(&name).ok_or(io::ErrorKind::InvalidData)?;
         Ok(Arrived { len, from, to: destination(&header) })
@@ -132,7 +132,7 @@ pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], to: SocketAddr, from: Option<I
     let to = socket2::SockAddr::from(to);
     // SAFETY: as in `receive`; the one control message is written inside a buffer made large enough for it.
     unsafe {
-        let mut control = MaybeUninit::<Control>::zeroed();
+        let mut control = MaybeUninit::<CmsgBuffer>::zeroed();
         let mut part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
         let mut header: libc::msghdr = zeroed();
         header.msg_name = to.as_ptr().cast_mut().cast();
@@ -141,7 +141,7 @@ pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], to: SocketAddr, from: Option<I
         header.msg_iovlen = 1;
         if let Some(from) = from {
             header.msg_control = control.as_mut_ptr().cast();
-            header.msg_controllen = size_of::<Control>() as _;
+            header.msg_controllen = size_of::<CmsgBuffer>() as _;
             match from {
                 IpAddr::V4(ip) => {
                     let mut info: libc::in_pktinfo = zeroed();
@@ -159,7 +159,7 @@ pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], to: SocketAddr, from: Option<I
     }
 }
 
-/// Writes the one control message of a header whose control buffer is a zeroed [`Control`].
+/// Writes the one control message of a header whose control buffer is a zeroed [`CmsgBuffer`].
 ///
 /// # Safety
 /// `header.msg_control` points to at least `CMSG_SPACE(size_of::<T>())` writable bytes, aligned as `cmsghdr`.
@@ -222,7 +222,7 @@ pub(super) unsafe fn address(name: &libc::sockaddr_storage) -> Option<SocketAddr
     }
 }
 
-/// Allows as many descriptors as the system lets us have without asking. A low limit is told by the doors when it hurts.
+/// Allows as many descriptors as the system lets us have without asking. A low limit is reported by the listeners when it hurts.
 pub fn raise_descriptor_limit() {
     // SAFETY: both calls read or write one rlimit, and `limit` is one.
     unsafe {
@@ -313,7 +313,7 @@ const MAX_NUMBERS: usize = 1 << 20;
 
 /// Room for one control message of either family, aligned as the C library wants it.
 #[repr(C, align(8))]
-struct Control([u8; 64]);
+struct CmsgBuffer([u8; 64]);
 
 pub(super) fn check(result: isize) -> io::Result<usize> {
     usize::try_from(result).map_err(|_| io::Error::last_os_error())

@@ -10,7 +10,7 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry, Token};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
-use super::pipe::Pipe;
+use super::pipe::{Pipe, Splice};
 use super::stream::{would_block, Buffer, Stream};
 use super::sys;
 
@@ -111,28 +111,6 @@ impl Tcp {
         self.peek(&mut [0])
     }
 
-    /// Takes bytes straight into a pipe.
-    ///
-    /// The kernel says "not now" for a dry socket and for a full pipe alike: only an empty pipe makes the first certain.
-    pub fn splice_into(&mut self, pipe: &mut Pipe, limit: usize) -> io::Result<usize> {
-        if !self.readable {
-            return would_block();
-        }
-        let result = pipe.take_from(self.socket.as_fd(), limit);
-        self.readable = !(is_blocked(&result) && pipe.is_empty());
-        result
-    }
-
-    /// Sends bytes straight out of a pipe.
-    pub fn splice_from(&mut self, pipe: &mut Pipe) -> io::Result<usize> {
-        if !self.writable {
-            return would_block();
-        }
-        let result = pipe.give_to(self.socket.as_fd());
-        self.writable = !is_blocked(&result);
-        result
-    }
-
     /// For a connection that many share: lets few bytes wait in the kernel until the path takes them. The kernel's own queue of
     /// megabytes is seconds on a slow path, and what comes last, a signal of the tunnel perhaps, would wait behind all of it.
     /// Only Linux knows such a limit.
@@ -179,6 +157,27 @@ impl Write for Tcp {
     }
 }
 
+impl Splice for Tcp {
+    /// The kernel says "not now" for a dry socket and for a full pipe alike: only an empty pipe makes the first certain.
+    fn splice_into(&mut self, pipe: &mut Pipe, limit: usize) -> io::Result<usize> {
+        if !self.readable {
+            return would_block();
+        }
+        let result = pipe.take_from(self.socket.as_fd(), limit);
+        self.readable = !(is_blocked(&result) && pipe.is_empty());
+        result
+    }
+
+    fn splice_from(&mut self, pipe: &mut Pipe) -> io::Result<usize> {
+        if !self.writable {
+            return would_block();
+        }
+        let result = pipe.give_to(self.socket.as_fd());
+        self.writable = !is_blocked(&result);
+        result
+    }
+}
+
 impl Stream for Tcp {
     fn fill(&mut self, into: &mut Buffer) -> io::Result<usize> {
         let count = self.read(into.room(1))?;
@@ -208,7 +207,7 @@ impl Stream for Tcp {
         }
     }
 
-    fn bare(&mut self) -> Option<&mut Tcp> {
+    fn bare(&mut self) -> Option<&mut dyn Splice> {
         Some(self)
     }
 }

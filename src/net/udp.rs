@@ -1,7 +1,7 @@
 //! Datagrams as a [`Stream`]: each travels as a 2-byte big-endian length and its bytes, so a relay keeps boundaries.
 //!
 //! ```text
-//!   door (one socket, many users) --Packet--> Session.inbox -- fill --> frames --> pool connection
+//!   listener (one socket, many users) --Packet--> Session.inbox -- fill --> frames --> pool connection
 //!                                 <----------- send ---------- drain <-- frames <--
 //! ```
 //!
@@ -74,7 +74,7 @@ impl UdpListener {
     }
 }
 
-/// One user's datagrams as a stream: at the ingress through the shared door, at the egress through a socket of its own.
+/// One user's datagrams as a stream: at the ingress through the shared listener, at the egress through a socket of its own.
 pub struct Session {
     end: End,
     framed: bool,
@@ -84,7 +84,7 @@ pub struct Session {
 }
 
 enum End {
-    UdpListener { door: Arc<UdpListener>, user: SocketAddr, asked: Option<IpAddr>, inbox: Inbox, over: bool },
+    UdpListener { listener: Arc<UdpListener>, user: SocketAddr, asked: Option<IpAddr>, inbox: Inbox, over: bool },
     Own { socket: UdpSocket, readable: bool },
 }
 
@@ -125,15 +125,15 @@ pub struct Tally {
 }
 
 impl Session {
-    /// The ingress side: a user of the door. `largest` is the largest payload that is carried.
+    /// The ingress side: a user of the listener. `largest` is the largest payload that is carried.
     pub fn of_user(
-        door: Arc<UdpListener>,
+        listener: Arc<UdpListener>,
         user: SocketAddr,
         asked: Option<IpAddr>,
         framed: bool,
         largest: usize,
     ) -> Session {
-        let end = End::UdpListener { door, user, asked, inbox: Inbox::default(), over: false };
+        let end = End::UdpListener { listener, user, asked, inbox: Inbox::default(), over: false };
         Session { end, framed, largest, tally: Tally::default(), refused: false }
     }
 
@@ -169,7 +169,7 @@ impl Session {
         }
     }
 
-    /// A datagram from the door. A full inbox drops it, as the network would.
+    /// A datagram from the listener. A full inbox drops it, as the network would.
     pub fn deliver(&mut self, packet: Vec<u8>) {
         match &mut self.end {
             End::UdpListener { inbox, .. } if packet.len() <= self.largest && inbox.has_room(&packet) => {
@@ -241,7 +241,7 @@ impl Session {
     /// Sends one datagram. What the kernel does not take now is lost, as on any network.
     fn send(&mut self, packet: &[u8]) {
         let result = match &self.end {
-            End::UdpListener { door, user, asked, .. } => door.answer(packet, *user, *asked),
+            End::UdpListener { listener, user, asked, .. } => listener.answer(packet, *user, *asked),
             End::Own { socket, .. } => match socket.send(packet) {
                 // The first answer may be the refusal of an earlier datagram.
                 Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
@@ -358,43 +358,43 @@ mod tests {
 
     #[test]
     fn a_wildcard_door_answers_from_the_address_that_was_asked() {
-        let door = UdpListener::open(any("0.0.0.0")).unwrap();
+        let listener = UdpListener::open(any("0.0.0.0")).unwrap();
         for asked in ["127.0.0.1", "127.0.0.2", "127.8.9.10"] {
-            speaks_through(&door, "127.0.0.1", asked);
+            speaks_through(&listener, "127.0.0.1", asked);
         }
     }
 
     #[test]
     fn a_wildcard_ipv6_door_serves_both_families_from_the_address_that_was_asked() {
-        let Ok(door) = UdpListener::open(any("[::]")) else { return skip("IPv6") };
-        speaks_through(&door, "::1", "::1");
-        speaks_through(&door, "127.0.0.1", "127.0.0.1");
-        speaks_through(&door, "127.0.0.1", "127.0.0.2");
+        let Ok(listener) = UdpListener::open(any("[::]")) else { return skip("IPv6") };
+        speaks_through(&listener, "::1", "::1");
+        speaks_through(&listener, "127.0.0.1", "127.0.0.1");
+        speaks_through(&listener, "127.0.0.1", "127.0.0.2");
     }
 
     #[test]
     fn a_door_of_one_address_serves_that_address() {
         speaks_through(&UdpListener::open(any("127.0.0.3")).unwrap(), "127.0.0.1", "127.0.0.3");
         match UdpListener::open(any("[::1]")) {
-            Ok(door) => speaks_through(&door, "::1", "::1"),
+            Ok(listener) => speaks_through(&listener, "::1", "::1"),
             Err(_) => skip("IPv6"),
         }
     }
 
     #[test]
     fn a_user_on_the_local_link_is_answered_on_that_link() {
-        let (Ok(door), Some(here)) = (UdpListener::open(any("[::]")), on_the_link()) else {
+        let (Ok(listener), Some(here)) = (UdpListener::open(any("[::]")), on_the_link()) else {
             return skip("a link-local address");
         };
         let user = Plain::bind(SocketAddr::V6(here)).unwrap();
         let mut asked = here;
-        asked.set_port(door.local().unwrap().port());
+        asked.set_port(listener.local().unwrap().port());
         user.connect(SocketAddr::V6(asked)).unwrap();
         user.set_read_timeout(Some(GRACE)).unwrap();
         user.send(b"question").unwrap();
-        let arrived = received(&door, &mut [0; 64]);
+        let arrived = received(&listener, &mut [0; 64]);
         assert_eq!(arrived.from, user.local_addr().unwrap(), "without its interface the address means nothing");
-        door.answer(b"answer", arrived.from, arrived.to).unwrap();
+        listener.answer(b"answer", arrived.from, arrived.to).unwrap();
         assert_eq!(heard(&user), b"answer");
     }
 
@@ -587,27 +587,27 @@ mod tests {
         assert!(Session::to_target(address, Some([203, 0, 113, 77].into()), true, 100).is_err());
     }
 
-    /// A user at `user` asks the door at `asked` and is answered from there.
-    fn speaks_through(door: &UdpListener, user: &str, asked: &str) {
+    /// A user at `user` asks the listener at `asked` and is answered from there.
+    fn speaks_through(listener: &UdpListener, user: &str, asked: &str) {
         let (user, asked): (IpAddr, IpAddr) = (user.parse().unwrap(), asked.parse().unwrap());
-        let port = door.local().unwrap().port();
+        let port = listener.local().unwrap().port();
         let user = Plain::bind((user, 0)).unwrap();
         // A connected socket hears nobody but the address that it asked.
         user.connect((asked, port)).unwrap();
         user.set_read_timeout(Some(GRACE)).unwrap();
         user.send(b"question").unwrap();
         let mut packet = [0; 64];
-        let arrived = received(door, &mut packet);
+        let arrived = received(listener, &mut packet);
         assert_eq!((&packet[..arrived.len], arrived.from), (&b"question"[..], user.local_addr().unwrap()));
         assert_eq!(arrived.to, Some(asked));
-        assert_eq!(door.answer(b"answer", arrived.from, arrived.to).unwrap(), 6);
+        assert_eq!(listener.answer(b"answer", arrived.from, arrived.to).unwrap(), 6);
         assert_eq!(heard(&user), b"answer");
     }
 
-    /// The next datagram at the door, as soon as it is there.
-    fn received(door: &UdpListener, packet: &mut [u8]) -> Arrived {
+    /// The next datagram at the listener, as soon as it is there.
+    fn received(listener: &UdpListener, packet: &mut [u8]) -> Arrived {
         loop {
-            match ready(door.receive(packet)).unwrap() {
+            match ready(listener.receive(packet)).unwrap() {
                 Some(arrived) => return arrived,
                 None => std::thread::yield_now(),
             }
@@ -635,12 +635,12 @@ mod tests {
 
     /// A session of a user who is a plain socket of ours.
     fn of_user(framed: bool, largest: usize) -> (Session, Plain) {
-        let door = Arc::new(UdpListener::open(any("127.0.0.1")).unwrap());
+        let listener = Arc::new(UdpListener::open(any("127.0.0.1")).unwrap());
         let user = Plain::bind(any("127.0.0.1")).unwrap();
-        user.connect(door.local().unwrap()).unwrap();
+        user.connect(listener.local().unwrap()).unwrap();
         user.set_read_timeout(Some(GRACE)).unwrap();
         let (address, asked) = (user.local_addr().unwrap(), Some([127, 0, 0, 1].into()));
-        (Session::of_user(door, address, asked, framed, largest), user)
+        (Session::of_user(listener, address, asked, framed, largest), user)
     }
 
     fn any(host: &str) -> SocketAddr {

@@ -20,6 +20,7 @@
 mod mask;
 mod recv;
 mod send;
+mod state;
 
 use std::io::{self, ErrorKind};
 
@@ -29,13 +30,14 @@ use super::stream::{ready, would_block, Buffer, Stream};
 use super::tcp::Tcp;
 use crate::logic::wire::Fingerprint;
 use mask::Masks;
-use recv::{Message, RecvState, AHEAD};
-use send::{SendState, Side, OUT};
+use recv::AHEAD;
+use send::OUT;
+use state::{Masking, Message, RecvState, SendState};
 
 /// A WebSocket after its upgrade.
 pub struct Ws {
     lower: Box<dyn Lower>,
-    side: Side,
+    side: Masking,
     ws_eof: bool,
     recv: RecvState,
     message: Message,
@@ -62,8 +64,8 @@ impl Ws {
     /// what came after the head of the other side's request or answer, and its size is the caller's limit.
     pub fn new(lower: Box<dyn Lower>, end: End, ws_eof: bool, early: &[u8]) -> Ws {
         let side = match end {
-            End::Client => Side::Client(Masks::default()),
-            End::Server => Side::Server,
+            End::Client => Masking::Client(Masks::default()),
+            End::Server => Masking::Server,
         };
         let mut ahead = Buffer::new(early.len().max(AHEAD));
         ahead.append(early);
@@ -129,7 +131,7 @@ impl Stream for Ws {
                 RecvState::Payload { .. } => return self.payload(into),
                 RecvState::Ended | RecvState::Closed => {
                     // Our own Close may have waited for this. What does not go now, goes with the next flush or fails there.
-                    let _ = self.settle();
+                    let _ = self.send_due();
                     return Ok(0);
                 }
                 RecvState::Failed(kind, why) => return Err(io::Error::new(*kind, why.clone())),
@@ -155,12 +157,12 @@ impl Stream for Ws {
         if matches!(self.recv, RecvState::Ended) && !self.is_over() {
             ready(self.head())?;
         }
-        self.settle()
+        self.send_due()
     }
 
     fn finish(&mut self) -> io::Result<()> {
         self.end()?;
-        self.settle()
+        self.send_due()
     }
 }
 

@@ -8,7 +8,7 @@
 
 use data_encoding::BASE64;
 use nodepass::config::{self, Command};
-use nodepass::logic::handshake::{judge, parse_answer, Answer, Progress, Reader, Verdict};
+use nodepass::logic::handshake::{judge, parse_answer, HeadProgress, HeadReader, ServerAnswer, Verdict};
 use nodepass::logic::http::MAX_ANSWER;
 use nodepass::logic::sniff::{self, Blocked, FirstBytes};
 use nodepass::logic::wire::{encode, frame_header, next_frame, token_matches, BadLine, Frame, Lines, Signal, MAX_LINE};
@@ -49,13 +49,13 @@ fn again(effective: &str) {
 
 /// A visitor's request.
 pub fn request(data: &[u8]) {
-    let whole = Reader::default().feed(data);
+    let whole = HeadReader::default().feed(data);
     for size in piece_sizes(data) {
-        let mut reader = Reader::default();
-        let came = data.chunks(size).map(|piece| reader.feed(piece)).find(|progress| *progress != Progress::More);
-        assert_eq!(came.unwrap_or(Progress::More), whole, "pieces of {size}");
+        let mut reader = HeadReader::default();
+        let came = data.chunks(size).map(|piece| reader.feed(piece)).find(|progress| *progress != HeadProgress::More);
+        assert_eq!(came.unwrap_or(HeadProgress::More), whole, "pieces of {size}");
     }
-    let Progress::Done(request) = whole else { return };
+    let HeadProgress::Done(request) = whole else { return };
     if let Verdict::Ok { features } = judge(&request, KEY) {
         assert!(request.method == "GET" && request.path == "/" && features == request.features);
         assert!(request.token.is_some_and(|token| token_matches(KEY, &token)));
@@ -66,16 +66,16 @@ pub fn request(data: &[u8]) {
 pub fn answer(data: &[u8]) {
     let so_far = parse_answer(data, false);
     let at_end = parse_answer(data, true);
-    assert_ne!(at_end, Answer::NeedMore);
-    assert!(data.len() < MAX_ANSWER || so_far != Answer::NeedMore);
-    assert!(so_far == Answer::NeedMore || so_far == at_end);
+    assert_ne!(at_end, ServerAnswer::NeedMore);
+    assert!(data.len() < MAX_ANSWER || so_far != ServerAnswer::NeedMore);
+    assert!(so_far == ServerAnswer::NeedMore || so_far == at_end);
     for size in piece_sizes(data) {
         // What is decided stays so, whatever comes after.
         let early = parse_answer(&data[..size.min(data.len())], false);
-        assert!(early == Answer::NeedMore || early == so_far, "{early:?}, but then {so_far:?}");
+        assert!(early == ServerAnswer::NeedMore || early == so_far, "{early:?}, but then {so_far:?}");
     }
-    if let Answer::Terms(terms) = at_end {
-        assert_eq!(parse_answer(&terms.to_bytes(), false), Answer::Terms(terms));
+    if let ServerAnswer::Terms(terms) = at_end {
+        assert_eq!(parse_answer(&terms.to_bytes(), false), ServerAnswer::Terms(terms));
     }
 }
 
@@ -132,12 +132,12 @@ pub fn sniff(data: &[u8]) {
     settles(data, FirstBytes::NeedMore, sniff::first_bytes);
     for chosen in 0..8 {
         let block = Blocked { socks: chosen & 1 != 0, http: chosen & 2 != 0, tls: chosen & 4 != 0 };
-        settles(data, sniff::Verdict::NeedMore, |first| sniff::user(first, block));
-        let refused = matches!(sniff::user(data, block), sniff::Verdict::Refuse(_));
+        settles(data, sniff::BlockVerdict::NeedMore, |first| sniff::user(first, block));
+        let refused = matches!(sniff::user(data, block), sniff::BlockVerdict::Refuse(_));
         let none = Blocked::default();
         let alone = [Blocked { socks: block.socks, ..none }, Blocked { http: block.http, ..none }];
         let mut alone = alone.into_iter().chain([Blocked { tls: block.tls, ..none }]);
-        assert_eq!(refused, alone.any(|one| matches!(sniff::user(data, one), sniff::Verdict::Refuse(_))));
+        assert_eq!(refused, alone.any(|one| matches!(sniff::user(data, one), sniff::BlockVerdict::Refuse(_))));
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::super::bounds;
-use super::super::fields::{Fields, Malformed};
+use super::super::fields::{Fields, WrongField};
 use super::super::record::{Meta, Peer};
 use super::super::requests::{Action, Patch, Refusal};
 
@@ -16,7 +16,7 @@ pub(crate) struct New {
 }
 
 impl New {
-    pub fn read(fields: &mut Fields) -> Result<New, Malformed> {
+    pub fn read(fields: &mut Fields) -> Result<New, WrongField> {
         Ok(New { url: fields.needed("url")?, alias: fields.text("alias")?.unwrap_or_default() })
     }
 
@@ -39,15 +39,15 @@ pub(crate) struct Change {
 }
 
 impl Change {
-    pub fn read(fields: &mut Fields) -> Result<Change, Malformed> {
+    pub fn read(fields: &mut Fields) -> Result<Change, WrongField> {
         let alias = fields.text("alias")?.filter(|alias| !alias.is_empty());
         let restart = fields.flag("restart")?;
-        let Said { peer, tags } = meta(fields)?;
+        let MetaChange { peer, tags } = meta(fields)?;
         Ok(Change { alias, action: None, restart, peer, tags })
     }
 
     /// The same, with an action.
-    pub fn read_with_action(fields: &mut Fields) -> Result<Change, Malformed> {
+    pub fn read_with_action(fields: &mut Fields) -> Result<Change, WrongField> {
         let action = fields.text("action")?.filter(|action| !action.is_empty());
         Ok(Change { action, ..Change::read(fields)? })
     }
@@ -69,12 +69,12 @@ impl Change {
 
 /// The parts of `meta` that are said.
 #[derive(Debug, Default)]
-pub(crate) struct Said {
+pub(crate) struct MetaChange {
     pub peer: Option<Peer>,
     pub tags: Option<BTreeMap<String, String>>,
 }
 
-impl Said {
+impl MetaChange {
     /// All of it; what is not said is empty.
     pub fn whole(self) -> Meta {
         Meta { peer: self.peer.unwrap_or_default(), tags: self.tags.unwrap_or_default() }
@@ -82,15 +82,15 @@ impl Said {
 }
 
 /// What dashboards keep with an instance, as far as it is said.
-pub(crate) fn meta(fields: &mut Fields) -> Result<Said, Malformed> {
-    let Some(mut meta) = fields.object("meta")? else { return Ok(Said::default()) };
-    let said = Said { peer: peer(&mut meta)?, tags: meta.texts("tags")? };
+pub(crate) fn meta(fields: &mut Fields) -> Result<MetaChange, WrongField> {
+    let Some(mut meta) = fields.object("meta")? else { return Ok(MetaChange::default()) };
+    let said = MetaChange { peer: peer(&mut meta)?, tags: meta.texts("tags")? };
     meta.end()?;
     Ok(said)
 }
 
 /// The other end, if it is named; what is not said of it is empty.
-fn peer(meta: &mut Fields) -> Result<Option<Peer>, Malformed> {
+fn peer(meta: &mut Fields) -> Result<Option<Peer>, WrongField> {
     let Some(mut peer) = meta.object("peer")? else { return Ok(None) };
     let mut text = |name| peer.text(name).map(Option::unwrap_or_default);
     let said = Peer { sid: text("sid")?, kind: text("type")?, alias: text("alias")? };

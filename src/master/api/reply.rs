@@ -24,10 +24,10 @@ pub(crate) fn empty(status: u16) -> Reply {
 /// `{"error":"text"}`.
 pub(crate) fn refused(refusal: &Refusal) -> Reply {
     #[derive(Serialize)]
-    struct Shown<'a> {
+    struct ErrorBody<'a> {
         error: &'a str,
     }
-    value(refusal.status, &Shown { error: &refusal.text })
+    value(refusal.status, &ErrorBody { error: &refusal.text })
 }
 
 /// The path is there, the method is not.

@@ -5,18 +5,17 @@
 //! ```
 
 use super::answer::{Refusal, BAD, TOO_LARGE};
-use super::request::{digit, MAX_BODY};
 
 /// What has come of such a body.
 #[derive(Debug, Default)]
 pub struct Chunks {
     body: Vec<u8>,
-    part: Part,
+    part: ChunkState,
     trailers: usize,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Part {
+enum ChunkState {
     #[default]
     Size,
     Data(usize),
@@ -31,11 +30,11 @@ impl Chunks {
         let whole = loop {
             let rest = &bytes[at..];
             match self.part {
-                Part::Data(left) => {
+                ChunkState::Data(left) => {
                     let count = left.min(rest.len());
                     self.body.extend_from_slice(&rest[..count]);
                     at += count;
-                    self.part = if count == left { Part::Gap } else { Part::Data(left - count) };
+                    self.part = if count == left { ChunkState::Gap } else { ChunkState::Data(left - count) };
                     if count < left {
                         break false;
                     }
@@ -44,12 +43,12 @@ impl Chunks {
                     let Some(line) = line(rest)? else { break false };
                     at += line.len() + 2;
                     self.part = match part {
-                        Part::Size => self.sized(line)?,
-                        Part::Gap if line.is_empty() => Part::Size,
-                        Part::Trailers if line.is_empty() => break true,
-                        Part::Trailers if self.trailers < MAX_TRAILERS => {
+                        ChunkState::Size => self.sized(line)?,
+                        ChunkState::Gap if line.is_empty() => ChunkState::Size,
+                        ChunkState::Trailers if line.is_empty() => break true,
+                        ChunkState::Trailers if self.trailers < MAX_TRAILERS => {
                             self.trailers += 1;
-                            Part::Trailers
+                            ChunkState::Trailers
                         }
                         _ => return Err(BAD),
                     };
@@ -61,7 +60,7 @@ impl Chunks {
     }
 
     /// What a size line announces.
-    fn sized(&self, line: &[u8]) -> Result<Part, Refusal> {
+    fn sized(&self, line: &[u8]) -> Result<ChunkState, Refusal> {
         let digits = line.iter().take_while(|byte| digit(**byte).is_some()).count();
         let (digits, extension) = line.split_at(digits);
         let extension = extension.trim_ascii_start();
@@ -70,8 +69,8 @@ impl Chunks {
         }
         let add = |size: usize, byte: &u8| Some(size.checked_mul(16)? + usize::from(digit(*byte)?));
         match digits.iter().try_fold(0, add) {
-            Some(0) => Ok(Part::Trailers),
-            Some(size) if size <= MAX_BODY - self.body.len() => Ok(Part::Data(size)),
+            Some(0) => Ok(ChunkState::Trailers),
+            Some(size) if size <= MAX_BODY - self.body.len() => Ok(ChunkState::Data(size)),
             _ => Err(TOO_LARGE),
         }
     }
@@ -102,6 +101,13 @@ fn line(bytes: &[u8]) -> Result<Option<&[u8]>, Refusal> {
     }
 }
 
+/// The value of a hexadecimal digit.
+pub(super) fn digit(byte: u8) -> Option<u8> {
+    char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
+}
+
+/// Most bytes of a request's body. The largest that makes sense is an instance with all its tags.
+pub const MAX_BODY: usize = 1024 * 1024;
 /// Most bytes of a size line or a trailer.
 const MAX_LINE: usize = 1024;
 /// Most trailers; they are not used.

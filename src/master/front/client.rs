@@ -319,7 +319,7 @@ impl Client {
     fn enter(&mut self, state: State, now: Instant) {
         let timeout = match &state {
             State::Reading(_) if self.reader.is_empty() => {
-                self.reader.rest();
+                self.reader.shrink();
                 match self.state {
                     State::Securing => TIMEOUT,
                     _ => IDLE,
@@ -364,7 +364,7 @@ fn refused(refusal: Refusal, only_head: bool, time: SystemTime) -> State {
 /// Reads a request.
 fn read(leg: &mut Leg, reader: &mut Reader, notice: &mut Buffer, means: &mut Means) -> io::Result<Step> {
     let held = reader.held();
-    match reader.look() {
+    match reader.take_request() {
         Err(refusal) => return Ok(Step::On(refused(refusal, false, means.time))),
         Ok(Progress::Whole(request)) => return Ok(Step::On(State::Waiting(request))),
         Ok(Progress::Expected) => *notice = Buffer::holding(GO_AHEAD.to_vec()),

@@ -10,21 +10,21 @@
 use httparse::{Error, Status, EMPTY_HEADER};
 
 use super::answer::{Refusal, BAD, TOO_LARGE};
-use super::chunks::Chunks;
+use super::chunks::{digit, Chunks, MAX_BODY};
 use crate::logic::http::end_of_head;
 
 /// A whole request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
     /// What its head said.
-    pub head: Head,
+    pub head: RequestHead,
     /// Its body; empty if there is none.
     pub body: Vec<u8>,
 }
 
 /// A request's head, without what concerned only the connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Head {
+pub struct RequestHead {
     /// Any token, in the case in which it came.
     pub method: String,
     /// Path and query: printable ASCII without spaces, and a path that [`decoded`] can read.
@@ -62,9 +62,9 @@ impl Request {
     }
 }
 
-impl Head {
+impl RequestHead {
     /// Reads a head that ends where `bytes` end.
-    fn parse(bytes: &[u8]) -> Result<Head, Refusal> {
+    fn parse(bytes: &[u8]) -> Result<RequestHead, Refusal> {
         let mut headers = [EMPTY_HEADER; MAX_HEADERS];
         let mut parsed = httparse::Request::new(&mut headers);
         match parsed.parse(bytes) {
@@ -78,7 +78,7 @@ impl Head {
             return Err(BAD);
         };
         let modern = version == 1;
-        let fields = Fields::read(parsed.headers)?;
+        let fields = KnownFields::read(parsed.headers)?;
         let target = origin(target).ok_or(BAD_TARGET)?;
         if decoded(path_of(&target)).is_none() {
             return Err(BAD_TARGET);
@@ -88,13 +88,13 @@ impl Head {
         }
         let keep = !fields.close && (modern || fields.keep_alive);
         let (expects, framing) = (fields.expects && modern, fields.framing(modern)?);
-        Ok(Head { method: method.into(), target, modern, keep, headers: fields.kept, framing, expects })
+        Ok(RequestHead { method: method.into(), target, modern, keep, headers: fields.kept, framing, expects })
     }
 }
 
 /// What the headers of a request come to.
 #[derive(Default)]
-struct Fields {
+struct KnownFields {
     kept: Vec<(String, String)>,
     hosts: usize,
     close: bool,
@@ -104,9 +104,9 @@ struct Fields {
     chunked: bool,
 }
 
-impl Fields {
-    fn read(headers: &[httparse::Header<'_>]) -> Result<Fields, Refusal> {
-        let mut fields = Fields::default();
+impl KnownFields {
+    fn read(headers: &[httparse::Header<'_>]) -> Result<KnownFields, Refusal> {
+        let mut fields = KnownFields::default();
         for header in headers {
             let name = header.name.to_ascii_lowercase();
             // Nothing of ours is said in other than ASCII, and the server behind would hang up on it.
@@ -213,28 +213,23 @@ pub fn decoded(path: &str) -> Option<String> {
     String::from_utf8(bytes).ok().filter(|path| !path.contains('\0'))
 }
 
-/// The value of a hexadecimal digit.
-pub(super) fn digit(byte: u8) -> Option<u8> {
-    char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
-}
-
 /// Reads one request after the other out of one connection's bytes.
 #[derive(Default)]
 pub struct Reader {
     bytes: Vec<u8>,
-    stage: Stage,
+    stage: ReadStage,
 }
 
-enum Stage {
+enum ReadStage {
     /// Up to here there is no end of a head.
-    Head(usize),
-    Body(Head, usize),
-    Chunks(Head, Chunks),
+    RequestHead(usize),
+    Body(RequestHead, usize),
+    Chunks(RequestHead, Chunks),
 }
 
-impl Default for Stage {
-    fn default() -> Stage {
-        Stage::Head(0)
+impl Default for ReadStage {
+    fn default() -> ReadStage {
+        ReadStage::RequestHead(0)
     }
 }
 
@@ -257,13 +252,13 @@ impl Reader {
 
     /// Whether nothing of a request has come.
     pub fn is_empty(&self) -> bool {
-        self.bytes.is_empty() && matches!(self.stage, Stage::Head(_))
+        self.bytes.is_empty() && matches!(self.stage, ReadStage::RequestHead(_))
     }
 
-    /// Whether bytes may be fed before the next look: what was fed is bounded, whoever feeds.
+    /// Whether bytes may be fed before the next look: what was fed is bounded.
     pub fn has_room(&self) -> bool {
         match &self.stage {
-            Stage::Head(_) => self.bytes.len() < MAX_HEAD,
+            ReadStage::RequestHead(_) => self.bytes.len() < MAX_HEAD,
             _ => true,
         }
     }
@@ -271,37 +266,37 @@ impl Reader {
     /// Bytes of memory that the request takes so far.
     pub fn held(&self) -> usize {
         let body = match &self.stage {
-            Stage::Chunks(_, chunks) => chunks.held(),
-            Stage::Body(_, length) => *length,
-            Stage::Head(_) => 0,
+            ReadStage::Chunks(_, chunks) => chunks.held(),
+            ReadStage::Body(_, length) => *length,
+            ReadStage::RequestHead(_) => 0,
         };
         self.bytes.len().max(body)
     }
 
     /// Looks at what has come. After a refusal nothing can be known of what follows: the connection has to end.
-    pub fn look(&mut self) -> Result<Progress, Refusal> {
-        if let Stage::Head(seen) = self.stage {
+    pub fn take_request(&mut self) -> Result<Progress, Refusal> {
+        if let ReadStage::RequestHead(seen) = self.stage {
             match self.head(seen)? {
                 Some(head) if self.bytes.is_empty() && head.expects && head.framing != Framing::Length(0) => {
-                    self.stage = Stage::of(head);
+                    self.stage = ReadStage::of(head);
                     return Ok(Progress::Expected);
                 }
-                Some(head) => self.stage = Stage::of(head),
+                Some(head) => self.stage = ReadStage::of(head),
                 None => return Ok(Progress::More),
             }
         }
         let whole = match &mut self.stage {
-            Stage::Head(_) => false,
-            Stage::Body(_, length) => self.bytes.len() >= *length,
-            Stage::Chunks(_, chunks) => chunks.take(&mut self.bytes)?,
+            ReadStage::RequestHead(_) => false,
+            ReadStage::Body(_, length) => self.bytes.len() >= *length,
+            ReadStage::Chunks(_, chunks) => chunks.take(&mut self.bytes)?,
         };
         match std::mem::take(&mut self.stage) {
-            Stage::Body(head, length) if whole => {
+            ReadStage::Body(head, length) if whole => {
                 let rest = self.bytes.split_off(length);
                 let body = std::mem::replace(&mut self.bytes, rest);
                 Ok(Progress::Whole(Box::new(Request { head, body })))
             }
-            Stage::Chunks(head, chunks) if whole => {
+            ReadStage::Chunks(head, chunks) if whole => {
                 Ok(Progress::Whole(Box::new(Request { head, body: chunks.into_body() })))
             }
             other => {
@@ -312,7 +307,7 @@ impl Reader {
     }
 
     /// The head, once it is there. Its end is looked for in new bytes only, so a byte at a time costs no more than all at once.
-    fn head(&mut self, seen: usize) -> Result<Option<Head>, Refusal> {
+    fn head(&mut self, seen: usize) -> Result<Option<RequestHead>, Refusal> {
         // Some clients send an empty line after a body (RFC 9112, 2.2).
         let empty = self.bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
         self.bytes.drain(..if seen == 0 { empty } else { 0 });
@@ -322,12 +317,12 @@ impl Reader {
         let from = seen.min(self.bytes.len()).saturating_sub(END_OF_HEAD);
         match end_of_head(&self.bytes, from) {
             Some(end) if end <= MAX_HEAD => {
-                let head = Head::parse(&self.bytes[..end])?;
+                let head = RequestHead::parse(&self.bytes[..end])?;
                 self.bytes.drain(..end);
                 Ok(Some(head))
             }
             None if self.bytes.len() < MAX_HEAD => {
-                self.stage = Stage::Head(self.bytes.len());
+                self.stage = ReadStage::RequestHead(self.bytes.len());
                 Ok(None)
             }
             _ => Err(HEAD_TOO_LARGE),
@@ -335,18 +330,18 @@ impl Reader {
     }
 
     /// Gives memory back that nothing needs while the client is idle.
-    pub fn rest(&mut self) {
+    pub fn shrink(&mut self) {
         if self.bytes.is_empty() {
             self.bytes = Vec::new();
         }
     }
 }
 
-impl Stage {
-    fn of(head: Head) -> Stage {
+impl ReadStage {
+    fn of(head: RequestHead) -> ReadStage {
         match head.framing {
-            Framing::Length(length) => Stage::Body(head, length),
-            Framing::Chunked => Stage::Chunks(head, Chunks::default()),
+            Framing::Length(length) => ReadStage::Body(head, length),
+            Framing::Chunked => ReadStage::Chunks(head, Chunks::default()),
         }
     }
 }
@@ -362,8 +357,6 @@ const VERSION: Refusal = Refusal(505, "HTTP version not supported");
 
 /// Most bytes of a request's head: line, headers, empty line.
 pub const MAX_HEAD: usize = 16 * 1024;
-/// Most bytes of a request's body. The largest that makes sense is an instance with all its tags.
-pub const MAX_BODY: usize = 1024 * 1024;
 /// Most headers of one request.
 const MAX_HEADERS: usize = 64;
 /// Bytes of the end of a head that may have come before the last of them.

@@ -60,7 +60,7 @@ fn records_at(file: &[u8]) -> usize {
 
 fn damaged(file: &[u8]) -> String {
     match decode(file) {
-        Err(Fault::Damaged(why)) => why,
+        Err(GobError::Damaged(why)) => why,
         other => panic!("{other:?}"),
     }
 }
@@ -173,9 +173,9 @@ fn a_record_that_cannot_be_is_named() {
 #[test]
 fn every_shorter_part_of_a_file_is_cut_short() {
     for file in [ORIGINAL, UNKNOWN_FIELDS, TWO] {
-        assert_eq!(decode(&file[..0]), Err(Fault::Empty));
+        assert_eq!(decode(&file[..0]), Err(GobError::Empty));
         for length in 1..file.len() {
-            assert_eq!(decode(&file[..length]), Err(Fault::Truncated), "{length}");
+            assert_eq!(decode(&file[..length]), Err(GobError::Truncated), "{length}");
         }
     }
 }
@@ -200,15 +200,15 @@ fn files_of_something_else_are_foreign() {
     ];
     for file in text.iter().chain(&gobs) {
         let found = decode(file);
-        assert!(matches!(found, Err(Fault::Foreign(_))), "{:?}: {found:?}", file.escape_ascii().to_string());
+        assert!(matches!(found, Err(GobError::Foreign(_))), "{:?}: {found:?}", file.escape_ascii().to_string());
     }
 }
 
 #[test]
 fn nothing_but_zeros_is_empty_and_too_much_is_not_even_looked_at() {
-    assert_eq!(decode(&[0; 4096]), Err(Fault::Empty));
-    assert_eq!(decode(&vec![0; LARGEST]), Err(Fault::Empty));
-    assert_eq!(decode(&vec![0; LARGEST + 1]), Err(Fault::TooLarge));
+    assert_eq!(decode(&[0; 4096]), Err(GobError::Empty));
+    assert_eq!(decode(&vec![0; LARGEST]), Err(GobError::Empty));
+    assert_eq!(decode(&vec![0; LARGEST + 1]), Err(GobError::TooLarge));
 }
 
 #[test]
@@ -222,7 +222,7 @@ fn a_length_beyond_the_end_asks_for_no_memory() {
     for count in [&b"\xf8\xff\xff\xff\xff\xff\xff\xff\xff"[..], b"\xfb\x7f\xff\xff\xff\xff", b"\xfc\x7f\xff\xff\xff"] {
         let body = [b"\xff\x88\0", count].concat();
         assert!(decode(&[head, &[body.len() as u8], &body].concat()).is_err());
-        assert_eq!(decode(&[head, count].concat()), Err(Fault::Truncated));
+        assert_eq!(decode(&[head, count].concat()), Err(GobError::Truncated));
     }
 }
 
@@ -333,8 +333,8 @@ fn damaged_files_are_refused_or_read_but_never_break_anything() {
 
 #[test]
 fn faults_are_told_in_words() {
-    let told = [Fault::Empty, Fault::Truncated, Fault::TooLarge].map(|fault| fault.to_string());
+    let told = [GobError::Empty, GobError::Truncated, GobError::TooLarge].map(|fault| fault.to_string());
     assert_eq!(told, ["it is empty", "it is cut short", "it has more than 67108864 bytes"]);
     assert_eq!(decode(b"hello").unwrap_err().to_string(), "it is not the state of a master (it does not begin as one)");
-    assert_eq!(Fault::Damaged("why".into()).to_string(), "it is damaged (why)");
+    assert_eq!(GobError::Damaged("why".into()).to_string(), "it is damaged (why)");
 }

@@ -24,47 +24,47 @@ pub(super) fn put_text(out: &mut Vec<u8>, text: impl AsRef<str>) {
 }
 
 /// A struct in the making: each call adds the next field.
-pub(super) struct Fields<'a> {
+pub(super) struct StructFields<'a> {
     out: &'a mut Vec<u8>,
     /// Fields since the last one that was written.
     skipped: u64,
 }
 
-impl<'a> Fields<'a> {
+impl<'a> StructFields<'a> {
     /// A struct without fields so far.
-    pub fn new(out: &'a mut Vec<u8>) -> Fields<'a> {
-        Fields { out, skipped: 0 }
+    pub fn new(out: &'a mut Vec<u8>) -> StructFields<'a> {
+        StructFields { out, skipped: 0 }
     }
 
     /// So many fields that are zero.
-    pub fn skip(mut self, fields: usize) -> Fields<'a> {
+    pub fn skip(mut self, fields: usize) -> StructFields<'a> {
         self.skipped += fields as u64;
         self
     }
 
     /// A text.
-    pub fn text(self, text: impl AsRef<str>) -> Fields<'a> {
+    pub fn text(self, text: impl AsRef<str>) -> StructFields<'a> {
         let there = !text.as_ref().is_empty();
         self.field(there, |out| put_text(out, text))
     }
 
     /// A signed number.
-    pub fn int(self, number: i64) -> Fields<'a> {
+    pub fn int(self, number: i64) -> StructFields<'a> {
         self.field(number != 0, |out| put_int(out, number))
     }
 
     /// An unsigned number.
-    pub fn uint(self, number: u64) -> Fields<'a> {
+    pub fn uint(self, number: u64) -> StructFields<'a> {
         self.field(number != 0, |out| put_uint(out, number))
     }
 
     /// A truth.
-    pub fn flag(self, flag: bool) -> Fields<'a> {
+    pub fn flag(self, flag: bool) -> StructFields<'a> {
         self.uint(flag.into())
     }
 
     /// A struct, a list or a map: those are written even if they are empty.
-    pub fn inner(self, put: impl FnOnce(&mut Vec<u8>)) -> Fields<'a> {
+    pub fn inner(self, put: impl FnOnce(&mut Vec<u8>)) -> StructFields<'a> {
         self.field(true, put)
     }
 
@@ -73,7 +73,7 @@ impl<'a> Fields<'a> {
         put_uint(self.out, 0);
     }
 
-    fn field(mut self, there: bool, put: impl FnOnce(&mut Vec<u8>)) -> Fields<'a> {
+    fn field(mut self, there: bool, put: impl FnOnce(&mut Vec<u8>)) -> StructFields<'a> {
         self.skipped += 1;
         if there {
             put_uint(self.out, self.skipped);

@@ -5,10 +5,10 @@ use serde_json::{json, Map, Value};
 
 use super::super::api::{action_named, forbidden, Api, Change, New};
 use super::super::export;
-use super::super::fields::{Fields, Malformed, Unknown};
+use super::super::fields::{Fields, Unknown, WrongField};
 use super::super::record::{Record, KEY_ID};
 use super::super::requests::{Answer, Order, Patch, Refusal, Request};
-use super::{Fault, INVALID_PARAMS};
+use super::{RpcError, INVALID_PARAMS};
 
 /// All tools with their schemas.
 pub(super) fn list() -> Value {
@@ -17,13 +17,13 @@ pub(super) fn list() -> Value {
 
 /// Calls the tool that these parameters name. What the master refuses is an answer too, marked as an error, so that an
 /// assistant can do better; what does not fit a tool's schema is a fault.
-pub(super) fn call<M: From<Request>>(api: &Api<M>, mut params: Map<String, Value>) -> Result<Value, Fault> {
+pub(super) fn call<M: From<Request>>(api: &Api<M>, mut params: Map<String, Value>) -> Result<Value, RpcError> {
     let Some(Value::String(name)) = params.remove("name") else {
-        return Err(Fault::new(INVALID_PARAMS, "name: expected a string"));
+        return Err(RpcError::new(INVALID_PARAMS, "name: expected a string"));
     };
     let arguments = params.remove("arguments").unwrap_or_else(|| json!({}));
     let fields = Fields::of(arguments, "", Unknown::Refused)
-        .map_err(|_| Fault::new(INVALID_PARAMS, "arguments: expected an object"))?;
+        .map_err(|_| RpcError::new(INVALID_PARAMS, "arguments: expected an object"))?;
     match run(api, &name, fields) {
         Ok(result) => Ok(json!({
             "content": [{ "type": "text", "text": result.to_string() }],
@@ -33,9 +33,9 @@ pub(super) fn call<M: From<Request>>(api: &Api<M>, mut params: Map<String, Value
         Err(Failure::Refused(refusal)) => {
             Ok(json!({ "content": [{ "type": "text", "text": refusal.text }], "isError": true }))
         }
-        Err(Failure::Malformed(malformed)) => Err(Fault::new(INVALID_PARAMS, malformed.to_string())),
+        Err(Failure::Malformed(malformed)) => Err(RpcError::new(INVALID_PARAMS, malformed.to_string())),
         Err(Failure::Unknown) => {
-            Err(Fault::new(INVALID_PARAMS, format!("Unknown tool: {}", crate::log::printable(&name))))
+            Err(RpcError::new(INVALID_PARAMS, format!("Unknown tool: {}", crate::log::printable(&name))))
         }
     }
 }
@@ -124,7 +124,7 @@ fn update<M: From<Request>>(api: &Api<M>, mut fields: Fields) -> Result<Value, F
 }
 
 /// The id of an instance. The inner error is for the master's own record, which is out of reach here.
-fn id(fields: &mut Fields) -> Result<Result<String, Refusal>, Malformed> {
+fn id(fields: &mut Fields) -> Result<Result<String, Refusal>, WrongField> {
     let id = fields.needed("id")?;
     Ok(if id == KEY_ID { Err(forbidden()) } else { Ok(id) })
 }
@@ -138,7 +138,7 @@ enum Failure {
     /// The master says no.
     Refused(Refusal),
     /// The arguments do not fit the schema.
-    Malformed(Malformed),
+    Malformed(WrongField),
     /// There is no such tool.
     Unknown,
 }
@@ -149,8 +149,8 @@ impl From<Refusal> for Failure {
     }
 }
 
-impl From<Malformed> for Failure {
-    fn from(malformed: Malformed) -> Failure {
+impl From<WrongField> for Failure {
+    fn from(malformed: WrongField) -> Failure {
         Failure::Malformed(malformed)
     }
 }

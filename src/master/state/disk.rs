@@ -8,7 +8,7 @@ use std::path::Path;
 
 use crate::master::gob::LARGEST;
 
-/// A folder that nobody else has while this lives.
+/// A folder that no other master has while this lives.
 #[derive(Debug)]
 pub(super) struct Held(File);
 
@@ -59,7 +59,7 @@ pub(super) fn content(path: &Path) -> io::Result<Vec<u8>> {
 
 /// Writes a file that only we can read, to the disk.
 pub(super) fn written(path: &Path, content: &[u8]) -> io::Result<()> {
-    // One that a crash has left; or a link that somebody else has put there, which must not be followed.
+    // One that a crash has left; or a link that another user has put there, which must not be followed.
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}

@@ -1,4 +1,4 @@
-//! The thread that writes the state, so that nobody waits for a disk.
+//! The thread that writes the state, so that nothing else waits for a disk.
 //!
 //! ```text
 //!  supervisor --save, backup--> slate, the latest wins --> keeper's thread --> State
@@ -30,7 +30,7 @@ impl Keeper {
         let slate = Arc::new(Slate::default());
         let threadless = state.unsaved("no thread can be had for it");
         let unsaved = state.unsaved("the disk does not answer");
-        let writer = Writer { state, slate: slate.clone(), saving: Health::Good, backing: Health::Good };
+        let writer = Writer { state, slate: slate.clone(), saving: DiskHealth::Good, backing: DiskHealth::Good };
         let thread = thread::Builder::new().name("keeper".into()).stack_size(STACK).spawn(move || writer.run());
         Keeper { slate, thread: thread.map_err(|error| error!("{threadless}: {error}")).ok(), unsaved }
     }
@@ -121,13 +121,13 @@ impl Slate {
 struct Writer {
     state: State,
     slate: Arc<Slate>,
-    saving: Health,
-    backing: Health,
+    saving: DiskHealth,
+    backing: DiskHealth,
 }
 
 /// Whether something works; its changes are logged.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Health {
+enum DiskHealth {
     Good,
     Bad,
 }
@@ -173,10 +173,10 @@ impl Writer {
     }
 }
 
-impl Health {
+impl DiskHealth {
     /// Whether what was done shows another health than before.
     fn turned(&mut self, done: &io::Result<()>) -> bool {
-        let now = if done.is_ok() { Health::Good } else { Health::Bad };
+        let now = if done.is_ok() { DiskHealth::Good } else { DiskHealth::Bad };
         std::mem::replace(self, now) != now
     }
 }

@@ -56,14 +56,14 @@ pub struct H2Stream {
     pub outbox: Queue,
     pub ours: Ours,
     pub theirs: Theirs,
-    /// Somebody was told that there is no room and is owed an edge.
+    /// A writer was told that there is no room and is owed an edge.
     pub blocked: bool,
     /// The library waits to be told that there is something to send.
     pub deferred: bool,
     /// Our head is on its way: a server's comes with its first byte.
     pub answered: bool,
     /// What the request asked for, while it is coming in.
-    asked: Asked,
+    asked: SeenHeaders,
     /// Nobody uses it any more; what it still has to say is being said.
     pub released: bool,
     /// Its window, and how many bytes were read since that was set.
@@ -89,7 +89,7 @@ pub enum Theirs {
     Open,
     /// The last byte has come.
     Ended,
-    /// The last byte has come, and they take none of ours. `true`: somebody has read that end.
+    /// The last byte has come, and they take none of ours. `true`: that end was read.
     Left(bool),
     /// Reset: what came is void.
     Broken(ErrorKind),
@@ -97,7 +97,7 @@ pub enum Theirs {
 
 /// What a request asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Asked {
+struct SeenHeaders {
     method: bool,
     path: bool,
 }
@@ -138,7 +138,7 @@ impl H2Streams {
             blocked: false,
             deferred: false,
             answered: self.is_client,
-            asked: Asked::default(),
+            asked: SeenHeaders::default(),
             released: false,
             window: self.window,
             read: 0,
@@ -147,7 +147,7 @@ impl H2Streams {
         key
     }
 
-    /// A stream that somebody uses.
+    /// A stream in use.
     pub fn get(&mut self, key: Key) -> io::Result<&mut H2Stream> {
         let gone = || io::Error::new(ErrorKind::NotConnected, "the stream has been released");
         self.table.get_mut(key).filter(|flow| !flow.released).ok_or_else(gone)
@@ -320,8 +320,8 @@ impl Handler for H2Streams {
     fn requested(&mut self, id: i32) {
         let Some((key, flow)) = self.by_id(id) else { return };
         match flow.asked {
-            Asked { path: false, .. } => self.refused.push((id, "404")),
-            Asked { method: false, .. } => self.refused.push((id, "405")),
+            SeenHeaders { path: false, .. } => self.refused.push((id, "404")),
+            SeenHeaders { method: false, .. } => self.refused.push((id, "405")),
             _ => return self.accepted.push_back(key),
         }
         self.forget(key);

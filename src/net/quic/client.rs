@@ -189,7 +189,7 @@ impl Mux for QuicClient {
         if self.connection.is_up() {
             self.connection.issue_ids(&self.settings.resets, |_| {})?;
             if let (Some(ticket), Some(slot)) = (self.connection.quic().session(), &self.tickets) {
-                // Whoever dials may be gone: then nobody needs it.
+                // The dialling task may be gone: then nothing needs it.
                 let _ = slot.send(ticket.to_vec());
                 self.tickets = None;
             }

@@ -47,7 +47,7 @@ pub struct Connection {
     promised_in: u64,
     /// There is room, but it is promised: who comes next in the queue hears in the next turn what is left.
     kept_waiting: bool,
-    /// Turns so far: in each, everybody who was told before it gets to write.
+    /// Turns so far: in each, every stream that was told before it gets to write.
     turn: u64,
     now: Instant,
     /// How often packets were made.
@@ -226,7 +226,7 @@ impl Connection {
         self.now = now;
         self.judge(streams);
         self.gather(streams);
-        self.unheard.drain(..).for_each(|stream| streams.tell(stream));
+        self.unheard.drain(..).for_each(|stream| streams.queue_edge(stream));
         for stream in std::mem::take(&mut self.holding) {
             let _ = self.say_held(stream, streams);
         }
@@ -311,10 +311,10 @@ impl Connection {
 
     /// Tells those who wait for room that there is some, one after the other, and only as many as it is enough for.
     ///
-    /// quiche gives whoever asks first all that the path takes now. On a slow path one user with much to send would be the
+    /// quiche gives the stream that asks first all that the path takes now. On a slow path one user with much to send would be the
     /// first for ever, and nobody else, the control connection among them, would get a word in.
     fn share_out(&mut self, streams: &mut Streams) {
-        // Whoever was told before has had his turn, even if he did not use it.
+        // A stream that was told before has had its turn, even if it did not use it.
         if self.turn >= self.promised_in + 2 {
             self.promised = 0;
         }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::connection::{Connection, Sent};
 use super::packet_size::SMALLEST;
-use super::socket::{Inbox, Outbox, Socket, Tally};
+use super::socket::{Outbox, PacketQueue, Socket, Tally};
 use crate::net::mtu::{self, HEADERS_V4, HEADERS_V6};
 use crate::net::stream::ready;
 
@@ -14,7 +14,7 @@ use crate::net::stream::ready;
 pub struct Port {
     /// The sockets.
     pub sockets: Vec<Socket>,
-    inbox: Inbox,
+    inbox: PacketQueue,
     outbox: Outbox,
     largest: usize,
     busy: Instant,
@@ -36,7 +36,7 @@ impl Port {
     pub fn new(sockets: Vec<Socket>, now: Instant) -> Port {
         let v6 = sockets.iter().any(|socket| socket.local().is_ipv6());
         let largest = if v6 { MAX_V6 } else { MAX_V4 };
-        Port { sockets, inbox: Inbox::default(), outbox: Outbox::default(), largest, busy: now }
+        Port { sockets, inbox: PacketQueue::default(), outbox: Outbox::default(), largest, busy: now }
     }
 
     /// Largest packet worth trying, in bytes of UDP payload.
@@ -89,8 +89,8 @@ impl Port {
             self.busy = now;
             ready(self.outbox.flush(&mut self.sockets))?;
         } else if now.saturating_duration_since(self.busy) > QUIET {
-            self.outbox.rest();
-            self.inbox.rest();
+            self.outbox.shrink();
+            self.inbox.shrink();
         }
         Ok(())
     }

@@ -123,8 +123,8 @@ fn server_config(identity: &Identity, settings: &Settings, largest: usize) -> io
 }
 
 impl Hall {
-    /// Everybody has to go.
-    fn dismiss(&mut self) {
+    /// Closes all connections.
+    fn close_all(&mut self) {
         for (_, connection) in self.connections.iter_mut() {
             connection.close(&mut self.streams);
         }
@@ -196,7 +196,7 @@ impl Hall {
         reply(outbox, path, |room| quiche::retry(&header.scid, &header.dcid, &ours, &token, header.version, room));
     }
 
-    /// Lets somebody in whose address is proven.
+    /// Accepts a client whose address is proven.
     fn admit(&mut self, header: &Header, first: &[u8], round: Duration, path: PacketPath, now: Instant) -> Option<Key> {
         let id = Id::try_from(&header.dcid[..]).ok()?;
         if self.connections.len() >= MAX_CONNECTIONS && !self.make_room() {
@@ -216,7 +216,7 @@ impl Hall {
         Some(key)
     }
 
-    /// Turns somebody out who carries nothing, first those whose handshake is not over.
+    /// Closes a connection that carries nothing, first those whose handshake is not over.
     fn make_room(&mut self) -> bool {
         let spare = self.connections.iter().filter(|(_, connection)| connection.is_spare());
         let Some((key, _)) = spare.min_by_key(|(_, connection)| connection.is_up()) else { return false };
@@ -263,7 +263,7 @@ fn reply(outbox: &mut Outbox, path: PacketPath, write: impl FnOnce(&mut [u8]) ->
 
 impl Mux for QuicServer {
     fn expect(&mut self, peer: Option<IpAddr>, identity: &Identity) -> io::Result<()> {
-        self.hall.dismiss();
+        self.hall.close_all();
         self.hall.expected = peer.map(|ip| ip.to_canonical());
         self.dirty = true;
         // The same certificate keeps its tickets, so that sessions can be resumed.
@@ -370,7 +370,7 @@ impl Mux for QuicServer {
     }
 
     fn close(&mut self) {
-        self.hall.dismiss();
+        self.hall.close_all();
         let now = self.now;
         for (_, connection) in self.hall.connections.iter_mut() {
             let _ = self.port.send(connection, now);

@@ -72,7 +72,7 @@ impl std::ops::Add for Tally {
 }
 
 impl Socket {
-    /// A socket at `at` for everybody; an unspecified IPv6 address takes IPv4 too.
+    /// A socket at `at` for all peers; an unspecified IPv6 address takes IPv4 too.
     pub fn bind(at: SocketAddr, batched: bool) -> io::Result<Socket> {
         let socket = new(at)?;
         if at.is_ipv6() {
@@ -135,7 +135,7 @@ impl Socket {
     }
 
     /// Receives as much as one call gives. Errors that the network reported are counted and are not ours.
-    pub fn receive(&mut self, inbox: &mut Inbox) -> io::Result<usize> {
+    pub fn receive(&mut self, inbox: &mut PacketQueue) -> io::Result<usize> {
         if !self.readable {
             return would_block();
         }
@@ -263,19 +263,19 @@ fn cannot_segment(error: &io::Error) -> bool {
 }
 
 /// Packets that were received by one call.
-pub struct Inbox {
+pub struct PacketQueue {
     bytes: Vec<u8>,
     slot: usize,
     messages: [Option<Incoming>; MOST],
 }
 
-impl Default for Inbox {
+impl Default for PacketQueue {
     fn default() -> Self {
-        Inbox { bytes: Vec::new(), slot: PLAIN, messages: [None; MOST] }
+        PacketQueue { bytes: Vec::new(), slot: PLAIN, messages: [None; MOST] }
     }
 }
 
-impl Inbox {
+impl PacketQueue {
     /// The packets of the first `count` messages, each with its sender and the address it was sent to.
     pub fn packets(&mut self, count: usize) -> impl Iterator<Item = (Incoming, &mut [u8])> {
         let slots = self.bytes.chunks_exact_mut(self.slot.max(1)).zip(self.messages.iter()).take(count);
@@ -288,7 +288,7 @@ impl Inbox {
     }
 
     /// Gives its memory back.
-    pub fn rest(&mut self) {
+    pub fn shrink(&mut self) {
         self.bytes = Vec::new();
     }
 }
@@ -298,10 +298,10 @@ impl Inbox {
 pub struct Outbox {
     bytes: Vec<u8>,
     used: usize,
-    parts: VecDeque<Part>,
+    parts: VecDeque<Batch>,
 }
 
-struct Part {
+struct Batch {
     range: Range<usize>,
     segment: usize,
     full: bool,
@@ -332,7 +332,7 @@ impl Outbox {
                 return;
             }
         }
-        self.parts.push_back(Part { range, segment: len, full: len == 0, socket, to, from });
+        self.parts.push_back(Batch { range, segment: len, full: len == 0, socket, to, from });
     }
 
     /// Whether nothing waits.
@@ -354,7 +354,7 @@ impl Outbox {
                 continue;
             };
             let bytes = &self.bytes;
-            let outgoing = |part: &Part| Outgoing {
+            let outgoing = |part: &Batch| Outgoing {
                 bytes: &bytes[part.range.clone()],
                 segment: part.segment,
                 to: (!socket.connected).then_some(part.to),
@@ -374,7 +374,7 @@ impl Outbox {
     }
 
     /// Gives its memory back if nothing waits in it.
-    pub fn rest(&mut self) {
+    pub fn shrink(&mut self) {
         if self.is_empty() {
             *self = Outbox::default();
         }
@@ -448,7 +448,7 @@ mod tests {
             }
             outbox.flush(&mut socket).unwrap();
             assert!(outbox.is_empty());
-            let (mut inbox, mut came) = (Inbox::default(), Vec::new());
+            let (mut inbox, mut came) = (PacketQueue::default(), Vec::new());
             while came.len() < sizes.len() {
                 far.readable = true;
                 let Ok(count) = far.receive(&mut inbox) else { continue };

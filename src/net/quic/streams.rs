@@ -12,13 +12,13 @@ use crate::net::mux::StreamNo;
 /// The table of streams, who has to be told of an edge, and who was opened by the other side.
 #[derive(Default)]
 pub struct Streams {
-    table: Slab<Entry>,
+    table: Slab<StreamEntry>,
     news: VecDeque<StreamNo>,
     opened: VecDeque<(StreamNo, SocketAddr)>,
 }
 
 /// One stream: where it lives and what is over of it.
-pub struct Entry {
+pub struct StreamEntry {
     /// Its connection.
     pub connection: Key,
     /// Its number within that connection, as QUIC counts.
@@ -43,7 +43,7 @@ pub struct Entry {
     pub promised: bool,
 }
 
-impl Entry {
+impl StreamEntry {
     /// It comes for what it was promised, if it was: so many bytes.
     pub fn redeem(&mut self) -> usize {
         usize::from(std::mem::take(&mut self.promised)) * TURN
@@ -78,7 +78,7 @@ pub enum Outward {
 impl Streams {
     /// A stream is there from now on.
     pub fn insert(&mut self, connection: Key, id: u64) -> StreamNo {
-        self.table.insert(Entry {
+        self.table.insert(StreamEntry {
             connection,
             id,
             inward: Inward::Open,
@@ -94,7 +94,7 @@ impl Streams {
         })
     }
 
-    /// The other side opened it: somebody has to take it.
+    /// The peer opened it: it is to be taken.
     pub fn announce(&mut self, stream: StreamNo, peer: SocketAddr) {
         self.opened.push_back((stream, peer));
     }
@@ -110,17 +110,17 @@ impl Streams {
     }
 
     /// A stream, if it is not released.
-    pub fn get(&self, stream: StreamNo) -> Option<&Entry> {
+    pub fn get(&self, stream: StreamNo) -> Option<&StreamEntry> {
         self.table.get(stream)
     }
 
     /// A stream, if it is not released.
-    pub fn get_mut(&mut self, stream: StreamNo) -> Option<&mut Entry> {
+    pub fn get_mut(&mut self, stream: StreamNo) -> Option<&mut StreamEntry> {
         self.table.get_mut(stream)
     }
 
     /// Forgets a stream.
-    pub fn remove(&mut self, stream: StreamNo) -> Option<Entry> {
+    pub fn remove(&mut self, stream: StreamNo) -> Option<StreamEntry> {
         self.table.remove(stream)
     }
 
@@ -128,28 +128,28 @@ impl Streams {
     pub fn watch(&mut self, stream: StreamNo, token: Token) {
         if let Some(entry) = self.table.get_mut(stream) {
             entry.token = Some(token);
-            self.tell(stream);
+            self.queue_edge(stream);
         }
     }
 
-    /// Bytes, an end or a reset: told if somebody waits for that.
+    /// Bytes, an end or a reset: told if a task waits for that.
     pub fn readable(&mut self, stream: StreamNo) {
         if let Some(entry) = self.table.get_mut(stream).filter(|entry| entry.reader_waits) {
             entry.reader_waits = false;
-            self.tell(stream);
+            self.queue_edge(stream);
         }
     }
 
-    /// Room, or a reader who has gone: told if somebody waits for that.
+    /// Room, or a reader who has gone: told if a task waits for that.
     pub fn writable(&mut self, stream: StreamNo) {
         if let Some(entry) = self.table.get_mut(stream).filter(|entry| entry.writer_waits) {
             entry.writer_waits = false;
-            self.tell(stream);
+            self.queue_edge(stream);
         }
     }
 
     /// Queues an edge, once.
-    pub fn tell(&mut self, stream: StreamNo) {
+    pub fn queue_edge(&mut self, stream: StreamNo) {
         if let Some(entry) = self.table.get_mut(stream) {
             if !entry.told && entry.token.is_some() {
                 entry.told = true;
@@ -182,7 +182,7 @@ impl Streams {
                     entry.outward = Outward::Stopped;
                 }
             }
-            self.tell(stream);
+            self.queue_edge(stream);
         }
     }
 }

@@ -88,7 +88,7 @@ fn key(der: &PrivateKeyDer<'_>) -> Result<PKey<Private>, boring::error::ErrorSta
     }
 }
 
-/// The tickets with which a client resumes its sessions. It belongs to whoever dials, and outlives connections.
+/// The tickets with which a client resumes its sessions. It belongs to the dialling side, and outlives connections.
 ///
 /// A ticket is used once. It saves the server a signature and both sides the certificates; no application data is ever
 /// sent with it.

@@ -4,7 +4,7 @@
 //!   token = nonce | sealed( born | the client's first connection id ),  bound to: address, port, our connection id
 //! ```
 //!
-//! Only somebody who can read what is sent to an address can bring back a token for it, so a forged source address makes
+//! Only a client that can read what is sent to an address can bring back a token for it, so a forged source address makes
 //! this server send one small packet at most and hold nothing in memory.
 
 use std::net::{IpAddr, SocketAddr};

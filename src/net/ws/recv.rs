@@ -1,4 +1,4 @@
-//! What the other side says: frames in, by the rules of RFC 6455.
+//! What the peer sends: frames in, by the rules of RFC 6455.
 
 use std::io::{self, Cursor, ErrorKind};
 use std::mem::discriminant;
@@ -7,31 +7,9 @@ use tungstenite::protocol::frame::coding::{CloseCode, Control, Data, OpCode};
 use tungstenite::protocol::frame::FrameHeader;
 
 use super::mask::Mask;
-use super::send::{SendState, Side};
+use super::state::{Masking, Message, RecvState, SendState};
 use super::Ws;
 use crate::net::stream::{would_block, Buffer};
-
-/// How far the other side's direction has come.
-pub(super) enum RecvState {
-    /// A frame's header comes next.
-    Between,
-    /// In the payload of a frame; never at its end.
-    Payload { left: u64, mask: Mask },
-    /// They have said all. Control frames still come.
-    Ended,
-    /// They have said Close: nothing comes any more.
-    Closed,
-    /// They broke the rules, were cut off, or closed for a reason that is an error.
-    Failed(ErrorKind, String),
-}
-
-/// Where a frame stands in a fragmented message.
-pub(super) enum Message {
-    /// The next data frame begins one.
-    None,
-    /// The next data frame continues one, which had no bytes so far if it is `empty`.
-    Begun { empty: bool },
-}
 
 impl Ws {
     /// Goes on to the next frame that matters: afterwards `theirs` is another, or nothing can be done now.
@@ -76,7 +54,7 @@ impl Ws {
         let begun = matches!(self.message, Message::Begun { .. });
         let why = match header.opcode {
             _ if header.rsv1 || header.rsv2 || header.rsv3 => "a reserved bit",
-            _ if header.mask.is_some() != matches!(self.side, Side::Server) => {
+            _ if header.mask.is_some() != matches!(self.side, Masking::Server) => {
                 "a frame masked by a server, or not by a client"
             }
             _ if control && !header.is_final => "a control frame in parts",
@@ -115,8 +93,8 @@ impl Ws {
         match control {
             Control::Ping => {
                 self.pong = Some(payload);
-                // What cannot be sent now is the next flush's matter: bytes of theirs may still wait to be read.
-                let _ = self.settle();
+                // What cannot be sent now is the next flush's matter: bytes of the peer may still wait to be read.
+                let _ = self.send_due();
                 Ok(())
             }
             Control::Close => self.closed(&payload),
@@ -124,7 +102,7 @@ impl Ws {
         }
     }
 
-    /// They close. The answer is our own finish, unless this is an error.
+    /// The peer closes. The answer is our own finish, unless this is an error.
     fn closed(&mut self, payload: &[u8]) -> io::Result<()> {
         let code = match payload {
             [] => CloseCode::Normal,
@@ -143,7 +121,7 @@ impl Ws {
         }
     }
 
-    /// Reads into `ahead`. Its end is an error, unless they have said all.
+    /// Reads into `ahead`. Its end is an error, unless the peer has sent all.
     fn look_ahead(&mut self) -> io::Result<()> {
         match self.lower.read(self.ahead.room(AHEAD)) {
             Ok(0) => match self.recv {
@@ -191,7 +169,7 @@ impl Ws {
         }
     }
 
-    /// They broke a rule: they are told which kind, as far as that goes, and it is over.
+    /// The peer broke a rule: it is told which kind, as far as that goes, and the connection is over.
     fn refuse<T>(&mut self, code: CloseCode, why: &'static str) -> io::Result<T> {
         self.fail(code, ErrorKind::InvalidData, format!("not the WebSocket protocol: {why}"))
     }
@@ -214,6 +192,6 @@ fn cut_off() -> RecvState {
 const CONTROL: u64 = 125;
 /// Bytes read ahead of the payload: more than the longest control frame with its header (131).
 pub(super) const AHEAD: usize = 256;
-/// Most frames without payload, pings among them, that are taken one after the other without a pause in what comes: whoever
-/// sends more keeps a thread from its other work.
+/// Most frames without payload, pings among them, that are taken one after the other without a pause in what comes: a peer
+/// that sends more keeps a thread from its other work.
 pub(super) const EMPTY_FRAMES: usize = 1024;

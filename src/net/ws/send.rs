@@ -1,40 +1,20 @@
-//! What we say: payload behind headers, and the small frames that are due.
+//! What is sent: payload behind headers, and the small frames that are due.
 
 use std::io::{self, ErrorKind};
 
 use tungstenite::protocol::frame::coding::{CloseCode, Control, Data, OpCode};
 use tungstenite::protocol::frame::FrameHeader;
 
-use super::mask::{Mask, Masks};
-use super::recv::RecvState;
+use super::mask::Mask;
+use super::state::{Masking, RecvState, SendState};
 use super::Ws;
 use crate::net::stream::Buffer;
-
-/// How far our direction has come.
-pub(super) enum SendState {
-    /// A frame may begin.
-    Open,
-    /// A frame has begun: this many bytes of payload are promised, and masked already where they wait.
-    Sending { left: usize },
-    /// All was said, and an empty message to say so. Close is still to come.
-    Marked,
-    /// Close was said.
-    Closed,
-    /// The stream below has ended too.
-    Over,
-}
-
-/// A client masks what it sends, a server must not.
-pub(super) enum Side {
-    Client(Masks),
-    Server,
-}
 
 impl Ws {
     /// Sends some of `from`: the rest of the frame that has begun, or a new one of all of it.
     pub(super) fn send(&mut self, from: &mut Buffer) -> io::Result<()> {
         if let SendState::Open = self.send {
-            self.settle()?;
+            self.send_due()?;
             let left = from.bytes().len();
             self.header(OpCode::Data(Data::Binary), left)?.apply(from.bytes_mut());
             self.send = SendState::Sending { left };
@@ -68,13 +48,13 @@ impl Ws {
         Ok(())
     }
 
-    /// Says what has become due, and sends all that is held back.
-    pub(super) fn settle(&mut self) -> io::Result<()> {
+    /// Queues what has become due, and sends all that is held back.
+    pub(super) fn send_due(&mut self) -> io::Result<()> {
         if self.is_over() {
-            // All was said and heard, and the peer may have left: what of the farewell does not reach it is not missed.
+            // All was said and heard, and the peer may have left: what of the Close does not reach it is not missed.
             let said = match self.send {
                 SendState::Over => Ok(()),
-                _ => self.farewell(),
+                _ => self.close_gracefully(),
             };
             return match said {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => Err(error),
@@ -92,7 +72,7 @@ impl Ws {
         self.push()
     }
 
-    fn farewell(&mut self) -> io::Result<()> {
+    fn close_gracefully(&mut self) -> io::Result<()> {
         if let SendState::Marked = self.send {
             self.close(CloseCode::Normal)?;
         }
@@ -121,8 +101,8 @@ impl Ws {
     /// Holds a header back; what follows it is to be masked with this.
     fn header(&mut self, opcode: OpCode, length: usize) -> io::Result<Mask> {
         let mask = match &mut self.side {
-            Side::Client(masks) => Some(masks.next()?),
-            Side::Server => None,
+            Masking::Client(masks) => Some(masks.next()?),
+            Masking::Server => None,
         };
         let header = FrameHeader { opcode, mask, ..FrameHeader::default() };
         let count = header.len(length as u64);

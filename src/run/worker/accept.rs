@@ -23,7 +23,7 @@ use super::idle::Idle;
 use super::mux::MuxTask;
 use super::task::{Next, Task};
 use crate::config::Transport;
-use crate::logic::handshake::{Progress, Reader, Request};
+use crate::logic::handshake::{HeadProgress, HeadReader, Request};
 use crate::logic::sniff::{first_bytes, FirstBytes};
 use crate::logic::upgrade;
 use crate::net::h2;
@@ -51,7 +51,7 @@ enum Phase {
     Peeking,
     Securing,
     Reading(Buffer),
-    Heading(Reader),
+    Heading(HeadReader),
     Asked,
     /// The answer to somebody who asked for a WebSocket; then it is one.
     Upgrading(Buffer),
@@ -107,11 +107,12 @@ impl Inbound {
                 Step::Again => {}
                 Step::On(phase) => self.phase = phase,
                 Step::Asked(request) if request.upgrade.is_some() => {
-                    self.phase = match (self.upgradable(), upgrade::answer(&request)) {
-                        (true, Ok(answer)) => Phase::Upgrading(Buffer::holding(answer)),
-                        (true, Err(answer)) => Phase::Answering(Buffer::holding(answer)),
-                        (false, _) => return Next::End,
-                    };
+                    self.phase =
+                        match (self.upgradable(), upgrade::answer(&request.method, &request.path, request.upgrade)) {
+                            (true, Ok(answer)) => Phase::Upgrading(Buffer::holding(answer)),
+                            (true, Err(answer)) => Phase::Answering(Buffer::holding(answer)),
+                            (false, _) => return Next::End,
+                        };
                 }
                 Step::Asked(request) => {
                     self.phase = Phase::Asked;
@@ -264,7 +265,7 @@ impl Inbound {
         };
         match first_bytes(bytes) {
             FirstBytes::Handshake if may_ask => {
-                let mut reader = Reader::default();
+                let mut reader = HeadReader::default();
                 let progress = reader.feed(bytes);
                 self.silence = None;
                 Ok(headed(progress, reader))
@@ -331,11 +332,11 @@ fn opening(bytes: &[u8], expected: Option<ExpectedTunnel>, more: bool) -> Step {
     }
 }
 
-fn headed(progress: Progress, reader: Reader) -> Step {
+fn headed(progress: HeadProgress, reader: HeadReader) -> Step {
     match progress {
-        Progress::More => Step::On(Phase::Heading(reader)),
-        Progress::Done(request) => Step::Asked(Box::new(request)),
-        Progress::Bad => Step::Leave,
+        HeadProgress::More => Step::On(Phase::Heading(reader)),
+        HeadProgress::Done(request) => Step::Asked(Box::new(request)),
+        HeadProgress::Bad => Step::Leave,
     }
 }
 

@@ -20,7 +20,7 @@ use super::task::{Next, Task};
 use crate::config::Transport;
 use crate::error::{Cause, Error};
 use crate::log::printable;
-use crate::logic::handshake::{parse_answer, Answer};
+use crate::logic::handshake::{parse_answer, ServerAnswer};
 use crate::logic::http::MAX_ANSWER;
 use crate::logic::terms::Terms;
 use crate::logic::upgrade;
@@ -67,7 +67,7 @@ enum Phase {
         leg: Leg,
         say: Buffer,
         reply: Vec<u8>,
-        key: upgrade::Key,
+        key: upgrade::WebSocketKey,
     },
     Talking {
         leg: Leg,
@@ -241,7 +241,7 @@ impl Connector {
     /// What comes once the connection is there, and secure.
     fn begin(&self, leg: Leg) -> Result<Phase, Error> {
         if let (Purpose::Open, Transport::WebSocket) = (&self.purpose, self.route.transport) {
-            let key = upgrade::Key::new(random::bytes()?);
+            let key = upgrade::WebSocketKey::new(random::bytes()?);
             let say = upgrade::Ask { host: &self.route.authority, key }.to_bytes();
             return Ok(Phase::Upgrading { leg, say: Buffer::holding(say), reply: Vec::new(), key });
         }
@@ -262,17 +262,17 @@ impl Connector {
             reply.extend_from_slice(part.bytes());
             part.consume(count);
             match upgrade::parse_answer(reply, *key) {
-                upgrade::Answer::Done(head) => {
+                upgrade::UpgradeAnswer::Done(head) => {
                     let Phase::Upgrading { leg, reply, .. } = std::mem::replace(&mut self.phase, Phase::Over) else {
                         return Ok(None);
                     };
                     return leg.into_ws(End::Client, self.route.ws_eof, &reply[head..]).map(Some);
                 }
-                upgrade::Answer::Bad(error) => return Err(error.into()),
-                upgrade::Answer::NeedMore if count == 0 => {
+                upgrade::UpgradeAnswer::Bad(error) => return Err(error.into()),
+                upgrade::UpgradeAnswer::NeedMore if count == 0 => {
                     return Err(Error::lost("the server closed it before the WebSocket began").into());
                 }
-                upgrade::Answer::NeedMore => {}
+                upgrade::UpgradeAnswer::NeedMore => {}
             }
         }
     }
@@ -331,15 +331,15 @@ impl Connector {
                 },
                 Purpose::Carry => return Ok(None),
                 Purpose::Ask(_) => match parse_answer(reply.bytes(), ended) {
-                    Answer::NeedMore if ended || reply.is_full() => {
+                    ServerAnswer::NeedMore if ended || reply.is_full() => {
                         return Err(Error::protocol("the server's answer is cut short or too long").into());
                     }
-                    Answer::NeedMore => {}
-                    Answer::Terms(terms) => return Ok(Some(Reply::Terms(Box::new(terms)))),
-                    Answer::Refused(status, text) => {
+                    ServerAnswer::NeedMore => {}
+                    ServerAnswer::Terms(terms) => return Ok(Some(Reply::Terms(Box::new(terms)))),
+                    ServerAnswer::Refused(status, text) => {
                         return Err(Error::refused(status, &printable(&text).to_string()).into());
                     }
-                    Answer::Bad(why) => return Err(Error::protocol(why).into()),
+                    ServerAnswer::Bad(why) => return Err(Error::protocol(why).into()),
                 },
             }
         }

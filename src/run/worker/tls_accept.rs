@@ -9,7 +9,7 @@ use rustls::ServerConfig;
 use super::context::{token, Context, LOCAL};
 use super::dial::Dialer;
 use super::task::{Next, Task};
-use crate::logic::sniff::{Sniff, Verdict, MAX_FIRST_BYTES};
+use crate::logic::sniff::{BlockVerdict, Sniff, MAX_FIRST_BYTES};
 use crate::net::leg::Leg;
 use crate::net::stream::{ready, Buffer};
 use crate::net::tcp::Tcp;
@@ -82,14 +82,14 @@ impl TlsAccept {
                 false => ready(tls.fill(said))?,
             };
             match sniff.judge(said.bytes(), more == Some(0), now) {
-                Verdict::Refuse(what) => {
+                BlockVerdict::Refuse(what) => {
                     let who = self.request.as_ref().map(|request| request.user.to_string()).unwrap_or_default();
                     log::warn!("{what} from {who} refused by block");
                     return Err(std::io::Error::other("refused"));
                 }
-                Verdict::Pass => return Ok(true),
-                Verdict::NeedMore if more.is_some() => {}
-                Verdict::NeedMore => return Ok(false),
+                BlockVerdict::Pass => return Ok(true),
+                BlockVerdict::NeedMore if more.is_some() => {}
+                BlockVerdict::NeedMore => return Ok(false),
             }
         }
     }

@@ -3,9 +3,10 @@
 use crate::support::*;
 use nodepass::config::{self, Command, Config};
 use nodepass::master::child::Program;
+use nodepass::master::mail::Mail;
 use nodepass::master::record::{Record, Status, KEY_ID};
-use nodepass::master::requests::{Action, Answer, Desk, Event, Order, Patch, Refusal, What};
-use nodepass::master::supervisor::{Keep, Mail, Supervisor};
+use nodepass::master::requests::{Action, Answer, Event, Order, Patch, Refusal, SupervisorHandle, What};
+use nodepass::master::supervisor::{Keep, Supervisor};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -23,7 +24,7 @@ pub const NOBODY: [u32; 0] = [];
 
 /// A supervisor that works until this value is dropped.
 pub struct Bench {
-    desk: Desk<Mail>,
+    desk: SupervisorHandle<Mail>,
     mailbox: Sender<Mail>,
     saved: Mutex<Receiver<Records>>,
     thread: Option<JoinHandle<ExitCode>>,
@@ -64,7 +65,13 @@ impl Bench {
         let supervisor =
             Supervisor::new(master_config(env), records, Box::new(Shelf(post)), program, (mailbox.clone(), inbox));
         let thread = std::thread::spawn(move || supervisor.run());
-        Bench { desk: Desk::new(mailbox.clone()), mailbox, saved: Mutex::new(saved), thread: Some(thread), folder }
+        Bench {
+            desk: SupervisorHandle::new(mailbox.clone()),
+            mailbox,
+            saved: Mutex::new(saved),
+            thread: Some(thread),
+            folder,
+        }
     }
 
     pub fn ask(&self, order: Order) -> Result<Answer, Refusal> {

@@ -22,7 +22,7 @@ pub(super) struct Manner {
 pub(super) enum Left {
     /// So many bytes.
     Bytes(u64, After),
-    /// Nobody knows; it ends with the connection, on both sides.
+    /// It is not known; it ends with the connection, on both sides.
     Stream,
 }
 

@@ -5,7 +5,7 @@ use crate::testing::Dice;
 fn look(bytes: impl AsRef<[u8]>) -> Result<Progress, Refusal> {
     let mut reader = Reader::default();
     reader.feed(bytes.as_ref());
-    reader.look()
+    reader.take_request()
 }
 
 fn whole(bytes: impl AsRef<[u8]>) -> Request {
@@ -139,7 +139,7 @@ fn a_byte_at_a_time_is_as_good_as_all_at_once_and_what_follows_is_kept() {
         let (mut reader, mut found) = (Reader::default(), Vec::new());
         for piece in all.as_bytes().chunks(size) {
             reader.feed(piece);
-            while let Progress::Whole(request) = reader.look().unwrap() {
+            while let Progress::Whole(request) = reader.take_request().unwrap() {
                 found.push(*request);
             }
         }
@@ -174,10 +174,10 @@ fn heads_and_bodies_have_limits_and_may_reach_them() {
 
     let mut reader = Reader::default();
     while reader.has_room() {
-        assert_eq!(reader.look(), Ok(Progress::More));
+        assert_eq!(reader.take_request(), Ok(Progress::More));
         reader.feed(b"X");
     }
-    assert_eq!(reader.look(), Err(HEAD_TOO_LARGE));
+    assert_eq!(reader.take_request(), Err(HEAD_TOO_LARGE));
 
     let body = |length: usize| {
         let chunk = format!("{:x}\r\n{}\r\n", length / 2, "z".repeat(length / 2));
@@ -248,7 +248,7 @@ fn no_bytes_do_harm_and_what_passes_is_always_one_plain_request() {
         'fed: for piece in bytes.chunks(size) {
             reader.feed(piece);
             loop {
-                match reader.look() {
+                match reader.take_request() {
                     Ok(Progress::Whole(request)) => whole.push(*request),
                     Ok(_) => break,
                     Err(_) => break 'fed,

@@ -141,7 +141,7 @@ impl Connection {
             Err(_) => {
                 entry.held.clear();
                 entry.outward = Outward::Stopped;
-                streams.tell(stream);
+                streams.queue_edge(stream);
                 return Ok(());
             }
         }

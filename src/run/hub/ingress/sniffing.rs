@@ -9,7 +9,7 @@ use mio::net::TcpStream;
 use mio::{Registry, Token};
 
 use crate::logic::slab::{Key, Slab};
-use crate::logic::sniff::{Blocked, Sniff, Verdict, MAX_FIRST_BYTES};
+use crate::logic::sniff::{BlockVerdict, Blocked, Sniff, MAX_FIRST_BYTES};
 use crate::net::tcp::Tcp;
 
 /// Users who are looked at before they get a connection (`block`). What they say stays in their sockets.
@@ -81,11 +81,11 @@ impl Sniffing {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => user.sniff.judge(&[], false, now),
             Err(_) => return self.remove(key).map(|user| Verdicted::Out(user.address, None)),
         };
-        if verdict == Verdict::NeedMore {
+        if verdict == BlockVerdict::NeedMore {
             return None;
         }
         let PendingUser { tcp, address, .. } = self.remove(key)?;
-        if let Verdict::Refuse(what) = verdict {
+        if let BlockVerdict::Refuse(what) = verdict {
             return Some(Verdicted::Out(address, Some(what)));
         }
         match tcp.release(registry) {

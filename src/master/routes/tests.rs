@@ -1,6 +1,6 @@
 use super::super::call::Answer as _;
-use super::super::record::Kind;
-use super::super::requests::{Action, Patch};
+use super::super::record::{Kind, Record};
+use super::super::requests::{Action, Patch, SupervisorHandle};
 use super::*;
 use crate::config::Command;
 use serde_json::{json, Value};
@@ -25,7 +25,7 @@ fn api(url: &str) -> Api<Mail> {
             let _ = reply.send(obey(&mut records, order));
         }
     });
-    Api::new(Desk::new(mailbox), &config)
+    Api::new(SupervisorHandle::new(mailbox), &config)
 }
 
 struct Mail(Request);
