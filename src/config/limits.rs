@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::value::{count, duration_words, period, period_or_zero, put};
+use super::value::{count, duration_words, period, period_or_zero, put, switch};
 use crate::log::printable;
 
 /// Sizes, times and places that are set by environment variables, since they concern the machine rather than one tunnel.
@@ -45,6 +45,8 @@ pub struct Limits {
     pub workers: Option<usize>,
     /// `NP_STATE_DIR`: the folder where the master keeps its instances; `None` is `gob` beside the executable.
     pub state: Option<PathBuf>,
+    /// `NP_SHOW_KEY`: whether the master logs its whole API key at every start.
+    pub show_key: bool,
 }
 
 impl Default for Limits {
@@ -70,6 +72,7 @@ impl Default for Limits {
             reload: zero,
             workers: None,
             state: None,
+            show_key: false,
         };
         for variable in &VARIABLES {
             let set = variable.default.map(|value| (variable.set)(&mut limits, value));
@@ -114,7 +117,7 @@ pub(super) struct Variable {
 }
 
 /// Every variable, in the order of the documentation.
-pub(super) const VARIABLES: [Variable; 18] = [
+pub(super) const VARIABLES: [Variable; 19] = [
     Variable {
         name: "NP_SEMAPHORE_LIMIT",
         meaning: "most signals waiting in a queue",
@@ -241,6 +244,13 @@ pub(super) const VARIABLES: [Variable; 18] = [
         values: "a path",
         set: |limits, value| put(&mut limits.state, Some(Some(PathBuf::from(value)))),
     },
+    Variable {
+        name: "NP_SHOW_KEY",
+        meaning: "1 logs the master's whole API key at every start, 0 only when it is made",
+        default: Some("0"),
+        values: "0 or 1",
+        set: |limits, value| put(&mut limits.show_key, switch(value)),
+    },
 ];
 
 const PERIOD: &str = "a duration from 1ms to 8760h";
@@ -275,7 +285,7 @@ mod tests {
             let acceptable = |value| (variable.set)(&mut Limits::default(), value).is_some();
             assert!(variable.default.is_none_or(acceptable), "{}", variable.name);
             // One of these is not the default.
-            for value in ["7777", "777ms", "7"] {
+            for value in ["7777", "777ms", "7", "1"] {
                 let (limits, warnings) = from(&[(variable.name, value)]);
                 if warnings.is_empty() && limits != Limits::default() {
                     assert!(!seen.contains(&limits), "{} sets another's field", variable.name);
@@ -307,7 +317,7 @@ mod tests {
     fn zero_is_refused_where_it_makes_no_sense() {
         for variable in &VARIABLES {
             let (limits, warnings) = from(&[(variable.name, "0")]);
-            let sensible = matches!(variable.name, "NP_SHUTDOWN_TIMEOUT" | "NP_STATE_DIR");
+            let sensible = matches!(variable.name, "NP_SHUTDOWN_TIMEOUT" | "NP_STATE_DIR" | "NP_SHOW_KEY");
             assert_eq!(warnings.is_empty(), sensible, "{}", variable.name);
             assert_eq!(limits.shutdown.is_zero(), variable.name == "NP_SHUTDOWN_TIMEOUT");
         }

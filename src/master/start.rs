@@ -53,7 +53,7 @@ pub fn start(config: Config) -> Result<ExitCode, Error> {
     let api = Api::new(SupervisorHandle::<Mail>::new(mailbox.clone()), &config);
     let front = Front::start(&config.tunnel, certs, config.limits.reload, Arc::new(api))?;
     log::info!("Master started: {}{}/v1", config.tunnel, config.prefix);
-    log::info!("API Key {}: {key}", if new { "created" } else { "loaded" });
+    log::info!("{}", about_key(&key, new, config.limits.show_key));
 
     let program = Program::own(config.log != Level::None);
     let supervisor = Supervisor::new(config, records, Box::new(keeper), program, (mailbox.clone(), inbox));
@@ -69,6 +69,16 @@ pub fn start(config: Config) -> Result<ExitCode, Error> {
     front.close();
     log::info!("Master shutdown complete");
     Ok(code)
+}
+
+/// What the log says of the API key: all of it when it is made, later only how it begins.
+fn about_key(key: &str, new: bool, show: bool) -> String {
+    let start: String = key.chars().take(KEY_START).collect();
+    match (new, show) {
+        (true, _) => format!("API Key created: {key}"),
+        (false, true) => format!("API Key loaded: {key}"),
+        (false, false) => format!("API Key loaded: {start}... (NP_SHOW_KEY=1 shows all of it)"),
+    }
 }
 
 /// Hands signals on, until the supervisor has ended.
@@ -129,3 +139,19 @@ impl Keep for Keeper {
 
 /// The supervisor needs little stack: nothing recurses.
 const STACK: usize = 256 * 1024;
+
+/// Digits of the API key that are shown when it is not new: enough to tell it from others.
+const KEY_START: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_api_key_is_told_whole_when_it_is_made_or_asked_for() {
+        let key = "0123456789abcdef0123456789abcdef";
+        assert_eq!(about_key(key, true, false), format!("API Key created: {key}"));
+        assert_eq!(about_key(key, false, true), format!("API Key loaded: {key}"));
+        assert_eq!(about_key(key, false, false), "API Key loaded: 0123... (NP_SHOW_KEY=1 shows all of it)");
+    }
+}

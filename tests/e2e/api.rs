@@ -67,7 +67,8 @@ impl Master {
         self.process.signal(signal);
         self.process.wait(GRACE);
         self.process = run(&self.url, &self.state);
-        self.process.says(&format!("API Key loaded: {}", self.key), GRACE);
+        self.process.says(&format!("API Key loaded: {}...", &self.key[..4]), GRACE);
+        assert!(!self.process.said(&self.key), "only its beginning is told again");
     }
 
     /// curl with the key: `"PATCH /v1/instances/..."` and a body, which may be empty.

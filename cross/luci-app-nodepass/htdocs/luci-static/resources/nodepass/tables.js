@@ -46,5 +46,6 @@ return baseclass.extend({
 		["NP_RELOAD_INTERVAL","how often certificate files are looked at","1h","a duration from 1ms to 8760h"],
 		["NP_WORKERS","threads that move bytes; without it one per processor core",null,"a number from 1 to 64"],
 		["NP_STATE_DIR","folder where the master keeps its instances; without it gob beside the executable",null,"a path"],
+		["NP_SHOW_KEY","1 logs the master's whole API key at every start, 0 only when it is made","0","0 or 1"],
 	]
 });
