@@ -266,14 +266,26 @@ fn line(stamp: &Stamp, level: Level, text: &str, colour: bool) -> String {
         });
     debug_assert!(written.is_ok(), "writing to a string cannot fail");
     line.push_str("  ");
+    push_escaped(&mut line, text);
+    line.push('\n');
+    line
+}
+
+/// Text that can be shown anywhere: one line, which moves no cursor, has no colour and runs in one direction. Control characters, and
+/// those that end lines or turn the direction of text, become escapes.
+pub fn escaped(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    push_escaped(&mut shown, text);
+    shown
+}
+
+fn push_escaped(line: &mut String, text: &str) {
     for c in text.chars() {
-        match c.is_control() {
+        match c.is_control() || TURNING.contains(&c) {
             true => line.extend(c.escape_default()),
             false => line.push(c),
         }
     }
-    line.push('\n');
-    line
 }
 
 /// Shows text that came from outside: printable ASCII as it is, all other bytes as `\xNN`, cut after
@@ -298,6 +310,12 @@ impl fmt::Display for Printable<'_> {
         f.write_str(if shown.len() < self.0.len() { "..." } else { "" })
     }
 }
+
+/// Characters that are no control characters and yet end a line or turn the direction of what follows (UAX #9 and #14).
+const TURNING: [char; 14] = [
+    '\u{61c}', '\u{200e}', '\u{200f}', '\u{2028}', '\u{2029}', '\u{202a}', '\u{202b}', '\u{202c}', '\u{202d}',
+    '\u{202e}', '\u{2066}', '\u{2067}', '\u{2068}', '\u{2069}',
+];
 
 /// The target that marks a record as an event; it begins with this package's name, as every target shown does.
 #[doc(hidden)]
@@ -345,6 +363,13 @@ mod tests {
     fn a_record_cannot_forge_a_second_line_or_colour_the_terminal() {
         let forged = line(&STAMP, Level::Info, "a\n2026 ERROR b\r\x1b[31m\u{7f}\u{85}ü", false);
         assert_eq!(forged, "2026-01-31 18:05:09.123  INFO  a\\n2026 ERROR b\\r\\u{1b}[31m\\u{7f}\\u{85}ü\n");
+    }
+
+    #[test]
+    fn escaped_text_is_one_line_in_one_direction_and_plain_text_stays() {
+        assert_eq!(escaped("crt /a b/ü.pem \\ \"x\""), "crt /a b/ü.pem \\ \"x\"");
+        assert_eq!(escaped("a\r\n\t\0\x1b[1mb\u{9b}"), "a\\r\\n\\t\\u{0}\\u{1b}[1mb\\u{9b}");
+        assert_eq!(escaped("a\u{202e}b\u{2028}c\u{2069}"), "a\\u{202e}b\\u{2028}c\\u{2069}");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use nodepass::config::{parse, short_usage, usage, version, Command, Config, Role};
 use nodepass::error::Error;
 use nodepass::heap::Heap;
+use nodepass::log::escaped;
 use nodepass::run::cmdline::CommandLine;
 use nodepass::{log as lines, run};
 
@@ -46,7 +47,7 @@ fn main() -> ExitCode {
             code
         }
         Err(why) => {
-            lines::last_words(format!("Error: {why}\n"));
+            lines::last_words(format!("Error: {}\n", escaped(&why.to_string())));
             ExitCode::FAILURE
         }
     }
@@ -64,7 +65,7 @@ fn master(_: Config) -> Result<ExitCode, Error> {
 
 /// Says what is wrong with the command line.
 fn refuse(why: &str, status: u8) -> ExitCode {
-    lines::last_words(format!("Error: {why}\n\n{}\n", short_usage()));
+    lines::last_words(format!("Error: {}\n\n{}\n", escaped(why), short_usage()));
     ExitCode::from(status)
 }
 

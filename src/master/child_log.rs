@@ -11,6 +11,7 @@
 
 use std::io::{self, BufRead};
 
+use crate::log::escaped;
 use crate::logic::checkpoint::CheckPoint;
 
 /// One line of a child.
@@ -20,7 +21,7 @@ pub enum Word {
     Point(CheckPoint),
     /// Anything else.
     Line {
-        /// As it was said, colours included, without its end.
+        /// As it was said, with the colour of its level and all else [`escaped`]; without its end.
         text: String,
         /// Whether it says that the instance failed.
         trouble: bool,
@@ -35,7 +36,10 @@ impl Word {
         let event = matches!(level, None | Some("EVENT"));
         match message.trim_end().parse() {
             Ok(point) if event => Word::Point(point),
-            _ => Word::Line { trouble: TROUBLE.iter().any(|start| message.starts_with(start)), text },
+            _ => {
+                let trouble = TROUBLE.iter().any(|start| message.starts_with(start));
+                Word::Line { text: harmless(&text), trouble }
+            }
         }
     }
 }
@@ -57,6 +61,23 @@ fn message(plain: &str) -> (Option<&str>, &str) {
         (Some(stamp), Some(level), Some(text)) if is_stamp(stamp) && LEVELS.contains(&level) => (Some(level), text),
         _ => (None, plain),
     }
+}
+
+/// A line that does nothing but be shown: the colour that the log gives to a level's word stays, everything else is escaped.
+fn harmless(text: &str) -> String {
+    match text.split_at(coloured_head(text).unwrap_or(0)) {
+        ("", text) => escaped(text),
+        (head, message) => head.to_owned() + &escaped(message),
+    }
+}
+
+/// Bytes of the head of a line, if it is one that the log has coloured.
+fn coloured_head(text: &str) -> Option<usize> {
+    let (stamp, rest) = text.split_at_checked(STAMP.len()).filter(|(stamp, _)| is_stamp(stamp))?;
+    let (colour, rest) = rest.strip_prefix("  \x1b[")?.split_once('m')?;
+    let (level, _) = rest.split_once("\x1b[0m  ").filter(|(level, _)| LEVELS.contains(level))?;
+    let is_colour = colour.len() == COLOUR && colour.bytes().all(|byte| byte.is_ascii_digit());
+    is_colour.then_some(stamp.len() + "  \x1b[m\x1b[0m  ".len() + colour.len() + level.len())
 }
 
 fn is_stamp(text: &str) -> bool {
@@ -101,6 +122,9 @@ impl<R: BufRead> LineReader<R> {
 
 /// How a line begins that says that the instance failed.
 const TROUBLE: [&str; 2] = ["Server error:", "Client error:"];
+
+/// Digits of the colour of a level.
+const COLOUR: usize = 2;
 
 /// The levels of log lines.
 const LEVELS: [&str; 5] = ["DEBUG", "INFO", "WARN", "ERROR", "EVENT"];
@@ -156,6 +180,23 @@ mod tests {
         }
         for text in [format!("{head}peer said \"Server error: x\""), "No Server error: at all".into()] {
             assert_eq!(Word::of(text.clone()), line(&text, false));
+        }
+    }
+
+    #[test]
+    fn a_line_keeps_the_colour_of_its_level_and_nothing_else_that_a_terminal_obeys() {
+        let head = "2026-01-31 18:05:09.123  \x1b[31mERROR\x1b[0m  ";
+        let plain = "2026-01-31 18:05:09.123  ERROR  ";
+        for (said, shown) in [
+            (format!("{head}a\x1b[2Jb\x07"), format!("{head}a\\u{{1b}}[2Jb\\u{{7}}")),
+            (format!("{plain}a\x1b[31mb"), format!("{plain}a\\u{{1b}}[31mb")),
+            (format!("x{head}"), "x2026-01-31 18:05:09.123  \\u{1b}[31mERROR\\u{1b}[0m  ".to_string()),
+            (head.replace("31m", "31;5m"), head.replace("31m", "31;5m").replace('\x1b', "\\u{1b}")),
+            (head.replace("ERROR", "OTHER"), head.replace("ERROR", "OTHER").replace('\x1b', "\\u{1b}")),
+            ("a\rb\u{202e}".into(), "a\\rb\\u{202e}".into()),
+            ("ü \u{fffd}".into(), "ü \u{fffd}".into()),
+        ] {
+            assert_eq!(Word::of(said), line(&shown, false));
         }
     }
 

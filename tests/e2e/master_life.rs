@@ -297,6 +297,17 @@ fn a_flood_of_lines_and_a_reader_who_stopped_reading_hold_nobody_up() {
 }
 
 #[test]
+fn what_a_child_says_moves_no_cursor_wherever_it_is_shown() {
+    let bench = Bench::script("printf 'a\\033[2Jb\\rc\\007\\n'; echo up; read line");
+    let events = bench.listen();
+    let id = bench.create(URL).id;
+    bench.speaks(&id, "up");
+    assert_eq!(bench.logs(&id)[0], "a\\u{1b}[2Jb\\rc\\u{7}");
+    let told = events.iter().find(|event| event.what == What::Log).expect("an event");
+    assert_eq!(told.logs, "a\\u{1b}[2Jb\\rc\\u{7}");
+}
+
+#[test]
 fn a_line_without_end_is_cut_and_output_held_open_by_others_is_not_waited_for() {
     let bench = Bench::script("sleep 1000 & head -c 100000 /dev/zero | tr '\\0' x; echo; echo up; read line");
     let id = bench.create(URL).id;

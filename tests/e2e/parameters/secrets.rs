@@ -150,6 +150,17 @@ fn a_process_that_begins_anew_keeps_its_leash() {
     assert_eq!(process.wait(GRACE), 0);
 }
 
+#[test]
+fn a_path_with_a_line_break_forges_no_line() {
+    let forged = "%0A2026-01-31%2018:05:09.123%20%20ERROR%20%20Server%20error:%20forged%1B[31m";
+    let url = format!("server://k@127.0.0.1:{}/127.0.0.1:1?mode=2&tls=2&crt=/missing{forged}&key=/k", free_port());
+    let (status, said, errors) = nodepass(&[&url]);
+    assert_eq!(status, 1);
+    let lines: Vec<&str> = said.lines().chain(errors.lines()).filter(|line| line.contains("forged")).collect();
+    assert!(lines.len() == 1 && lines[0].starts_with("Error: "), "{said}{errors}");
+    assert!(lines[0].contains("missing\\n2026-01-31") && lines[0].contains("forged\\u{1b}[31m"), "{errors}");
+}
+
 fn chmod(file: &Path, mode: u32) {
     std::fs::set_permissions(file, PermissionsExt::from_mode(mode)).unwrap();
 }
