@@ -348,9 +348,9 @@ mod tests {
             [Feature::WsEof, Feature::Open]
         );
         assert_eq!(features(&["NodePass-Features: UDP-FRAME"]), []);
-        let (ours, theirs) = ([Feature::Open, Feature::UdpFrame], Feature::ALL);
-        assert_eq!(Feature::common(&ours, &theirs), [Feature::UdpFrame, Feature::Open]);
-        assert_eq!(Feature::common(&ours, &[Feature::WsEof]), []);
+        let (local, remote) = ([Feature::Open, Feature::UdpFrame], Feature::ALL);
+        assert_eq!(Feature::common(&local, &remote), [Feature::UdpFrame, Feature::Open]);
+        assert_eq!(Feature::common(&local, &[Feature::WsEof]), []);
     }
 
     #[test]

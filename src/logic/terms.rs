@@ -118,8 +118,8 @@ impl Feature {
     }
 
     /// Those features that both lists have, in the order of [`Feature::ALL`], each once.
-    pub fn common(ours: &[Feature], theirs: &[Feature]) -> Vec<Feature> {
-        Feature::ALL.into_iter().filter(|feature| ours.contains(feature) && theirs.contains(feature)).collect()
+    pub fn common(local: &[Feature], remote: &[Feature]) -> Vec<Feature> {
+        Feature::ALL.into_iter().filter(|feature| local.contains(feature) && remote.contains(feature)).collect()
     }
 
     /// The features that `names` has, in the order of [`Feature::ALL`]; unknown names are passed over.

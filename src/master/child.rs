@@ -72,12 +72,12 @@ pub struct Child {
 impl Child {
     /// Starts the process of the instance `id`. Its words are announced to the mailbox, one mail each.
     pub fn spawn(program: &Program, id: &str, url: &str, mailbox: &Sender<Mail>) -> io::Result<Child> {
-        let (mut ours, theirs) = UnixStream::pair()?;
+        let (mut leash, stdio) = UnixStream::pair()?;
         let given = [url.to_owned()];
-        cmdline::hand_over(&mut ours, &given)?;
-        let theirs = OwnedFd::from(theirs);
+        cmdline::hand_over(&mut leash, &given)?;
+        let stdio = OwnedFd::from(stdio);
         let (post, words) = sync_channel(MAX_WORDS);
-        let from = ours.try_clone()?;
+        let from = leash.try_clone()?;
         // The thread before the process: if there is none to be had, there is no process either.
         let reader = LogReader { from, id: id.into(), echo: program.echo, post, mailbox: mailbox.clone() };
         let name = format!("reader-{id}");
@@ -88,13 +88,13 @@ impl Child {
             .env_remove(cmdline::VARIABLE)
             .env(cmdline::SOCKET, STDIN)
             .env(leash::NAME, leash::VALUE)
-            .stdin(Stdio::from(theirs.try_clone()?))
-            .stdout(Stdio::from(theirs.try_clone()?))
-            .stderr(Stdio::from(theirs))
+            .stdin(Stdio::from(stdio.try_clone()?))
+            .stdout(Stdio::from(stdio.try_clone()?))
+            .stderr(Stdio::from(stdio))
             // Ctrl-C at the master's terminal is for the master alone, which then stops its children.
             .process_group(0)
             .spawn()?;
-        Ok(Child { process, leash: ours, words, quiet: false, look: None, over: None })
+        Ok(Child { process, leash, words, quiet: false, look: None, over: None })
     }
 
     /// The next thing it said, if it was announced.

@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 use mio::event::Event;
 use mio::{Registry, Token};
 
-use self::flows::{H2Streams, Ours, Theirs};
+use self::flows::{H2Recv, H2Send, H2Streams};
 use super::budget::budget;
 use super::lower::Lower;
 use super::mux::{Mux, StreamNo};
@@ -328,7 +328,7 @@ impl<C: Lower> Mux for H2<C> {
         let count = self.flows.read(stream, into)?;
         if count > 0 {
             let flow = self.flows.get(stream)?;
-            if flow.theirs == Theirs::Open {
+            if flow.recv == H2Recv::Open {
                 let id = flow.id;
                 self.session.consumed(id, count)?;
                 self.widen(stream)?;
@@ -341,15 +341,15 @@ impl<C: Lower> Mux for H2<C> {
 
     fn drain(&mut self, stream: StreamNo, from: &mut Buffer) -> io::Result<usize> {
         let flow = self.flows.get(stream)?;
-        match (flow.theirs, flow.ours) {
-            (Theirs::Broken(kind), _) => return Err(kind.into()),
-            (Theirs::Left(true), _) | (_, Ours::Ending | Ours::Ended) => return Err(ErrorKind::BrokenPipe.into()),
+        match (flow.recv, flow.send) {
+            (H2Recv::Broken(kind), _) => return Err(kind.into()),
+            (H2Recv::Left(true), _) | (_, H2Send::Ending | H2Send::Ended) => return Err(ErrorKind::BrokenPipe.into()),
             // What they said before they left comes first.
-            (Theirs::Left(false), _) => {
+            (H2Recv::Left(false), _) => {
                 flow.blocked = true;
                 return would_block();
             }
-            (Theirs::Open | Theirs::Ended, Ours::Open) => {}
+            (H2Recv::Open | H2Recv::Ended, H2Send::Open) => {}
         }
         let count = from.bytes().len().min(budget().h2_outbox.saturating_sub(flow.outbox.len()));
         if count == 0 {
@@ -364,11 +364,11 @@ impl<C: Lower> Mux for H2<C> {
 
     fn finish(&mut self, stream: StreamNo) -> io::Result<()> {
         let flow = self.flows.get(stream)?;
-        match (flow.theirs, flow.ours) {
-            (Theirs::Broken(kind), _) => Err(kind.into()),
-            (Theirs::Left(_), _) | (_, Ours::Ending | Ours::Ended) => Ok(()),
-            (Theirs::Open | Theirs::Ended, Ours::Open) => {
-                flow.ours = Ours::Ending;
+        match (flow.recv, flow.send) {
+            (H2Recv::Broken(kind), _) => Err(kind.into()),
+            (H2Recv::Left(_), _) | (_, H2Send::Ending | H2Send::Ended) => Ok(()),
+            (H2Recv::Open | H2Recv::Ended, H2Send::Open) => {
+                flow.send = H2Send::Ending;
                 self.answer(stream)
             }
         }
@@ -376,9 +376,9 @@ impl<C: Lower> Mux for H2<C> {
 
     fn waiting(&mut self, stream: StreamNo) -> io::Result<usize> {
         let flow = self.flows.get(stream)?;
-        match (flow.inbox.len(), flow.theirs) {
-            (0, Theirs::Open) => would_block(),
-            (0, Theirs::Broken(kind)) => Err(kind.into()),
+        match (flow.inbox.len(), flow.recv) {
+            (0, H2Recv::Open) => would_block(),
+            (0, H2Recv::Broken(kind)) => Err(kind.into()),
             (count, _) => Ok(count),
         }
     }
@@ -386,15 +386,15 @@ impl<C: Lower> Mux for H2<C> {
     fn release(&mut self, stream: StreamNo) {
         let Ok(flow) = self.flows.get(stream) else { return };
         let id = flow.id;
-        let code = match (flow.ours, flow.theirs) {
+        let code = match (flow.send, flow.recv) {
             // What waits to be sent still is, and the end after it.
-            (Ours::Ending, Theirs::Open | Theirs::Ended) => {
+            (H2Send::Ending, H2Recv::Open | H2Recv::Ended) => {
                 self.flows.deafen(stream);
                 None
             }
-            (Ours::Ended, Theirs::Ended) | (_, Theirs::Left(_)) => None,
-            (Ours::Ended, _) => Some(flows::CANCEL),
-            (Ours::Open | Ours::Ending, _) => Some(flows::CONNECT_ERROR),
+            (H2Send::Ended, H2Recv::Ended) | (_, H2Recv::Left(_)) => None,
+            (H2Send::Ended, _) => Some(flows::CANCEL),
+            (H2Send::Open | H2Send::Ending, _) => Some(flows::CONNECT_ERROR),
         };
         if let Some(code) = code.filter(|_| self.flows.is_known(id)) {
             self.session.reset(id, code);

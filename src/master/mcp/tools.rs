@@ -69,13 +69,7 @@ fn run<M: From<Request>>(api: &Api<M>, name: &str, mut fields: Fields) -> Result
             shown(&api.one(Order::Create { url, alias })?)
         }
         "update_instance" => update(api, fields),
-        "control_instance" => {
-            let id = id(&mut fields)?;
-            let fault = fields.malformed("action", "start, stop, restart or reset");
-            let action = action_named(&fields.needed("action")?).map_err(|_| fault)?;
-            fields.end()?;
-            shown(&api.one(Order::Patch(id?, Patch { action: Some(action), ..Patch::default() }))?)
-        }
+        "control_instance" => control(api, fields),
         "delete_instance" => {
             let id = id(&mut fields)?;
             fields.end()?;
@@ -103,6 +97,15 @@ fn run<M: From<Request>>(api: &Api<M>, name: &str, mut fields: Fields) -> Result
         }
         _ => Err(Failure::Unknown),
     }
+}
+
+/// Starts, stops, restarts or resets an instance.
+fn control<M: From<Request>>(api: &Api<M>, mut fields: Fields) -> Result<Value, Failure> {
+    let id = id(&mut fields)?;
+    let fault = fields.malformed("action", "start, stop, restart or reset");
+    let action = action_named(&fields.needed("action")?).map_err(|_| fault)?;
+    fields.end()?;
+    shown(&api.one(Order::Patch(id?, Patch { action: Some(action), ..Patch::default() }))?)
 }
 
 /// Another URL, then the rest. Nothing is changed if any of it is too long; the rest is not, if the URL is refused.

@@ -1,8 +1,8 @@
 //! The streams of one HTTP/2 connection: what waits in each, how each of its directions stands, and who is told.
 //!
 //! ```text
-//!   Ours    Open --finish--> Ending --END_STREAM sent--> Ended
-//!   Theirs  Open --END_STREAM--> Ended --reset without a complaint--> Left
+//!   H2Send  Open --finish--> Ending --END_STREAM sent--> Ended
+//!   H2Recv  Open --END_STREAM--> Ended --reset without a complaint--> Left
 //!             |---- reset without a complaint -------------------------^
 //!             |---- reset with one, refusal, refused answer ---------> Broken
 //! ```
@@ -54,8 +54,8 @@ pub struct H2Stream {
     noted: bool,
     pub inbox: Queue,
     pub outbox: Queue,
-    pub ours: Ours,
-    pub theirs: Theirs,
+    pub send: H2Send,
+    pub recv: H2Recv,
     /// A writer was told that there is no room and is owed an edge.
     pub blocked: bool,
     /// The library waits to be told that there is something to send.
@@ -71,9 +71,9 @@ pub struct H2Stream {
     pub read: usize,
 }
 
-/// Our direction.
+/// How far the direction to the peer has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ours {
+pub enum H2Send {
     /// Bytes may be added.
     Open,
     /// The end follows the last byte.
@@ -82,14 +82,14 @@ pub enum Ours {
     Ended,
 }
 
-/// Their direction.
+/// How far the direction from the peer has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Theirs {
+pub enum H2Recv {
     /// Bytes may come.
     Open,
     /// The last byte has come.
     Ended,
-    /// The last byte has come, and they take none of ours. `true`: that end was read.
+    /// The last byte has come, and the peer takes no more. `true`: that end was read.
     Left(bool),
     /// Reset: what came is void.
     Broken(ErrorKind),
@@ -133,8 +133,8 @@ impl H2Streams {
             noted: false,
             inbox: Queue::default(),
             outbox: Queue::default(),
-            ours: Ours::Open,
-            theirs: Theirs::Open,
+            send: H2Send::Open,
+            recv: H2Recv::Open,
             blocked: false,
             deferred: false,
             answered: self.is_client,
@@ -162,7 +162,7 @@ impl H2Streams {
     pub fn accept(&mut self) -> Option<Key> {
         while let Some(key) = self.accepted.pop_front() {
             match self.table.get(key) {
-                Some(flow) if matches!(flow.theirs, Theirs::Open | Theirs::Ended) => return Some(key),
+                Some(flow) if matches!(flow.recv, H2Recv::Open | H2Recv::Ended) => return Some(key),
                 _ => self.forget(key),
             }
         }
@@ -207,17 +207,17 @@ impl H2Streams {
             flow.read += count;
             return Ok(count);
         }
-        match flow.theirs {
-            Theirs::Open => would_block(),
-            Theirs::Ended => Ok(0),
-            Theirs::Left(_) => {
-                flow.theirs = Theirs::Left(true);
+        match flow.recv {
+            H2Recv::Open => would_block(),
+            H2Recv::Ended => Ok(0),
+            H2Recv::Left(_) => {
+                flow.recv = H2Recv::Left(true);
                 if std::mem::take(&mut flow.blocked) {
                     self.note(key);
                 }
                 Ok(0)
             }
-            Theirs::Broken(kind) => Err(kind.into()),
+            H2Recv::Broken(kind) => Err(kind.into()),
         }
     }
 
@@ -280,7 +280,7 @@ impl H2Streams {
 
     fn breaks(&mut self, key: Key, kind: ErrorKind) {
         if let Some(flow) = self.table.get_mut(key) {
-            flow.theirs = Theirs::Broken(kind);
+            flow.recv = H2Recv::Broken(kind);
             flow.inbox.clear(&mut self.spares);
             flow.outbox.clear(&mut self.spares);
         }
@@ -331,7 +331,7 @@ impl Handler for H2Streams {
         self.withheld += bytes.len();
         let Some(&key) = self.numbers.get(&id) else { return };
         let Some(flow) = self.table.get_mut(key) else { return };
-        if flow.theirs == Theirs::Open && !flow.released {
+        if flow.recv == H2Recv::Open && !flow.released {
             flow.inbox.push(bytes, &mut self.spares);
             self.note(key);
         }
@@ -339,8 +339,8 @@ impl Handler for H2Streams {
 
     fn ended(&mut self, id: i32) {
         let Some((key, flow)) = self.by_id(id) else { return };
-        if flow.theirs == Theirs::Open {
-            flow.theirs = Theirs::Ended;
+        if flow.recv == H2Recv::Open {
+            flow.recv = H2Recv::Ended;
             self.note(key);
         }
     }
@@ -354,10 +354,10 @@ impl Handler for H2Streams {
         if flow.released {
             return self.forget(key);
         }
-        match (code, flow.ours, flow.theirs) {
-            (_, _, Theirs::Broken(_)) | (_, Ours::Ended, Theirs::Ended) => {}
+        match (code, flow.send, flow.recv) {
+            (_, _, H2Recv::Broken(_)) | (_, H2Send::Ended, H2Recv::Ended) => {}
             (NO_ERROR | CANCEL, ..) => {
-                flow.theirs = Theirs::Left(false);
+                flow.recv = H2Recv::Left(false);
                 flow.outbox.clear(&mut self.spares);
             }
             (REFUSED, ..) => self.breaks(key, ErrorKind::ConnectionRefused),
@@ -381,7 +381,7 @@ impl Handler for H2Streams {
         }
         let Some((_, flow)) = self.by_id(id) else { return Ready::Nothing };
         let count = flow.outbox.len().min(most);
-        if flow.ours == Ours::Ending && count == flow.outbox.len() {
+        if flow.send == H2Send::Ending && count == flow.outbox.len() {
             return Ready::Last(count);
         }
         if count == 0 {
@@ -396,8 +396,8 @@ impl Handler for H2Streams {
         let Some(&key) = self.numbers.get(&id) else { return };
         let Some(flow) = self.table.get_mut(key) else { return };
         flow.outbox.pop(&mut self.out, count, &mut self.spares);
-        if flow.ours == Ours::Ending && flow.outbox.is_empty() {
-            flow.ours = Ours::Ended;
+        if flow.send == H2Send::Ending && flow.outbox.is_empty() {
+            flow.send = H2Send::Ended;
             if flow.released {
                 self.done.push((id, CANCEL));
             }

@@ -190,10 +190,10 @@ impl Hall {
 
     /// Asks for the proof that the sender is where it says.
     fn retry(&self, outbox: &mut Outbox, header: &Header, path: PacketPath, now: Instant) {
-        let Ok(ours) = random_id() else { return };
-        let Some(token) = self.tokens.mint(path.from, &header.dcid, &ours, now) else { return };
-        let ours = ConnectionId::from_ref(&ours);
-        reply(outbox, path, |room| quiche::retry(&header.scid, &header.dcid, &ours, &token, header.version, room));
+        let Ok(id) = random_id() else { return };
+        let Some(token) = self.tokens.mint(path.from, &header.dcid, &id, now) else { return };
+        let id = ConnectionId::from_ref(&id);
+        reply(outbox, path, |room| quiche::retry(&header.scid, &header.dcid, &id, &token, header.version, room));
     }
 
     /// Accepts a client whose address is proven.

@@ -26,7 +26,7 @@ pub struct Socket {
     batched: bool,
     segments: bool,
     coalesces: bool,
-    /// What it did so far.
+    /// What it did so remote.
     pub tally: Tally,
 }
 
@@ -439,21 +439,21 @@ mod tests {
     fn what_is_sent_in_one_message_arrives_as_the_packets_it_was_made_of() {
         for batched in [true, false] {
             let mut socket = [Socket::bind(at(0), batched).unwrap()];
-            let mut far = Socket::bind(at(0), batched).unwrap();
+            let mut remote = Socket::bind(at(0), batched).unwrap();
             let mut outbox = Outbox::default();
             let sizes = [1200, 1200, 1200, 300, 50, 1400];
             for len in sizes {
                 outbox.room(1500).unwrap()[..len].fill(len as u8);
-                outbox.add(len, 0, socket[0].local(), far.local());
+                outbox.add(len, 0, socket[0].local(), remote.local());
             }
             outbox.flush(&mut socket).unwrap();
             assert!(outbox.is_empty());
             let (mut inbox, mut came) = (PacketQueue::default(), Vec::new());
             while came.len() < sizes.len() {
-                far.readable = true;
-                let Ok(count) = far.receive(&mut inbox) else { continue };
+                remote.readable = true;
+                let Ok(count) = remote.receive(&mut inbox) else { continue };
                 for (message, packet) in inbox.packets(count) {
-                    assert_eq!((message.from, message.to), (socket[0].local(), Some(far.local().ip())));
+                    assert_eq!((message.from, message.to), (socket[0].local(), Some(remote.local().ip())));
                     assert!(packet.iter().all(|byte| *byte == packet.len() as u8));
                     came.push(packet.len());
                 }

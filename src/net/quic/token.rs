@@ -28,21 +28,21 @@ impl Tokens {
         Some(Tokens { key, epoch: now })
     }
 
-    /// A token for `peer`, whose first packet went to the id `first`, and who is to use `ours` from now on.
-    pub fn mint(&self, peer: SocketAddr, first: &[u8], ours: &[u8], now: Instant) -> Option<Vec<u8>> {
+    /// A token for `peer`, whose first packet went to the id `first`, and which is to use `id` from now on.
+    pub fn mint(&self, peer: SocketAddr, first: &[u8], id: &[u8], now: Instant) -> Option<Vec<u8>> {
         let nonce = random::bytes::<NONCE_LEN>().ok()?;
         let mut sealed = [&self.age(now).to_be_bytes()[..], first].concat();
-        let bound = Aad::from(bound(peer, ours));
+        let bound = Aad::from(bound(peer, id));
         self.key.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), bound, &mut sealed).ok()?;
         Some([&nonce[..], &sealed].concat())
     }
 
     /// The client's first connection id and the token's age, which is a round trip, if this is a token of ours for this
     /// address and id, and not too old.
-    pub fn check(&self, token: &[u8], peer: SocketAddr, ours: &[u8], now: Instant) -> Option<(Vec<u8>, Duration)> {
+    pub fn check(&self, token: &[u8], peer: SocketAddr, id: &[u8], now: Instant) -> Option<(Vec<u8>, Duration)> {
         let (nonce, sealed) = token.split_first_chunk::<NONCE_LEN>()?;
         let mut sealed = sealed.to_vec();
-        let bound = Aad::from(bound(peer, ours));
+        let bound = Aad::from(bound(peer, id));
         let open = self.key.open_in_place(Nonce::assume_unique_for_key(*nonce), bound, &mut sealed).ok()?;
         let (born, first) = open.split_first_chunk::<8>()?;
         let age = Duration::from_millis(self.age(now).checked_sub(u64::from_be_bytes(*born))?);
@@ -55,12 +55,12 @@ impl Tokens {
 }
 
 /// What a token is good for.
-fn bound(peer: SocketAddr, ours: &[u8]) -> Vec<u8> {
+fn bound(peer: SocketAddr, id: &[u8]) -> Vec<u8> {
     let ip = match peer.ip() {
         IpAddr::V4(ip) => ip.to_ipv6_mapped().octets(),
         IpAddr::V6(ip) => ip.octets(),
     };
-    [&ip[..], &peer.port().to_be_bytes(), ours].concat()
+    [&ip[..], &peer.port().to_be_bytes(), id].concat()
 }
 
 /// A token comes back within a round trip, or two after a loss.
