@@ -119,6 +119,8 @@ pub struct Config {
     pub rate: Option<u64>,
     /// User connections and UDP sessions at once.
     pub slot: Option<usize>,
+    /// How many clients a server has at once, if there is a limit (`clients`).
+    pub clients: Option<usize>,
     /// Whether TCP targets get a PROXY protocol header.
     pub proxy: bool,
     /// What users may not open with.
@@ -332,6 +334,7 @@ impl Config {
             read: None,
             rate: None,
             slot: None,
+            clients: Some(1),
             proxy: false,
             block: Blocked::default(),
             tcp: true,

@@ -21,11 +21,16 @@ mod testing;
 
 /// Pure decisions: no sockets, clock, threads or randomness. Time and chance are arguments.
 pub mod logic {
+    pub mod backoff;
     pub mod checkpoint;
     pub mod control;
+    pub mod deadlines;
+    pub mod expiring;
+    pub mod fingerprint;
     pub mod handshake;
     pub mod http;
     pub mod keepalive;
+    pub mod loads;
     pub mod names;
     pub mod pool;
     pub mod proxy;
@@ -92,6 +97,7 @@ pub mod run {
     pub mod hub;
     pub mod leash;
     pub mod messages;
+    pub mod policy;
     pub(crate) mod resources;
     pub mod shared;
     pub mod start;

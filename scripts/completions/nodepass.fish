@@ -16,6 +16,7 @@ complete -c nodepass -n '__fish_seen_subcommand_from client' -l sni -x -d 'TLS s
 complete -c nodepass -n '__fish_seen_subcommand_from server client' -l lbs -x -a '0 1 2' -d 'which of several targets: 0 round robin, 1 lowest latency, 2 primary and backups'
 complete -c nodepass -n '__fish_seen_subcommand_from client' -l min -x -d 'pool size kept warm'
 complete -c nodepass -n '__fish_seen_subcommand_from server' -l max -x -d 'pool size limit, told to the client'
+complete -c nodepass -n '__fish_seen_subcommand_from server' -l clients -x -d 'clients at once, beyond which a newcomer takes a tunnel over; 0 no limit'
 complete -c nodepass -n '__fish_seen_subcommand_from server client' -l mode -x -a '0 1 2' -d 'server: 1 users come in here, 2 users come in at the client; client: 1 no server (single-end), 2 tunnel; 0 decides by trying to listen'
 complete -c nodepass -n '__fish_seen_subcommand_from server' -l quic -x -a '0 1' -d 'older spelling: 1 is type=1'
 complete -c nodepass -n '__fish_seen_subcommand_from server' -l type -x -a '0 1 2 3' -d 'pool transport, told to the client: 0 TCP, 1 QUIC, 2 WebSocket, 3 HTTP/2; all but 0 raise tls=0 to 1'

@@ -59,7 +59,7 @@ pub(super) fn parameter(name: &str) -> Option<&'static Parameter> {
 }
 
 /// Every parameter, in the order of the documentation.
-pub(super) static PARAMETERS: [Parameter; 20] = [
+pub(super) static PARAMETERS: [Parameter; 21] = [
     Parameter {
         name: "log",
         meaning: "least level of the lines shown",
@@ -146,6 +146,18 @@ pub(super) static PARAMETERS: [Parameter; 20] = [
         roles: SERVER,
         set: |draft, value| put(&mut draft.config.max, count(value, 1..=MAX_POOL as u64)),
         show: |config| Some(config.max.to_string()),
+    },
+    Parameter {
+        name: "clients",
+        meaning: "clients at once, beyond which a newcomer takes a tunnel over; 0 no limit",
+        default: Some("1"),
+        values: "a number from 0 to 65535",
+        roles: SERVER,
+        set: |draft, value| {
+            let clients = count(value, 0..=MAX_CLIENTS).map(|clients| Some(clients).filter(|&clients| clients > 0));
+            put(&mut draft.config.clients, clients)
+        },
+        show: |config| Some(config.clients.unwrap_or(0).to_string()),
     },
     Parameter {
         name: "mode",
@@ -300,6 +312,9 @@ const FASTEST: u64 = 1_000_000;
 
 /// Bytes per second in a Mbit/s.
 const MEGABIT: u64 = 125_000;
+
+/// Clients of one server at once.
+const MAX_CLIENTS: u64 = 65_535;
 
 /// Users at once: a number that fits every machine's `usize`.
 const MAX_SLOTS: u64 = 1_000_000_000;

@@ -373,7 +373,7 @@ fn the_effective_url_shows_all_that_applies_and_means_the_same_when_read() {
     let server = config(
         "server://k@:1000/10.0.0.2:80,[::2]:81?type=3&tls=2&crt=/a+b&key=c%26d&rate=8&read=90s&block=31&noudp=1&dns=0",
     );
-    let expected = "server://***@:1000/10.0.0.2:80,[::2]:81?log=info&tls=2&crt=/a%20b&key=c%26d&dns=0&lbs=0&max=1024&mode=0&type=3\
+    let expected = "server://***@:1000/10.0.0.2:80,[::2]:81?log=info&tls=2&crt=/a%20b&key=c%26d&dns=0&lbs=0&max=1024&clients=1&mode=0&type=3\
                     &dial=auto&read=1m30s&rate=8&slot=65536&proxy=0&block=13&notcp=0&noudp=1";
     assert_eq!(server.effective_url(), expected);
     let again = config(expected);

@@ -7,6 +7,7 @@
 //! In: [`heard`](Control::heard), [`tick`](Control::tick), the commands. Out: [`poll`](Control::poll) until `None`.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::keepalive::{Beat, Keepalive};
@@ -18,7 +19,7 @@ pub struct Control {
     state: State,
     lines: Lines,
     bad: u32,
-    pulse: Keepalive,
+    keepalive: Keepalive,
     asked: Option<Instant>,
     out: VecDeque<Do>,
 }
@@ -44,7 +45,8 @@ pub enum Do {
         /// The pool connection.
         id: Id,
     },
-    /// Compare this fingerprint with ours for that connection, close it, and say [`Control::verified`].
+    /// The peer states this fingerprint for that connection: see
+    /// [`FingerprintCheck`](super::fingerprint::FingerprintCheck), then [`Control::trust`] or [`Control::end`].
     Verify {
         /// The pool connection that the peer took for it.
         id: Id,
@@ -68,12 +70,17 @@ pub enum Why {
     Silence(Duration),
     /// Too many lines in a row could not be read.
     Noise,
-    /// The fingerprints differ: somebody sits in the middle.
+    /// The fingerprints differ: a third party sits in the middle.
     Mismatch {
         /// The peer's view.
-        theirs: String,
+        peer: String,
         /// Ours.
-        ours: String,
+        own: Fingerprint,
+    },
+    /// The server gave the tunnel to another client.
+    Taken {
+        /// The address of that client, if the server says one.
+        by: Option<SocketAddr>,
     },
 }
 
@@ -82,24 +89,26 @@ impl std::fmt::Display for Why {
         match self {
             Why::Silence(time) => write!(f, "nothing heard from the peer for {time:?}"),
             Why::Noise => f.write_str("the peer sends lines that cannot be read: is the key the same on both sides?"),
-            Why::Mismatch { theirs, ours } => write!(
+            Why::Mismatch { peer, own } => write!(
                 f,
-                "certificate fingerprint mismatch: the peer has {theirs}, here it is {ours}; somebody may sit in the middle"
+                "certificate fingerprint mismatch: the peer has {peer}, here it is {own}; a third party may sit in the middle"
             ),
+            Why::Taken { by: Some(by) } => write!(f, "another client with this key ({by}) took the tunnel over"),
+            Why::Taken { by: None } => f.write_str("another client with this key took the tunnel over"),
         }
     }
 }
 
 impl Control {
-    /// A control connection that has just opened. `gated` says that users wait until the peer's fingerprint was right.
-    pub fn new(key: &[u8], report: Duration, gated: bool, now: Instant) -> Control {
-        let state = if gated { State::Proving } else { State::Ready };
+    /// A control connection that has just opened. `proving` says that users wait until the peer's fingerprint was right.
+    pub fn new(key: &[u8], report: Duration, proving: bool, now: Instant) -> Control {
+        let state = if proving { State::Proving } else { State::Ready };
         let mut control = Control {
             key: key.to_vec(),
             state,
             lines: Lines::default(),
             bad: 0,
-            pulse: Keepalive::new(report, Duration::ZERO, now),
+            keepalive: Keepalive::new(report, Duration::ZERO, now),
             asked: None,
             out: VecDeque::new(),
         };
@@ -112,18 +121,23 @@ impl Control {
         self.state == State::Ready
     }
 
+    /// Whether the peer owes the answer to a ping for longer than half of the time between two.
+    pub fn is_overdue(&self, now: Instant) -> bool {
+        self.asked.is_some_and(|asked| now.saturating_duration_since(asked) > self.keepalive.report() / 2)
+    }
+
     /// Bytes came from the peer.
     pub fn heard(&mut self, bytes: &[u8], now: Instant) {
         if bytes.is_empty() || self.state == State::Over {
             return;
         }
-        self.pulse.heard(now);
+        self.keepalive.heard(now);
         self.lines.feed(bytes);
         while let Some(line) = self.lines.next(&self.key) {
             match line {
                 Ok(signal) => {
                     self.bad = 0;
-                    self.obey(signal, now);
+                    self.apply(signal, now);
                 }
                 Err(BadLine::Unknown) => self.bad = 0,
                 Err(_) => {
@@ -136,7 +150,7 @@ impl Control {
         }
     }
 
-    fn obey(&mut self, signal: Signal, now: Instant) {
+    fn apply(&mut self, signal: Signal, now: Instant) {
         match signal {
             Signal::Tcp { remote, id } => self.out.push_back(Do::Launch { udp: false, remote, id }),
             Signal::Udp { remote, id } => self.out.push_back(Do::Launch { udp: true, remote, id }),
@@ -148,6 +162,7 @@ impl Control {
             }
             Signal::Flush => self.out.push_back(Do::Flush),
             Signal::Verify { id, fp } => self.out.push_back(Do::Verify { id, fp }),
+            Signal::Taken { remote } => self.end(Why::Taken { by: remote.parse().ok() }),
         }
     }
 
@@ -166,21 +181,16 @@ impl Control {
         self.say(&Signal::Verify { id, fp: fp.to_string() });
     }
 
-    /// The answer to [`Do::Verify`]: what we know of that connection.
-    ///
-    /// `ours` is `None` where we have nothing to compare with, or the connection is long gone: that is not fatal, but
-    /// does not open the gate either. An empty fingerprint is what an original sends with `tls=2`.
-    pub fn verified(&mut self, theirs: &str, ours: Option<Fingerprint>) {
-        let Some(ours) = ours else { return };
-        match theirs.parse() {
-            Ok(theirs) if ours == theirs => {
-                if self.state == State::Proving {
-                    self.state = State::Ready;
-                    self.out.push_back(Do::Ready);
-                }
-            }
-            _ if theirs.is_empty() => {}
-            _ => self.end(Why::Mismatch { theirs: theirs.chars().take(120).collect(), ours: ours.to_string() }),
+    /// Tells the peer that the client at `by` has its tunnel now.
+    pub fn taken(&mut self, by: SocketAddr) {
+        self.say(&Signal::Taken { remote: by.to_string() });
+    }
+
+    /// The peer's fingerprint is right: users may come in.
+    pub fn trust(&mut self) {
+        if self.state == State::Proving {
+            self.state = State::Ready;
+            self.out.push_back(Do::Ready);
         }
     }
 
@@ -189,7 +199,7 @@ impl Control {
         if self.state == State::Over {
             return;
         }
-        match self.pulse.beat(now) {
+        match self.keepalive.beat(now) {
             Beat::Rest => {}
             Beat::Ask => {
                 self.asked.get_or_insert(now);
@@ -201,7 +211,7 @@ impl Control {
 
     /// When to [`tick`](Control::tick) next.
     pub fn deadline(&self) -> Option<Instant> {
-        (self.state != State::Over).then(|| self.pulse.deadline())
+        (self.state != State::Over).then(|| self.keepalive.deadline())
     }
 
     /// What is to be done, until `None`. Signals in a row come as one `Send`.
@@ -221,7 +231,8 @@ impl Control {
         self.out.push_back(Do::Send(bytes));
     }
 
-    fn end(&mut self, why: Why) {
+    /// Nothing is said or understood from here on.
+    pub fn end(&mut self, why: Why) {
         self.state = State::Over;
         self.out.push_back(Do::Over(why));
     }
@@ -236,9 +247,9 @@ mod tests {
 
     const REPORT: Duration = Duration::from_secs(5);
 
-    fn pair(gated: bool) -> (Control, Control, Instant) {
+    fn pair(proving: bool) -> (Control, Control, Instant) {
         let now = Instant::now();
-        (Control::new(b"key", REPORT, gated, now), Control::new(b"key", REPORT, gated, now), now)
+        (Control::new(b"key", REPORT, proving, now), Control::new(b"key", REPORT, proving, now), now)
     }
 
     fn drain(control: &mut Control) -> (Vec<u8>, Vec<Do>) {
@@ -315,17 +326,25 @@ mod tests {
     }
 
     #[test]
-    fn the_gate_opens_for_the_right_fingerprint_only() {
+    fn users_are_served_once_the_fingerprint_is_right_and_a_mismatch_ends_the_tunnel() {
         let (mut a, _, _) = pair(true);
         drain(&mut a);
-        let (right, wrong) = (Fingerprint::of(b"right"), Fingerprint::of(b"wrong"));
-        a.verified(&right.to_string(), None);
-        a.verified("", Some(right));
         assert!(!a.is_ready());
-        a.verified(&right.to_string(), Some(right));
-        assert_eq!(a.poll(), Some(Do::Ready));
-        a.verified(&right.to_string(), Some(wrong));
-        assert!(matches!(a.poll(), Some(Do::Over(Why::Mismatch { .. }))));
+        a.trust();
+        a.trust();
+        assert_eq!((a.poll(), a.poll(), a.is_ready()), (Some(Do::Ready), None, true));
+        let why = Why::Mismatch { peer: "x".into(), own: Fingerprint::of(b"own") };
+        a.end(why.clone());
+        assert_eq!((a.poll(), a.poll(), a.deadline()), (Some(Do::Over(why)), None, None));
+    }
+
+    #[test]
+    fn a_client_whose_tunnel_was_taken_over_is_told_by_whom() {
+        let (mut a, mut b, now) = pair(false);
+        let by = "192.0.2.7:5000".parse().unwrap();
+        a.taken(by);
+        let (_, for_b) = talk(&mut a, &mut b, now);
+        assert!(for_b.contains(&Do::Over(Why::Taken { by: Some(by) })));
     }
 
     #[test]

@@ -27,6 +27,11 @@ impl Keepalive {
         Keepalive { report, heard: now, ask: now + timeout }
     }
 
+    /// The time between two questions.
+    pub fn report(&self) -> Duration {
+        self.report
+    }
+
     /// The other side has said something.
     pub fn heard(&mut self, now: Instant) {
         self.heard = now;
@@ -66,45 +71,45 @@ mod tests {
     #[test]
     fn it_asks_every_interval_and_gives_up_after_three_without_a_word() {
         let now = Instant::now();
-        let mut pulse = Keepalive::new(REPORT, REPORT, now);
-        assert_eq!(pulse.beat(now), Beat::Rest);
+        let mut keepalive = Keepalive::new(REPORT, REPORT, now);
+        assert_eq!(keepalive.beat(now), Beat::Rest);
         for n in 1..3 {
-            assert_eq!(pulse.deadline(), now + n * REPORT);
-            assert_eq!(pulse.beat(now + n * REPORT), Beat::Ask);
-            assert_eq!(pulse.beat(now + n * REPORT), Beat::Rest, "once");
+            assert_eq!(keepalive.deadline(), now + n * REPORT);
+            assert_eq!(keepalive.beat(now + n * REPORT), Beat::Ask);
+            assert_eq!(keepalive.beat(now + n * REPORT), Beat::Rest, "once");
         }
-        assert_eq!(pulse.beat(now + 3 * REPORT), Beat::Silent(3 * REPORT));
+        assert_eq!(keepalive.beat(now + 3 * REPORT), Beat::Silent(3 * REPORT));
     }
 
     #[test]
     fn a_word_is_a_new_beginning() {
         let now = Instant::now();
-        let mut pulse = Keepalive::new(REPORT, Duration::ZERO, now);
+        let mut keepalive = Keepalive::new(REPORT, Duration::ZERO, now);
         for n in 0..100 {
-            assert_eq!(pulse.beat(now + n * REPORT), Beat::Ask, "{n}");
-            pulse.heard(now + n * REPORT + REPORT / 2);
+            assert_eq!(keepalive.beat(now + n * REPORT), Beat::Ask, "{n}");
+            keepalive.heard(now + n * REPORT + REPORT / 2);
         }
     }
 
     #[test]
     fn time_that_was_slept_away_does_not_count() {
         let now = Instant::now();
-        let mut pulse = Keepalive::new(REPORT, REPORT, now);
+        let mut keepalive = Keepalive::new(REPORT, REPORT, now);
         let woken = now + 1000 * REPORT;
-        assert_eq!(pulse.beat(woken), Beat::Ask, "first of all it asks");
+        assert_eq!(keepalive.beat(woken), Beat::Ask, "first of all it asks");
         // What is left of the timeout is what was left when it fell asleep.
-        assert_eq!(pulse.beat(woken + REPORT), Beat::Ask);
-        assert_eq!(pulse.beat(woken + 2 * REPORT), Beat::Silent(3 * REPORT));
+        assert_eq!(keepalive.beat(woken + REPORT), Beat::Ask);
+        assert_eq!(keepalive.beat(woken + 2 * REPORT), Beat::Silent(3 * REPORT));
     }
 
     #[test]
     fn a_word_that_lay_unread_while_it_slept_counts_from_when_it_is_read() {
         let now = Instant::now();
-        let mut pulse = Keepalive::new(REPORT, REPORT, now);
+        let mut keepalive = Keepalive::new(REPORT, REPORT, now);
         let woken = now + 7 * REPORT;
-        pulse.heard(woken);
-        assert_eq!(pulse.beat(woken), Beat::Ask);
-        assert_eq!(pulse.deadline(), woken + REPORT, "never ahead of the clock");
-        assert_eq!(pulse.beat(woken + 3 * REPORT), Beat::Ask, "late again");
+        keepalive.heard(woken);
+        assert_eq!(keepalive.beat(woken), Beat::Ask);
+        assert_eq!(keepalive.deadline(), woken + REPORT, "never ahead of the clock");
+        assert_eq!(keepalive.beat(woken + 3 * REPORT), Beat::Ask, "late again");
     }
 }

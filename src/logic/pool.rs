@@ -1,9 +1,10 @@
-//! The pool: which connections wait for users, and which users wait for connections.
+//! The pool of one tunnel: which connections are idle, and which users of the peer's wait for theirs.
 //!
 //! ```text
-//!  opened(id, home)   gone(id)  ended(id) a connection is ready; it died; its peer ended its direction
-//!  take(user)         claim(id, launch)   any connection for a user (ingress); that one for a launch (egress)
-//!  poll -> Grant      expired -> late     who gets which; who waited too long
+//!  opened(id, home)   gone(id)  ended(id)   a connection is ready; it died; its peer ended its direction
+//!  take() -> Taken                          any connection, for a user (ingress)
+//!  claim(id, launch)  poll() -> Grant       that connection, for a launch of the peer's (egress)
+//!  late(now)  unclaimed(now)                launches that waited too long; connections for which none came
 //! ```
 //!
 //! Only ids and homes are kept here; the sockets stay with the worker that made them.
@@ -12,119 +13,97 @@ use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 use std::time::{Duration, Instant};
 
+use super::expiring::Expiring;
+use super::loads::Loads;
 use super::wire::{Fingerprint, Id};
 
-/// A pool whose connections live at homes `H` and whose waiting users (or launches) are `U`.
-pub struct Pool<H, U> {
+/// A pool whose connections live at homes `H`, and the launches `L` that wait for one of them.
+///
+/// An id is in one place at most: idle, taken for the certificate check, lingering, or waited for by a launch.
+pub struct Pool<H, L> {
     idle: HashMap<Id, Idle<H>>,
     /// Idle ids by home worker, newest last. Ids that were taken by name stay until they are met or swept.
     stacks: Vec<Vec<Id>>,
-    /// Live relays by worker: a user goes to the least busy one.
-    busy: Vec<usize>,
-    /// Taken for the certificate check; closed by whoever is last.
-    proving: HashMap<Id, (H, usize)>,
+    /// Taken for the certificate check; closed by the side that is last.
+    proving: HashMap<Id, Place<H>>,
     /// Not idle any more, but a launch for them may be on its way: the peer ended its direction, or we flushed the pool.
-    lingering: HashMap<Id, Lingering<H>>,
+    lingering: Expiring<Id, Place<H>>,
     /// What we know of connections that are gone: a `verify` may come late.
     gone: VecDeque<(Id, Option<Fingerprint>)>,
-    users: VecDeque<(Instant, U)>,
-    launches: HashMap<Id, (Instant, U)>,
-    grants: VecDeque<Grant<H, U>>,
-    /// Users are served: the tunnel is up and its certificate check has passed.
-    serving: bool,
-    /// The worker that the last connection went to.
-    turn: usize,
+    launches: Expiring<Id, L>,
+    grants: VecDeque<Grant<H, L>>,
     /// Connections that left and have not been replaced.
     vacant: usize,
     timeout: Duration,
-    most: usize,
-    most_waiting: usize,
+    max_idle: usize,
+    max_waiting: usize,
 }
 
-struct Lingering<H> {
+/// Where a connection lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Place<H> {
     home: H,
     worker: usize,
-    until: Instant,
 }
 
 struct Idle<H> {
-    home: H,
-    worker: usize,
+    place: Place<H>,
     fp: Option<Fingerprint>,
 }
 
-/// A connection for a user.
+/// An idle connection that was taken for a user.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Grant<H, U> {
+pub struct Taken<H> {
     /// The connection.
     pub id: Id,
     /// Where it lives.
     pub home: H,
-    /// Who gets it.
-    pub user: U,
+    /// The worker that this is.
+    pub worker: usize,
 }
 
-impl<H: Copy + Eq + Hash, U> Pool<H, U> {
-    /// An empty pool over `workers` workers. `timeout` is how long users wait for a connection (`NP_POOL_GET_TIMEOUT`),
-    /// `most_waiting` how many launches may wait for theirs (`NP_SEMAPHORE_LIMIT`).
-    pub fn new(workers: usize, timeout: Duration, most_waiting: usize) -> Pool<H, U> {
+/// A connection for a launch.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Grant<H, L> {
+    /// Where the connection lives.
+    pub home: H,
+    /// The worker that this is.
+    pub worker: usize,
+    /// What it is for.
+    pub launch: L,
+}
+
+/// What is known of a connection that the peer names.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Named<H> {
+    /// The fingerprint of the certificate that it was made with.
+    pub fp: Option<Fingerprint>,
+    /// Where it lives, if it has to be closed now.
+    pub home: Option<H>,
+}
+
+impl<H: Copy + Eq + Hash, L> Pool<H, L> {
+    /// An empty pool over `workers` workers, with room for `max_idle` idle connections. `timeout` is how long launches and
+    /// connections wait for each other (`NP_POOL_GET_TIMEOUT`), `max_waiting` how many launches may (`NP_SEMAPHORE_LIMIT`).
+    pub fn new(workers: usize, max_idle: usize, timeout: Duration, max_waiting: usize) -> Pool<H, L> {
         Pool {
             idle: HashMap::new(),
             stacks: vec![Vec::new(); workers],
-            busy: vec![0; workers],
             proving: HashMap::new(),
-            lingering: HashMap::new(),
+            lingering: Expiring::default(),
             gone: VecDeque::new(),
-            users: VecDeque::new(),
-            launches: HashMap::new(),
+            launches: Expiring::default(),
             grants: VecDeque::new(),
-            serving: false,
-            turn: 0,
             vacant: 0,
             timeout,
-            most: 0,
-            most_waiting,
+            max_idle,
+            max_waiting,
         }
     }
 
-    /// A tunnel begins, with room for `most` idle connections. Users that wait already go on waiting.
-    pub fn begin(&mut self, most: usize) {
-        self.end();
-        self.most = most;
-    }
-
-    /// The tunnel is over: nothing of it is kept. Its launches are given back, users go on waiting for the next one.
-    pub fn end(&mut self) -> Vec<U> {
-        self.serving = false;
-        self.idle.clear();
-        self.stacks.iter_mut().for_each(Vec::clear);
-        self.busy.iter_mut().for_each(|count| *count = 0);
-        self.proving.clear();
-        self.lingering.clear();
-        self.gone.clear();
-        self.vacant = 0;
-        self.turn = 0;
-        let grants = std::mem::take(&mut self.grants).into_iter().map(|grant| grant.user);
-        grants.chain(std::mem::take(&mut self.launches).into_values().map(|(_, launch)| launch)).collect()
-    }
-
-    /// From now on users get connections; until then they wait.
-    pub fn serve(&mut self) {
-        self.serving = true;
-    }
-
-    /// Who gets which connection, until `None`.
-    pub fn poll(&mut self) -> Option<Grant<H, U>> {
-        if let Some(grant) = self.grants.pop_front() {
-            return Some(grant);
-        }
-        if !self.serving || self.users.is_empty() {
-            return None;
-        }
-        let (id, home, worker) = self.newest()?;
-        let (_, user) = self.users.pop_front()?;
-        self.busy[worker] += 1;
-        Some(Grant { id, home, user })
+    /// Which launch gets which connection, until `None`.
+    pub fn poll(&mut self) -> Option<Grant<H, L>> {
+        self.grants.pop_front()
     }
 
     /// Idle connections.
@@ -134,193 +113,145 @@ impl<H: Copy + Eq + Hash, U> Pool<H, U> {
 
     /// Whether one more idle connection is welcome.
     pub fn has_room(&self) -> bool {
-        self.idle.len() < self.most
+        self.idle.len() < self.max_idle
     }
 
     /// Whether `id` is in use in this tunnel, as far as the pool can tell.
     pub fn knows(&self, id: Id) -> bool {
         self.idle.contains_key(&id)
             || self.proving.contains_key(&id)
-            || self.lingering.contains_key(&id)
-            || self.launches.contains_key(&id)
+            || self.lingering.contains(&id)
+            || self.launches.contains(&id)
     }
 
-    /// A connection is ready. Whoever waits for it, or for any, gets it at once.
+    /// A connection is ready. A launch that waits for it gets it at once.
     ///
     /// A second connection under a known id is a lie of the peer's; `Err` gives its home back to be closed.
     pub fn opened(&mut self, id: Id, home: H, worker: usize, fp: Option<Fingerprint>) -> Result<(), H> {
         if self.idle.contains_key(&id) || self.proving.contains_key(&id) {
             return Err(home);
         }
-        if let Some((_, user)) = self.launches.remove(&id) {
+        let place = Place { home, worker };
+        if let Some(launch) = self.launches.remove(&id) {
             self.remember(id, fp);
-            self.grant(id, home, worker, user);
+            self.grant(place, launch);
             return Ok(());
         }
-        self.idle.insert(id, Idle { home, worker, fp });
+        self.idle.insert(id, Idle { place, fp });
         self.stacks[worker].push(id);
         self.sweep(worker);
         Ok(())
     }
 
-    /// A user wants any connection: the newest at the least busy worker, or he waits.
-    pub fn take(&mut self, user: U, now: Instant) {
-        self.users.push_back((now + self.timeout, user));
+    /// Takes the newest idle connection at the least busy worker that has one.
+    pub fn take(&mut self, loads: &Loads) -> Option<Taken<H>> {
+        for stack in &mut self.stacks {
+            while stack.last().is_some_and(|id| !self.idle.contains_key(id)) {
+                stack.pop();
+            }
+        }
+        let workers = (0..self.stacks.len()).filter(|&worker| !self.stacks[worker].is_empty());
+        let worker = loads.least_busy(workers)?;
+        let id = self.stacks[worker].pop()?;
+        let idle = self.leave(id)?;
+        self.vacate();
+        Some(Taken { id, home: idle.place.home, worker })
     }
 
-    fn grant(&mut self, id: Id, home: H, worker: usize, user: U) {
-        self.busy[worker] += 1;
-        self.grants.push_back(Grant { id, home, user });
-    }
-
-    /// A launch names its connection: that one, or it waits for it.
+    /// A launch names its connection: it gets that one, or waits for it.
     ///
     /// `Err` gives the launch back: too many wait, or one waits for that id already.
-    pub fn claim(&mut self, id: Id, launch: U, now: Instant) -> Result<(), U> {
-        if let Some(idle) = self.idle.remove(&id) {
-            self.remember(id, idle.fp);
+    pub fn claim(&mut self, id: Id, launch: L, now: Instant) -> Result<(), L> {
+        if let Some(idle) = self.leave(id) {
             self.vacate();
-            self.grant(id, idle.home, idle.worker, launch);
+            self.grant(idle.place, launch);
             return Ok(());
         }
-        if let Some(lingering) = self.lingering.remove(&id) {
-            self.grant(id, lingering.home, lingering.worker, launch);
+        // One that we took for our check while the peer gave it to a user: the user comes first, the check needs only its id.
+        if let Some(place) = self.lingering.remove(&id).or_else(|| self.proving.remove(&id)) {
+            self.grant(place, launch);
             return Ok(());
         }
-        // We took it for our check while the peer gave it to a user: the user comes first, the check needs only its id.
-        if let Some((home, worker)) = self.proving.remove(&id) {
-            self.grant(id, home, worker, launch);
-            return Ok(());
-        }
-        if self.launches.len() >= self.most_waiting || self.launches.contains_key(&id) {
+        if self.launches.len() >= self.max_waiting || self.launches.contains(&id) {
             return Err(launch);
         }
-        self.launches.insert(id, (now + self.timeout, launch));
+        self.launches.insert(id, launch, now + self.timeout);
         Ok(())
     }
 
-    /// A granted connection's relay has ended.
-    pub fn done(&mut self, worker: usize) {
-        self.busy[worker] = self.busy[worker].saturating_sub(1);
-    }
-
-    /// The peer ended its direction of an idle connection. It may be a user's who had nothing to say, and whose launch is
-    /// still on its way: the connection stays claimable for a while, but is idle no more.
+    /// The peer ended its direction of an idle connection. It may be that of a user who had nothing to say, and whose launch
+    /// is still on its way: the connection stays claimable for a while, but is idle no more.
     pub fn ended(&mut self, id: Id, now: Instant) {
-        if let Some(idle) = self.idle.remove(&id) {
-            self.remember(id, idle.fp);
+        if let Some(idle) = self.leave(id) {
             self.vacate();
-            self.linger(id, idle.home, idle.worker, now);
-        } else if let Some((home, worker)) = self.proving.remove(&id) {
+            self.linger(id, idle.place, now);
+        } else if let Some(place) = self.proving.remove(&id) {
             // Mostly the peer has checked it and is done with it.
-            self.linger(id, home, worker, now);
+            self.linger(id, place, now);
         }
-    }
-
-    fn linger(&mut self, id: Id, home: H, worker: usize, now: Instant) {
-        self.lingering.insert(id, Lingering { home, worker, until: now + self.timeout });
-    }
-
-    /// Connections for which no launch came; their homes are to be closed.
-    pub fn unclaimed(&mut self, now: Instant) -> Vec<H> {
-        let late = |lingering: &Lingering<H>| lingering.until <= now;
-        let homes =
-            self.lingering.values().filter(|lingering| late(lingering)).map(|lingering| lingering.home).collect();
-        self.lingering.retain(|_, lingering| !late(lingering));
-        homes
     }
 
     /// An idle connection died.
     pub fn gone(&mut self, id: Id) {
         self.proving.remove(&id);
         self.lingering.remove(&id);
-        if let Some(idle) = self.idle.remove(&id) {
-            self.remember(id, idle.fp);
+        if self.leave(id).is_some() {
             self.vacate();
         }
     }
 
-    /// Takes the newest connection for the certificate check, which its other side will close.
+    /// Takes the newest connection for the certificate check; the other side will close it.
     ///
     /// The newest, since an original picks the oldest: so both rarely pick the same.
-    pub fn prove(&mut self) -> Option<(Id, Option<Fingerprint>)> {
-        let (id, home, worker) = self.newest()?;
-        self.proving.insert(id, (home, worker));
+    pub fn prove(&mut self, loads: &Loads) -> Option<(Id, Option<Fingerprint>)> {
+        let Taken { id, home, worker } = self.take(loads)?;
+        self.proving.insert(id, Place { home, worker });
         Some((id, self.gone.back().and_then(|(_, fp)| *fp)))
     }
 
-    /// What we know of the connection that the peer took for its check, and its home if it must be closed now.
-    /// `None` if it was never seen (yet).
-    #[allow(clippy::type_complexity)]
-    pub fn verify(&mut self, id: Id) -> Option<(Option<Fingerprint>, Option<H>)> {
-        if let Some((home, _)) = self.proving.remove(&id) {
-            let fp = self.gone.iter().find(|(gone, _)| *gone == id).and_then(|(_, fp)| *fp);
-            return Some((fp, Some(home)));
-        }
-        if let Some(idle) = self.idle.remove(&id) {
-            self.remember(id, idle.fp);
-            return Some((idle.fp, Some(idle.home)));
-        }
-        let home = self.lingering.remove(&id).map(|lingering| lingering.home);
-        self.gone.iter().find(|(gone, _)| *gone == id).map(|(_, fp)| (*fp, home))
+    /// What we know of the connection that the peer took for its check. `None` if it was never seen (yet).
+    pub fn verify(&mut self, id: Id) -> Option<Named<H>> {
+        let place = self.leave(id).map(|idle| idle.place);
+        let place = place.or_else(|| self.proving.remove(&id)).or_else(|| self.lingering.remove(&id));
+        let fp = self.gone.iter().rev().find(|(gone, _)| *gone == id).map(|(_, fp)| *fp)?;
+        Some(Named { fp, home: place.map(|place| place.home) })
     }
 
     /// Drops all idle connections; their homes are to be closed.
     pub fn flush(&mut self) -> Vec<H> {
-        self.stacks.iter_mut().for_each(Vec::clear);
-        let idle = std::mem::take(&mut self.idle);
-        idle.into_iter()
-            .map(|(id, idle)| {
-                self.remember(id, idle.fp);
-                idle.home
-            })
-            .collect()
+        self.all_idle().into_iter().map(|(_, place)| place.home).collect()
     }
 
     /// Drops all idle connections at the side that dials: launches for them may be on their way, so they linger.
     pub fn flush_late(&mut self, now: Instant) {
-        self.stacks.iter_mut().for_each(Vec::clear);
-        for (id, idle) in std::mem::take(&mut self.idle) {
-            self.remember(id, idle.fp);
-            self.linger(id, idle.home, idle.worker, now);
+        for (id, place) in self.all_idle() {
+            self.linger(id, place, now);
         }
     }
 
-    /// Users and launches that have waited too long.
-    pub fn expired(&mut self, now: Instant) -> Vec<U> {
-        let mut late = Vec::new();
-        while self.users.front().is_some_and(|(until, _)| *until <= now) {
-            late.extend(self.users.pop_front().map(|(_, user)| user));
-        }
-        if self.launches.values().any(|(until, _)| *until <= now) {
-            let ids: Vec<Id> =
-                self.launches.iter().filter(|(_, (until, _))| *until <= now).map(|(id, _)| *id).collect();
-            late.extend(ids.iter().filter_map(|id| self.launches.remove(id)).map(|(_, user)| user));
-        }
-        late
+    /// A launch that has waited too long, until `None`.
+    pub fn late(&mut self, now: Instant) -> Option<L> {
+        self.launches.expired(now).map(|(_, launch)| launch)
     }
 
-    /// All users that wait: nobody will serve them any more.
-    pub fn dismiss(&mut self) -> Vec<U> {
-        std::mem::take(&mut self.users).into_iter().map(|(_, user)| user).collect()
+    /// A connection for which no launch came and whose home is to be closed, until `None`.
+    pub fn unclaimed(&mut self, now: Instant) -> Option<H> {
+        self.lingering.expired(now).map(|(_, place)| place.home)
+    }
+
+    /// When a launch or a connection will have waited too long.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.launches.deadline().into_iter().chain(self.lingering.deadline()).min()
     }
 
     /// The worker for the next connection. The first fill goes to each in turn; what takes the place of a connection that
     /// users took goes to the least busy one: with few users that is always the same, and no other has to be woken.
-    pub fn next_worker(&mut self) -> usize {
+    pub fn next_worker(&mut self, loads: &mut Loads) -> usize {
         if self.vacant > 0 {
             self.vacant -= 1;
-            return self.least_busy(0..self.stacks.len()).unwrap_or_default();
+            return loads.quietest();
         }
-        self.turn = (self.turn + 1) % self.stacks.len().max(1);
-        self.turn
-    }
-
-    /// The first worker shares its thread with the hub: a few more relays there cost less than waking another thread.
-    fn least_busy(&self, mut workers: impl Iterator<Item = usize>) -> Option<usize> {
-        let first = workers.next()?;
-        let load = |worker: usize| self.busy[worker] + if worker > 0 { HEAD_START } else { 0 };
-        Some(workers.fold(first, |best, worker| if load(worker) < load(best) { worker } else { best }))
+        loads.next_in_turn()
     }
 
     /// After a crowd has gone, memory that it took is given back.
@@ -328,36 +259,39 @@ impl<H: Copy + Eq + Hash, U> Pool<H, U> {
         let room = 2 * self.idle.len() + MAX_GONE;
         self.idle.shrink_to(room);
         self.launches.shrink_to(room);
-        self.users.shrink_to(room);
+        self.lingering.shrink_to(room);
         self.grants.shrink_to(room);
         self.stacks.iter_mut().for_each(|stack| stack.shrink_to(room));
     }
 
+    fn grant(&mut self, Place { home, worker }: Place<H>, launch: L) {
+        self.grants.push_back(Grant { home, worker, launch });
+    }
+
+    fn linger(&mut self, id: Id, place: Place<H>, now: Instant) {
+        self.lingering.insert(id, place, now + self.timeout);
+    }
+
     fn vacate(&mut self) {
-        self.vacant = (self.vacant + 1).min(self.most);
+        self.vacant = (self.vacant + 1).min(self.max_idle);
     }
 
-    /// When somebody will have waited too long.
-    pub fn deadline(&self) -> Option<Instant> {
-        let users = self.users.front().map(|(until, _)| *until);
-        let lingering = self.lingering.values().map(|lingering| lingering.until);
-        users.into_iter().chain(self.launches.values().map(|(until, _)| *until)).chain(lingering).min()
-    }
-
-    /// Takes the newest idle connection at the least busy worker that has one.
-    fn newest(&mut self) -> Option<(Id, H, usize)> {
-        for stack in &mut self.stacks {
-            while stack.last().is_some_and(|id| !self.idle.contains_key(id)) {
-                stack.pop();
-            }
-        }
-        let workers = (0..self.stacks.len()).filter(|&worker| !self.stacks[worker].is_empty());
-        let worker = self.least_busy(workers)?;
-        let id = self.stacks[worker].pop()?;
+    /// Takes an idle connection out; what it was made with is remembered.
+    fn leave(&mut self, id: Id) -> Option<Idle<H>> {
         let idle = self.idle.remove(&id)?;
         self.remember(id, idle.fp);
-        self.vacate();
-        Some((id, idle.home, worker))
+        Some(idle)
+    }
+
+    fn all_idle(&mut self) -> Vec<(Id, Place<H>)> {
+        self.stacks.iter_mut().for_each(Vec::clear);
+        let idle = std::mem::take(&mut self.idle);
+        idle.into_iter()
+            .map(|(id, idle)| {
+                self.remember(id, idle.fp);
+                (id, idle.place)
+            })
+            .collect()
     }
 
     fn remember(&mut self, id: Id, fp: Option<Fingerprint>) {
@@ -378,8 +312,6 @@ impl<H: Copy + Eq + Hash, U> Pool<H, U> {
 
 /// How many connections that are gone are remembered for a late `verify`.
 const MAX_GONE: usize = 256;
-/// So many relays more than others the first worker takes.
-const HEAD_START: usize = 2;
 
 #[cfg(test)]
 mod tests {
@@ -392,72 +324,41 @@ mod tests {
     }
 
     fn pool(workers: usize) -> Sut {
-        let mut pool = Pool::new(workers, Duration::from_secs(5), 100);
-        pool.begin(4);
-        pool.serve();
-        pool
+        Pool::new(workers, 4, Duration::from_secs(5), 100)
     }
 
-    /// Who was granted which home.
+    /// Which launch was granted which home.
     fn grants(pool: &mut Sut) -> Vec<(&'static str, u32)> {
-        std::iter::from_fn(|| pool.poll()).map(|grant| (grant.user, grant.home)).collect()
+        std::iter::from_fn(|| pool.poll()).map(|grant| (grant.launch, grant.home)).collect()
+    }
+
+    /// The home of the connection that a user gets.
+    fn taken(pool: &mut Sut, loads: &mut Loads) -> Option<u32> {
+        let taken = pool.take(loads)?;
+        loads.begin(taken.worker);
+        Some(taken.home)
     }
 
     #[test]
-    fn the_newest_connection_at_the_least_busy_worker_is_granted() {
-        let (mut pool, now) = (pool(2), Instant::now());
+    fn the_newest_connection_at_the_least_busy_worker_is_taken() {
+        let (mut pool, mut loads) = (pool(2), Loads::new(2));
         for (n, worker) in [(1, 0), (2, 0), (3, 1)] {
             assert_eq!(pool.opened(id(n), n.into(), worker, None), Ok(()));
         }
-        pool.take("a", now);
-        assert_eq!(grants(&mut pool), [("a", 2)]);
-        pool.busy = vec![HEAD_START + 1, 0];
-        pool.take("b", now);
-        pool.take("c", now);
-        pool.take("d", now);
-        assert_eq!(grants(&mut pool), [("b", 3), ("c", 1)]);
+        assert_eq!(taken(&mut pool, &mut loads), Some(2));
+        loads.begin(0);
+        loads.begin(0);
+        assert_eq!([(); 3].map(|()| taken(&mut pool, &mut loads)), [Some(3), Some(1), None]);
     }
 
     #[test]
     fn the_first_fill_goes_to_each_worker_in_turn_and_replacements_to_the_least_busy() {
-        let (mut pool, now) = (pool(3), Instant::now());
-        assert_eq!([(); 4].map(|()| pool.next_worker()), [1, 2, 0, 1]);
-        for n in 1..=2 {
-            pool.opened(id(n), 1, 2, None).unwrap();
-            pool.take("a", now);
-            pool.poll().unwrap();
-        }
-        assert_eq!(pool.next_worker(), 0);
-        pool.busy = vec![HEAD_START + 2, 1, 1];
-        assert_eq!([(); 2].map(|()| pool.next_worker()), [1, 2]);
-    }
-
-    #[test]
-    fn users_wait_in_turn_and_are_refused_after_their_time() {
-        let (mut pool, now) = (pool(1), Instant::now());
-        pool.take("a", now);
-        pool.take("b", now);
-        assert_eq!(pool.opened(id(1), 1, 0, None), Ok(()));
-        assert_eq!(grants(&mut pool), [("a", 1)]);
-        let late = now + Duration::from_secs(5);
-        assert_eq!(pool.deadline(), Some(late));
-        assert_eq!(pool.expired(now), Vec::<&str>::new());
-        assert_eq!(pool.expired(late), ["b"]);
-        assert_eq!(pool.deadline(), None);
-    }
-
-    #[test]
-    fn users_wait_until_they_are_served_and_from_one_tunnel_to_the_next() {
-        let (mut pool, now) = (Sut::new(1, Duration::from_secs(5), 100), Instant::now());
-        pool.take("a", now);
-        pool.opened(id(1), 1, 0, None).unwrap();
-        assert_eq!(grants(&mut pool), []);
-        pool.claim(id(7), "launch", now).unwrap();
-        assert_eq!(pool.end(), ["launch"]);
-        pool.begin(4);
-        pool.opened(id(2), 2, 0, None).unwrap();
-        pool.serve();
-        assert_eq!(grants(&mut pool), [("a", 2)]);
+        let (mut pool, mut loads) = (pool(3), Loads::new(3));
+        assert_eq!([(); 4].map(|()| pool.next_worker(&mut loads)), [1, 2, 0, 1]);
+        pool.opened(id(1), 1, 2, None).unwrap();
+        taken(&mut pool, &mut loads).unwrap();
+        assert_eq!(pool.next_worker(&mut loads), 0);
+        assert_eq!(pool.next_worker(&mut loads), 2, "in turn again");
     }
 
     #[test]
@@ -470,6 +371,15 @@ mod tests {
         assert_eq!(pool.opened(id(2), 2, 0, None), Ok(()));
         assert_eq!(pool.claim(id(2), "z", now), Ok(()));
         assert_eq!(grants(&mut pool), [("x", 1), ("z", 2)]);
+    }
+
+    #[test]
+    fn launches_wait_for_a_while() {
+        let (mut pool, now) = (pool(1), Instant::now());
+        let late = now + Duration::from_secs(5);
+        pool.claim(id(1), "x", now).unwrap();
+        assert_eq!((pool.deadline(), pool.late(now)), (Some(late), None));
+        assert_eq!((pool.late(late), pool.late(late), pool.deadline()), (Some("x"), None, None));
     }
 
     #[test]
@@ -493,9 +403,8 @@ mod tests {
         let (mut pool, fp) = (pool(1), Some(Fingerprint::of(b"leaf")));
         pool.opened(id(1), 1, 0, fp).unwrap();
         pool.gone(id(1));
-        pool.take("a", Instant::now());
-        assert_eq!(grants(&mut pool), []);
-        assert_eq!(pool.verify(id(1)), Some((fp, None)));
+        assert_eq!(pool.take(&Loads::new(1)), None);
+        assert_eq!(pool.verify(id(1)), Some(Named { fp, home: None }));
         assert_eq!(pool.verify(id(7)), None);
     }
 
@@ -511,8 +420,8 @@ mod tests {
         assert_eq!(grants(&mut pool), [("user", 1)]);
         let late = now + Duration::from_secs(5);
         assert_eq!(pool.deadline(), Some(late));
-        assert_eq!(pool.unclaimed(now), Vec::<u32>::new());
-        assert_eq!(pool.unclaimed(late), [2]);
+        assert_eq!(pool.unclaimed(now), None);
+        assert_eq!((pool.unclaimed(late), pool.unclaimed(late)), (Some(2), None));
         assert_eq!(pool.deadline(), None);
     }
 
@@ -520,9 +429,9 @@ mod tests {
     fn the_connection_of_our_check_is_given_up_when_the_peer_has_closed_it() {
         let (mut pool, now) = (pool(1), Instant::now());
         pool.opened(id(1), 1, 0, Some(Fingerprint::of(b"leaf"))).unwrap();
-        pool.prove().unwrap();
+        pool.prove(&Loads::new(1)).unwrap();
         pool.ended(id(1), now);
-        assert_eq!(pool.unclaimed(now + Duration::from_secs(5)), [1]);
+        assert_eq!(pool.unclaimed(now + Duration::from_secs(5)), Some(1));
     }
 
     #[test]
@@ -539,20 +448,20 @@ mod tests {
     fn both_sides_may_take_the_same_connection_for_their_check() {
         let (mut pool, fp) = (pool(1), Some(Fingerprint::of(b"leaf")));
         pool.opened(id(1), 1, 0, fp).unwrap();
-        assert_eq!(pool.prove(), Some((id(1), fp)));
+        assert_eq!(pool.prove(&Loads::new(1)), Some((id(1), fp)));
         assert_eq!(pool.idle(), 0);
-        assert_eq!(pool.verify(id(1)), Some((fp, Some(1))));
-        assert_eq!(pool.verify(id(1)), Some((fp, None)));
+        assert_eq!(pool.verify(id(1)), Some(Named { fp, home: Some(1) }));
+        assert_eq!(pool.verify(id(1)), Some(Named { fp, home: None }));
     }
 
     #[test]
     fn a_user_whom_the_peer_gives_the_connection_of_our_check_gets_it() {
         let (mut pool, fp) = (pool(1), Some(Fingerprint::of(b"leaf")));
         pool.opened(id(1), 1, 0, fp).unwrap();
-        pool.prove().unwrap();
+        pool.prove(&Loads::new(1)).unwrap();
         assert_eq!(pool.claim(id(1), "user", Instant::now()), Ok(()));
         assert_eq!(grants(&mut pool), [("user", 1)]);
-        assert_eq!(pool.verify(id(1)), Some((fp, None)));
+        assert_eq!(pool.verify(id(1)), Some(Named { fp, home: None }));
     }
 
     #[test]
@@ -563,7 +472,6 @@ mod tests {
             pool.opened(id, n, 0, None).unwrap();
             assert!(pool.claim(id, "x", now).is_ok());
             assert!(pool.poll().is_some());
-            pool.done(0);
         }
         assert!(pool.stacks[0].len() <= MAX_GONE + 3, "{}", pool.stacks[0].len());
     }

@@ -100,11 +100,14 @@ pub enum Feature {
     Edge,
     /// `fallback`: where the tunnel's UDP port cannot be reached, pool connections of type 1 may come over TCP with TLS.
     Fallback,
+    /// `taken`: a client whose tunnel goes to another client is told so.
+    Taken,
 }
 
 impl Feature {
     /// All of them, in the order in which lists name them.
-    pub const ALL: [Feature; 5] = [Feature::UdpFrame, Feature::WsEof, Feature::Open, Feature::Edge, Feature::Fallback];
+    pub const ALL: [Feature; 6] =
+        [Feature::UdpFrame, Feature::WsEof, Feature::Open, Feature::Edge, Feature::Fallback, Feature::Taken];
 
     /// Its name on the wire.
     pub fn name(self) -> &'static str {
@@ -114,6 +117,7 @@ impl Feature {
             Feature::Open => "open",
             Feature::Edge => "edge",
             Feature::Fallback => "fallback",
+            Feature::Taken => "taken",
         }
     }
 

@@ -95,6 +95,11 @@ pub enum Signal {
         /// The fingerprint as the sender knows it, unparsed; empty where it knows none.
         fp: String,
     },
+    /// Another client has this tunnel now (the feature `taken`).
+    Taken {
+        /// The address of that client; at most [`MAX_REMOTE`] bytes.
+        remote: String,
+    },
 }
 
 /// Appends `signal` to `out` as the line that the peer expects, newline included.
@@ -108,6 +113,7 @@ pub fn encode(signal: &Signal, key: &[u8], out: &mut Vec<u8>) {
         Signal::Pong => ("pong", "", None, ""),
         Signal::Flush => ("flush", "", None, ""),
         Signal::Verify { id, fp } => ("verify", "", Some(id), fp.as_str()),
+        Signal::Taken { remote } => ("taken", remote.as_str(), None, ""),
     };
     let id = id.map(Id::to_string).unwrap_or_default();
     let mut json = String::with_capacity(SHORT_LINE);
@@ -229,6 +235,7 @@ fn decode(line: &[u8], key: &[u8]) -> Result<Signal, BadLine> {
         "ping" => Signal::Ping,
         "pong" => Signal::Pong,
         "flush" => Signal::Flush,
+        "taken" => Signal::Taken { remote: remote()? },
         "verify" => Signal::Verify { id: id()?, fp: text(&fields, "fp").ok_or(BadLine::Field)? },
         _ => return Err(BadLine::Unknown),
     })

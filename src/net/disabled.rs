@@ -115,6 +115,11 @@ pub mod ws {
         }
 
         /// Never called, as all that follow.
+        pub fn pass_ends(&mut self, _ws_eof: bool) {
+            match *self {}
+        }
+
+        /// Never called.
         pub fn waiting(&mut self) -> io::Result<usize> {
             match *self {}
         }

@@ -62,11 +62,20 @@ pub trait Mux: Send {
     fn release(&mut self, stream: StreamNo);
     /// Says goodbye, as far as that goes without waiting.
     fn close(&mut self);
-    /// Of all who may come to a port that many share, only this address is let in from now on, and shown this
-    /// certificate; connections that were let in before are closed. A connection of its own has nothing to do.
-    fn expect(&mut self, _peer: Option<IpAddr>, _identity: &Identity) -> io::Result<()> {
+    /// Only these peers are let in from now on at a port that many share, and shown this certificate; connections that were
+    /// let in for others are closed. A connection of its own has nothing to do.
+    fn allow(&mut self, _peers: &[AllowedPeer], _identity: &Identity) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// A peer that may make connections at a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AllowedPeer {
+    /// Its tunnel; later ones have greater numbers.
+    pub tunnel: u32,
+    /// Its address.
+    pub address: IpAddr,
 }
 
 /// A stream's address within its connection: a key of the connection's own table, never used twice.
@@ -74,9 +83,15 @@ pub type StreamNo = Key;
 
 /// The connections of one worker that carry many streams.
 pub struct Muxes {
-    muxes: Slab<Box<dyn Mux>>,
+    muxes: Slab<Entry>,
     graves: Receiver<Grave>,
     burial: Sender<Grave>,
+}
+
+struct Entry {
+    mux: Box<dyn Mux>,
+    /// The tunnel whose streams it was last known to carry; 0 is none.
+    owner: u32,
 }
 
 /// What nobody uses any more.
@@ -95,12 +110,12 @@ impl Default for Muxes {
 impl Muxes {
     /// Takes a connection in; it ends with a goodbye when what this answers is dropped.
     pub fn insert(&mut self, mux: Box<dyn Mux>) -> Hold {
-        Hold { mux: self.muxes.insert(mux), burial: self.burial.clone() }
+        Hold { mux: self.muxes.insert(Entry { mux, owner: 0 }), burial: self.burial.clone() }
     }
 
     /// A connection, if it still lives.
     pub fn get_mut(&mut self, hold: &Hold) -> Option<&mut dyn Mux> {
-        self.muxes.get_mut(hold.mux).map(|mux| &mut **mux as &mut dyn Mux)
+        self.muxes.get_mut(hold.mux).map(|entry| &mut *entry.mux as &mut dyn Mux)
     }
 
     /// A claim to a stream; the stream is released when the claim is dropped.
@@ -108,16 +123,28 @@ impl Muxes {
         Loan { mux: hold.mux, stream, burial: self.burial.clone() }
     }
 
+    /// The stream's connection carries streams of this tunnel.
+    pub fn set_owner(&mut self, loan: &Loan, tunnel: u32) {
+        if let Some(entry) = self.muxes.get_mut(loan.mux) {
+            entry.owner = tunnel;
+        }
+    }
+
+    /// The tunnel whose streams a connection carries, as far as known; 0 is none.
+    pub fn owner(&self, hold: &Hold) -> u32 {
+        self.muxes.get(hold.mux).map_or(0, |entry| entry.owner)
+    }
+
     /// Tells the edges of a claimed stream under `token` from now on.
     pub fn watch(&mut self, loan: &Loan, token: Token) {
-        if let Some(mux) = self.muxes.get_mut(loan.mux) {
+        if let Some(Entry { mux, .. }) = self.muxes.get_mut(loan.mux) {
             mux.watch(loan.stream, token);
         }
     }
 
     /// Lends a stream for the length of a call. `None` if its connection is gone.
     pub fn lend(&mut self, loan: &Loan) -> Option<MuxStream<'_>> {
-        let mux = &mut **self.muxes.get_mut(loan.mux)?;
+        let mux = &mut *self.muxes.get_mut(loan.mux)?.mux;
         Some(MuxStream { mux, stream: loan.stream })
     }
 
@@ -125,15 +152,17 @@ impl Muxes {
     pub fn bury(&mut self) {
         while let Ok(grave) = self.graves.try_recv() {
             match grave {
-                Grave::Mux(mux) => self.muxes.remove(mux).iter_mut().for_each(|mux| mux.close()),
-                Grave::Stream(mux, stream) => self.muxes.get_mut(mux).into_iter().for_each(|mux| mux.release(stream)),
+                Grave::Mux(mux) => self.muxes.remove(mux).iter_mut().for_each(|entry| entry.mux.close()),
+                Grave::Stream(mux, stream) => {
+                    self.muxes.get_mut(mux).into_iter().for_each(|entry| entry.mux.release(stream))
+                }
             }
         }
     }
 
     /// Ends all of them with a goodbye.
     pub fn close(&mut self) {
-        self.muxes.iter_mut().for_each(|(_, mux)| mux.close());
+        self.muxes.iter_mut().for_each(|(_, entry)| entry.mux.close());
     }
 }
 

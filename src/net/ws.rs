@@ -60,6 +60,11 @@ pub enum End {
 }
 
 impl Ws {
+    /// From now on an empty message is the end of a direction, if that feature was agreed on.
+    pub fn pass_ends(&mut self, ws_eof: bool) {
+        self.ws_eof = ws_eof;
+    }
+
     /// A WebSocket over this connection, on which the upgrade is done. `ws_eof` is whether that feature was agreed on; `early` is
     /// what came after the head of the other side's request or answer, and its size is the caller's limit.
     pub fn new(lower: Box<dyn Lower>, end: End, ws_eof: bool, early: &[u8]) -> Ws {

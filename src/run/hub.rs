@@ -1,56 +1,65 @@
-//! The hub: doors, the tunnel's control and pool, and who gets what. It decides; workers carry.
+//! The hub of an instance: routes what happens to the part that it is about.
 //!
 //! ```text
-//!  users --Listeners--> (Sniffing) --> Pool --Grant--> Job::Join        ingress
-//!  peer  --Control---> Launch  --> Pool --Grant--> Job::Dial        egress
-//!  users --Listeners--> (Sniffing) -----------------> Job::Forward      single-end
+//!  users --Ingress--> Waiting --Tunnel::take-------> Job::Join        ingress
+//!  peer  --Tunnel (control, pool)--> TargetRouter --> Job::Dial       egress
+//!  users --Ingress--> TargetRouter -----------------> Job::Forward    single-end
 //! ```
 //!
-//! One hub runs on the first worker's thread. The parts of its work are in files of their own: `users` (who comes in),
-//! `tunnel` (what both roles have in common), `server` and `client` (what only one of them does), `request` (targets to targets).
+//! One hub runs on the first worker's thread. It decides; workers carry.
 
 pub(in crate::run) mod client;
 mod fallback;
 pub mod ingress;
+mod out;
+pub(in crate::run) mod route;
 pub(in crate::run) mod server;
+pub(in crate::run) mod single;
 mod targets;
 mod tunnel;
 
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use mio::event::Event;
 use mio::Registry;
 use signal_hook::consts::SIGHUP;
 
 use self::client::Client;
-use self::ingress::Users;
+use self::ingress::Ingress;
+use self::out::{Action, EndReason, Out, PeerUser};
 use self::server::Server;
-use self::targets::TargetRouter;
-use self::tunnel::{Side, Tunnel, Waiting};
+use self::single::Single;
+use self::targets::{TargetEvent, TargetRouter};
+use self::tunnel::{Granted, Side, Tunnel};
 use crate::config::Role;
+use crate::error::Error;
 use crate::logic::checkpoint::CheckPoint;
-use crate::logic::pool::Pool;
+use crate::logic::deadlines::Deadlines;
+use crate::logic::handshake::{judge, Request, Verdict};
+use crate::logic::wire::Id;
 use crate::net::certs::{Audience, Certs};
 use crate::run::channel::{Receiver, Sender};
-use crate::run::messages::{Home, Job, Notice, User};
+use crate::run::messages::{Answered, Home, Job, Notice, Proto, TunnelEvent, TunnelNo, User};
 use crate::run::shared::Shared;
 
 /// The hub of one instance.
 pub struct Hub {
-    pub(in crate::run) shared: Arc<Shared>,
-    pub(in crate::run) workers: Vec<Sender<Job>>,
-    pub(in crate::run) registry: Registry,
-    pub(in crate::run) part: Part,
-    pub(in crate::run) tunnel: Option<Tunnel>,
-    pub(in crate::run) tunnels: u32,
-    pub(in crate::run) pool: Pool<Home, Waiting>,
-    pub(in crate::run) targets: TargetRouter,
-    pub(in crate::run) users: Users,
+    shared: Arc<Shared>,
+    workers: Vec<Sender<Job>>,
+    registry: Registry,
     inbox: Receiver<Notice>,
-    busy: Vec<usize>,
-    forwarded: u64,
+    part: Part,
+    targets: TargetRouter,
+    ingress: Ingress,
+    out: Out,
+    /// Tunnels that something happened to in this turn.
+    touched: Vec<TunnelNo>,
+    deadlines: Deadlines<TunnelNo>,
+    /// The number of the last tunnel.
+    tunnels: TunnelNo,
+    reported: Option<Instant>,
     stopping: Option<Instant>,
 }
 
@@ -60,69 +69,96 @@ pub(in crate::run) enum Part {
     Server(Server),
     /// A tunnel's client.
     Client(Client),
-    /// A client that forwards by itself; its certificate, if it ends TLS.
-    Single { certs: Option<Certs>, report: Instant, reload: Instant },
+    /// A client that forwards by itself.
+    Single(Single),
+}
+
+impl Part {
+    fn tunnel(&mut self, number: TunnelNo) -> Option<&mut Tunnel> {
+        match self {
+            Part::Server(server) => server.tunnel(number),
+            Part::Client(client) => client.tunnel_mut(number),
+            Part::Single(_) => None,
+        }
+    }
+
+    fn tunnels(&self) -> impl Iterator<Item = &Tunnel> {
+        let (server, client) = match self {
+            Part::Server(server) => (Some(server.tunnels()), None),
+            Part::Client(client) => (None, client.tunnel()),
+            Part::Single(_) => (None, None),
+        };
+        server.into_iter().flatten().chain(client)
+    }
 }
 
 impl Hub {
-    /// A hub that has yet to open its doors. `part` and `entrance` say what it is and where users come in.
+    /// A hub whose users come in nowhere yet: see [`Hub::ingress`].
     pub(in crate::run) fn new(
         shared: Arc<Shared>,
         workers: Vec<Sender<Job>>,
         registry: Registry,
         inbox: Receiver<Notice>,
-        post: Sender<Notice>,
+        sender: Sender<Notice>,
         part: Part,
         now: Instant,
     ) -> Hub {
-        let config = &shared.config;
-        let pool = Pool::new(workers.len(), config.limits.pool_get, config.limits.semaphore);
-        let targets = TargetRouter::new(config, post, now);
-        let ends_tls = matches!(&part, Part::Single { certs: Some(_), .. });
-        let users = Users::new(shared.clone(), ends_tls);
-        let busy = vec![0; workers.len()];
+        let targets = TargetRouter::new(&shared.config, sender, now);
+        let ends_tls = matches!(&part, Part::Single(single) if single.ends_tls());
+        let ingress = Ingress::new(shared.clone(), ends_tls);
+        let out = Out::new(workers.len(), Box::new(random_id));
         Hub {
             workers,
             registry,
-            part,
-            tunnel: None,
-            tunnels: 0,
-            pool,
-            targets,
-            users,
             inbox,
-            busy,
-            forwarded: 0,
+            part,
+            targets,
+            ingress,
+            out,
+            touched: Vec::new(),
+            deadlines: Deadlines::default(),
+            tunnels: 0,
+            reported: None,
             stopping: None,
             shared,
         }
+    }
+
+    /// Where users come in, and how to register that.
+    pub(in crate::run) fn ingress(&mut self) -> (&mut Ingress, &Registry) {
+        (&mut self.ingress, &self.registry)
     }
 
     /// An edge of one of the hub's own sockets.
     pub fn note(&mut self, event: &Event) {
         match &mut self.part {
             Part::Server(server) if event.token().0 == TUNNEL_TOKEN => server.note(),
-            _ => self.users.note(event),
+            _ => self.ingress.note(event),
         }
     }
 
     /// One turn: who came, what workers say, and what follows. A code when the program is to end.
     pub fn turn(&mut self, now: Instant) -> Option<ExitCode> {
         while let Some(notice) = self.inbox.next() {
-            if let Some(code) = self.hear(notice, now) {
+            if let Some(code) = self.handle(notice, now) {
                 return Some(code);
             }
         }
         if self.stopping.is_none() {
-            self.visit(now);
-            self.users.admit(&self.registry, now);
-            while let Some(user) = self.users.next() {
-                self.welcome(user, now);
+            if let Part::Server(server) = &mut self.part {
+                server.accept(now, &mut self.out);
             }
-            self.users.deliver(&self.workers);
+            self.ingress.admit(&self.registry, now);
+            while let Some(user) = self.ingress.next() {
+                match self.part {
+                    Part::Single(_) => self.targets.forward(user, now),
+                    _ => self.ingress.waiting.push(user, now),
+                }
+            }
+            self.ingress.deliver(&self.workers);
         }
-        self.settle(now);
-        let done = self.stopping.is_some_and(|until| now >= until || self.users.live() == 0);
+        self.carry_out(now);
+        let done = self.stopping.is_some_and(|until| now >= until || self.ingress.slots.live() == 0);
         if done {
             log::info!("{} stopped", self.shared.name());
         }
@@ -134,10 +170,10 @@ impl Hub {
         self.inbox.has_mail()
     }
 
-    /// Whether more waits at a door.
+    /// Whether more waits at a listener.
     pub fn is_busy(&self) -> bool {
         self.stopping.is_none()
-            && (self.users.is_busy() || matches!(&self.part, Part::Server(server) if server.is_ready()))
+            && (self.ingress.is_busy() || matches!(&self.part, Part::Server(server) if server.is_ready()))
     }
 
     /// When the clock has something to say.
@@ -145,196 +181,332 @@ impl Hub {
         let part = match &self.part {
             Part::Server(server) => server.deadline(),
             Part::Client(client) => client.deadline(),
-            Part::Single { report, reload, certs } => Some(certs.as_ref().map_or(*report, |_| *report.min(reload))),
+            Part::Single(single) => single.deadline(),
         };
-        let tunnel = self.tunnel.as_ref().and_then(Tunnel::deadline);
-        let rest = [self.users.deadline(), part, tunnel, self.pool.deadline(), self.targets.deadline()];
-        rest.into_iter().chain([self.stopping]).flatten().min()
+        let rest = [self.ingress.deadline(), part, self.deadlines.next(), self.targets.deadline(), self.stopping];
+        rest.into_iter().flatten().min()
+    }
+
+    /// What the clock says, and what follows.
+    pub fn tick(&mut self, now: Instant) {
+        while let Some(user) = self.ingress.waiting.expired(now) {
+            self.refuse(user);
+        }
+        if self.stopping.is_none() {
+            self.ingress.tick(&self.registry, now);
+            match &mut self.part {
+                Part::Server(server) => server.tick(&self.registry, now, &mut self.out),
+                Part::Client(client) => client.tick(&mut self.targets, now, &mut self.out),
+                Part::Single(single) => single.tick(&mut self.targets, now),
+            }
+        }
+        while let Some(number) = self.deadlines.expired(now) {
+            if let Some(tunnel) = self.part.tunnel(number) {
+                tunnel.tick(now, &mut self.out);
+                self.touched.push(number);
+                self.flush(number, now);
+            }
+        }
+        self.targets.tick(now);
+        self.carry_out(now);
+    }
+
+    /// Whether the program is on its way out.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.is_some()
     }
 
     /// What workers, the resolver and the system say.
-    fn hear(&mut self, notice: Notice, now: Instant) -> Option<ExitCode> {
+    fn handle(&mut self, notice: Notice, now: Instant) -> Option<ExitCode> {
         match notice {
-            Notice::Asked(home, from, request) => self.asked(home, from, &request, now),
-            Notice::Came(home, tunnel, fp) => self.came(home, tunnel, fp, now),
+            Notice::Handshake { home, from, request } => self.handshake(home, from, &request, now),
             Notice::Answered(answer) => self.answered(answer, now),
-            Notice::Opened(home, tunnel, id, fp) => self.opened(home, tunnel, id, fp, now),
-            Notice::Failed(tunnel, why) => self.failed(tunnel, why),
-            Notice::Exhausted(tunnel, so) => self.exhausted(tunnel, so),
-            Notice::Carried(tunnel) => self.carried(tunnel),
-            Notice::Unreached(tunnel, why) => self.unreached(tunnel, why, now),
-            Notice::Gone(tunnel, id) => {
-                if self.is_current(tunnel) {
-                    self.pool.gone(id);
-                }
+            Notice::Tunnel { number, event } => self.tunnel_event(number, event, now),
+            Notice::Returned { home, tunnel, user } => {
+                self.release(home, tunnel);
+                let user = self.ingress.unbind(user);
+                self.ingress.waiting.push_first(user, now);
             }
-            Notice::Ended(tunnel, id) => {
-                if self.is_current(tunnel) {
-                    self.pool.ended(id, now);
+            Notice::Started { ticket, home } => self.targets.started(ticket, home),
+            Notice::Unstarted { ticket, proto } => {
+                if let Some(worker) = self.targets.unstarted(ticket) {
+                    self.out.loads.end(worker);
                 }
+                self.ingress.leave(proto);
             }
-            Notice::Said(tunnel, bytes) => self.said(tunnel, &bytes, now),
-            Notice::Over(tunnel, why) => {
-                if self.is_current(tunnel) {
-                    self.end_tunnel(&why, now);
-                }
+            Notice::Done { home, tunnel, proto } => {
+                self.release(home, tunnel);
+                self.ingress.leave(proto);
             }
-            Notice::Returned(home, user) => {
-                self.pool.done(home.worker);
-                let user = self.users.unsettle(user);
-                self.pool.take(Waiting::User(user), now);
-            }
-            Notice::Started(number, home) => self.targets.started(number, home),
-            Notice::Unstarted(number, proto) => {
-                if let Some(worker) = self.targets.unstarted(number) {
-                    self.busy[worker] -= 1;
-                }
-                self.users.leave(proto);
-            }
-            Notice::Done(home, tunnel, proto) => {
-                if self.is_current(tunnel) {
-                    self.pool.done(home.worker);
-                }
-                if matches!(self.part, Part::Single { .. }) {
-                    self.busy[home.worker] = self.busy[home.worker].saturating_sub(1);
-                }
-                self.users.leave(proto);
-            }
-            Notice::Reached(target, took) => self.targets.reached(target, took, now),
+            Notice::Reached { target, took } => self.targets.reached(target, took, now),
             Notice::Missed(target) => self.targets.missed(target, now),
-            Notice::Probed(target, took) => {
+            Notice::Probed { target, took } => {
                 self.targets.probed(target, took, now);
                 // A check point says that all is well.
-                if matches!(self.part, Part::Single { .. }) && self.users.is_open() {
+                if matches!(self.part, Part::Single(_)) && self.ingress.is_open() {
                     self.check_point(took.unwrap_or_default());
                 }
             }
-            Notice::Resolved(name, answer) => self.targets.resolved(&name, answer, now),
+            Notice::Resolved { name, answer } => self.targets.resolved(&name, answer, now),
             Notice::Signal(signal) => return self.signalled(signal, now),
         }
         None
     }
 
-    /// A user who may go on: to the pool, or straight to a target.
-    fn welcome(&mut self, user: User, now: Instant) {
-        match self.part {
-            Part::Single { .. } => self.targets.forward(user, now),
-            _ => self.pool.take(Waiting::User(user), now),
+    fn tunnel_event(&mut self, number: TunnelNo, event: TunnelEvent, now: Instant) {
+        let late = match &event {
+            TunnelEvent::Arrived { home, .. } | TunnelEvent::Opened { home, .. } => Some(*home),
+            _ => None,
+        };
+        let known = match &mut self.part {
+            Part::Client(client) => client.on(number, event, now, &mut self.out),
+            part => match part.tunnel(number) {
+                Some(tunnel) => {
+                    tunnel.on(event, now, &mut self.out);
+                    true
+                }
+                None => false,
+            },
+        };
+        match (known, late) {
+            (true, _) => self.touched.push(number),
+            // Its tunnel is over.
+            (false, Some(home)) => self.out.close(home),
+            (false, None) => {}
+        }
+        self.flush(number, now);
+    }
+
+    /// A handshake. The right key is let in at once, whichever tunnels there are.
+    fn handshake(&mut self, home: Home, from: std::net::SocketAddr, request: &Request, now: Instant) {
+        let answer = match judge(request, self.shared.config.key.as_bytes()) {
+            Verdict::Refused(status) => {
+                log::warn!("Handshake from {from} refused: {}", status.code());
+                status.to_bytes()
+            }
+            Verdict::Ok { .. } if self.stopping.is_some() => return,
+            Verdict::Ok { features } => {
+                let Part::Server(server) = &mut self.part else { return };
+                for number in server.replaced_by(from.ip(), &features) {
+                    self.take_over(number, from, now);
+                }
+                let number = self.next_number();
+                let Part::Server(server) = &mut self.part else { return };
+                self.touched.push(number);
+                server.begin(number, from, &features, self.workers.len(), now)
+            }
+        };
+        self.out.job(home.worker, Job::Answer { key: home.key, bytes: answer });
+    }
+
+    /// The client at `from` gets the place of the tunnel `number`.
+    fn take_over(&mut self, number: TunnelNo, from: std::net::SocketAddr, now: Instant) {
+        let Some(tunnel) = self.part.tunnel(number) else { return };
+        let hint = match tunnel.peer().ip() == from.ip() {
+            true => "",
+            false => "; if this goes on, two clients share one key: give each a server of its own, or raise clients",
+        };
+        tunnel.take_over(from, now, &mut self.out);
+        self.flush(number, now);
+        self.end_tunnel(number, &EndReason::TakenOver(format!("{from} takes it over{hint}")), now);
+    }
+
+    /// The server's answer to our handshake.
+    fn answered(&mut self, answer: Result<Answered, Error>, now: Instant) {
+        if self.stopping.is_some() {
+            return;
+        }
+        let number = self.next_number();
+        let workers = self.workers.len();
+        let Part::Client(client) = &mut self.part else { return };
+        match client.answered(answer, number, &mut self.targets, workers, now) {
+            Some(Side::Ingress) => self.ingress.open(&self.shared.config.targets[0], &self.registry, now),
+            Some(Side::Egress) => self.ingress.close(),
+            None => return,
+        }
+        self.touched.push(number);
+    }
+
+    /// A number for the next tunnel; 0 is none's.
+    fn next_number(&mut self) -> TunnelNo {
+        self.tunnels = self.tunnels.wrapping_add(1).max(1);
+        self.tunnels
+    }
+
+    /// What follows from all that happened: signals, connections for users, dials.
+    fn carry_out(&mut self, now: Instant) {
+        self.advance_touched(now);
+        self.serve_waiting(now);
+        while let Some(event) = self.targets.poll(now) {
+            self.dispatch(event);
+        }
+        self.advance_touched(now);
+        if let Part::Server(server) = &mut self.part {
+            server.publish_policy(&mut self.out);
+        }
+        self.flush(0, now);
+    }
+
+    /// Lets each tunnel go on that something happened to.
+    fn advance_touched(&mut self, now: Instant) {
+        let mut touched = std::mem::take(&mut self.touched);
+        for number in touched.drain(..) {
+            if let Some(tunnel) = self.part.tunnel(number) {
+                tunnel.advance(now, &mut self.out);
+                self.flush(number, now);
+            }
+            let deadline = self.part.tunnel(number).and_then(|tunnel| tunnel.deadline());
+            self.deadlines.set(number, deadline);
+        }
+        // The allocation is kept; ends of tunnels may have touched others.
+        touched.append(&mut self.touched);
+        self.touched = touched;
+    }
+
+    /// Users who wait get connections: of the tunnel with the fewest users among those that have one to give.
+    fn serve_waiting(&mut self, now: Instant) {
+        while let Some(user) = self.ingress.waiting.first() {
+            let (address, udp) = (user.address(), matches!(user, User::Udp(..)));
+            let able = self.part.tunnels().filter(|tunnel| tunnel.can_serve());
+            let best = able.min_by_key(|tunnel| (tunnel.is_doubtful(now), tunnel.live(), tunnel.number()));
+            let Some(number) = best.map(Tunnel::number) else { return };
+            let granted = self.part.tunnel(number).and_then(|tunnel| tunnel.take(address, udp, &mut self.out));
+            let (Some(Granted { home, framed }), Some(user)) = (granted, self.ingress.waiting.pop()) else { return };
+            let user = self.ingress.bind(user, home);
+            self.out.job(home.worker, Job::Join { key: home.key, tunnel: number, user, framed });
+            self.touched.push(number);
         }
     }
 
-    /// What follows from all that happened: signals, grants, dials, pool connections.
-    fn settle(&mut self, now: Instant) {
-        self.obey(now);
-        while let Some(grant) = self.pool.poll() {
-            match grant.user {
-                Waiting::User(user) => self.join(grant.id, grant.home, user),
-                Waiting::Launch(launch) => {
-                    if self.may_dial(grant.home, &launch) {
-                        let framed = self.tunnel.as_ref().is_some_and(Tunnel::framed);
-                        self.targets.dial(grant.home, launch, framed, now);
+    /// Empties [`Out`]: what tunnel `number`, or the hub itself, has decided.
+    fn flush(&mut self, number: TunnelNo, now: Instant) {
+        while let Some(action) = self.out.next() {
+            match action {
+                Action::Job(worker, job) => self.workers[worker].send(job),
+                Action::Dial { home, user, framed } => self.dial(home, number, user, framed, now),
+                Action::CheckPoint => self.tunnel_reported(now),
+                Action::Trouble { why, loud } => {
+                    if let Part::Client(client) = &mut self.part {
+                        client.trouble(why, loud);
                     }
                 }
+                Action::Opened => {
+                    if let Part::Client(client) = &mut self.part {
+                        client.opened();
+                    }
+                }
+                Action::Over(reason) => self.end_tunnel(number, &reason, now),
             }
         }
-        while let Some(way) = self.targets.poll(now) {
-            self.send_off(way);
-        }
-        self.refill(now);
-        self.obey(now);
     }
 
-    fn join(&mut self, id: crate::logic::wire::Id, home: Home, user: User) {
-        let Some(tunnel) = &mut self.tunnel else { return self.users.leave(user.proto()) };
-        let udp = matches!(user, User::Udp(..));
-        tunnel.launch(udp, user.address(), id);
-        let framed = tunnel.framed();
-        let user = self.users.settle(user, home);
-        self.workers[home.worker].send(Job::Join(home.key, user, framed));
+    /// A user of the peer's has a pool connection: may it go on to a target?
+    fn dial(&mut self, home: Home, tunnel: TunnelNo, user: PeerUser, framed: bool, now: Instant) {
+        let config = &self.shared.config;
+        let carried = match user.proto {
+            Proto::Tcp => config.tcp,
+            Proto::Udp(_) => config.udp,
+        };
+        let nameless = user.address.is_none() && config.proxy && user.proto == Proto::Tcp;
+        let why = match () {
+            () if !carried => "this protocol is switched off (notcp, noudp)",
+            () if nameless => "the peer did not say who it is, as proxy=1 needs",
+            () if !self.ingress.slots.enter(user.proto) => "all slots are taken (slot)",
+            () => return self.targets.dial(home, tunnel, user, framed, now),
+        };
+        log::warn!("{} refused: {why}", user.address.map_or_else(|| "a user".into(), |address| address.to_string()));
+        self.release(home, tunnel);
+        self.out.close(home);
     }
 
-    /// A way to a target is known (or there is none).
-    fn send_off(&mut self, way: self::targets::TargetEvent) {
-        use self::targets::TargetEvent;
-        match way {
-            TargetEvent::Dial(home, request, proto) => {
-                self.workers[home.worker].send(Job::Dial(home.key, request, proto))
+    /// How to reach a target is known (or that it cannot be reached).
+    fn dispatch(&mut self, event: TargetEvent) {
+        match event {
+            TargetEvent::Dial { home, tunnel, request, proto } => {
+                self.out.job(home.worker, Job::Dial { key: home.key, tunnel, request, proto });
             }
-            TargetEvent::Forward(user, request) => {
-                let worker = (0..self.busy.len()).min_by_key(|&n| self.busy[n]).unwrap_or_default();
-                self.busy[worker] += 1;
-                self.forwarded += 1;
-                self.targets.sent(self.forwarded, worker, user.proto());
+            TargetEvent::Forward { user, request } => {
+                let worker = self.out.loads.quietest();
+                self.out.loads.begin(worker);
+                let ticket = self.targets.sent(worker, user.proto());
                 let tls = match &self.part {
-                    Part::Single { certs: Some(certs), .. } => Some(certs.current().config),
+                    Part::Single(single) => single.tls(),
                     _ => None,
                 };
-                self.workers[worker].send(Job::Forward(self.forwarded, user, request, tls));
+                self.out.job(worker, Job::Forward { ticket, user, request, tls });
             }
-            TargetEvent::Settle(flow, home) => {
-                self.users.settle_flow(&flow, home);
-                self.users.deliver(&self.workers);
+            TargetEvent::Bound { session, home } => {
+                self.ingress.bind_session(&session, home);
+                self.ingress.deliver(&self.workers);
             }
-            TargetEvent::Probe(target, address) => self.workers[0].send(Job::Probe(target, address)),
-            TargetEvent::NoneFor(home, proto, why) => {
+            TargetEvent::Probe { target, address } => self.out.job(0, Job::Probe { target, address }),
+            TargetEvent::NoTarget { waiting, proto, why } => {
                 log::warn!("No target: {why}");
-                if let Some(home) = home {
-                    self.pool.done(home.worker);
-                    self.workers[home.worker].send(Job::Close(home.key));
+                if let Some((home, tunnel)) = waiting {
+                    self.release(home, tunnel);
+                    self.out.close(home);
                 }
-                self.users.leave(proto);
+                self.ingress.leave(proto);
             }
         }
     }
 
-    /// What the clock says, and what follows.
-    pub fn tick(&mut self, now: Instant) {
-        for late in self.pool.expired(now) {
-            self.dismiss(late);
+    /// A relay has ended, or never began, at `home`.
+    fn release(&mut self, home: Home, tunnel: TunnelNo) {
+        self.out.loads.end(home.worker);
+        if let Some(tunnel) = self.part.tunnel(tunnel) {
+            tunnel.released();
         }
-        for home in self.pool.unclaimed(now) {
-            self.workers[home.worker].send(Job::Close(home.key));
-        }
+    }
+
+    /// A user waited too long, or in vain.
+    fn refuse(&mut self, user: User) {
+        let why = self.part.tunnels().next().map_or_else(|| "there is no peer".into(), Tunnel::absence);
+        log::warn!("{} closed after {:?}: {why}", user.address(), self.shared.config.limits.pool_get);
+        self.ingress.leave(user.proto());
+    }
+
+    /// A tunnel is over: its relays and its pool end with it, users wait for another.
+    fn end_tunnel(&mut self, number: TunnelNo, reason: &EndReason, now: Instant) {
+        let peer = match &mut self.part {
+            Part::Server(server) => server.end(number).map(|tunnel| tunnel.peer()),
+            Part::Client(client) => client.end(number, reason, now).map(|tunnel| tunnel.peer()),
+            Part::Single(_) => None,
+        };
+        let Some(peer) = peer else { return };
+        self.deadlines.set(number, None);
+        self.workers.iter().for_each(|worker| worker.send(Job::End(number)));
+        self.ingress.waiting.shrink();
         if self.stopping.is_none() {
-            self.users.tick(&self.registry, now);
-            self.tick_part(now);
+            log::warn!("Tunnel with {peer} ended: {reason}");
         }
-        self.tick_tunnel(now);
-        self.targets.tick(now);
-        self.settle(now);
     }
 
-    fn tick_part(&mut self, now: Instant) {
-        let limits = &self.shared.config.limits;
-        match &mut self.part {
-            Part::Server(_) => self.tick_server(now),
-            Part::Client(_) => self.tick_client(now),
-            Part::Single { certs, report, reload } => {
-                if now >= *report {
-                    *report = now + limits.report;
-                    self.targets.probe_any(now);
-                }
-                if now >= *reload {
-                    *reload = now + limits.reload;
-                    certs.iter_mut().for_each(reload_certs);
-                }
-            }
+    /// A tunnel's peer has answered a ping: a check point once a report interval, whatever the number of tunnels.
+    fn tunnel_reported(&mut self, now: Instant) {
+        let report = self.shared.config.limits.report;
+        let many = self.part.tunnels().nth(1).is_some();
+        if many && self.reported.is_some_and(|last| now.saturating_duration_since(last) < report - report / 4) {
+            return;
         }
+        self.reported = Some(now);
+        self.check_point(self.part.tunnels().map(Tunnel::rtt).max().unwrap_or_default());
     }
 
     /// Logs the figures; dashboards read them.
-    pub(in crate::run) fn check_point(&self, ping: std::time::Duration) {
-        let mode = match (&self.part, &self.tunnel) {
-            (Part::Single { .. }, _) => 1,
-            (_, Some(Tunnel { side: Side::Ingress, .. })) if self.shared.config.role == Role::Server => 1,
+    fn check_point(&self, ping: Duration) {
+        let ingress = self.part.tunnels().any(|tunnel| tunnel.side() == Side::Ingress);
+        let mode = match &self.part {
+            Part::Single(_) => 1,
+            _ if ingress && self.shared.config.role == Role::Server => 1,
             _ => 2,
         };
-        let (tcps, udps) = self.users.counts();
+        let (tcps, udps) = self.ingress.slots.counts();
         let [tcprx, tcptx, udprx, udptx] = self.shared.meters.read();
         let figures = CheckPoint {
             mode,
             ping: ping.as_millis() as u64,
-            pool: self.pool.idle() as u64,
+            pool: self.part.tunnels().map(Tunnel::idle).sum::<usize>() as u64,
             tcps: tcps as u64,
             udps: udps as u64,
             tcprx,
@@ -349,8 +521,8 @@ impl Hub {
         if signal == SIGHUP {
             match &mut self.part {
                 Part::Server(server) => server.reload(),
-                Part::Single { certs: Some(certs), .. } => reload_certs(certs),
-                _ => log::info!("SIGHUP: nothing to load again"),
+                Part::Single(single) => single.reload(),
+                Part::Client(_) => log::info!("SIGHUP: nothing to load again"),
             }
             return None;
         }
@@ -359,27 +531,29 @@ impl Hub {
             return Some(ExitCode::FAILURE);
         }
         let limits = &self.shared.config.limits;
-        log::info!("Stopping: {} connections have {:?} to finish", self.users.live(), limits.shutdown);
+        log::info!("Stopping: {} connections have {:?} to finish", self.ingress.slots.live(), limits.shutdown);
         self.stopping = Some(now + limits.shutdown);
-        self.users.close();
-        if let Part::Server(server) = &mut self.part {
-            server.close();
+        self.ingress.close();
+        match &mut self.part {
+            Part::Server(server) => server.close(),
+            Part::Client(client) => client.drain(),
+            Part::Single(_) => {}
         }
-        for waiting in self.pool.dismiss() {
-            self.dismiss(waiting);
+        while let Some(user) = self.ingress.waiting.pop() {
+            self.refuse(user);
         }
         self.workers.iter().for_each(|worker| worker.send(Job::Drain));
         None
     }
+}
 
-    /// Whether the program is on its way out.
-    pub(in crate::run) fn is_stopping(&self) -> bool {
-        self.stopping.is_some()
-    }
+/// A random id. Without chance there is no safe way to go on.
+fn random_id() -> Id {
+    Id(crate::net::random::bytes().expect("the system gives random numbers"))
 }
 
 /// Looks at the certificate files again, and says what came of it.
-pub(in crate::run) fn reload_certs(certs: &mut Certs) {
+fn reload_certs(certs: &mut Certs) {
     match certs.reload() {
         Ok(true) => log::info!("Certificate loaded again: new connections use the new one"),
         Ok(false) => {}
@@ -388,10 +562,7 @@ pub(in crate::run) fn reload_certs(certs: &mut Certs) {
 }
 
 /// The certificate that this configuration asks for, for that audience.
-pub(in crate::run) fn certs(
-    tls: &crate::config::Tls,
-    audience: Audience,
-) -> Result<Option<Certs>, crate::error::Error> {
+pub(in crate::run) fn certs(tls: &crate::config::Tls, audience: Audience) -> Result<Option<Certs>, Error> {
     use crate::config::Tls;
     use crate::net::certs::Origin;
     let origin = match tls {
@@ -403,7 +574,7 @@ pub(in crate::run) fn certs(
     Certs::new(origin, audience).map(Some)
 }
 
-/// The token of the tunnel's door. Tokens from here on are the hub's, smaller ones the worker's.
+/// The token of the tunnel port. Tokens from here on are the hub's, smaller ones the worker's.
 pub(in crate::run) const TUNNEL_TOKEN: usize = 1 << 28;
-/// Where the tokens of the users' doors begin.
+/// Where the tokens of the users' listeners begin.
 pub(in crate::run) const USERS_TOKEN: usize = TUNNEL_TOKEN + 1;

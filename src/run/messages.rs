@@ -1,13 +1,11 @@
-//! What hub and workers tell each other, and the queue with a bell that carries it.
+//! What hub and workers tell each other.
 //!
 //! ```text
-//!            Job  (join, dial, say, ...)
+//!            Job  (accept, join, dial, say, ...)
 //!   hub  ------------------------------------>  worker 0..N
 //!        <------------------------------------
-//!            Notice  (came, said, done, ...)
+//!            Notice  (handshake, tunnel event, done, ...)
 //! ```
-//!
-//! The hub shares its thread with worker 0: what they tell each other needs no bell and no wake-up.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -17,13 +15,13 @@ use mio::net::TcpStream;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ServerConfig};
 
+use super::policy::AcceptPolicy;
 use crate::config::Transport;
 use crate::error::Error;
 use crate::logic::handshake::Request;
 use crate::logic::slab::Key;
 use crate::logic::terms::Terms;
 use crate::logic::wire::{Fingerprint, Id};
-use crate::net::certs::Identity;
 use crate::net::mux::Mux;
 use crate::net::quic::ClientTls;
 use crate::net::udp::UdpListener;
@@ -37,37 +35,101 @@ pub struct Home {
     pub key: Key,
 }
 
-/// Numbers tunnels, so that late words about an old one are not taken for the new one.
+/// Numbers the tunnels of a process; no number is used twice. 0 is none: single-end users, connections whose tunnel is not known.
 pub type TunnelNo = u32;
 
 /// What the hub asks of a worker.
 pub enum Job {
-    /// Somebody came to the tunnel's port: find out what he wants.
-    Visit(TcpStream, SocketAddr, Arc<AcceptPolicy>),
+    /// A connection came to the tunnel port: find out what it is for (server).
+    Accept {
+        /// The connection.
+        socket: TcpStream,
+        /// Its source.
+        from: SocketAddr,
+        /// Which connections are wanted.
+        policy: Arc<AcceptPolicy>,
+    },
     /// A port to which connections of many streams come (server).
-    Serve(Box<dyn Mux>, Arc<AcceptPolicy>),
-    /// What inbounds of such a port must bring from now on.
-    AcceptPolicy(Arc<AcceptPolicy>),
-    /// Send a inbound his answer and let him go.
-    Answer(Key, Vec<u8>),
+    Serve {
+        /// The port.
+        mux: Box<dyn Mux>,
+        /// Which streams are wanted.
+        policy: Arc<AcceptPolicy>,
+    },
+    /// Which streams are wanted from now on at such a port.
+    Policy(Arc<AcceptPolicy>),
+    /// Send the answer to a handshake and close the connection.
+    Answer {
+        /// The connection.
+        key: Key,
+        /// An HTTP answer.
+        bytes: Vec<u8>,
+    },
     /// Give a pool connection its id (server).
-    Number(Key, Id),
+    Number {
+        /// The connection.
+        key: Key,
+        /// Its id.
+        id: Id,
+    },
     /// Ask the server for the terms (client).
-    Ask(Arc<ServerRoute>, Vec<u8>),
+    Handshake {
+        /// How to reach it.
+        route: Arc<ServerRoute>,
+        /// The HTTP request.
+        request: Vec<u8>,
+    },
     /// Open a pool connection (client).
     Open(Arc<ServerRoute>),
     /// A pool connection becomes the control connection.
     Control(Key),
     /// Send this on the control connection.
-    Say(Key, Vec<u8>),
-    /// A user gets this pool connection (ingress); `true` if datagrams travel in frames.
-    Join(Key, User, bool),
+    Say {
+        /// The control connection.
+        key: Key,
+        /// Signals.
+        bytes: Vec<u8>,
+    },
+    /// A user gets this pool connection (ingress).
+    Join {
+        /// The pool connection.
+        key: Key,
+        /// Its tunnel.
+        tunnel: TunnelNo,
+        /// The user.
+        user: User,
+        /// Whether datagrams travel in frames.
+        framed: bool,
+    },
     /// This pool connection goes on to a target (egress).
-    Dial(Key, DialRequest, Proto),
-    /// A user goes straight to a target (single-end). The `u64` names him in [`Notice::Started`].
-    Forward(u64, User, DialRequest, Option<Arc<ServerConfig>>),
-    /// Measure how long that target takes.
-    Probe(usize, SocketAddr),
+    Dial {
+        /// The pool connection.
+        key: Key,
+        /// Its tunnel.
+        tunnel: TunnelNo,
+        /// Which target, and how.
+        request: DialRequest,
+        /// What the user speaks.
+        proto: Proto,
+    },
+    /// A user goes straight to a target (single-end).
+    Forward {
+        /// Names the user in [`Notice::Started`].
+        ticket: u64,
+        /// The user.
+        user: User,
+        /// Which target, and how.
+        request: DialRequest,
+        /// Where TLS ends here: the server's part of it.
+        tls: Option<Arc<ServerConfig>>,
+    },
+    /// Measure how long a target takes.
+    Probe {
+        /// The target's number.
+        target: usize,
+        /// Its address.
+        address: SocketAddr,
+    },
     /// A datagram for a UDP session.
     Datagram(Key, Vec<u8>),
     /// Close a task without a word.
@@ -80,51 +142,130 @@ pub enum Job {
 
 /// What a worker tells the hub.
 pub enum Notice {
-    /// A inbound asked for a handshake.
-    Asked(Home, SocketAddr, Box<Request>),
-    /// A inbound turned out to be a pool connection; it waits for its id (server).
-    Came(Home, TunnelNo, Option<Fingerprint>),
-    /// The server's answer, the address that gave it, and how long it took to reach that (client).
-    Answered(Result<(Box<Terms>, SocketAddr, Duration), Error>),
-    /// A pool connection is open (client).
-    Opened(Home, TunnelNo, Id, Option<Fingerprint>),
-    /// A pool connection could not be opened (client).
-    Failed(TunnelNo, Option<Error>),
-    /// Whether all streams that the server allows are in use, so that no more can be opened now (client). Told when it changes.
-    Exhausted(TunnelNo, bool),
-    /// The connection that carries all pool connections is up (client).
-    Carried(TunnelNo),
-    /// It did not come about; the pool connections that wanted it fail without a reason of their own (client).
-    Unreached(TunnelNo, Error),
-    /// An idle pool connection died.
-    Gone(TunnelNo, Id),
-    /// The peer ended its direction of an idle pool connection (egress).
-    Ended(TunnelNo, Id),
-    /// Bytes from the control connection.
-    Said(TunnelNo, Vec<u8>),
-    /// The control connection has ended.
-    Over(TunnelNo, String),
-    /// The pool connection died before its user came: he wants another.
-    Returned(Home, User),
+    /// A handshake was asked for (server).
+    Handshake {
+        /// The connection that waits for the answer.
+        home: Home,
+        /// Its source.
+        from: SocketAddr,
+        /// What was asked.
+        request: Box<Request>,
+    },
+    /// What the handshake came to (client).
+    Answered(Result<Answered, Error>),
+    /// About a tunnel.
+    Tunnel {
+        /// Which one.
+        number: TunnelNo,
+        /// What happened.
+        event: TunnelEvent,
+    },
+    /// A pool connection died before its user came, who needs another.
+    Returned {
+        /// Where it lived.
+        home: Home,
+        /// Its tunnel.
+        tunnel: TunnelNo,
+        /// The user.
+        user: User,
+    },
     /// A single-end user's relay lives there.
-    Started(u64, Home),
-    /// A single-end user left before his relay began.
-    Unstarted(u64, Proto),
+    Started {
+        /// As in [`Job::Forward`].
+        ticket: u64,
+        /// Where.
+        home: Home,
+    },
+    /// A single-end user left before the relay began.
+    Unstarted {
+        /// As in [`Job::Forward`].
+        ticket: u64,
+        /// What the user spoke.
+        proto: Proto,
+    },
     /// A user's connection or session has ended; its slot is free.
-    Done(Home, TunnelNo, Proto),
-    /// A target was reached after this time.
-    Reached(usize, Duration),
+    Done {
+        /// Where it lived.
+        home: Home,
+        /// Its tunnel.
+        tunnel: TunnelNo,
+        /// What the user spoke.
+        proto: Proto,
+    },
+    /// A target was reached.
+    Reached {
+        /// The target's number.
+        target: usize,
+        /// How long that took.
+        took: Duration,
+    },
     /// A target was not reached.
     Missed(usize),
     /// What [`Job::Probe`] came to.
-    Probed(usize, Option<Duration>),
+    Probed {
+        /// The target's number.
+        target: usize,
+        /// How long it took to reach it, if it was reached.
+        took: Option<Duration>,
+    },
     /// The resolver's answer.
-    Resolved(String, Result<Vec<IpAddr>, Error>),
+    Resolved {
+        /// What was looked up.
+        name: String,
+        /// Its addresses.
+        answer: Result<Vec<IpAddr>, Error>,
+    },
     /// The system wants something of the program.
     Signal(i32),
 }
 
-/// What a user speaks; a UDP user with the addresses that make his session.
+/// The server's answer to a handshake.
+pub struct Answered {
+    /// What it decided.
+    pub terms: Box<Terms>,
+    /// The address that answered.
+    pub server: SocketAddr,
+    /// How long it took to reach that.
+    pub round: Duration,
+}
+
+/// What happened to a tunnel's connections.
+pub enum TunnelEvent {
+    /// A connection came that belongs to the tunnel, and waits for its id (server).
+    Arrived {
+        /// Where it lives.
+        home: Home,
+        /// The certificate that it was made with.
+        fp: Option<Fingerprint>,
+    },
+    /// A pool connection is open (client).
+    Opened {
+        /// Where it lives.
+        home: Home,
+        /// Its id.
+        id: Id,
+        /// The server's certificate.
+        fp: Option<Fingerprint>,
+    },
+    /// A pool connection could not be opened; why, unless that is told otherwise (client).
+    Failed(Option<Error>),
+    /// Whether all streams that the server allows are in use, so that no more can be opened now (client). Told when it changes.
+    Exhausted(bool),
+    /// The connection that carries all pool connections is up (client).
+    MuxUp,
+    /// It could not be made; the pool connections that wanted it fail without a reason of their own (client).
+    MuxFailed(Error),
+    /// An idle pool connection died.
+    Gone(Id),
+    /// The peer ended its direction of an idle pool connection (egress).
+    Ended(Id),
+    /// Bytes from the control connection.
+    Said(Vec<u8>),
+    /// The control connection has ended.
+    Closed(String),
+}
+
+/// What a user speaks; a UDP user with the addresses that make the session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Proto {
     /// A TCP connection.
@@ -133,74 +274,39 @@ pub enum Proto {
     Udp(SessionKey),
 }
 
-/// Who sends datagrams, and to which of our addresses: what makes a UDP session.
+/// The source of datagrams, and which of our addresses they are for: what makes a UDP session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SessionKey {
     /// The user; at the egress, who the peer says it is.
     pub user: SocketAddr,
-    /// The local address that he asked.
+    /// The local address that was asked.
     pub asked: Option<IpAddr>,
 }
 
 /// A user at the ingress.
 pub enum User {
-    /// His TCP connection.
+    /// A TCP connection and its source.
     Tcp(TcpStream, SocketAddr),
-    /// His UDP session, with the datagrams that came before it had a connection.
+    /// A UDP session, with the datagrams that came before it had a connection.
     Udp(Arc<UdpListener>, SessionKey, Vec<Vec<u8>>),
 }
 
 impl User {
-    /// His address.
+    /// The user's address.
     pub fn address(&self) -> SocketAddr {
         match self {
             User::Tcp(_, address) => *address,
-            User::Udp(_, flow, _) => flow.user,
+            User::Udp(_, session, _) => session.user,
         }
     }
 
-    /// What he speaks.
+    /// What the user speaks.
     pub fn proto(&self) -> Proto {
         match self {
             User::Tcp(..) => Proto::Tcp,
-            User::Udp(_, flow, _) => Proto::Udp(*flow),
+            User::Udp(_, session, _) => Proto::Udp(*session),
         }
     }
-}
-
-/// What a inbound of the tunnel's port must bring.
-pub struct AcceptPolicy {
-    /// For inbounds who speak TLS.
-    pub tls: Option<Identity>,
-    /// Handshakes may come inside TLS (the tunnel port is 443, or a proxy may stand before it).
-    pub tls_handshake: bool,
-    /// The tunnel that pool connections are expected for.
-    pub tunnel: Option<ExpectedTunnel>,
-    /// How long a inbound may take to say what he wants (`NP_HANDSHAKE_TIMEOUT`).
-    pub timeout: Duration,
-}
-
-/// A tunnel that waits for pool connections.
-#[derive(Clone, Copy)]
-pub struct ExpectedTunnel {
-    /// Its number.
-    pub number: TunnelNo,
-    /// The address that shook hands.
-    pub peer: IpAddr,
-    /// What a pool connection must open with, where the peer knows that feature.
-    pub open: Option<[u8; 16]>,
-    /// Whether the pool is encrypted.
-    pub tls: bool,
-    /// What pool connections are made of.
-    pub transport: Transport,
-    /// TLS over TCP will do as well: the peer may find the way for `transport` blocked.
-    pub fallback: bool,
-    /// Whether an empty message is an end (WebSocket).
-    pub ws_eof: bool,
-    /// Most streams that the peer may have open at once.
-    pub streams: usize,
-    /// Whether the peer has no reason to speak first on a pool connection (we are the ingress).
-    pub quiet: bool,
 }
 
 /// How a client calls the server.
@@ -222,9 +328,9 @@ pub struct ServerRoute {
     pub authority: String,
     /// What to open a pool connection with.
     pub open: Option<[u8; 16]>,
-    /// As in [`ExpectedTunnel::ws_eof`].
+    /// As in [`ExpectedTunnel::ws_eof`](super::policy::ExpectedTunnel::ws_eof).
     pub ws_eof: bool,
-    /// As in [`ExpectedTunnel::quiet`].
+    /// As in [`AcceptPolicy::quiet`].
     pub quiet: bool,
     /// The round trip to the server, as far as known.
     pub round: Duration,
@@ -246,6 +352,6 @@ pub struct DialRequest {
     pub udp: bool,
     /// The pool connection carries UDP frames.
     pub framed: bool,
-    /// Whether success is mux_events too (else only failure is told).
+    /// Whether success is told, too (else only failure is told).
     pub report: bool,
 }

@@ -14,9 +14,11 @@ use signal_hook::iterator::Signals;
 
 use super::channel::{channel, Sender, Waker};
 use super::event_loop::{self, LEASH, WAKER};
-use super::hub::client::{speech, Client};
+use super::hub::client::Client;
 use super::hub::ingress::listeners::Listeners;
+use super::hub::route::speech;
 use super::hub::server::Server;
+use super::hub::single::Single;
 use super::hub::{certs, Hub, Part, USERS_TOKEN};
 use super::leash;
 use super::messages::{Job, Notice};
@@ -67,11 +69,12 @@ pub fn start(mut config: Config) -> Result<ExitCode, Error> {
     listen_for_signals(post.clone()).map_err(failed)?;
 
     let registry = threads[0].0.registry().try_clone().map_err(failed)?;
-    let (part, entrance) = part(&shared.config, &registry, epoch)?;
+    let (part, user_port) = part(&shared, &registry, epoch)?;
     let mut hub = Hub::new(shared.clone(), posts, registry, inbox, post.clone(), part, epoch);
-    match entrance {
-        UserPort::Open(entrance) => hub.users.take(entrance),
-        UserPort::Wanted(at) => hub.users.open(&at, &hub.registry, epoch),
+    let (ingress, registry) = hub.ingress();
+    match user_port {
+        UserPort::Open(listeners) => ingress.take(listeners),
+        UserPort::Wanted(at) => ingress.open(&at, registry, epoch),
         UserPort::None => {}
     }
     log::info!("{} started: {}", shared.name(), shared.config.effective_url());
@@ -103,18 +106,18 @@ enum UserPort {
 }
 
 /// What this instance is, by its role and mode; `mode=0` decides by trying to bind.
-fn part(config: &Config, registry: &mio::Registry, now: Instant) -> Result<(Part, UserPort), Error> {
+fn part(shared: &Arc<Shared>, registry: &mio::Registry, now: Instant) -> Result<(Part, UserPort), Error> {
+    let config = &shared.config;
     let try_at = |at| Listeners::open(at, config.tcp, config.udp, registry, USERS_TOKEN);
-    let limits = &config.limits;
     match config.role {
         Role::Master => Err(Error::unsupported("the master does not run as an instance")),
         Role::Server => {
             let at = &config.targets[0];
-            let (flow, way) = match config.mode {
+            let (flow, user_port) = match config.mode {
                 Mode::One => (Direction::Reverse, UserPort::Wanted(at.clone())),
                 Mode::Two => (Direction::Forward, UserPort::None),
                 Mode::Auto => match try_at(at) {
-                    Ok(entrance) => (Direction::Reverse, UserPort::Open(entrance)),
+                    Ok(listeners) => (Direction::Reverse, UserPort::Open(listeners)),
                     Err(why) => {
                         log::info!("{why}: so it is the target, and users come in at the client");
                         (Direction::Forward, UserPort::None)
@@ -123,28 +126,28 @@ fn part(config: &Config, registry: &mio::Registry, now: Instant) -> Result<(Part
             };
             Ok((
                 Part::Server(Server::new(
-                    config,
+                    shared.clone(),
                     certs(&config.tls, Audience::Pool(speech(config.transport)))?,
                     flow,
                     now,
                 )),
-                way,
+                user_port,
             ))
         }
         Role::Client => {
-            let way = match config.mode {
+            let user_port = match config.mode {
                 Mode::One => UserPort::Wanted(config.tunnel.clone()),
                 Mode::Two => UserPort::None,
                 Mode::Auto => try_at(&config.tunnel).map_or(UserPort::None, UserPort::Open),
             };
-            let part = match way {
-                UserPort::None => Part::Client(Client::new(now)),
+            let part = match user_port {
+                UserPort::None => Part::Client(Client::new(shared.clone(), now)),
                 _ => {
                     let certs = certs(&config.tls, Audience::Users)?;
-                    Part::Single { certs, report: now, reload: now + limits.reload }
+                    Part::Single(Single::new(certs, &config.limits, now))
                 }
             };
-            Ok((part, way))
+            Ok((part, user_port))
         }
     }
 }

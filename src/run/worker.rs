@@ -45,7 +45,7 @@ use crate::net::tcp::Tcp;
 use crate::net::udp::{conduit_size, Session};
 use crate::net::{sys, tcp};
 use crate::run::channel::{Receiver, Sender};
-use crate::run::messages::{Home, Job, Notice, ServerRoute, TunnelNo, User};
+use crate::run::messages::{Home, Job, Notice, ServerRoute, TunnelEvent, TunnelNo, User};
 use crate::run::shared::Shared;
 
 /// One worker's tasks.
@@ -193,7 +193,7 @@ impl Worker {
 
     fn accept(&mut self, job: Job, now: Instant) {
         match job {
-            Job::Visit(socket, from, policy) => {
+            Job::Accept { socket, from, policy } => {
                 self.evict();
                 let made = |home, context: &mut Context| {
                     Inbound::new(socket, from, policy, home, context, now).map(Task::Inbound)
@@ -202,51 +202,52 @@ impl Worker {
                     self.inbounds.push_back(key);
                 }
             }
-            Job::Serve(mux, policy) => self.serve(mux, policy),
-            Job::AcceptPolicy(policy) => self.regate(policy),
-            Job::Answer(key, bytes) => {
+            Job::Serve { mux, policy } => self.serve(mux, policy),
+            Job::Policy(policy) => self.regate(policy),
+            Job::Answer { key, bytes } => {
                 if let Some(Task::Inbound(inbound)) = self.task(key) {
                     inbound.answer(bytes);
                     self.queue(key);
                 }
             }
-            Job::Ask(route, request) => {
+            Job::Handshake { route, request } => {
                 self.start(route.tunnel, |home, _| {
                     Ok(Task::Connector(Connector::new(route.clone(), Some(request), home)))
                 });
             }
             Job::Open(route) => self.later.push(route),
-            Job::Number(key, id) => self.number(key, id),
+            Job::Number { key, id } => self.number(key, id),
             Job::Control(key) => {
                 let Some(idle) = self.idle(key) else { return };
                 if let (Some(leg), tunnel) = (idle.leg, idle.tunnel) {
                     self.become_(key, Task::Relay(control(leg, tunnel, &self.context, now)), tunnel);
                 }
             }
-            Job::Say(key, bytes) => {
+            Job::Say { key, bytes } => {
                 if let Some(Task::Relay(relay)) = self.task(key) {
                     if relay.say(&bytes) {
                         // The peer has its own work to do with it: the earlier it knows, the better.
                         self.advance(key, now);
                     } else {
                         let tunnel = self.tasks.get(key).map_or(0, |slot| slot.tunnel);
-                        self.context.hub.send(Notice::Over(tunnel, "the peer does not read its signals".into()));
+                        let event = TunnelEvent::Closed("the peer does not read its signals".into());
+                        self.context.hub.send(Notice::Tunnel { number: tunnel, event });
                         self.tasks.remove(key);
                     }
                 }
             }
-            Job::Join(key, user, framed) => self.join(key, user, framed, now),
-            Job::Dial(key, request, proto) => {
+            Job::Join { key, tunnel, user, framed } => self.join(key, tunnel, user, framed, now),
+            Job::Dial { key, tunnel, request, proto } => {
                 let home = self.home(key);
                 match self.idle(key) {
-                    Some(Idle { leg: Some(leg), tunnel, .. }) => {
+                    Some(Idle { leg: Some(leg), .. }) => {
                         let dialer = Dialer::for_pool(leg, request, tunnel, proto, home, &self.context);
                         self.become_(key, Task::Dialer(dialer), tunnel);
                     }
-                    _ => self.context.hub.send(Notice::Done(home, 0, proto)),
+                    _ => self.context.hub.send(Notice::Done { home, tunnel, proto }),
                 }
             }
-            Job::Forward(number, user, request, tls) => {
+            Job::Forward { ticket, user, request, tls } => {
                 let proto = user.proto();
                 let made = |home: Home, context: &mut Context| match (user, tls) {
                     (User::Tcp(socket, _), Some(tls)) => {
@@ -258,11 +259,11 @@ impl Worker {
                     }
                 };
                 match self.start(0, made) {
-                    Some(key) => self.context.hub.send(Notice::Started(number, self.home(key))),
-                    None => self.context.hub.send(Notice::Unstarted(number, proto)),
+                    Some(key) => self.context.hub.send(Notice::Started { ticket, home: self.home(key) }),
+                    None => self.context.hub.send(Notice::Unstarted { ticket, proto }),
                 }
             }
-            Job::Probe(target, address) => {
+            Job::Probe { target, address } => {
                 self.start(0, |home, context| Ok(Task::Probe(Probe::new(target, address, home, context))));
             }
             Job::Datagram(key, packet) => {
@@ -275,8 +276,11 @@ impl Worker {
                 self.queue(key);
             }
             Job::Close(key) => drop(self.tasks.remove(key)),
-            Job::End(tunnel) => self.close_all(|slot| slot.tunnel == tunnel),
-            Job::Drain => self.close_all(|slot| {
+            Job::End(tunnel) => self.close_all(|slot, muxes| {
+                let carries = matches!(slot.task.as_deref(), Some(Task::MuxTask(mux)) if mux.tunnel(muxes) == tunnel);
+                slot.tunnel == tunnel || carries
+            }),
+            Job::Drain => self.close_all(|slot, _| {
                 matches!(slot.task.as_deref(), Some(Task::Inbound(_) | Task::Connector(_) | Task::Idle(_)) | None)
             }),
         }
@@ -295,22 +299,22 @@ impl Worker {
             _ => None,
         };
         if let Some((false, tunnel)) = sent {
-            self.context.hub.send(Notice::Gone(tunnel, id));
+            self.context.hub.send(Notice::Tunnel { number: tunnel, event: TunnelEvent::Gone(id) });
             self.tasks.remove(key);
         }
     }
 
     /// A user gets his pool connection. If that has just died, the hub finds him another.
-    fn join(&mut self, key: Key, user: User, framed: bool, now: Instant) {
+    fn join(&mut self, key: Key, tunnel: TunnelNo, user: User, framed: bool, now: Instant) {
         let home = self.home(key);
         let muxes = &mut self.context.muxes;
         let alive = match self.tasks.get_mut(key).and_then(|slot| slot.task.as_deref_mut()) {
             Some(Task::Idle(Idle { leg: Some(leg), quiet, .. })) => !leg.failed(muxes) && leg.is_alive(*quiet, muxes),
             _ => false,
         };
-        let Some(Idle { leg: Some(far), tunnel, .. }) = self.idle(key).filter(|_| alive) else {
+        let Some(Idle { leg: Some(far), .. }) = self.idle(key).filter(|_| alive) else {
             self.tasks.remove(key);
-            return self.context.hub.send(Notice::Returned(home, user));
+            return self.context.hub.send(Notice::Returned { home, tunnel, user });
         };
         let (address, proto) = (user.address(), user.proto());
         match near(user, framed, home, &self.context) {
@@ -321,7 +325,7 @@ impl Worker {
             }
             Err(error) => {
                 log::debug!("{address} left: {error}");
-                self.context.hub.send(Notice::Done(home, tunnel, proto));
+                self.context.hub.send(Notice::Done { home, tunnel, proto });
                 self.tasks.remove(key);
             }
         }
@@ -361,7 +365,7 @@ impl Worker {
                         slot.tunnel = idle.tunnel;
                     }
                     if let Task::MuxTask(carrier) = &next {
-                        slot.tunnel = carrier.tunnel();
+                        slot.tunnel = carrier.tunnel(&self.context.muxes);
                         self.muxers.add(key);
                     }
                     **task = next;
@@ -417,12 +421,13 @@ impl Worker {
         Home { worker: self.index, key }
     }
 
-    fn close_all(&mut self, which: impl Fn(&Slot) -> bool) {
-        let keys: Vec<Key> = self.tasks.iter().filter(|(_, slot)| which(slot)).map(|(key, _)| key).collect();
+    fn close_all(&mut self, which: impl Fn(&Slot, &Muxes) -> bool) {
+        let muxes = &self.context.muxes;
+        let keys: Vec<Key> = self.tasks.iter().filter(|(_, slot)| which(slot, muxes)).map(|(key, _)| key).collect();
         for key in keys {
             let slot = self.tasks.remove(key);
             if let Some((proto, tunnel)) = slot.and_then(|slot| Some((slot.task?.proto()?, slot.tunnel))) {
-                self.context.hub.send(Notice::Done(self.home(key), tunnel, proto));
+                self.context.hub.send(Notice::Done { home: self.home(key), tunnel, proto });
             }
         }
     }

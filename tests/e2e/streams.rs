@@ -7,7 +7,7 @@ use mio::{Events, Poll, Token};
 use nodepass::logic::wire::{encode, Lines, Signal};
 use nodepass::net::certs::{Audience, Certs, Identity, Origin, Speech};
 use nodepass::net::h2::{Limits, H2};
-use nodepass::net::mux::{Mux, StreamNo};
+use nodepass::net::mux::{AllowedPeer, Mux, StreamNo};
 use nodepass::net::quic::{QuicServer, Settings};
 use nodepass::net::stream::{ready, Buffer};
 use nodepass::net::tcp::Tcp;
@@ -96,7 +96,7 @@ impl Few {
                 resets: Default::default(),
             };
             let mut server = QuicServer::bind(&[at], &identity, &settings, Instant::now()).expect("a port");
-            server.expect(Some(at.ip()), &identity).expect("a certificate");
+            server.allow(&[AllowedPeer { tunnel: 1, address: at.ip() }], &identity).expect("a certificate");
             let (dead, mut server) = (Arc::clone(&dead), server);
             spawn(move || {
                 let poll = Poll::new().expect("a poll");

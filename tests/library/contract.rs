@@ -31,7 +31,7 @@ use nodepass::net::certs::{self, Audience, Certs, Origin, Trust};
 #[cfg(feature = "h2")]
 use nodepass::net::h2::{Limits, H2};
 use nodepass::net::leg::{Leg, Line};
-use nodepass::net::mux::{Mux, Muxes};
+use nodepass::net::mux::{AllowedPeer, Mux, Muxes};
 #[cfg(feature = "quic")]
 use nodepass::net::quic::{ClientTls, QuicClient, QuicServer, Settings, Tickets};
 use nodepass::net::stream::{ready, Buffer, Stream};
@@ -694,7 +694,7 @@ fn quic(we_dial: bool) -> Rig<Shared> {
         resets: Default::default(),
     };
     let mut server = QuicServer::bind(&[(home, 0).into()], &identity, &settings, now).unwrap();
-    server.expect(Some(home), &identity).unwrap();
+    server.allow(&[AllowedPeer { tunnel: 1, address: home }], &identity).unwrap();
     let (at, tls) = (server.local().next().unwrap(), ClientTls::new(Trust::Anyone, "").unwrap());
     let client = QuicClient::connect(at, &tls, &settings, &mut Tickets::default(), now).unwrap();
     match we_dial {

@@ -25,7 +25,7 @@ use super::streams::{Streams, TURN};
 use super::{random_id, Id, Settings, SPARE_IDS};
 use crate::logic::slab::{Key, Slab};
 use crate::logic::wire::Fingerprint;
-use crate::net::mux::StreamNo;
+use crate::net::mux::{AllowedPeer, StreamNo};
 
 /// A connection and the numbers of its streams.
 pub struct Connection {
@@ -54,6 +54,8 @@ pub struct Connection {
     round: u64,
     /// Which socket its packets leave by.
     pub socket: usize,
+    /// Which peer it was let in for, at a port that many share.
+    pub admitted: Option<AllowedPeer>,
     /// Our next stream.
     next: u64,
     report: Duration,
@@ -113,6 +115,7 @@ impl Connection {
             now,
             round: 0,
             socket,
+            admitted: None,
             next: 0,
             report: settings.report,
             timeout: now + settings.timeout,

@@ -28,7 +28,7 @@ use super::{config, congestion, random_id, Id, Settings, ID};
 use crate::logic::slab::{Key, Slab};
 use crate::logic::wire::Fingerprint;
 use crate::net::certs::Identity;
-use crate::net::mux::{Mux, StreamNo};
+use crate::net::mux::{AllowedPeer, Mux, StreamNo};
 use crate::net::stream::{would_block, Buffer};
 use crate::net::tcp::canonical;
 
@@ -48,7 +48,7 @@ struct Hall {
     connections: Slab<Connection>,
     routes: HashMap<Id, Key>,
     streams: Streams,
-    expected: Option<IpAddr>,
+    allowed: Vec<AllowedPeer>,
     tokens: Tokens,
     config: quiche::Config,
     leaf: Fingerprint,
@@ -57,7 +57,7 @@ struct Hall {
 }
 
 impl QuicServer {
-    /// Listens at these addresses. Nobody is let in before [`Mux::expect`].
+    /// Listens at these addresses. Nobody is let in before [`Mux::allow`].
     pub fn bind(
         addresses: &[SocketAddr],
         identity: &Identity,
@@ -70,7 +70,7 @@ impl QuicServer {
             connections: Slab::new(),
             routes: HashMap::new(),
             streams: Streams::default(),
-            expected: None,
+            allowed: Vec::new(),
             tokens: Tokens::new(now).ok_or_else(|| io::Error::other("no randomness"))?,
             config: server_config(identity, settings, port.largest())?,
             leaf: identity.leaf,
@@ -130,6 +130,25 @@ impl Hall {
         }
     }
 
+    /// The newest tunnel of the peer at that address.
+    fn newest(&self, address: IpAddr) -> Option<u32> {
+        let of = |peer: &&AllowedPeer| peer.address == address.to_canonical();
+        self.allowed.iter().filter(of).map(|peer| peer.tunnel).max()
+    }
+
+    /// Closes the connections whose address has no tunnel any more that was there when they were let in.
+    fn close_orphans(&mut self) {
+        let Hall { connections, allowed, streams, .. } = self;
+        for (_, connection) in connections.iter_mut() {
+            let admitted = connection.admitted;
+            let since =
+                |peer: &AllowedPeer| admitted.is_some_and(|at| peer.address == at.address && peer.tunnel <= at.tunnel);
+            if !allowed.iter().any(since) {
+                connection.close(streams);
+            }
+        }
+    }
+
     /// A packet came.
     fn arrived(&mut self, outbox: &mut Outbox, path: PacketPath, packet: &mut [u8], now: Instant) {
         let Ok(header) = Header::from_slice(packet, ID) else { return };
@@ -158,8 +177,8 @@ impl Hall {
         len: usize,
         now: Instant,
     ) -> Option<Key> {
-        let welcome = self.expected == Some(path.from.ip().to_canonical());
-        if !welcome || len < quiche::MIN_CLIENT_INITIAL_LEN {
+        let allowed = self.newest(path.from.ip()).is_some();
+        if !allowed || len < quiche::MIN_CLIENT_INITIAL_LEN {
             return None;
         }
         if !quiche::version_is_supported(header.version) {
@@ -199,7 +218,7 @@ impl Hall {
     /// Accepts a client whose address is proven.
     fn admit(&mut self, header: &Header, first: &[u8], round: Duration, path: PacketPath, now: Instant) -> Option<Key> {
         let id = Id::try_from(&header.dcid[..]).ok()?;
-        if self.connections.len() >= MAX_CONNECTIONS && !self.make_room() {
+        if self.connections.len() >= self.allowed.len() + MAX_SPARE && !self.make_room() {
             return None;
         }
         let first = ConnectionId::from_ref(first);
@@ -208,9 +227,12 @@ impl Hall {
         self.config.set_max_send_udp_payload_size(largest);
         self.config.set_stateless_reset_token(Some(self.settings.resets.token(&id)));
         let quic = quiche::accept(&header.dcid, Some(&first), path.to, path.from, &mut self.config).ok()?;
+        let address = path.from.ip().to_canonical();
+        let admitted = self.newest(address).map(|tunnel| AllowedPeer { tunnel, address });
         let key = self.connections.insert(Connection::new(quic, path.socket, &self.settings, largest, now));
         if let Some(connection) = self.connections.get_mut(key) {
             connection.entered(key);
+            connection.admitted = admitted;
         }
         self.routes.insert(id, key);
         Some(key)
@@ -262,9 +284,10 @@ fn reply(outbox: &mut Outbox, path: PacketPath, write: impl FnOnce(&mut [u8]) ->
 }
 
 impl Mux for QuicServer {
-    fn expect(&mut self, peer: Option<IpAddr>, identity: &Identity) -> io::Result<()> {
-        self.hall.close_all();
-        self.hall.expected = peer.map(|ip| ip.to_canonical());
+    fn allow(&mut self, peers: &[AllowedPeer], identity: &Identity) -> io::Result<()> {
+        let canonical = |peer: &AllowedPeer| AllowedPeer { address: peer.address.to_canonical(), ..*peer };
+        self.hall.allowed = peers.iter().map(canonical).collect();
+        self.hall.close_orphans();
         self.dirty = true;
         // The same certificate keeps its tickets, so that sessions can be resumed.
         if identity.leaf != self.hall.leaf {
@@ -379,6 +402,6 @@ impl Mux for QuicServer {
     }
 }
 
-/// Most connections at a time, those included that are being made or closed. A tunnel needs one; more come when a client
+/// Most connections at a time beyond one for each tunnel, those included that are being made or closed: more come when a client
 /// starts anew, or from strangers behind the same address.
-const MAX_CONNECTIONS: usize = 16;
+const MAX_SPARE: usize = 15;

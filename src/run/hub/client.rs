@@ -1,336 +1,227 @@
-//! What only a client does: it calls the server, for ever, and keeps the pool warm.
+//! A client: it calls the server, for ever, and keeps the pool warm.
 //!
 //! ```text
-//!  Resting --time--> Looking (for the server's address) --> Asking --terms--> Tunnel
-//!     +<---------------------- any failure, any end <----------+-----------------+
+//!  Resting --time--> Resolving (the server's address) --> Asking --terms--> Up(tunnel)
+//!     +<---------------------- any failure, any end <--------+-----------------+
 //! ```
 
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustls::ClientConfig;
-
-use super::fallback::{over_tcp, QuicFallback};
-use super::server::HTTPS;
-use super::tunnel::{Side, Tunnel};
-use super::{Hub, Part};
-use crate::config::{Config, Endpoint, Host, Transport};
+use super::fallback::QuicFallback;
+use super::out::{EndReason, Out};
+use super::route::{first_hop, Routes};
+use super::targets::TargetRouter;
+use super::tunnel::{Opener, Side, Tunnel};
 use crate::error::Error;
-use crate::logic::handshake::Offer;
+use crate::logic::backoff::Backoff;
+use crate::logic::control::Why;
 use crate::logic::refill::Refill;
-use crate::logic::terms::{Direction, Feature, Terms};
-use crate::logic::wire::{Fingerprint, Id};
-use crate::net::certs::{client, server_name, Speech, Trust};
-use crate::net::quic::ClientTls;
-use crate::run::messages::{Home, Job, ServerRoute, TunnelNo};
+use crate::run::messages::{Answered, Job, TunnelEvent, TunnelNo};
+use crate::run::shared::Shared;
 
 /// A client's own state.
 pub(in crate::run) struct Client {
-    phase: Phase,
+    shared: Arc<Shared>,
+    state: State,
     /// What was last complained of: said once, not every second.
     said: Option<Error>,
-    /// TLS configurations that were made.
-    made: Vec<(Trust, Speech, Arc<ClientConfig>)>,
-    /// Whether QUIC gets through.
-    pub fallback: QuicFallback,
+    routes: Routes,
+    fallback: QuicFallback,
+    /// Pauses after another client took the tunnel over.
+    backoff: Backoff,
 }
 
-enum Phase {
-    Resting(Instant),
-    Looking,
+enum State {
+    Resting { until: Instant },
+    Resolving,
     Asking,
-    Tunnel,
+    Up(Box<Tunnel>),
 }
 
 impl Client {
-    /// A client that will route at once.
-    pub fn new(now: Instant) -> Client {
-        Client { phase: Phase::Resting(now), said: None, made: Vec::new(), fallback: QuicFallback::default() }
+    /// A client that will call at once.
+    pub fn new(shared: Arc<Shared>, now: Instant) -> Client {
+        let backoff = Backoff::new(shared.config.limits.cooldown, MAX_BACKOFF);
+        let (said, routes, fallback) = (None, Routes::default(), QuicFallback::default());
+        Client { shared, state: State::Resting { until: now }, said, routes, fallback, backoff }
     }
 
     /// When the clock has something to say.
     pub fn deadline(&self) -> Option<Instant> {
-        match self.phase {
-            Phase::Resting(until) => Some(until),
-            Phase::Tunnel => self.fallback.deadline(),
+        match &self.state {
+            State::Resting { until } => Some(*until),
+            State::Up(_) => self.fallback.deadline(),
+            State::Resolving | State::Asking => None,
+        }
+    }
+
+    /// Its tunnel, if there is one.
+    pub fn tunnel(&self) -> Option<&Tunnel> {
+        match &self.state {
+            State::Up(tunnel) => Some(tunnel),
             _ => None,
         }
     }
 
-    /// Calls again at `until`.
-    pub fn rest(&mut self, until: Instant) {
-        self.phase = Phase::Resting(until);
+    /// The tunnel of that number.
+    pub fn tunnel_mut(&mut self, number: TunnelNo) -> Option<&mut Tunnel> {
+        match &mut self.state {
+            State::Up(tunnel) if tunnel.number() == number => Some(tunnel),
+            _ => None,
+        }
     }
 
-    /// TLS as the server's terms want it, made once.
-    fn tls(&mut self, trust: Trust, speech: Speech) -> Result<Arc<ClientConfig>, Error> {
-        if let Some((_, _, config)) = self.made.iter().find(|made| (made.0, made.1) == (trust, speech)) {
-            return Ok(config.clone());
+    /// Time has passed.
+    pub fn tick(&mut self, targets: &mut TargetRouter, now: Instant, out: &mut Out) {
+        match &mut self.state {
+            State::Resting { until } if now < *until => {}
+            State::Resting { .. } | State::Resolving => self.call(targets, now, out),
+            State::Asking => {}
+            State::Up(_) => {
+                let retry = self.shared.config.limits.quic_retry;
+                if let Some(route) = self.fallback.due(now, retry) {
+                    out.job(0, Job::Open(route));
+                }
+            }
         }
-        let config = client(trust, speech)?;
-        self.made.push((trust, speech, config.clone()));
-        Ok(config)
     }
-}
 
-impl Hub {
-    /// The clock, for a client.
-    pub(in crate::run) fn tick_client(&mut self, now: Instant) {
-        let Part::Client(client) = &mut self.part else { return };
-        match client.phase {
-            Phase::Resting(until) if now >= until => {}
-            Phase::Looking => {}
-            Phase::Tunnel => return self.try_quic_again(now),
-            _ => return,
-        }
+    /// Asks the server for its terms, once its address is known.
+    fn call(&mut self, targets: &mut TargetRouter, now: Instant, out: &mut Out) {
         let shared = self.shared.clone();
-        let called = match self.targets.addresses(first_hop(&shared.config), now) {
-            Ok(Some(addresses)) => client.route(&shared.config, addresses).map(Some),
+        let config = &shared.config;
+        let called = match targets.addresses(first_hop(config), now) {
+            Ok(Some(addresses)) => self.routes.handshake(config, addresses).map(Some),
             Ok(None) => Ok(None),
             Err(why) => Err(why),
         };
         match called {
             Ok(Some((route, request))) => {
-                client.phase = Phase::Asking;
-                self.workers[0].send(Job::Ask(route, request));
+                self.state = State::Asking;
+                out.job(0, Job::Handshake { route, request });
             }
-            Ok(None) => client.phase = Phase::Looking,
-            Err(why) => self.complain(why, now),
+            Ok(None) => self.state = State::Resolving,
+            Err(why) => self.complain(why, targets, now),
         }
     }
 
-    /// The server's answer to the handshake.
-    pub(in crate::run) fn answered(&mut self, answer: Result<(Box<Terms>, SocketAddr, Duration), Error>, now: Instant) {
-        if self.is_stopping() {
-            return;
-        }
-        let began = answer.and_then(|(terms, server, round)| self.begin_client(*terms, server, round, now));
-        if let Err(why) = began {
-            self.complain(why, now);
+    /// The server's answer. On which side of the tunnel that begins users come in; `None` if none does.
+    pub fn answered(
+        &mut self,
+        answer: Result<Answered, Error>,
+        number: TunnelNo,
+        targets: &mut TargetRouter,
+        workers: usize,
+        now: Instant,
+    ) -> Option<Side> {
+        match answer.and_then(|answer| self.tunnel_with(answer, number, workers, now)) {
+            Ok(tunnel) => {
+                let side = tunnel.side();
+                self.backoff.succeeded(now);
+                self.state = State::Up(Box::new(tunnel));
+                Some(side)
+            }
+            Err(why) => {
+                self.complain(why, targets, now);
+                None
+            }
         }
     }
 
-    fn begin_client(&mut self, terms: Terms, server: SocketAddr, round: Duration, now: Instant) -> Result<(), Error> {
-        let shared = self.shared.clone();
-        let (config, limits) = (&shared.config, &shared.config.limits);
+    fn tunnel_with(
+        &mut self,
+        answer: Answered,
+        number: TunnelNo,
+        workers: usize,
+        now: Instant,
+    ) -> Result<Tunnel, Error> {
+        let Answered { terms, server, round } = answer;
+        let (config, limits) = (&self.shared.config, &self.shared.config.limits);
         terms.require_tls(config.tls.code())?;
-        let transport = Transport::from_code(terms.transport).filter(|transport| transport.is_built());
-        let Some(transport) = transport else {
-            return Err(Error::unsupported(format!(
-                "the server wants type={}, which this build does not have",
-                terms.transport
-            )));
-        };
-        let edge = terms.features.contains(&Feature::Edge);
-        let number = self.next_number();
-        let Part::Client(client) = &mut self.part else { return Ok(()) };
-        let speech = speech(transport);
-        let tls = match terms.tls {
-            0 => None,
-            1 if !edge => Some((client.tls(Trust::Anyone, speech)?, server_name("nodepass.invalid")?)),
-            1 | 2 => Some((client.tls(Trust::Roots, speech)?, server_name(&peer_name(config))?)),
-            other => return Err(Error::unsupported(format!("the server wants tls={other}, which is not known here"))),
-        };
-        let quic = match (transport, terms.tls) {
-            (Transport::Quic, 2) => Some(Arc::new(ClientTls::new(Trust::Roots, &peer_name(config))?)),
-            (Transport::Quic, _) => Some(Arc::new(ClientTls::new(Trust::Anyone, "")?)),
-            _ => None,
-        };
-        let route = Arc::new(ServerRoute {
-            tunnel: number,
-            addresses: vec![server],
-            via: via(config),
-            tls,
-            quic,
-            transport,
-            authority: authority(config, transport),
-            open: terms.open,
-            ws_eof: terms.features.contains(&Feature::WsEof),
-            quiet: terms.flow == Direction::Forward,
-            round,
-            dial: limits.tcp_dial,
-            timeout: limits.handshake,
-        });
-        let fallback = terms.features.contains(&Feature::Fallback);
-        let route = match (transport, &route.via) {
-            (Transport::Quic, Some(_)) if fallback => {
-                log::info!("QUIC does not go through an HTTP proxy: going on over TCP with TLS");
-                over_tcp(&route)
-            }
-            (Transport::Quic, Some(_)) => {
-                return Err(Error::unsupported("type=1 (QUIC) does not go through an HTTP proxy"))
-            }
-            _ => client.fallback.choose(route, fallback),
-        };
+        let route = self.routes.pool(number, &terms, (server, round), config, &mut self.fallback)?;
         let max = terms.max.min(config.max);
         let refill = Refill::new(config.min, max, limits.min_pool_interval, limits.max_pool_interval, now);
-        client.phase = Phase::Tunnel;
-        self.begin_tunnel(number, terms, server, Some((refill, route)), now);
-        match self.tunnel.as_ref().map(|tunnel| tunnel.side) {
-            Some(Side::Ingress) => self.users.open(&config.targets[0], &self.registry, now),
-            _ => self.users.close(),
-        }
-        Ok(())
+        let opener = Opener::new(refill, route);
+        Ok(Tunnel::new(number, *terms, server, Some(opener), config, workers, now))
     }
 
-    /// A pool connection is open.
-    pub(in crate::run) fn opened(
-        &mut self,
-        home: Home,
-        number: TunnelNo,
-        id: Id,
-        fp: Option<Fingerprint>,
-        now: Instant,
-    ) {
-        if !self.is_current(number) {
-            return self.workers[home.worker].send(Job::Close(home.key));
+    /// Something happened to a connection of the tunnel of that number. `false` if there is none.
+    pub fn on(&mut self, number: TunnelNo, event: TunnelEvent, now: Instant, out: &mut Out) -> bool {
+        let State::Up(tunnel) = &mut self.state else { return false };
+        if tunnel.number() != number {
+            return false;
         }
-        // An id given twice is a failure like others: the next try waits for the clock.
-        if !self.pool_connection(id, home, fp, now) {
-            return self.failed(number, Some(Error::protocol(format!("the server gave the id {id} twice"))));
-        }
-        if let (Some(Tunnel { refill: Some((refill, _)), failing, .. }), Part::Client(client)) =
-            (&mut self.tunnel, &mut self.part)
-        {
-            refill.opened();
-            *failing = None;
-            client.said = None;
+        let event = match event {
+            TunnelEvent::MuxUp => {
+                self.fallback.up(tunnel);
+                return true;
+            }
+            TunnelEvent::MuxFailed(why) => {
+                let retry = now + self.shared.config.limits.quic_retry;
+                match self.fallback.failed(why, tunnel, retry) {
+                    Some(why) => TunnelEvent::MuxFailed(why),
+                    None => return true,
+                }
+            }
+            event => event,
+        };
+        tunnel.on(event, now, out);
+        true
+    }
+
+    /// No pool connections are opened any more: the program stops.
+    pub fn drain(&mut self) {
+        if let State::Up(tunnel) = &mut self.state {
+            tunnel.drain();
         }
     }
 
-    /// A pool connection could not be opened; why, unless that is told otherwise.
-    pub(in crate::run) fn failed(&mut self, number: TunnelNo, why: Option<Error>) {
-        let (true, Some(tunnel)) = (self.is_current(number), &mut self.tunnel) else { return };
-        if let Some((refill, _)) = &mut tunnel.refill {
-            refill.failed();
-        }
-        if let Some(why) = why {
-            self.lament(why);
-        }
+    /// Pool connections are opened again.
+    pub fn opened(&mut self) {
+        self.said = None;
     }
 
     /// Says why there are no pool connections: loud once, and only while there is no tunnel without them.
-    pub(in crate::run) fn lament(&mut self, why: Error) {
-        let (Some(tunnel), Part::Client(client)) = (&mut self.tunnel, &mut self.part) else { return };
-        let loud = !tunnel.is_up() && client.said.as_ref() != Some(&why);
+    pub fn trouble(&mut self, why: Error, loud: bool) {
+        let loud = loud && self.said.as_ref() != Some(&why);
         log::log!(if loud { log::Level::Warn } else { log::Level::Debug }, "Pool connection not opened: {why}");
         if loud {
-            client.said = Some(why.clone());
+            self.said = Some(why);
         }
-        tunnel.failing = Some(why.to_string());
     }
 
-    /// The server allows no more streams. That is no failure: those who leave make room.
-    pub(in crate::run) fn exhausted(&mut self, number: TunnelNo, so: bool) {
-        let (true, Some(tunnel)) = (self.is_current(number), &mut self.tunnel) else { return };
-        log::debug!("The server allows {} streams", if so { "no more" } else { "more" });
-        tunnel.exhausted = so;
+    /// Takes the tunnel out that is over, and calls again after a pause.
+    pub fn end(&mut self, number: TunnelNo, reason: &EndReason, now: Instant) -> Option<Box<Tunnel>> {
+        self.tunnel_mut(number)?;
+        let pause = match reason {
+            EndReason::Control(Why::Taken { .. }) => self.backoff.failed(now),
+            _ => self.shared.config.limits.cooldown,
+        };
+        match std::mem::replace(&mut self.state, State::Resting { until: now + pause }) {
+            State::Up(tunnel) => Some(tunnel),
+            _ => None,
+        }
     }
 
     /// Says what is wrong, once, and calls again after a pause.
-    fn complain(&mut self, why: Error, now: Instant) {
-        let shared = self.shared.clone();
-        let cooldown = shared.config.limits.cooldown;
-        self.targets.doubt(first_hop(&shared.config), now);
-        let Part::Client(client) = &mut self.part else { return };
-        if client.said.as_ref() == Some(&why) {
-            log::debug!("Handshake with {} failed again: {why}", shared.config.tunnel);
+    fn complain(&mut self, why: Error, targets: &mut TargetRouter, now: Instant) {
+        let (config, cooldown) = (&self.shared.config, self.shared.config.limits.cooldown);
+        targets.doubt(first_hop(config), now);
+        if self.said.as_ref() == Some(&why) {
+            log::debug!("Handshake with {} failed again: {why}", config.tunnel);
         } else {
             // These two words make a dashboard's light red, until a check point comes.
             let what = match &why {
                 Error::Name(_) | Error::Proxy(_) => String::new(),
-                _ => format!("handshake with {} failed: ", shared.config.tunnel),
+                _ => format!("handshake with {} failed: ", config.tunnel),
             };
             log::error!("Client error: {what}{why}; trying again every {cooldown:?}");
-            client.said = Some(why);
+            self.said = Some(why);
         }
-        client.rest(now + cooldown);
+        self.state = State::Resting { until: now + cooldown };
     }
 }
 
-impl Client {
-    /// The route for the terms, and what it says.
-    fn route(&mut self, config: &Config, addresses: Vec<SocketAddr>) -> Result<(Arc<ServerRoute>, Vec<u8>), Error> {
-        let offered = |feature: &Feature| match feature {
-            Feature::UdpFrame | Feature::Open => true,
-            Feature::WsEof => Transport::WebSocket.is_built(),
-            Feature::Edge => config.tunnel.port == HTTPS,
-            Feature::Fallback => Transport::Quic.is_built(),
-        };
-        let features: Vec<_> = Feature::ALL.into_iter().filter(offered).map(Feature::name).collect();
-        let request = Offer { host: named(config), key: config.key.as_bytes(), features: &features }.to_bytes();
-        let tls = match config.tunnel.port {
-            HTTPS => {
-                let name = server_name(&peer_name(config))?;
-                Some((self.tls(Trust::Roots, Speech::Http1)?, name))
-            }
-            _ => None,
-        };
-        let route = ServerRoute {
-            tunnel: 0,
-            addresses,
-            via: via(config),
-            tls,
-            quic: None,
-            transport: Transport::Tcp,
-            authority: String::new(),
-            open: None,
-            ws_eof: false,
-            quiet: true,
-            round: Duration::ZERO,
-            dial: config.limits.tcp_dial,
-            timeout: config.limits.handshake,
-        };
-        Ok((Arc::new(route), request))
-    }
-}
-
-/// What is spoken inside the TLS of a transport.
-pub(in crate::run) fn speech(transport: Transport) -> Speech {
-    match transport {
-        Transport::Tcp | Transport::Quic => Speech::Raw,
-        Transport::WebSocket => Speech::Http1,
-        Transport::Http2 => Speech::Http2,
-    }
-}
-
-/// Who is called, as the handshake's `Host` says it: `sni`, else the host's name; `none` for a bare address.
-fn named(config: &Config) -> &str {
-    match (&config.sni, &config.tunnel.host) {
-        (Some(sni), _) => sni,
-        (None, Host::Name(name)) => name,
-        (None, _) => "none",
-    }
-}
-
-/// Who is called, as pool connections in HTTP say it: an original's HTTP/2 as in the handshake, its WebSocket by address.
-fn authority(config: &Config, transport: Transport) -> String {
-    match (transport, &config.sni, &config.tunnel.host) {
-        (Transport::WebSocket, None, Host::Ip(IpAddr::V6(ip))) => format!("[{ip}]"),
-        (Transport::WebSocket, None, Host::Ip(ip)) => ip.to_string(),
-        _ => named(config).to_owned(),
-    }
-}
-
-/// Whom to dial: the server, or the proxy before it. All connections of a tunnel go the same fallback, since the server takes pool
-/// connections from the address that shook hands.
-fn first_hop(config: &Config) -> &Endpoint {
-    config.https_proxy.as_ref().map_or(&config.tunnel, |(proxy, _)| proxy)
-}
-
-/// What to say to a proxy.
-fn via(config: &Config) -> Option<Vec<u8>> {
-    let (_, proxy) = config.https_proxy.as_ref()?;
-    Some(proxy.connect(&config.tunnel.to_string()))
-}
-
-/// Who must answer where certificates are verified: `sni`, else the tunnel's host.
-fn peer_name(config: &Config) -> String {
-    match (&config.sni, &config.tunnel.host) {
-        (Some(sni), _) => sni.clone(),
-        (None, Host::Name(name)) => name.clone(),
-        (None, Host::Ip(ip)) => ip.to_string(),
-        (None, Host::Any) => "localhost".into(),
-    }
-}
+/// The longest pause of a client whose tunnel another one keeps taking over.
+const MAX_BACKOFF: Duration = Duration::from_secs(300);

@@ -6,16 +6,15 @@
 //! ```
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::tunnel::Tunnel;
-use super::{Hub, Part};
 use crate::config::Transport;
 use crate::error::Error;
 use crate::logic::terms::Feature;
-use crate::run::messages::{Job, ServerRoute, TunnelNo};
+use crate::run::messages::ServerRoute;
 
-/// A client's fallback to a QUIC server. It outlives tunnels.
+/// How a client reaches a QUIC server. It outlives tunnels.
 pub(in crate::run) enum QuicFallback {
     /// Over QUIC, which has failed that many times in a row.
     Quic(u32),
@@ -30,7 +29,7 @@ impl Default for QuicFallback {
 }
 
 impl QuicFallback {
-    /// How to route for pool connections.
+    /// The route for pool connections.
     pub fn choose(&mut self, route: Arc<ServerRoute>, fallback: bool) -> Arc<ServerRoute> {
         match self {
             QuicFallback::Tcp(_, quic) if fallback && route.transport == Transport::Quic => {
@@ -53,50 +52,42 @@ impl QuicFallback {
             QuicFallback::Quic(_) => None,
         }
     }
-}
 
-impl Hub {
-    /// The connection that carries the tunnel's pool is up.
-    pub(in crate::run) fn carried(&mut self, number: TunnelNo) {
-        let (true, Part::Client(client)) = (self.is_current(number), &mut self.part) else { return };
-        if let QuicFallback::Tcp(_, quic) = std::mem::take(&mut client.fallback) {
+    /// A connection that carries the tunnel's pool is up: it is used from now on.
+    pub fn up(&mut self, tunnel: &mut Tunnel) {
+        if let QuicFallback::Tcp(_, quic) = std::mem::take(self) {
             log::info!("QUIC gets through again: new pool connections go over it");
-            if let Some(Tunnel { refill: Some((_, route)), .. }) = &mut self.tunnel {
-                *route = quic;
-            }
+            tunnel.route().into_iter().for_each(|route| *route = quic.clone());
         }
     }
 
-    /// It did not come about.
-    pub(in crate::run) fn unreached(&mut self, number: TunnelNo, why: Error, now: Instant) {
-        let (true, Part::Client(client)) = (self.is_current(number), &mut self.part) else { return };
-        let Some(Tunnel { terms, refill: Some((_, route)), .. }) = &mut self.tunnel else { return };
-        let fallback = terms.features.contains(&Feature::Fallback);
-        match &mut client.fallback {
-            // A try while the pool comes over TCP: no mux_events.
-            QuicFallback::Tcp(..) => return log::debug!("QUIC does not get through yet: {why}"),
-            QuicFallback::Quic(misses) if fallback => {
+    /// It could not be made. Gives the reason back where nothing can be done about it.
+    pub fn failed(&mut self, why: Error, tunnel: &mut Tunnel, retry: Instant) -> Option<Error> {
+        let may_fall_back = tunnel.terms().features.contains(&Feature::Fallback);
+        match self {
+            // A try while the pool comes over TCP: no news.
+            QuicFallback::Tcp(..) => log::debug!("QUIC does not get through yet: {why}"),
+            QuicFallback::Quic(_) if !may_fall_back => return Some(why),
+            QuicFallback::Quic(misses) => {
                 *misses += 1;
-                if *misses >= TRIES {
+                if let (true, Some(route)) = (*misses >= TRIES, tunnel.route()) {
                     log::warn!("{why}: going on over TCP with TLS");
-                    let quic = std::mem::replace(route, over_tcp(route));
-                    client.fallback = QuicFallback::Tcp(now + self.shared.config.limits.quic_retry, quic);
+                    let tcp = over_tcp(route);
+                    *self = QuicFallback::Tcp(retry, std::mem::replace(route, tcp));
                 }
-                return;
             }
-            QuicFallback::Quic(_) => {}
         }
-        self.lament(why);
+        None
     }
 
-    /// One try, now and then, while the pool comes over TCP.
-    pub(in crate::run) fn try_quic_again(&mut self, now: Instant) {
-        let Part::Client(client) = &mut self.part else { return };
-        if let QuicFallback::Tcp(again, quic) = &mut client.fallback {
-            if now >= *again {
-                *again = now + self.shared.config.limits.quic_retry;
-                self.workers[0].send(Job::Open(quic.clone()));
+    /// One try, now and then, while the pool comes over TCP; the next one is due after `pause`.
+    pub fn due(&mut self, now: Instant, pause: Duration) -> Option<Arc<ServerRoute>> {
+        match self {
+            QuicFallback::Tcp(again, quic) if now >= *again => {
+                *again = now + pause;
+                Some(quic.clone())
             }
+            _ => None,
         }
     }
 }

@@ -1,12 +1,14 @@
-//! Who comes in: the entrance, the slots, the sniffing, and the sessions of UDP users.
+//! Users at the side where they come in: listeners, slots, first bytes, UDP sessions, and those who wait for a connection.
 //!
 //! ```text
-//!  Listeners --slot free?--> (Sniffing, with block) --> next() -> User
+//!  Listeners --slot free?--> (Sniffing, with block) --> next() -> User --> Waiting --> a pool connection
 //! ```
 
 pub mod listeners;
+mod slots;
 mod sniffing;
 mod udp_sessions;
+mod waiting;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -18,8 +20,10 @@ use mio::net::TcpStream;
 use mio::Registry;
 
 use self::listeners::Listeners;
+use self::slots::Slots;
 use self::sniffing::{Sniffing, Verdicted};
 use self::udp_sessions::{Place, Sessions};
+use self::waiting::Waiting;
 use super::USERS_TOKEN;
 use crate::config::Endpoint;
 use crate::error::Error;
@@ -31,21 +35,22 @@ use crate::run::messages::{Home, Job, Proto, SessionKey, User};
 use crate::run::shared::Shared;
 
 /// The users of one instance, at the side where they come in; elsewhere only their slots.
-pub(in crate::run) struct Users {
+pub(in crate::run) struct Ingress {
     shared: Arc<Shared>,
-    entrance: Opening,
+    listeners: Opening,
     sniffing: Sniffing,
-    looked: Vec<Key>,
+    /// Sniffed users with news.
+    stirred: Vec<Key>,
     sessions: Sessions,
     packet: Vec<u8>,
     arrived: VecDeque<User>,
     /// Datagrams for sessions that have a task.
     mail: VecDeque<(Home, Vec<u8>)>,
     ends_tls: bool,
-    tcp: usize,
-    udp: usize,
-    /// The limit was reached, and that was said.
-    full: bool,
+    /// Who holds a slot.
+    pub slots: Slots,
+    /// Users who wait for a pool connection.
+    pub waiting: Waiting<User>,
 }
 
 /// The entrance, or when to try again to open it.
@@ -58,49 +63,52 @@ enum Opening {
     Open(Listeners),
 }
 
-impl Users {
+impl Ingress {
     /// No users yet. With `ends_tls` their first words are encrypted, and looked at by a worker.
-    pub fn new(shared: Arc<Shared>, ends_tls: bool) -> Users {
+    pub fn new(shared: Arc<Shared>, ends_tls: bool) -> Ingress {
         let sniffing = Sniffing::new(shared.config.block, SNIFFING_TOKEN);
+        let slots = Slots::new(shared.config.slot);
+        let waiting = Waiting::new(shared.config.limits.pool_get);
         let packet = vec![0; shared.config.limits.udp_buffer + 1];
-        Users {
+        Ingress {
             shared,
-            entrance: Opening::Unwanted,
+            listeners: Opening::Unwanted,
             sniffing,
-            looked: Vec::new(),
+            stirred: Vec::new(),
             sessions: Sessions::default(),
             packet,
             arrived: VecDeque::new(),
             mail: VecDeque::new(),
             ends_tls,
-            tcp: 0,
-            udp: 0,
-            full: false,
+            slots,
+            waiting,
         }
     }
 
     /// Opens the entrance, unless it is open already.
     pub fn open(&mut self, at: &Endpoint, registry: &Registry, now: Instant) {
-        if matches!(self.entrance, Opening::Unwanted) {
-            self.entrance = Opening::Closed { at: at.clone(), again: now, said: None };
+        if matches!(self.listeners, Opening::Unwanted) {
+            self.listeners = Opening::Closed { at: at.clone(), again: now, said: None };
             self.tick(registry, now);
         }
     }
 
     /// Whether users can come in.
     pub fn is_open(&self) -> bool {
-        matches!(self.entrance, Opening::Open(_))
+        matches!(self.listeners, Opening::Open(_))
     }
 
     /// Takes an entrance that was opened elsewhere.
-    pub fn take(&mut self, entrance: Listeners) {
-        self.entrance = Opening::Open(entrance);
+    pub fn take(&mut self, listeners: Listeners) {
+        self.listeners = Opening::Open(listeners);
     }
 
     /// Users do not come in here any more.
     pub fn close(&mut self) {
-        self.entrance = Opening::Unwanted;
-        self.tcp -= self.sniffing.clear().min(self.tcp);
+        self.listeners = Opening::Unwanted;
+        for _ in 0..self.sniffing.clear() {
+            self.slots.leave(Proto::Tcp);
+        }
     }
 
     /// An edge of one of the entrance's or the sniffing's sockets.
@@ -108,27 +116,27 @@ impl Users {
         let token = event.token().0;
         if token >= SNIFFING_TOKEN {
             let key = self.sniffing.note(token - SNIFFING_TOKEN, event);
-            self.looked.extend(key);
-        } else if let Opening::Open(entrance) = &mut self.entrance {
-            entrance.note(token - USERS_TOKEN);
+            self.stirred.extend(key);
+        } else if let Opening::Open(listeners) = &mut self.listeners {
+            listeners.note(token - USERS_TOKEN);
         }
     }
 
-    /// Lets in who waits, a bounded number: see [`Users::next`] and [`Users::deliver`].
+    /// Lets in who waits, a bounded number: see [`Ingress::next`] and [`Ingress::deliver`].
     pub fn admit(&mut self, registry: &Registry, now: Instant) {
-        self.look(registry, now);
+        self.sniff(registry, now);
         // A door that lacked descriptors is not ready until it is tried again: so every open one is asked.
-        if !matches!(&self.entrance, Opening::Open(_)) {
+        if !matches!(&self.listeners, Opening::Open(_)) {
             return;
         }
-        let Opening::Open(mut entrance) = std::mem::replace(&mut self.entrance, Opening::Unwanted) else { return };
-        for door in &mut entrance.tcp {
+        let Opening::Open(mut listeners) = std::mem::replace(&mut self.listeners, Opening::Unwanted) else { return };
+        for door in &mut listeners.tcp {
             for _ in 0..MAX_AT_A_TIME {
                 let Some((socket, from)) = door.accept(now) else { break };
                 self.admit_tcp(socket, from, registry, now);
             }
         }
-        for (door, ready) in entrance.udp.iter_mut().filter(|(_, ready)| *ready) {
+        for (door, ready) in listeners.udp.iter_mut().filter(|(_, ready)| *ready) {
             let mut taken = 0;
             for _ in 0..MAX_AT_A_TIME {
                 if taken >= budget().gulp {
@@ -152,7 +160,7 @@ impl Users {
                 }
             }
         }
-        self.entrance = Opening::Open(entrance);
+        self.listeners = Opening::Open(listeners);
     }
 
     /// The next user who may go on.
@@ -167,20 +175,20 @@ impl Users {
         }
     }
 
-    /// Whether more waits at the entrance.
+    /// Whether more waits at the listeners.
     pub fn is_busy(&self) -> bool {
-        matches!(&self.entrance, Opening::Open(entrance) if entrance.is_ready())
+        matches!(&self.listeners, Opening::Open(listeners) if listeners.is_ready())
     }
 
     /// Time has passed: an entrance that could not be opened is tried again.
     pub fn tick(&mut self, registry: &Registry, now: Instant) {
-        let Opening::Closed { at, again, said } = &mut self.entrance else { return };
+        let Opening::Closed { at, again, said } = &mut self.listeners else { return };
         if now < *again {
             return;
         }
         let config = &self.shared.config;
         match Listeners::open(at, config.tcp, config.udp, registry, USERS_TOKEN) {
-            Ok(entrance) => self.entrance = Opening::Open(entrance),
+            Ok(listeners) => self.listeners = Opening::Open(listeners),
             Err(why) => {
                 if said.as_ref() != Some(&why) {
                     log::error!("{} error: {why}; trying again every {:?}", self.shared.name(), config.limits.cooldown);
@@ -192,49 +200,27 @@ impl Users {
 
     /// When the clock has something to say.
     pub fn deadline(&self) -> Option<Instant> {
-        let entrance = match &self.entrance {
-            Opening::Open(entrance) => entrance.deadline(),
+        let listeners = match &self.listeners {
+            Opening::Open(listeners) => listeners.deadline(),
             Opening::Closed { again, .. } => Some(*again),
             Opening::Unwanted => None,
         };
-        entrance.into_iter().chain(self.sniffing.deadline()).min()
+        listeners.into_iter().chain(self.sniffing.deadline()).chain(self.waiting.deadline()).min()
     }
 
-    /// Takes a slot for one more, if one is free. The egress counts its users in the same way.
-    pub fn enter(&mut self, proto: Proto) -> bool {
-        if self.shared.config.slot.is_some_and(|slot| self.live() >= slot) {
-            return false;
-        }
-        *self.count(proto) += 1;
-        self.full = false;
-        true
-    }
-
-    /// A slot is free again.
+    /// A user has left.
     pub fn leave(&mut self, proto: Proto) {
-        if let Proto::Udp(flow) = proto {
-            self.sessions.end(&flow);
+        if let Proto::Udp(session) = proto {
+            self.sessions.end(&session);
         }
-        let count = self.count(proto);
-        debug_assert!(*count > 0, "a slot was given back twice");
-        *count = count.saturating_sub(1);
+        self.slots.leave(proto);
     }
 
-    /// Users that count against `slot`.
-    pub fn live(&self) -> usize {
-        self.tcp + self.udp
-    }
-
-    /// Live TCP connections and UDP sessions.
-    pub fn counts(&self) -> (usize, usize) {
-        (self.tcp, self.udp)
-    }
-
-    /// A UDP user's session has its task: the datagrams that waited go with him.
-    pub fn settle(&mut self, user: User, home: Home) -> User {
+    /// A user's relay will live at `home`; the datagrams of a UDP session that waited go with the user.
+    pub fn bind(&mut self, user: User, home: Home) -> User {
         match user {
             User::Udp(door, flow, _) => {
-                let packets = self.sessions.settle(&flow, home);
+                let packets = self.sessions.bind(&flow, home);
                 User::Udp(door, flow, packets)
             }
             user => user,
@@ -242,16 +228,16 @@ impl Users {
     }
 
     /// The same, for a task that was started with nothing: the datagrams that waited are in the mail.
-    pub fn settle_flow(&mut self, flow: &SessionKey, home: Home) {
-        let packets = self.sessions.settle(flow, home);
+    pub fn bind_session(&mut self, flow: &SessionKey, home: Home) {
+        let packets = self.sessions.bind(flow, home);
         self.mail.extend(packets.into_iter().map(|packet| (home, packet)));
     }
 
-    /// He needs another task: his datagrams wait again.
-    pub fn unsettle(&mut self, user: User) -> User {
+    /// A user needs another relay: the datagrams of a UDP session wait again.
+    pub fn unbind(&mut self, user: User) -> User {
         match user {
             User::Udp(door, flow, packets) => {
-                self.sessions.unsettle(&flow, packets);
+                self.sessions.unbind(&flow, packets);
                 User::Udp(door, flow, Vec::new())
             }
             user => user,
@@ -259,57 +245,57 @@ impl Users {
     }
 
     fn admit_tcp(&mut self, socket: TcpStream, from: SocketAddr, registry: &Registry, now: Instant) {
-        if !self.let_in(Proto::Tcp, from) {
+        if !self.enter(Proto::Tcp, from) {
             return;
         }
         if !self.sniffing.is_open() || self.ends_tls {
             return self.arrived.push_back(User::Tcp(socket, from));
         }
         match self.sniffing.enter(socket, from, registry, now) {
-            Ok(Some(verdict)) => self.judged(verdict),
+            Ok(Some(verdict)) => self.sniffed(verdict),
             Ok(None) => {}
             Err(_) => self.leave(Proto::Tcp),
         }
     }
 
-    fn admit_udp(&mut self, door: &Arc<UdpListener>, flow: SessionKey, len: usize) {
+    fn admit_udp(&mut self, listener: &Arc<UdpListener>, key: SessionKey, len: usize) {
         let packet = self.packet[..len].to_vec();
-        match self.sessions.get(&flow) {
+        match self.sessions.get(&key) {
             Some(Place::At(home)) => self.mail.push_back((*home, packet)),
             Some(Place::Waiting(packets)) => Place::keep(packets, packet),
             None => {
-                if self.let_in(Proto::Udp(flow), flow.user) {
-                    self.sessions.begin(flow, packet);
-                    self.arrived.push_back(User::Udp(door.clone(), flow, Vec::new()));
+                if self.enter(Proto::Udp(key), key.user) {
+                    self.sessions.begin(key, packet);
+                    self.arrived.push_back(User::Udp(listener.clone(), key, Vec::new()));
                 }
             }
         }
     }
 
-    fn let_in(&mut self, proto: Proto, from: SocketAddr) -> bool {
-        let entered = self.enter(proto);
+    fn enter(&mut self, proto: Proto, from: SocketAddr) -> bool {
+        let entered = self.slots.enter(proto);
         if !entered {
             // Each is told, but a flood of them does not fill the log.
-            let level = if std::mem::replace(&mut self.full, true) { log::Level::Debug } else { log::Level::Warn };
-            log::log!(level, "{from} refused: all {} slots are taken (slot)", self.live());
+            let level = if self.slots.is_news() { log::Level::Warn } else { log::Level::Debug };
+            log::log!(level, "{from} refused: all {} slots are taken (slot)", self.slots.live());
         }
         entered
     }
 
     /// Looks at pending in the sniffing whose words came or whose time is over.
-    fn look(&mut self, registry: &Registry, now: Instant) {
-        let mut keys = std::mem::take(&mut self.looked);
+    fn sniff(&mut self, registry: &Registry, now: Instant) {
+        let mut keys = std::mem::take(&mut self.stirred);
         let mut noted = keys.drain(..);
         while let Some(key) = noted.next().or_else(|| self.sniffing.expired(now)) {
             if let Some(verdict) = self.sniffing.look(key, registry, now) {
-                self.judged(verdict);
+                self.sniffed(verdict);
             }
         }
         drop(noted);
-        self.looked = keys;
+        self.stirred = keys;
     }
 
-    fn judged(&mut self, verdict: Verdicted) {
+    fn sniffed(&mut self, verdict: Verdicted) {
         match verdict {
             Verdicted::Pass(socket, from) => self.arrived.push_back(User::Tcp(socket, from)),
             Verdicted::Out(from, why) => {
@@ -318,13 +304,6 @@ impl Users {
                 }
                 self.leave(Proto::Tcp);
             }
-        }
-    }
-
-    fn count(&mut self, proto: Proto) -> &mut usize {
-        match proto {
-            Proto::Tcp => &mut self.tcp,
-            Proto::Udp(_) => &mut self.udp,
         }
     }
 }

@@ -1,245 +1,267 @@
-//! What only a server does: the tunnel's port, handshakes, numbering.
+//! A server: the tunnel port, handshakes, and one tunnel for each client.
 
-use std::net::SocketAddr;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
 use mio::{Registry, Token};
 
 use super::ingress::listeners::listening_addresses;
-use super::{reload_certs, Hub, Part, TUNNEL_TOKEN};
-use crate::config::{Config, Endpoint, Transport};
+use super::out::Out;
+use super::tunnel::Tunnel;
+use super::{reload_certs, TUNNEL_TOKEN};
+use crate::config::{Config, Transport};
 use crate::error::Error;
-use crate::logic::handshake::{judge, Request, Verdict};
 use crate::logic::terms::{opening, Direction, Feature, Terms};
-use crate::logic::wire::{Fingerprint, Id, CONTROL};
 use crate::net::certs::Certs;
 use crate::net::listen::Acceptor;
 use crate::net::mux::Mux;
 use crate::net::quic;
-use crate::run::messages::{AcceptPolicy, ExpectedTunnel, Home, Job, TunnelNo};
+use crate::run::messages::{Job, TunnelNo};
+use crate::run::policy::{AcceptPolicy, ExpectedTunnel};
+use crate::run::shared::Shared;
 
 /// A server's own state.
 pub(in crate::run) struct Server {
-    doors: Vec<Acceptor>,
-    certs: Option<Certs>,
-    policy: Arc<AcceptPolicy>,
-    regate: bool,
-    transport: Transport,
-    flow: Direction,
-    at: Endpoint,
+    shared: Arc<Shared>,
+    acceptors: Vec<Acceptor>,
+    /// When to try to open the tunnel port, and what was said of the last failure.
     again: Option<Instant>,
     said: Option<Error>,
+    certs: Option<Certs>,
     reload: Instant,
+    policy: Arc<AcceptPolicy>,
+    /// The worker that has the QUIC port does not know the policy yet.
+    policy_changed: bool,
+    flow: Direction,
+    tunnels: BTreeMap<TunnelNo, Tunnel>,
 }
 
 impl Server {
     /// A server whose users come in on the side that `flow` says.
-    pub fn new(config: &Config, certs: Option<Certs>, flow: Direction, now: Instant) -> Server {
+    pub fn new(shared: Arc<Shared>, certs: Option<Certs>, flow: Direction, now: Instant) -> Server {
+        let config = &shared.config;
         // Reverse proxies carry these two, and speak TLS to the server for the handshake as well.
         let behind = matches!(config.transport, Transport::WebSocket | Transport::Http2);
         let policy = AcceptPolicy {
             tls: certs.as_ref().map(Certs::current),
             tls_handshake: behind || config.tunnel.port == HTTPS,
-            tunnel: None,
+            transport: config.transport,
+            streams: streams_for(config.max, config.slot),
+            quiet: flow == Direction::Reverse,
+            tunnels: Vec::new(),
             timeout: config.limits.handshake,
         };
         Server {
-            doors: Vec::new(),
-            certs,
-            policy: Arc::new(policy),
-            regate: false,
-            transport: config.transport,
-            flow,
-            at: config.tunnel.clone(),
+            acceptors: Vec::new(),
             again: Some(now),
             said: None,
+            certs,
             reload: now + config.limits.reload,
+            policy: Arc::new(policy),
+            policy_changed: false,
+            flow,
+            tunnels: BTreeMap::new(),
+            shared,
         }
     }
 
-    /// Somebody came to the tunnel's port.
+    /// The tunnels in being.
+    pub fn tunnels(&self) -> impl Iterator<Item = &Tunnel> {
+        self.tunnels.values()
+    }
+
+    /// One of them.
+    pub fn tunnel(&mut self, number: TunnelNo) -> Option<&mut Tunnel> {
+        self.tunnels.get_mut(&number)
+    }
+
+    /// An edge of the tunnel port.
     pub fn note(&mut self) {
-        self.doors.iter_mut().for_each(Acceptor::note);
+        self.acceptors.iter_mut().for_each(Acceptor::note);
     }
 
     /// Whether more may be waiting there.
     pub fn is_ready(&self) -> bool {
-        self.doors.iter().any(Acceptor::is_ready)
+        self.acceptors.iter().any(Acceptor::is_ready)
     }
 
     /// When the clock has something to say.
     pub fn deadline(&self) -> Option<Instant> {
-        let doors = self.doors.iter().filter_map(Acceptor::deadline);
-        doors.chain(self.again).chain(self.certs.as_ref().map(|_| self.reload)).min()
+        let acceptors = self.acceptors.iter().filter_map(Acceptor::deadline);
+        acceptors.chain(self.again).chain(self.certs.as_ref().map(|_| self.reload)).min()
     }
 
-    /// Which pool connections are let in from now on.
-    pub fn expect(&mut self, tunnel: Option<ExpectedTunnel>) {
-        let AcceptPolicy { tls_handshake, timeout, .. } = *self.policy;
-        let tls = self.certs.as_ref().map(Certs::current);
-        self.policy = Arc::new(AcceptPolicy { tls, tls_handshake, tunnel, timeout });
-        self.regate = true;
+    /// Connections at the tunnel port go to workers, which find out what they are for.
+    pub fn accept(&mut self, now: Instant, out: &mut Out) {
+        for acceptor in &mut self.acceptors {
+            for _ in 0..MAX_AT_A_TIME {
+                let Some((socket, from)) = acceptor.accept(now) else { break };
+                let worker = worker_for(&mut self.tunnels, from.ip(), out);
+                out.job(worker, Job::Accept { socket, from, policy: self.policy.clone() });
+            }
+        }
     }
 
-    /// The policy, if it has changed since the last route: for the port that the worker looks after.
-    fn changed_gate(&mut self) -> Option<Arc<AcceptPolicy>> {
-        std::mem::take(&mut self.regate).then(|| self.policy.clone())
+    /// The tunnels that end when a client at `from` begins one, and whose clients are told.
+    ///
+    /// An original is told by its address, and has one tunnel. Beyond `clients` a newcomer takes over: from a client at the
+    /// same address first, which is most likely what is left of the newcomer itself, else from the one that is there longest.
+    pub fn replaced_by(&self, from: IpAddr, features: &[Feature]) -> Vec<TunnelNo> {
+        let original = !features.contains(&Feature::Open);
+        let same = |tunnel: &Tunnel| tunnel.peer().ip() == from;
+        let is_original = |tunnel: &Tunnel| tunnel.terms().open.is_none();
+        let (mut ended, mut rest): (Vec<&Tunnel>, Vec<&Tunnel>) =
+            self.tunnels.values().partition(|tunnel| original && same(tunnel) && is_original(tunnel));
+        if let Some(clients) = self.shared.config.clients {
+            rest.sort_by_key(|tunnel| !same(tunnel));
+            let surplus = (rest.len() + 1).saturating_sub(clients);
+            ended.extend(rest.into_iter().take(surplus));
+        }
+        ended.into_iter().map(Tunnel::number).collect()
+    }
+
+    /// Begins a tunnel with the client at `from`; the answer to its handshake.
+    pub fn begin(
+        &mut self,
+        number: TunnelNo,
+        from: SocketAddr,
+        offered: &[Feature],
+        workers: usize,
+        now: Instant,
+    ) -> Vec<u8> {
+        let config = &self.shared.config;
+        let (max, tls, transport) = (config.max, config.tls.code(), config.transport.code());
+        let features = Feature::common(&features_with(config.transport, tls), offered);
+        let open = features.contains(&Feature::Open).then(|| opening(random()));
+        let terms = Terms { flow: self.flow, max, tls, transport, features, open };
+        let answer = terms.to_bytes();
+        let tunnel = Tunnel::new(number, terms, from, None, config, workers, now);
+        self.tunnels.insert(number, tunnel);
+        self.renew_policy();
+        answer
+    }
+
+    /// Takes a tunnel out that is over.
+    pub fn end(&mut self, number: TunnelNo) -> Option<Tunnel> {
+        let tunnel = self.tunnels.remove(&number)?;
+        self.renew_policy();
+        Some(tunnel)
     }
 
     /// Looks at the certificate files again.
     pub fn reload(&mut self) {
         self.certs.iter_mut().for_each(reload_certs);
-        self.expect(self.policy.tunnel);
+        self.renew_policy();
     }
 
-    /// Nobody is let in any more.
+    /// No connections come any more.
     pub fn close(&mut self) {
-        self.doors.clear();
+        self.acceptors.clear();
         self.again = None;
     }
 
+    /// Time has passed.
+    pub fn tick(&mut self, registry: &Registry, now: Instant, out: &mut Out) {
+        if self.again.is_some_and(|again| now >= again) {
+            self.try_to_open(registry, now, out);
+        }
+        if now >= self.reload {
+            self.reload = now + self.shared.config.limits.reload;
+            self.reload();
+        }
+    }
+
+    /// The worker that looks after the QUIC port has to know which streams are wanted.
+    pub fn publish_policy(&mut self, out: &mut Out) {
+        if self.shared.config.transport == Transport::Quic && std::mem::take(&mut self.policy_changed) {
+            out.job(0, Job::Policy(self.policy.clone()));
+        }
+    }
+
+    fn try_to_open(&mut self, registry: &Registry, now: Instant, out: &mut Out) {
+        let (at, cooldown) = (self.shared.config.tunnel.clone(), self.shared.config.limits.cooldown);
+        match self.open(registry).and_then(|()| self.open_quic(now)) {
+            Ok(port) => {
+                if let Some(mux) = port {
+                    out.job(0, Job::Serve { mux, policy: self.policy.clone() });
+                }
+                self.again = None;
+                log::info!("Waiting for a client at {at}");
+            }
+            Err(why) => {
+                self.acceptors.clear();
+                if self.said.as_ref() != Some(&why) {
+                    log::error!("Server error: {why}; trying again every {cooldown:?}");
+                }
+                (self.again, self.said) = (Some(now + cooldown), Some(why));
+            }
+        }
+    }
+
     fn open(&mut self, registry: &Registry) -> Result<(), Error> {
-        for address in listening_addresses(&self.at)? {
-            let door = Acceptor::open(address, registry, Token(TUNNEL_TOKEN));
-            self.doors.push(door.map_err(|error| Error::listen(address, "the tunnel", error))?);
+        for address in listening_addresses(&self.shared.config.tunnel)? {
+            let acceptor = Acceptor::open(address, registry, Token(TUNNEL_TOKEN));
+            self.acceptors.push(acceptor.map_err(|error| Error::listen(address, "the tunnel", error))?);
         }
         Ok(())
     }
 
     /// The UDP port for QUIC.
-    fn open_shared(&mut self, config: &Config, now: Instant) -> Result<Option<Box<dyn Mux>>, Error> {
+    fn open_quic(&mut self, now: Instant) -> Result<Option<Box<dyn Mux>>, Error> {
+        let config: &Config = &self.shared.config;
         let (Transport::Quic, Some(identity)) = (config.transport, &self.policy.tls) else { return Ok(None) };
-        let addresses = listening_addresses(&self.at)?;
+        let addresses = listening_addresses(&config.tunnel)?;
         let (report, timeout) = (config.limits.report, config.limits.handshake);
-        let streams = streams_for(config.max, config.slot) as u64;
-        let settings = quic::Settings::server(report, timeout, streams, config.key.as_bytes());
+        let settings = quic::Settings::server(report, timeout, self.policy.streams as u64, config.key.as_bytes());
         let port = quic::listen(&addresses, identity, &settings, now);
-        port.map(Some).map_err(|error| Error::listen(&self.at, "QUIC over UDP", error))
+        port.map(Some).map_err(|error| Error::listen(&config.tunnel, "QUIC over UDP", error))
     }
 
-    /// Random bytes. Without any there is no safe way to go on.
-    fn random<const N: usize>(&self) -> [u8; N] {
-        crate::net::random::bytes().expect("the system gives random numbers")
+    /// Which connections are wanted has changed.
+    fn renew_policy(&mut self) {
+        let old = &self.policy;
+        let expected = |tunnel: &Tunnel| ExpectedTunnel {
+            number: tunnel.number(),
+            peer: tunnel.peer().ip(),
+            open: tunnel.terms().open,
+            fallback: tunnel.terms().features.contains(&Feature::Fallback),
+            ws_eof: tunnel.terms().features.contains(&Feature::WsEof),
+        };
+        self.policy = Arc::new(AcceptPolicy {
+            tls: self.certs.as_ref().map(Certs::current),
+            tls_handshake: old.tls_handshake,
+            transport: old.transport,
+            streams: old.streams,
+            quiet: old.quiet,
+            tunnels: self.tunnels.values().map(expected).collect(),
+            timeout: old.timeout,
+        });
+        self.policy_changed = true;
     }
 }
 
-impl Hub {
-    /// The tunnel's port: inbounds go to workers, who find out what they want.
-    pub(in crate::run) fn visit(&mut self, now: Instant) {
-        let Part::Server(server) = &mut self.part else { return };
-        for door in &mut server.doors {
-            for _ in 0..MAX_AT_A_TIME {
-                let Some((socket, from)) = door.accept(now) else { break };
-                // The control connection belongs on the hub's own thread: the first of a tunnel goes there.
-                let up = self.tunnel.as_ref().is_some_and(|tunnel| tunnel.is_up());
-                let worker = if up { self.pool.next_worker() } else { 0 };
-                self.workers[worker].send(Job::Visit(socket, from, server.policy.clone()));
-            }
-        }
-    }
+/// Random bytes. Without any there is no safe way to go on.
+fn random<const N: usize>() -> [u8; N] {
+    crate::net::random::bytes().expect("the system gives random numbers")
+}
 
-    /// A inbound asks for a handshake. The right key takes the tunnel over at once, whoever had it.
-    pub(in crate::run) fn asked(&mut self, home: Home, from: SocketAddr, request: &Request, now: Instant) {
-        let config = &self.shared.config;
-        let answer = match judge(request, config.key.as_bytes()) {
-            Verdict::Refused(status) => {
-                log::warn!("Handshake from {from} refused: {}", status.code());
-                status.to_bytes()
-            }
-            Verdict::Ok { features } if !self.is_stopping() => self.shake_hands(from, features, now),
-            Verdict::Ok { .. } => return,
-        };
-        self.workers[home.worker].send(Job::Answer(home.key, answer));
-    }
-
-    fn shake_hands(&mut self, from: SocketAddr, features: Vec<Feature>, now: Instant) -> Vec<u8> {
-        if let Some(tunnel) = &self.tunnel {
-            let hint = match tunnel.peer.ip() == from.ip() {
-                true => "",
-                false => "; if this goes on, two clients share one key",
-            };
-            self.end_tunnel(&format!("{from} takes it over{hint}"), now);
-        }
-        let number = self.next_number();
-        let config = &self.shared.config;
-        let (max, tls, transport) = (config.max, config.tls.code(), config.transport);
-        let Part::Server(server) = &mut self.part else { return Vec::new() };
-        let features = Feature::common(&features_with(transport, tls), &features);
-        let open = features.contains(&Feature::Open).then(|| opening(server.random()));
-        let (fallback, ws_eof) = (features.contains(&Feature::Fallback), features.contains(&Feature::WsEof));
-        let terms = Terms { flow: server.flow, max, tls, transport: transport.code(), features, open };
-        let (tls, quiet, streams) = (tls > 0, server.flow == Direction::Reverse, streams_for(max, config.slot));
-        let peer = from.ip();
-        server.expect(Some(ExpectedTunnel { number, peer, open, tls, transport, fallback, ws_eof, streams, quiet }));
-        let answer = terms.to_bytes();
-        self.begin_tunnel(number, terms, from, None, now);
-        answer
-    }
-
-    /// A pool connection came: it gets its id, or is one too many.
-    pub(in crate::run) fn came(&mut self, home: Home, number: TunnelNo, fp: Option<Fingerprint>, now: Instant) {
-        let Part::Server(server) = &self.part else { return };
-        let (current, up) = match &self.tunnel {
-            Some(tunnel) => (tunnel.number == number, tunnel.is_up()),
-            None => (false, false),
-        };
-        if !current || (up && !self.pool.has_room()) {
-            return self.workers[home.worker].send(Job::Close(home.key));
-        }
-        let mut id = CONTROL;
-        while up && (id == CONTROL || self.pool.knows(id)) {
-            id = Id(server.random());
-        }
-        self.workers[home.worker].send(Job::Number(home.key, id));
-        self.pool_connection(id, home, fp, now);
-    }
-
-    /// The clock, for a server.
-    pub(in crate::run) fn tick_server(&mut self, now: Instant) {
-        let limits = &self.shared.config.limits;
-        let Part::Server(server) = &mut self.part else { return };
-        if server.again.is_some_and(|again| now >= again) {
-            let opened = server.open(&self.registry).and_then(|()| server.open_shared(&self.shared.config, now));
-            match opened {
-                Ok(shared) => {
-                    if let Some(mux) = shared {
-                        self.workers[0].send(Job::Serve(mux, server.policy.clone()));
-                    }
-                    server.again = None;
-                    log::info!("Waiting for a client at {}", server.at);
-                }
-                Err(why) => {
-                    server.doors.clear();
-                    if server.said.as_ref() != Some(&why) {
-                        log::error!("Server error: {why}; trying again every {:?}", limits.cooldown);
-                    }
-                    (server.again, server.said) = (Some(now + limits.cooldown), Some(why));
-                }
-            }
-        }
-        if now >= server.reload {
-            server.reload = now + limits.reload;
-            server.reload();
-        }
-        self.tell_gate();
-    }
-
-    /// Whoever looks after a port that connections of many streams share has to know whom to let in.
-    fn tell_gate(&mut self) {
-        let Part::Server(server) = &mut self.part else { return };
-        if server.transport == Transport::Quic {
-            if let Some(policy) = server.changed_gate() {
-                self.workers[0].send(Job::AcceptPolicy(policy));
-            }
-        }
+/// Where to look after a connection that comes from there. A control connection belongs on the hub's own thread: the first
+/// of a tunnel goes there.
+fn worker_for(tunnels: &mut BTreeMap<TunnelNo, Tunnel>, from: IpAddr, out: &mut Out) -> usize {
+    let mut theirs = tunnels.values_mut().filter(|tunnel| tunnel.peer().ip() == from);
+    match theirs.next() {
+        Some(tunnel) if tunnel.is_up() && theirs.all(|tunnel| tunnel.is_up()) => tunnel.next_worker(out),
+        Some(_) => 0,
+        None => tunnels.values_mut().next().map_or(0, |tunnel| tunnel.next_worker(out)),
     }
 }
 
 /// What this build can do beyond 1.14 with that transport and TLS mode.
 fn features_with(transport: Transport, tls: u8) -> Vec<Feature> {
     let has = |feature: &Feature| match feature {
-        Feature::UdpFrame | Feature::Open => true,
+        Feature::UdpFrame | Feature::Open | Feature::Taken => true,
         Feature::WsEof => transport == Transport::WebSocket,
         Feature::Edge => transport != Transport::Quic && tls > 0,
         Feature::Fallback => transport == Transport::Quic,
@@ -256,5 +278,5 @@ fn streams_for(max: usize, slot: Option<usize>) -> usize {
 const MAX_STREAMS: usize = 131_072;
 /// Handshakes at this port come inside TLS.
 pub(in crate::run) const HTTPS: u16 = 443;
-/// Most inbounds taken in one turn.
+/// Most connections taken in one turn.
 const MAX_AT_A_TIME: usize = 256;

@@ -1,16 +1,17 @@
-//! The way to targets: which one, at which address, for whom. Names are looked up on the way; whoever needs one waits here.
+//! Which target, and at which address. Names are looked up; connections that need one wait here meanwhile.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use super::out::PeerUser;
 use crate::config::{Config, Endpoint, Host};
 use crate::error::Error;
 use crate::logic::names::{Look, Names};
 use crate::logic::target::{Balance, Order, Targets};
 use crate::net::resolve::Resolver;
 use crate::run::channel::Sender;
-use crate::run::messages::{DialRequest, Home, Notice, Proto, SessionKey, User};
+use crate::run::messages::{DialRequest, Home, Notice, Proto, SessionKey, TunnelNo, User};
 
 /// All that is known about targets.
 pub(in crate::run) struct TargetRouter {
@@ -18,7 +19,7 @@ pub(in crate::run) struct TargetRouter {
     targets: Targets,
     names: Names,
     resolver: Option<Resolver>,
-    post: Sender<Notice>,
+    sender: Sender<Notice>,
     source: Option<IpAddr>,
     proxy: bool,
     tcp: bool,
@@ -26,41 +27,35 @@ pub(in crate::run) struct TargetRouter {
     report: bool,
     tcp_timeout: Duration,
     udp_timeout: Duration,
-    parked: Vec<(Instant, Traveller)>,
+    parked: Vec<(Instant, Parked)>,
     out: VecDeque<TargetEvent>,
+    /// Single-end users whose task is not known yet, by ticket.
     sent: HashMap<u64, (usize, Proto)>,
+    tickets: u64,
     /// A measurement that waits for a name, and how long.
     probing: Option<Instant>,
     changed: bool,
 }
 
-/// A launch of the peer's (egress).
-#[derive(Clone, Copy, Debug)]
-pub(in crate::run) struct Launch {
-    /// The user, if the peer gave an address that can be read.
-    pub user: Option<SocketAddr>,
-    /// What he speaks.
-    pub proto: Proto,
-}
-
-/// Somebody who wants to go to a target, and the order of targets that fell to him.
-struct Traveller {
-    who: Who,
+/// A connection that needs a target, and the order of targets that fell to it.
+struct Parked {
+    origin: Origin,
     order: Order,
 }
 
-enum Who {
-    /// A pool connection for a launch; whether datagrams travel in frames.
-    Pool(Home, Launch, bool),
+/// What needs a target.
+enum Origin {
+    /// A pool connection for a user of the peer's.
+    Pool { home: Home, tunnel: TunnelNo, user: PeerUser, framed: bool },
     /// A single-end user.
     User(User),
 }
 
-impl Who {
+impl Origin {
     fn proto(&self) -> Proto {
         match self {
-            Who::Pool(_, launch, _) => launch.proto,
-            Who::User(user) => user.proto(),
+            Origin::Pool { user, .. } => user.proto,
+            Origin::User(user) => user.proto(),
         }
     }
 }
@@ -68,27 +63,27 @@ impl Who {
 /// What is to be done.
 pub(in crate::run) enum TargetEvent {
     /// This pool connection goes on to a target.
-    Dial(Home, DialRequest, Proto),
+    Dial { home: Home, tunnel: TunnelNo, request: DialRequest, proto: Proto },
     /// This user goes to a target.
-    Forward(User, DialRequest),
-    /// This single-end UDP session's task is known.
-    Settle(SessionKey, Home),
+    Forward { user: User, request: DialRequest },
+    /// The task of this single-end UDP session is known.
+    Bound { session: SessionKey, home: Home },
     /// Measure how long that target takes.
-    Probe(usize, SocketAddr),
-    /// There is none, and why.
-    NoneFor(Option<Home>, Proto, String),
+    Probe { target: usize, address: SocketAddr },
+    /// There is none for the connection that waits, or for a single-end user; and why.
+    NoTarget { waiting: Option<(Home, TunnelNo)>, proto: Proto, why: String },
 }
 
 impl TargetRouter {
-    /// The targets of a configuration; `post` brings the resolver's answers.
-    pub fn new(config: &Config, post: Sender<Notice>, now: Instant) -> TargetRouter {
+    /// The targets of a configuration; `sender` brings the resolver's answers.
+    pub fn new(config: &Config, sender: Sender<Notice>, now: Instant) -> TargetRouter {
         let balance = config.balance;
         TargetRouter {
             endpoints: config.targets.clone(),
             targets: Targets::new(config.targets.len(), balance, config.limits.fallback, config.limits.report, now),
             names: Names::new(config.dns),
             resolver: None,
-            post,
+            sender,
             source: config.dial,
             proxy: config.proxy,
             tcp: config.tcp,
@@ -99,26 +94,27 @@ impl TargetRouter {
             parked: Vec::new(),
             out: VecDeque::new(),
             sent: HashMap::new(),
+            tickets: 0,
             probing: None,
             changed: false,
         }
     }
 
     /// A pool connection wants to a target.
-    pub fn dial(&mut self, home: Home, launch: Launch, framed: bool, now: Instant) {
-        self.begin(Who::Pool(home, launch, framed), now);
+    pub fn dial(&mut self, home: Home, tunnel: TunnelNo, user: PeerUser, framed: bool, now: Instant) {
+        self.begin(Origin::Pool { home, tunnel, user, framed }, now);
     }
 
     /// A user wants to a target.
     pub fn forward(&mut self, user: User, now: Instant) {
-        self.begin(Who::User(user), now);
+        self.begin(Origin::User(user), now);
     }
 
     /// The next thing to do, until `None`.
     pub fn poll(&mut self, now: Instant) -> Option<TargetEvent> {
         if std::mem::take(&mut self.changed) {
-            for (until, traveller) in std::mem::take(&mut self.parked) {
-                self.set_out(traveller, until, now);
+            for (until, parked) in std::mem::take(&mut self.parked) {
+                self.route(parked, until, now);
             }
             if let Some(until) = self.probing.take() {
                 self.probe_until(until, now);
@@ -127,25 +123,25 @@ impl TargetRouter {
         self.out.pop_front()
     }
 
-    fn begin(&mut self, who: Who, now: Instant) {
+    fn begin(&mut self, origin: Origin, now: Instant) {
         let order = self.targets.order(now);
-        let timeout = match who.proto() {
+        let timeout = match origin.proto() {
             Proto::Tcp => self.tcp_timeout,
             Proto::Udp(_) => self.udp_timeout,
         };
-        self.set_out(Traveller { who, order }, now + timeout, now);
+        self.route(Parked { origin, order }, now + timeout, now);
     }
 
-    fn set_out(&mut self, traveller: Traveller, until: Instant, now: Instant) {
-        match self.candidates(traveller.order.clone(), now) {
-            Ok(Some(candidates)) => self.out.push_back(self.way(traveller.who, candidates)),
-            Ok(None) if now < until && self.parked.len() < MAX_PARKED => self.parked.push((until, traveller)),
-            Ok(None) => self.turn_away(traveller.who, "the name of the target is still being looked up".into()),
-            Err(why) => self.turn_away(traveller.who, why.to_string()),
+    fn route(&mut self, parked: Parked, until: Instant, now: Instant) {
+        match self.candidates(parked.order.clone(), now) {
+            Ok(Some(candidates)) => self.out.push_back(self.event(parked.origin, candidates)),
+            Ok(None) if now < until && self.parked.len() < MAX_PARKED => self.parked.push((until, parked)),
+            Ok(None) => self.give_up(parked.origin, "the name of the target is still being looked up".into()),
+            Err(why) => self.give_up(parked.origin, why.to_string()),
         }
     }
 
-    fn way(&self, who: Who, candidates: Vec<(usize, SocketAddr)>) -> TargetEvent {
+    fn event(&self, origin: Origin, candidates: Vec<(usize, SocketAddr)>) -> TargetEvent {
         let request = |user, proto, framed| DialRequest {
             candidates,
             user,
@@ -154,23 +150,25 @@ impl TargetRouter {
             framed,
             report: self.report,
         };
-        match who {
-            Who::Pool(home, launch, framed) => {
-                let user = launch.user.unwrap_or(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
-                TargetEvent::Dial(home, request(user, launch.proto, framed), launch.proto)
+        match origin {
+            Origin::Pool { home, tunnel, user: PeerUser { address, proto }, framed } => {
+                let user = address.unwrap_or(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
+                TargetEvent::Dial { home, tunnel, request: request(user, proto, framed), proto }
             }
-            Who::User(user) => {
+            Origin::User(user) => {
                 let request = request(user.address(), user.proto(), true);
-                TargetEvent::Forward(user, request)
+                TargetEvent::Forward { user, request }
             }
         }
     }
 
-    fn turn_away(&mut self, who: Who, why: String) {
-        self.out.push_back(match who {
-            Who::Pool(home, launch, _) => TargetEvent::NoneFor(Some(home), launch.proto, why),
-            Who::User(user) => TargetEvent::NoneFor(None, user.proto(), why),
-        });
+    fn give_up(&mut self, origin: Origin, why: String) {
+        let proto = origin.proto();
+        let waiting = match origin {
+            Origin::Pool { home, tunnel, .. } => Some((home, tunnel)),
+            Origin::User(_) => None,
+        };
+        self.out.push_back(TargetEvent::NoTarget { waiting, proto, why });
     }
 
     /// The addresses of these targets, in order; `None` while their names are being looked up.
@@ -231,8 +229,8 @@ impl TargetRouter {
 
     fn ask(&mut self, name: String, now: Instant) {
         if self.resolver.is_none() {
-            let post = self.post.clone();
-            self.resolver = Resolver::start(move |name, answer| post.send(Notice::Resolved(name, answer))).ok();
+            let sender = self.sender.clone();
+            self.resolver = Resolver::start(move |name, answer| sender.send(Notice::Resolved { name, answer })).ok();
         }
         let asked = match &self.resolver {
             Some(resolver) => resolver.ask(name.clone()),
@@ -248,7 +246,7 @@ impl TargetRouter {
         let failure = answer.as_ref().err().cloned();
         match (self.names.answered(name, answer, now), failure) {
             (Look::Known(_), Some(why)) => log::warn!("The addresses known for {name} stay: {why}"),
-            // Those who wait for it tell it.
+            // The connections that wait for it tell it.
             (_, Some(why)) => log::debug!("Name not resolved: {why}"),
             _ => {}
         }
@@ -280,7 +278,7 @@ impl TargetRouter {
     /// Measures the first target that has an address: each time it is called, a [`Notice::Probed`] follows.
     pub fn probe_any(&mut self, now: Instant) {
         if !self.tcp {
-            return self.post.send(Notice::Probed(0, None));
+            return self.sender.send(Notice::Probed { target: 0, took: None });
         }
         self.probe_until(now + self.tcp_timeout, now);
     }
@@ -289,28 +287,30 @@ impl TargetRouter {
     fn probe_until(&mut self, until: Instant, now: Instant) {
         match self.candidates(0..self.endpoints.len(), now) {
             Ok(Some(candidates)) => {
-                self.out.extend(candidates.first().map(|&(target, at)| TargetEvent::Probe(target, at)))
+                self.out.extend(candidates.first().map(|&(target, at)| TargetEvent::Probe { target, address: at }));
             }
             Ok(None) if now < until => self.probing = Some(until),
-            Ok(None) | Err(_) => self.post.send(Notice::Probed(0, None)),
+            Ok(None) | Err(_) => self.sender.send(Notice::Probed { target: 0, took: None }),
         }
     }
 
-    /// A single-end user was sent off to that worker under that number.
-    pub fn sent(&mut self, number: u64, worker: usize, proto: Proto) {
-        self.sent.insert(number, (worker, proto));
+    /// A single-end user is sent to that worker; the ticket that names the user there.
+    pub fn sent(&mut self, worker: usize, proto: Proto) -> u64 {
+        self.tickets += 1;
+        self.sent.insert(self.tickets, (worker, proto));
+        self.tickets
     }
 
-    /// His task is known.
-    pub fn started(&mut self, number: u64, home: Home) {
-        if let Some((_, Proto::Udp(flow))) = self.sent.remove(&number) {
-            self.out.push_back(TargetEvent::Settle(flow, home));
+    /// The user's task is known.
+    pub fn started(&mut self, ticket: u64, home: Home) {
+        if let Some((_, Proto::Udp(session))) = self.sent.remove(&ticket) {
+            self.out.push_back(TargetEvent::Bound { session, home });
         }
     }
 
-    /// He left before he had one; the worker he was sent to.
-    pub fn unstarted(&mut self, number: u64) -> Option<usize> {
-        self.sent.remove(&number).map(|(worker, _)| worker)
+    /// The user left before there was one; the worker that it was sent to.
+    pub fn unstarted(&mut self, ticket: u64) -> Option<usize> {
+        self.sent.remove(&ticket).map(|(worker, _)| worker)
     }
 
     /// Time has passed: names are refreshed in the background, latencies measured, waiting ends.
@@ -325,11 +325,11 @@ impl TargetRouter {
             }
             if let Some(endpoint) = self.endpoints.get(target).cloned() {
                 let addresses = self.addresses(&endpoint, now).ok().flatten().unwrap_or_default();
-                self.out.extend(addresses.first().map(|at| TargetEvent::Probe(target, *at)));
+                self.out.extend(addresses.first().map(|at| TargetEvent::Probe { target, address: *at }));
             }
         }
         if self.probing.take_if(|until| now >= *until).is_some() {
-            self.post.send(Notice::Probed(0, None));
+            self.sender.send(Notice::Probed { target: 0, took: None });
         }
         if self.parked.is_empty() {
             return;
@@ -337,8 +337,8 @@ impl TargetRouter {
         let (late, parked): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.parked).into_iter().partition(|(until, _)| now >= *until);
         self.parked = parked;
-        for (_, traveller) in late {
-            self.turn_away(traveller.who, "its name could not be looked up in time".into());
+        for (_, parked) in late {
+            self.give_up(parked.origin, "its name could not be looked up in time".into());
         }
     }
 

@@ -1,61 +1,67 @@
-//! One tunnel between a server and a client: what both roles have in common.
+//! One tunnel between a server and a client: what both roles have in common. It owns its pool, its control connection, its
+//! certificate check and, at a client, what opens pool connections.
 //!
 //! ```text
-//!  begin_tunnel --first pool connection--> control is up --check passed--> users are served --any reason--> end_tunnel
+//!  Opening --first pool connection--> Up --check passed--> users are served --any reason--> Action::Over
 //! ```
+//!
+//! Pure but for the log: events and the time come in, actions go out.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::targets::Launch;
-use super::{Hub, Part};
-use crate::config::Transport;
-use crate::logic::control::{Control, Do};
+use super::out::{Action, EndReason, Out, PeerUser};
+use crate::config::{Config, Transport};
+use crate::error::Error;
+use crate::logic::control::{Control, Do, Why};
+use crate::logic::fingerprint::{FingerprintCheck, Judged, Verdict};
+use crate::logic::pool::{Grant, Pool, Taken};
 use crate::logic::refill::Refill;
 use crate::logic::terms::{Direction, Feature, Terms};
 use crate::logic::wire::{Fingerprint, Id, CONTROL};
-use crate::run::messages::{Home, Job, Proto, ServerRoute, SessionKey, TunnelNo, User};
+use crate::run::messages::{Home, Job, Proto, ServerRoute, SessionKey, TunnelEvent, TunnelNo};
 
 /// A tunnel in being.
 pub(in crate::run) struct Tunnel {
-    /// Its number; what is said about others is not about it.
-    pub number: TunnelNo,
-    /// What was agreed.
-    pub terms: Terms,
-    /// Which side we are.
-    pub side: Side,
-    /// The peer, for the log.
-    pub peer: SocketAddr,
-    /// The client's refill, and how it opens pool connections.
-    pub refill: Option<(Refill, Arc<ServerRoute>)>,
-    control: Option<(Control, Home)>,
-    /// Why the last pool connection was not opened, until one is (client).
-    pub failing: Option<String>,
-    /// The server allows no more streams for the time being (client).
-    pub exhausted: bool,
-    /// Our certificate check.
-    check: Check,
-    /// Checks of the peer's whose connection has not come yet.
-    checks: Vec<(Instant, Id, String)>,
+    number: TunnelNo,
+    terms: Terms,
+    side: Side,
+    peer: SocketAddr,
+    stage: Stage,
+    pool: Pool<Home, PeerUser>,
+    check: FingerprintCheck,
+    opener: Option<Opener>,
+    /// Users whose relays it carries.
+    live: usize,
+    /// The last round trip on the control connection.
+    rtt: Duration,
+    /// When the pool is looked over again.
+    review: Instant,
+    key: Vec<u8>,
+    report: Duration,
+}
+
+enum Stage {
+    /// No pool connection has come. Without one by then it has failed.
+    Opening { until: Instant },
+    /// The first one is the control connection.
+    Up { control: Control, home: Home },
+}
+
+/// How a client opens pool connections.
+pub(in crate::run) struct Opener {
+    refill: Refill,
+    route: Arc<ServerRoute>,
+    /// Why the last one was not opened, until one is.
+    failing: Option<Error>,
+    /// The server allows no more streams for the time being.
+    exhausted: bool,
     /// We asked for a new pool: no connection is opened before that has arrived.
     flushing: Option<Instant>,
-    /// Without a control connection by then it has failed.
-    until: Instant,
-    sick: Instant,
 }
 
-/// How far our certificate check has come.
-enum Check {
-    /// A connection has to be chosen for it.
-    Due,
-    /// This one was; by then the peer has it too.
-    Chosen(Id, Fingerprint, Instant),
-    /// It was sent, or there is none to send.
-    Sent,
-}
-
-/// Who accepts users and who dials targets.
+/// Which side takes users in and which dials targets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::run) enum Side {
     /// Users come in here.
@@ -64,365 +70,422 @@ pub(in crate::run) enum Side {
     Egress,
 }
 
-/// Who waits for a pool connection.
-pub(in crate::run) enum Waiting {
-    /// A user, for any.
-    User(User),
-    /// A launch of the peer's, for one.
-    Launch(Launch),
+/// A pool connection for a user.
+pub(in crate::run) struct Granted {
+    /// Where it lives.
+    pub home: Home,
+    /// Whether datagrams travel in frames.
+    pub framed: bool,
+}
+
+impl Opener {
+    /// Opens pool connections by `route`, as many and as fast as `refill` says.
+    pub fn new(refill: Refill, route: Arc<ServerRoute>) -> Opener {
+        Opener { refill, route, failing: None, exhausted: false, flushing: None }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.refill.deadline().into_iter().chain(self.flushing).min()
+    }
 }
 
 impl Tunnel {
-    /// Tells the peer that a user took connection `id`.
-    pub fn launch(&mut self, udp: bool, user: SocketAddr, id: Id) {
-        if let Some((control, _)) = &mut self.control {
-            control.launch(udp, user.to_string(), id);
-        }
-    }
-
-    /// Whether datagrams travel in frames.
-    pub fn framed(&self) -> bool {
-        self.terms.features.contains(&Feature::UdpFrame)
-    }
-
-    /// Whether it has its control connection.
-    pub fn is_up(&self) -> bool {
-        self.control.is_some()
-    }
-
-    /// When the clock has something to say.
-    pub fn deadline(&self) -> Option<Instant> {
-        let control = self.control.as_ref().map_or(Some(self.until), |(control, _)| control.deadline());
-        let refill = self.refill.as_ref().and_then(|(refill, _)| refill.deadline());
-        let checks = self.checks.iter().map(|(until, _, _)| *until).min();
-        let check = match self.check {
-            Check::Chosen(_, _, at) => Some(at),
-            _ => None,
-        };
-        let checks = checks.into_iter().chain(check).chain(self.flushing);
-        control.into_iter().chain(refill).chain(checks).min()
-    }
-}
-
-impl Hub {
-    /// Whether what is said about tunnel `number` is about the one in being.
-    pub(in crate::run) fn is_current(&self, number: TunnelNo) -> bool {
-        self.tunnel.as_ref().is_some_and(|tunnel| tunnel.number == number)
-    }
-
-    /// A number for the next tunnel; 0 is nobody's.
-    pub(in crate::run) fn next_number(&mut self) -> TunnelNo {
-        self.tunnels = self.tunnels.wrapping_add(1).max(1);
-        self.tunnels
-    }
-
-    /// Both sides have agreed; the pool connections may come.
-    pub(in crate::run) fn begin_tunnel(
-        &mut self,
+    /// A tunnel that both sides have agreed on; pool connections may come. `opener` makes it the client's end.
+    pub fn new(
         number: TunnelNo,
         terms: Terms,
         peer: SocketAddr,
-        refill: Option<(Refill, Arc<ServerRoute>)>,
+        opener: Option<Opener>,
+        config: &Config,
+        workers: usize,
         now: Instant,
-    ) {
-        let is_server = matches!(self.part, Part::Server(_));
+    ) -> Tunnel {
+        let (limits, is_server) = (&config.limits, opener.is_none());
         let side = match (is_server, terms.flow) {
             (true, Direction::Reverse) | (false, Direction::Forward) => Side::Ingress,
             _ => Side::Egress,
         };
         // With tls=2 the chain has been verified, and an original's server has no fingerprint to compare ours with.
-        let checked = terms.tls == 1 || (terms.tls == 2 && is_server);
-        let check = match checked && !terms.features.contains(&Feature::Edge) {
-            true => Check::Due,
-            false => Check::Sent,
-        };
-        // Our own client keeps to `max` by itself. It replaces what it took before its signal has come through here: no
-        // reason to turn the replacements away. On a shared connection they do not wait for a lost packet with signals in it.
-        let shared = Transport::from_code(terms.transport).is_some_and(Transport::is_shared);
-        let lag = match (&terms.open, shared) {
-            (None, _) => 1,
-            (Some(_), false) => 2,
-            (Some(_), true) => SHARED_LAG,
-        };
-        self.pool.begin(terms.max.saturating_mul(lag));
-        // A client that finds UDP blocked needs its tries, and then the other way.
+        let checked = (terms.tls == 1 || (terms.tls == 2 && is_server)) && !terms.features.contains(&Feature::Edge);
+        // A client that finds UDP blocked needs its tries, and then the other transport.
         let tries = if terms.features.contains(&Feature::Fallback) { FALLBACK_TIME } else { 1 };
-        let until = now + self.shared.config.limits.handshake * tries;
-        let (control, checks, sick) = (None, Vec::new(), now + self.shared.config.limits.report);
-        self.tunnel = Some(Tunnel {
+        let max_idle = terms.max.saturating_mul(lag(&terms));
+        Tunnel {
             number,
-            terms,
             side,
             peer,
-            refill,
-            failing: None,
-            exhausted: false,
-            control,
-            check,
-            checks,
-            flushing: None,
-            until,
-            sick,
-        });
-    }
-
-    /// The first pool connection came: it is the control connection.
-    fn begin_control(&mut self, home: Home, now: Instant) {
-        let Some(tunnel) = &mut self.tunnel else { return };
-        let config = &self.shared.config;
-        let edge = tunnel.terms.features.contains(&Feature::Edge);
-        let gated = tunnel.side == Side::Ingress && tunnel.terms.tls == 1 && !edge;
-        let control = Control::new(config.key.as_bytes(), config.limits.report, gated, now);
-        self.workers[home.worker].send(Job::Control(home.key));
-        tunnel.control = Some((control, home));
-        log::info!("Tunnel with {} is up: {}", tunnel.peer, describe(&tunnel.terms));
-        if !gated {
-            self.pool.serve();
+            stage: Stage::Opening { until: now + limits.handshake * tries },
+            pool: Pool::new(workers, max_idle, limits.pool_get, limits.semaphore),
+            check: FingerprintCheck::new(checked, limits.pool_get),
+            opener,
+            live: 0,
+            rtt: Duration::ZERO,
+            review: now + limits.report,
+            key: config.key.as_bytes().to_vec(),
+            report: limits.report,
+            terms,
         }
     }
 
-    /// A pool connection is open and has its id. `false` if that is another's: it is closed.
-    pub(in crate::run) fn pool_connection(
-        &mut self,
-        id: Id,
-        home: Home,
-        fp: Option<Fingerprint>,
-        now: Instant,
-    ) -> bool {
-        if id == CONTROL && self.tunnel.as_ref().is_some_and(|tunnel| !tunnel.is_up()) {
-            self.begin_control(home, now);
+    /// Its number.
+    pub fn number(&self) -> TunnelNo {
+        self.number
+    }
+
+    /// What was agreed.
+    pub fn terms(&self) -> &Terms {
+        &self.terms
+    }
+
+    /// Which side we are.
+    pub fn side(&self) -> Side {
+        self.side
+    }
+
+    /// The peer.
+    pub fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    /// Idle pool connections.
+    pub fn idle(&self) -> usize {
+        self.pool.idle()
+    }
+
+    /// Users whose relays it carries.
+    pub fn live(&self) -> usize {
+        self.live
+    }
+
+    /// The last round trip on the control connection.
+    pub fn rtt(&self) -> Duration {
+        self.rtt
+    }
+
+    /// Whether it has its control connection.
+    pub fn is_up(&self) -> bool {
+        matches!(self.stage, Stage::Up { .. })
+    }
+
+    /// Whether a user who comes in here can have a connection at once.
+    pub fn can_serve(&self) -> bool {
+        let ready = matches!(&self.stage, Stage::Up { control, .. } if control.is_ready());
+        ready && self.side == Side::Ingress && self.pool.idle() > 0
+    }
+
+    /// Whether the peer owes an answer for longer than it takes: users go to others first.
+    pub fn is_doubtful(&self, now: Instant) -> bool {
+        matches!(&self.stage, Stage::Up { control, .. } if control.is_overdue(now))
+    }
+
+    /// Why a user waits in vain.
+    pub fn absence(&self) -> String {
+        match (&self.stage, &self.opener) {
+            (Stage::Opening { .. }, _) => "the tunnel is not up yet".into(),
+            (_, Some(Opener { exhausted: true, .. })) => "all streams that the server allows are in use".into(),
+            (_, Some(Opener { failing: Some(why), .. })) => why.to_string(),
+            _ => "no pool connection came".into(),
+        }
+    }
+
+    /// How pool connections are opened (client).
+    pub fn route(&mut self) -> Option<&mut Arc<ServerRoute>> {
+        self.opener.as_mut().map(|opener| &mut opener.route)
+    }
+
+    /// Something happened to one of its connections. What follows of it comes with [`advance`](Tunnel::advance).
+    pub fn on(&mut self, event: TunnelEvent, now: Instant, out: &mut Out) {
+        match event {
+            TunnelEvent::Arrived { home, fp } => self.arrived(home, fp, now, out),
+            TunnelEvent::Opened { home, id, fp } => self.opened(home, id, fp, now, out),
+            TunnelEvent::Failed(why) => self.failed(why, out),
+            TunnelEvent::Exhausted(so) => {
+                log::debug!("The server allows {} streams", if so { "no more" } else { "more" });
+                self.opener.iter_mut().for_each(|opener| opener.exhausted = so);
+            }
+            // A client chooses its transport: see `QuicFallback`.
+            TunnelEvent::MuxUp => {}
+            TunnelEvent::MuxFailed(why) => self.trouble(why, out),
+            TunnelEvent::Gone(id) => self.pool.gone(id),
+            TunnelEvent::Ended(id) => self.pool.ended(id, now),
+            TunnelEvent::Said(bytes) => {
+                if let Stage::Up { control, .. } = &mut self.stage {
+                    control.heard(&bytes, now);
+                }
+            }
+            TunnelEvent::Closed(why) => out.push(Action::Over(EndReason::Lost(why))),
+        }
+    }
+
+    /// A user of one of its pool connections has left, or came back without one.
+    pub fn released(&mut self) {
+        debug_assert!(self.live > 0, "a user left twice");
+        self.live = self.live.saturating_sub(1);
+    }
+
+    /// A pool connection for a user who comes in here. The peer is told with the next [`advance`](Tunnel::advance).
+    pub fn take(&mut self, user: SocketAddr, udp: bool, out: &mut Out) -> Option<Granted> {
+        let Stage::Up { control, .. } = &mut self.stage else { return None };
+        let Taken { id, home, worker } = self.pool.take(&out.loads)?;
+        out.loads.begin(worker);
+        self.live += 1;
+        control.launch(udp, user.to_string(), id);
+        Some(Granted { home, framed: self.framed() })
+    }
+
+    /// The worker for the next connection that comes: the hub's own for the control connection.
+    pub fn next_worker(&mut self, out: &mut Out) -> usize {
+        if self.is_up() {
+            self.pool.next_worker(&mut out.loads)
+        } else {
+            0
+        }
+    }
+
+    /// Tells the peer that the client at `by` gets its tunnel.
+    pub fn take_over(&mut self, by: SocketAddr, now: Instant, out: &mut Out) {
+        if self.terms.features.contains(&Feature::Taken) {
+            if let Stage::Up { control, .. } = &mut self.stage {
+                control.taken(by);
+            }
+            self.advance(now, out);
+        }
+    }
+
+    /// Carries out what has been decided: signals, launches, pool connections.
+    pub fn advance(&mut self, now: Instant, out: &mut Out) {
+        self.state_certificate(now, out);
+        self.follow_control(now, out);
+        while let Some(Grant { home, worker, launch }) = self.pool.poll() {
+            if self.side == Side::Ingress {
+                log::warn!("{:?} refused: users come in here, the peer must not send any", launch.address);
+                out.close(home);
+                continue;
+            }
+            out.loads.begin(worker);
+            self.live += 1;
+            out.push(Action::Dial { home, user: launch, framed: self.framed() });
+        }
+        self.refill(now, out);
+    }
+
+    /// Time has passed.
+    pub fn tick(&mut self, now: Instant, out: &mut Out) {
+        match &mut self.stage {
+            Stage::Up { control, .. } => control.tick(now),
+            Stage::Opening { until } if now >= *until => return out.push(Action::Over(EndReason::NoConnection)),
+            Stage::Opening { .. } => {}
+        }
+        while let Some(id) = self.check.expired(now) {
+            log::debug!("Certificate check for {id}, a connection that never came: ignored");
+        }
+        while let Some(user) = self.pool.late(now) {
+            log::debug!("A user of the peer's waits for a connection in vain: {user:?}");
+        }
+        while let Some(home) = self.pool.unclaimed(now) {
+            out.close(home);
+        }
+        if now >= self.review {
+            self.review = now + self.report;
+            self.pool.shrink();
+            self.renew_if_sick(now, out);
+        }
+        self.advance(now, out);
+    }
+
+    /// When the clock has something to say.
+    pub fn deadline(&self) -> Option<Instant> {
+        let stage = match &self.stage {
+            Stage::Up { control, .. } => control.deadline(),
+            Stage::Opening { until } => Some(*until),
+        };
+        let opener = self.opener.as_ref().and_then(Opener::deadline);
+        [stage, opener, self.check.deadline(), self.pool.deadline()].into_iter().flatten().min()
+    }
+
+    /// No pool connections are opened any more: the program stops.
+    pub fn drain(&mut self) {
+        self.opener = None;
+    }
+
+    /// A connection of the tunnel's: the control connection, or one for the pool, or one too many (server).
+    fn arrived(&mut self, home: Home, fp: Option<Fingerprint>, now: Instant, out: &mut Out) {
+        let up = self.is_up();
+        if up && !self.pool.has_room() {
+            return out.close(home);
+        }
+        let mut id = CONTROL;
+        while up && (id == CONTROL || self.pool.knows(id)) {
+            id = (out.random_id)();
+        }
+        out.job(home.worker, Job::Number { key: home.key, id });
+        self.admit(id, home, fp, now, out);
+    }
+
+    /// A pool connection has the id that the server gave it (client).
+    fn opened(&mut self, home: Home, id: Id, fp: Option<Fingerprint>, now: Instant, out: &mut Out) {
+        // An id given twice is a failure like others: the next try waits for the clock.
+        if !self.admit(id, home, fp, now, out) {
+            return self.failed(Some(Error::protocol(format!("the server gave the id {id} twice"))), out);
+        }
+        if let Some(opener) = &mut self.opener {
+            opener.refill.opened();
+            opener.failing = None;
+            out.push(Action::Opened);
+        }
+    }
+
+    fn failed(&mut self, why: Option<Error>, out: &mut Out) {
+        self.opener.iter_mut().for_each(|opener| opener.refill.failed());
+        if let Some(why) = why {
+            self.trouble(why, out);
+        }
+    }
+
+    fn trouble(&mut self, why: Error, out: &mut Out) {
+        self.opener.iter_mut().for_each(|opener| opener.failing = Some(why.clone()));
+        out.push(Action::Trouble { why, loud: !self.is_up() });
+    }
+
+    /// Takes a connection into the pool, the first one as control connection. `false` if its id is another's: it is closed.
+    fn admit(&mut self, id: Id, home: Home, fp: Option<Fingerprint>, now: Instant, out: &mut Out) -> bool {
+        if id == CONTROL && !self.is_up() {
+            self.begin_control(home, now, out);
             return true;
         }
         let new = id != CONTROL && self.pool.opened(id, home, home.worker, fp).is_ok();
         if !new {
-            self.workers[home.worker].send(Job::Close(home.key));
+            out.close(home);
+        } else if let Some(judged) = self.check.arrived(id, &mut self.pool) {
+            self.judge(judged, out);
         }
         new
     }
 
-    /// Bytes from the control connection.
-    pub(in crate::run) fn said(&mut self, number: TunnelNo, bytes: &[u8], now: Instant) {
-        match &mut self.tunnel {
-            Some(Tunnel { number: current, control: Some((control, _)), .. }) if *current == number => {
-                control.heard(bytes, now);
-            }
-            _ => {}
+    fn begin_control(&mut self, home: Home, now: Instant, out: &mut Out) {
+        let edge = self.terms.features.contains(&Feature::Edge);
+        let proving = self.side == Side::Ingress && self.terms.tls == 1 && !edge;
+        let control = Control::new(&self.key, self.report, proving, now);
+        out.job(home.worker, Job::Control(home.key));
+        self.stage = Stage::Up { control, home };
+        log::info!("Tunnel with {} is up: {}", self.peer, describe(&self.terms));
+    }
+
+    /// Says once which certificate we know, soon after there is a connection to name.
+    fn state_certificate(&mut self, now: Instant, out: &mut Out) {
+        let Stage::Up { control, .. } = &mut self.stage else { return };
+        if let Some((id, fp)) = self.check.poll(&mut self.pool, &out.loads, now) {
+            control.prove(id, fp);
         }
     }
 
-    /// The clock, for what both roles have in common.
-    pub(in crate::run) fn tick_tunnel(&mut self, now: Instant) {
-        let Some(tunnel) = &mut self.tunnel else { return };
-        match &mut tunnel.control {
-            Some((control, _)) => control.tick(now),
-            None if now >= tunnel.until => return self.end_tunnel("no pool connection came in time", now),
-            None => {}
+    fn judge(&mut self, judged: Judged<Home>, out: &mut Out) {
+        if let Some(home) = judged.close {
+            out.close(home);
         }
-        tunnel.checks.retain(|(until, id, _)| {
-            let keep = now < *until;
-            if !keep {
-                log::debug!("Certificate check for {id}, a connection that nobody has: ignored");
-            }
-            keep
-        });
-        if now >= tunnel.sick {
-            tunnel.sick = now + self.shared.config.limits.report;
-            self.pool.shrink();
-            let idle = self.pool.idle();
-            if let (Some((refill, _)), Some((control, _))) = (&mut tunnel.refill, &mut tunnel.control) {
-                if refill.is_sick(idle) {
-                    control.flush();
-                    // Streams of a shared connection would overtake it, and be closed by it in their turn.
-                    tunnel.flushing = Some(now + FLUSHING);
-                    match tunnel.side {
-                        Side::Ingress => self.flush_pool(),
-                        Side::Egress => self.pool.flush_late(now),
-                    }
-                }
-            }
+        let Stage::Up { control, .. } = &mut self.stage else { return };
+        match judged.verdict {
+            Verdict::Right => control.trust(),
+            Verdict::Wrong { peer, own } => control.end(Why::Mismatch { peer, own }),
+            Verdict::Unknown => {}
         }
     }
 
-    /// Does what the control connection asks for, and what it is time to ask of the peer.
-    pub(in crate::run) fn obey(&mut self, now: Instant) {
-        self.check_certificate(now);
-        self.check_late(now);
-        let mut asked = None;
-        while let Some(Tunnel { control: Some((control, home)), .. }) = &mut self.tunnel {
+    /// Does what the control connection asks for.
+    fn follow_control(&mut self, now: Instant, out: &mut Out) {
+        while let Stage::Up { control, home } = &mut self.stage {
             let home = *home;
             let Some(thing) = control.poll() else { break };
             match thing {
-                Do::Send(bytes) => self.workers[home.worker].send(Job::Say(home.key, bytes)),
+                Do::Send(bytes) => out.job(home.worker, Job::Say { key: home.key, bytes }),
                 Do::Launch { udp, remote, id } => self.launched(udp, &remote, id, now),
-                Do::Verify { id, fp } => self.verify(id, fp, now),
-                Do::Flush => {
-                    let idle = self.pool.idle();
-                    // A peer that says it again and again does not fill the log.
-                    if idle > 0 {
-                        log::info!("The peer asks for a new pool: {idle} idle connections closed");
-                        self.flush_pool();
+                Do::Verify { id, fp } => {
+                    if let Some(judged) = self.check.asked(id, fp, &mut self.pool, now) {
+                        self.judge(judged, out);
                     }
                 }
-                Do::Pong(ping) => asked = Some(ping),
-                Do::Ready => {
-                    log::info!("Certificate fingerprint verified");
-                    self.pool.serve();
+                Do::Flush => self.renew(out),
+                Do::Pong(rtt) => {
+                    self.rtt = rtt;
+                    out.push(Action::CheckPoint);
                 }
-                Do::Over(why) => return self.end_tunnel(&why.to_string(), now),
+                Do::Ready => log::info!("Certificate fingerprint verified"),
+                Do::Over(why) => out.push(Action::Over(EndReason::Control(why))),
             }
-        }
-        // Its figures are those after all that the peer has said.
-        if let Some(ping) = asked {
-            self.check_point(ping);
-        }
-    }
-
-    /// Sends our view of the certificate once, soon after there is a connection to name.
-    fn check_certificate(&mut self, now: Instant) {
-        let Some(Tunnel { check, control: Some((control, _)), .. }) = &mut self.tunnel else { return };
-        match check {
-            Check::Due => {
-                if let Some((id, Some(fp))) = self.pool.prove() {
-                    *check = Check::Chosen(id, fp, now + SETTLING);
-                }
-            }
-            Check::Chosen(id, fp, at) if now >= *at => {
-                control.prove(*id, *fp);
-                *check = Check::Sent;
-            }
-            Check::Chosen(..) | Check::Sent => {}
-        }
-    }
-
-    /// The peer's view of the certificate; its connection may still be on its way.
-    fn verify(&mut self, id: Id, fp: String, now: Instant) {
-        let Some(tunnel) = &mut self.tunnel else { return };
-        match self.pool.verify(id) {
-            Some((ours, home)) => {
-                if let Some(home) = home {
-                    self.workers[home.worker].send(Job::Close(home.key));
-                }
-                if let Some((control, _)) = &mut tunnel.control {
-                    control.verified(&fp, ours);
-                }
-            }
-            None if tunnel.checks.len() < MAX_CHECKS => {
-                tunnel.checks.push((now + self.shared.config.limits.pool_get, id, fp));
-            }
-            None => {}
-        }
-    }
-
-    fn check_late(&mut self, now: Instant) {
-        let Some(tunnel) = &mut self.tunnel else { return };
-        let arrived = tunnel.checks.iter().position(|(_, id, _)| self.pool.knows(*id));
-        if let Some(at) = arrived {
-            let (_, id, fp) = tunnel.checks.swap_remove(at);
-            self.verify(id, fp, now);
         }
     }
 
     /// The peer gave a user to connection `id`.
     fn launched(&mut self, udp: bool, remote: &str, id: Id, now: Instant) {
-        let user: Option<SocketAddr> = remote.parse().ok();
-        let nobody = SocketAddr::from(([0, 0, 0, 0], 0));
-        let flow = SessionKey { user: user.unwrap_or(nobody), asked: None };
-        let proto = if udp { Proto::Udp(flow) } else { Proto::Tcp };
-        let launch = Launch { user, proto };
-        if self.pool.claim(id, Waiting::Launch(launch), now).is_err() {
+        let address: Option<SocketAddr> = remote.parse().ok();
+        let session = SessionKey { user: address.unwrap_or(NO_ADDRESS), asked: None };
+        let proto = if udp { Proto::Udp(session) } else { Proto::Tcp };
+        if self.pool.claim(id, PeerUser { address, proto }, now).is_err() {
             log::debug!("A user for connection {id}, too many or twice: ignored");
         }
     }
 
-    /// A launch has its connection: is it one that may go on to a target?
-    pub(in crate::run) fn may_dial(&mut self, home: Home, launch: &Launch) -> bool {
-        let config = &self.shared.config;
-        let user = launch.user.map_or_else(|| "a user".into(), |user| user.to_string());
-        let carried = match launch.proto {
-            Proto::Tcp => config.tcp,
-            Proto::Udp(_) => config.udp,
-        };
-        let egress = self.tunnel.as_ref().is_some_and(|tunnel| tunnel.side == Side::Egress);
-        let nameless = launch.user.is_none() && config.proxy && launch.proto == Proto::Tcp;
-        let why = match () {
-            () if !egress => "users come in here, the peer must not send any",
-            () if !carried => "this protocol is switched off (notcp, noudp)",
-            () if nameless => "the peer did not say who it is, as proxy=1 needs",
-            () if !self.users.enter(launch.proto) => "all slots are taken (slot)",
-            () => return true,
-        };
-        log::warn!("{user} refused: {why}");
-        self.pool.done(home.worker);
-        self.workers[home.worker].send(Job::Close(home.key));
-        false
+    /// The peer asks for a new pool.
+    fn renew(&mut self, out: &mut Out) {
+        let idle = self.pool.idle();
+        // A peer that says it again and again does not fill the log.
+        if idle > 0 {
+            log::info!("The peer asks for a new pool: {idle} idle connections closed");
+            self.pool.flush().into_iter().for_each(|home| out.close(home));
+        }
     }
 
-    /// Somebody waited too long, or in vain.
-    pub(in crate::run) fn dismiss(&mut self, waiting: Waiting) {
-        match waiting {
-            Waiting::User(user) => {
-                let why = match &self.tunnel {
-                    None => "there is no peer",
-                    Some(tunnel) if !tunnel.is_up() => "the tunnel is not up yet",
-                    Some(Tunnel { exhausted: true, .. }) => "all streams that the server allows are in use",
-                    Some(Tunnel { failing: Some(why), .. }) => why.as_str(),
-                    Some(_) => "no pool connection came",
-                };
-                log::warn!("{} closed after {:?}: {why}", user.address(), self.shared.config.limits.pool_get);
-                self.users.leave(user.proto());
-            }
-            Waiting::Launch(launch) => log::debug!("A user of the peer's waits for a connection in vain: {launch:?}"),
+    /// More pool connections fail than are idle: both sides begin anew.
+    fn renew_if_sick(&mut self, now: Instant, out: &mut Out) {
+        let idle = self.pool.idle();
+        let (Some(opener), Stage::Up { control, .. }) = (&mut self.opener, &mut self.stage) else { return };
+        if !opener.refill.is_sick(idle) {
+            return;
+        }
+        control.flush();
+        // Streams of a shared connection would overtake it, and be closed by it in their turn.
+        opener.flushing = Some(now + FLUSHING);
+        match self.side {
+            Side::Ingress => self.pool.flush().into_iter().for_each(|home| out.close(home)),
+            Side::Egress => self.pool.flush_late(now),
         }
     }
 
     /// Opens what the client's pool lacks.
-    pub(in crate::run) fn refill(&mut self, now: Instant) {
-        if self.is_stopping() {
+    fn refill(&mut self, now: Instant, out: &mut Out) {
+        let Some(opener) = &mut self.opener else { return };
+        if opener.flushing.is_some_and(|until| now < until) {
             return;
         }
-        let Some(Tunnel { refill: Some((refill, route)), control, flushing, .. }) = &mut self.tunnel else { return };
-        if flushing.is_some_and(|until| now < until) {
-            return;
-        }
-        *flushing = None;
-        if control.is_none() {
-            if refill.open_first(now) {
-                self.workers[0].send(Job::Open(route.clone()));
+        opener.flushing = None;
+        if matches!(self.stage, Stage::Opening { .. }) {
+            if opener.refill.open_first(now) {
+                out.job(0, Job::Open(opener.route.clone()));
             }
             return;
         }
-        for _ in 0..refill.open(self.pool.idle(), now) {
+        for _ in 0..opener.refill.open(self.pool.idle(), now) {
             // One connection carries them all, and it lives where the control connection does.
-            let worker = if route.transport.is_shared() { 0 } else { self.pool.next_worker() };
-            self.workers[worker].send(Job::Open(route.clone()));
+            let shared = opener.route.transport.is_shared();
+            let worker = if shared { 0 } else { self.pool.next_worker(&mut out.loads) };
+            out.job(worker, Job::Open(opener.route.clone()));
         }
     }
 
-    fn flush_pool(&mut self) {
-        for home in self.pool.flush() {
-            self.workers[home.worker].send(Job::Close(home.key));
-        }
+    fn framed(&self) -> bool {
+        self.terms.features.contains(&Feature::UdpFrame)
     }
+}
 
-    /// The tunnel is over: relays and pool end with it, users wait for the next one.
-    pub(in crate::run) fn end_tunnel(&mut self, why: &str, now: Instant) {
-        let Some(tunnel) = self.tunnel.take() else { return };
-        self.workers.iter().for_each(|worker| worker.send(Job::End(tunnel.number)));
-        for waiting in self.pool.end() {
-            match waiting {
-                // A grant that was not carried out: the user waits again.
-                Waiting::User(user) => self.pool.take(Waiting::User(user), now),
-                launch => self.dismiss(launch),
-            }
-        }
-        if !self.is_stopping() {
-            log::warn!("Tunnel with {} ended: {why}", tunnel.peer);
-        }
-        match &mut self.part {
-            Part::Server(server) => server.expect(None),
-            Part::Client(client) => client.rest(now + self.shared.config.limits.cooldown),
-            Part::Single { .. } => {}
-        }
+/// How many times `max` may be idle. Our own client keeps to `max` by itself: it replaces what it took before its signal has
+/// come through here, which is no reason to turn the replacements away. On a shared connection they do not wait for a lost
+/// packet with signals in it.
+fn lag(terms: &Terms) -> usize {
+    let shared = Transport::from_code(terms.transport).is_some_and(Transport::is_shared);
+    match (&terms.open, shared) {
+        (None, _) => 1,
+        (Some(_), false) => 2,
+        (Some(_), true) => SHARED_LAG,
     }
 }
 
@@ -438,13 +501,11 @@ pub(in crate::run) fn describe(terms: &Terms) -> String {
     format!("{flow}; {transport} pool of at most {}, tls={}{extra}", terms.max, terms.tls)
 }
 
-/// A connection's id travels on another path than our check that names it: time for it to arrive.
-const SETTLING: Duration = Duration::from_millis(50);
+/// Stands for a user whose address the peer did not give.
+const NO_ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0);
 /// So many times the usual wait for the first pool connection, where the client may have to fall back to TCP.
 const FALLBACK_TIME: u32 = 3;
 /// Time for a flush to arrive.
 const FLUSHING: Duration = Duration::from_millis(400);
 /// So many times `max` may be idle where streams overtake the signals about those before them.
 const SHARED_LAG: usize = 8;
-/// Most certificate checks that wait for their connection.
-const MAX_CHECKS: usize = 16;

@@ -16,7 +16,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
-use subtle::ConstantTimeEq;
 
 use super::context::{token, Context, REMOTE};
 use super::idle::Idle;
@@ -33,7 +32,8 @@ use crate::net::stream::{drain_all, ready, Buffer};
 use crate::net::tcp::Tcp;
 use crate::net::tls::Tls;
 use crate::net::ws::End;
-use crate::run::messages::{AcceptPolicy, ExpectedTunnel, Home, Notice};
+use crate::run::messages::{Home, Notice, TunnelEvent};
+use crate::run::policy::{AcceptPolicy, ExpectedTunnel, Kind, Opened};
 
 /// A inbound and how far he has come.
 pub struct Inbound {
@@ -90,7 +90,7 @@ impl Inbound {
         };
         let until = now + policy.timeout;
         let mut inbound = Inbound { leg: Some(leg), from, policy, phase, until, silence: None };
-        inbound.silence = inbound.expected().filter(is_silent).map(|_| now + SILENCE);
+        inbound.silence = inbound.silent_tunnel().map(|_| now + SILENCE);
         Ok(inbound)
     }
 
@@ -117,7 +117,7 @@ impl Inbound {
                 Step::Asked(request) => {
                     self.phase = Phase::Asked;
                     self.until = now + self.policy.timeout;
-                    context.hub.send(Notice::Asked(home, self.from, request));
+                    context.hub.send(Notice::Handshake { home, from: self.from, request });
                 }
                 Step::Pool(expected) => return self.settle(expected, home, context),
                 Step::Carry => return self.carry(context),
@@ -138,37 +138,44 @@ impl Inbound {
         self.silence.map_or(self.until, |silence| silence.min(self.until))
     }
 
-    /// The tunnel that he may belong to: the one that his address shook hands for, if it takes pool connections of his
-    /// kind.
-    fn expected(&self) -> Option<ExpectedTunnel> {
-        let tunnel = self.policy.tunnel.filter(|tunnel| tunnel.open.is_some() || tunnel.peer == self.from.ip())?;
-        let fits = match (self.leg.as_ref()?, tunnel.transport) {
-            (Leg::Tcp(_), Transport::Tcp) => !tunnel.tls,
-            (Leg::Tls(_), Transport::Tcp) => tunnel.tls,
-            (Leg::Tls(_), Transport::Quic) => tunnel.fallback,
-            (Leg::Mux(_), Transport::Quic | Transport::Http2) => true,
-            (Leg::Ws(_), Transport::WebSocket) => true,
-            _ => false,
-        };
-        fits.then_some(tunnel)
+    /// What the connection is made of.
+    fn kind(&self) -> Option<Kind> {
+        match self.leg.as_ref()? {
+            Leg::Tcp(_) => Some(Kind::Plain),
+            Leg::Tls(_) => Some(Kind::Tls),
+            Leg::Ws(_) => Some(Kind::WebSocket),
+            Leg::Mux(_) => Some(Kind::Stream),
+            _ => None,
+        }
     }
 
-    /// Whether he may have a WebSocket: inside TLS, for a tunnel that is made of them.
+    /// The tunnel that the connection belongs to if it says nothing: that of an original at this address.
+    fn silent_tunnel(&self) -> Option<ExpectedTunnel> {
+        self.policy.silent(self.from.ip(), self.kind()?)
+    }
+
+    /// Whether it may be that of a client that opens its pool connections with bytes.
+    fn may_open(&self) -> bool {
+        self.kind().is_some_and(|kind| self.policy.expects_opening(kind))
+    }
+
+    /// Whether it may become a WebSocket: inside TLS, for a tunnel that is made of them.
     fn upgradable(&self) -> bool {
-        let wanted = self.policy.tunnel.is_some_and(|tunnel| tunnel.transport == Transport::WebSocket);
-        wanted && matches!(self.leg, Some(Leg::Tls(_)))
+        self.policy.expects(Transport::WebSocket) && matches!(self.leg, Some(Leg::Tls(_)))
     }
 
     /// The connection is a WebSocket now. An original waits for its id at once.
-    fn upgraded(&mut self) -> io::Result<Step> {
-        let ws_eof = self.policy.tunnel.is_some_and(|tunnel| tunnel.ws_eof);
+    fn upgraded(&mut self, now: Instant) -> io::Result<Step> {
         if let Some(leg) = self.leg.take() {
-            self.leg = Some(leg.into_ws(End::Server, ws_eof, &[])?);
+            self.leg = Some(leg.into_ws(End::Server, false, &[])?);
         }
-        Ok(match self.expected() {
-            Some(expected) if expected.open.is_none() => Step::Pool(expected),
-            Some(_) => Step::On(Phase::Reading(Buffer::new(OPENING))),
-            None => Step::Leave,
+        Ok(match (self.silent_tunnel(), self.may_open()) {
+            (Some(tunnel), false) => Step::Pool(tunnel),
+            (silent, true) => {
+                self.silence = silent.map(|_| now + SILENCE);
+                Step::On(Phase::Reading(Buffer::new(OPENING)))
+            }
+            (None, false) => Step::Leave,
         })
     }
 
@@ -194,7 +201,7 @@ impl Inbound {
                 if ready(drain_all(leg.lend(muxes).stream(), buffer))?.is_none() {
                     return Ok(Step::Wait);
                 }
-                self.upgraded()
+                self.upgraded(now)
             }
             Phase::Answering(buffer) => {
                 if ready(drain_all(leg.lend(muxes).stream(), buffer))?.is_none() {
@@ -241,8 +248,8 @@ impl Inbound {
         if tls.speaks_h2() {
             return Ok(Step::Carry);
         }
-        match self.expected().filter(is_silent) {
-            Some(expected) if !self.policy.tls_handshake => return Ok(Step::Pool(expected)),
+        match self.silent_tunnel() {
+            Some(tunnel) if !self.policy.tls_handshake && !self.may_open() => return Ok(Step::Pool(tunnel)),
             Some(_) => self.silence = Some(now + SILENCE),
             None => {}
         }
@@ -251,7 +258,7 @@ impl Inbound {
 
     /// His first bytes: a handshake, or the opening of a pool connection.
     fn read(&mut self, muxes: &mut Muxes, now: Instant) -> io::Result<Step> {
-        let expected = self.expected();
+        let (from, kind) = (self.from.ip(), self.kind());
         let (Some(leg), Phase::Reading(buffer)) = (&mut self.leg, &mut self.phase) else { return Ok(Step::Leave) };
         let more = ready(leg.lend(muxes).stream().fill(buffer))?;
         if more == Some(0) {
@@ -270,7 +277,23 @@ impl Inbound {
                 self.silence = None;
                 Ok(headed(progress, reader))
             }
-            FirstBytes::Pool => Ok(opening(bytes, expected, more.is_some())),
+            FirstBytes::Pool => {
+                let opened = kind.map_or(Opened::Unknown, |kind| self.policy.opened(bytes, from, kind));
+                Ok(match opened {
+                    Opened::Tunnel(tunnel) => Step::Pool(tunnel),
+                    Opened::Unknown => Step::Leave,
+                    Opened::NeedMore | Opened::Original(_) if more.is_some() => Step::Again,
+                    Opened::NeedMore => Step::Wait,
+                    Opened::Original(tunnel) => match self.silence {
+                        Some(silence) if now >= silence => Step::Pool(tunnel),
+                        Some(_) => Step::Wait,
+                        None => {
+                            self.silence = Some(now + SILENCE);
+                            Step::Wait
+                        }
+                    },
+                })
+            }
             FirstBytes::NeedMore if more.is_some() => Ok(Step::Again),
             FirstBytes::NeedMore if bytes.is_empty() => Ok(self.silent(now)),
             FirstBytes::NeedMore => Ok(Step::Wait),
@@ -280,15 +303,15 @@ impl Inbound {
 
     /// Nothing was said yet. Long enough of that is how a 1.14 client opens a pool connection.
     fn silent(&mut self, now: Instant) -> Step {
-        match self.expected().filter(is_silent) {
-            Some(expected) if self.silence.is_some_and(|silence| now >= silence) => Step::Pool(expected),
+        match self.silent_tunnel() {
+            Some(tunnel) if self.silence.is_some_and(|silence| now >= silence) => Step::Pool(tunnel),
             _ => Step::Wait,
         }
     }
 
     fn secure(&mut self) -> io::Result<Step> {
         self.silence = None;
-        let wanted = self.policy.tls_handshake || self.policy.tunnel.is_some_and(|tunnel| tunnel.tls);
+        let wanted = self.policy.wants_tls();
         let (Some(identity), true, Some(Leg::Tcp(tcp))) = (&self.policy.tls, wanted, self.leg.take()) else {
             return Ok(Step::Leave);
         };
@@ -299,36 +322,24 @@ impl Inbound {
     fn settle(&mut self, expected: ExpectedTunnel, home: Home, context: &mut Context) -> Next {
         let plain = matches!(self.leg, Some(Leg::Tcp(_)));
         let fp = self.policy.tls.as_ref().filter(|_| !plain).map(|identity| identity.leaf);
-        context.hub.send(Notice::Came(home, expected.number, fp));
-        let ExpectedTunnel { number: tunnel, quiet, .. } = expected;
+        context.hub.send(Notice::Tunnel { number: expected.number, event: TunnelEvent::Arrived { home, fp } });
+        let (tunnel, quiet) = (expected.number, self.policy.quiet);
+        match &mut self.leg {
+            Some(Leg::Ws(ws)) => ws.pass_ends(expected.ws_eof),
+            Some(Leg::Mux(loan)) => context.muxes.set_owner(loan, tunnel),
+            _ => {}
+        }
         Next::Become(Task::Idle(Idle { leg: self.leg.take(), tunnel, id: None, quiet, ended: false }))
     }
 
     /// He speaks HTTP/2: his streams will be the pool connections.
     fn carry(&mut self, context: &mut Context) -> Next {
-        let wanted = self.policy.tunnel.filter(|tunnel| tunnel.transport == Transport::Http2);
-        let (Some(tunnel), Some(Leg::Tls(tls))) = (wanted, self.leg.take()) else { return Next::End };
+        let wanted = self.policy.expects(Transport::Http2);
+        let (true, Some(Leg::Tls(tls))) = (wanted, self.leg.take()) else { return Next::End };
         let report = context.shared.config.limits.report;
-        let Ok(mux) = h2::server(*tls, self.from, tunnel.streams, report) else { return Next::End };
+        let Ok(mux) = h2::server(*tls, self.from, self.policy.streams, report) else { return Next::End };
         log::debug!("HTTP/2 connection from {}", self.from);
         Next::Become(Task::MuxTask(MuxTask::serving(mux, self.policy.clone(), context)))
-    }
-}
-
-/// Whether the peer opens its pool connections by silence: the server speaks first there.
-fn is_silent(expected: &ExpectedTunnel) -> bool {
-    expected.open.is_none() && expected.transport == Transport::Tcp
-}
-
-/// He opens as clients do: with the bytes of the feature `open`, or on a stream with a byte 00. Right or wrong?
-fn opening(bytes: &[u8], expected: Option<ExpectedTunnel>, more: bool) -> Step {
-    let Some(expected) = expected.filter(|expected| !is_silent(expected)) else { return Step::Leave };
-    let open = expected.open.as_ref().map_or(&[0][..], |open| &open[..]);
-    match bytes.len() {
-        len if len < open.len() && more => Step::Again,
-        len if len < open.len() => Step::Wait,
-        _ if bool::from(bytes.ct_eq(open)) => Step::Pool(expected),
-        _ => Step::Leave,
     }
 }
 

@@ -36,7 +36,7 @@ use crate::net::stream::{drain_all, ready, Buffer};
 use crate::net::tcp::Tcp;
 use crate::net::tls::Tls;
 use crate::net::ws::End;
-use crate::run::messages::{Home, Notice, ServerRoute};
+use crate::run::messages::{Answered, Home, Notice, ServerRoute, TunnelEvent};
 
 /// A route and how far it has come.
 pub struct Connector {
@@ -127,13 +127,13 @@ impl Connector {
             }
             (Ok(Some(Reply::Id(leg, id))), _) => {
                 let fp = leg.peer_fingerprint(&mut context.muxes);
-                context.hub.send(Notice::Opened(home, tunnel, id, fp));
+                context.hub.send(Notice::Tunnel { number: tunnel, event: TunnelEvent::Opened { home, id, fp } });
                 let quiet = self.route.quiet && id != CONTROL;
                 Next::Become(Task::Idle(Idle { leg: Some(leg), tunnel, id: Some(id), quiet, ended: false }))
             }
             (Ok(Some(Reply::Terms(terms))), _) => {
                 let address = self.route.addresses[self.address];
-                context.hub.send(Notice::Answered(Ok((terms, address, self.took))));
+                context.hub.send(Notice::Answered(Ok(Answered { terms, server: address, round: self.took })));
                 Next::End
             }
             (Err(why), Purpose::Ask(_)) => {
@@ -141,11 +141,11 @@ impl Connector {
                 Next::End
             }
             (Err(why), Purpose::Open) => {
-                context.hub.send(Notice::Failed(tunnel, Some(why)));
+                context.hub.send(Notice::Tunnel { number: tunnel, event: TunnelEvent::Failed(Some(why)) });
                 Next::End
             }
             (Err(why), Purpose::Carry) => {
-                context.hub.send(Notice::Unreached(tunnel, why));
+                context.hub.send(Notice::Tunnel { number: tunnel, event: TunnelEvent::MuxFailed(why) });
                 Next::End
             }
         }

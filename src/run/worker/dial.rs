@@ -81,7 +81,7 @@ impl Dialer {
                 Outcome::Failed(_) => return self.leave(home, context),
                 Outcome::Reached(at, took, tcp) => {
                     if let (true, Some((target, _))) = (self.request.report, self.request.candidates.get(at)) {
-                        context.hub.send(Notice::Reached(*target, took));
+                        context.hub.send(Notice::Reached { target: *target, took });
                     }
                     return self.join(at, Leg::Tcp(tcp), context, now);
                 }
@@ -141,7 +141,7 @@ impl Dialer {
     }
 
     fn leave(&mut self, home: Home, context: &Context) -> Next {
-        context.hub.send(Notice::Done(home, self.tunnel, self.proto));
+        context.hub.send(Notice::Done { home, tunnel: self.tunnel, proto: self.proto });
         Next::End
     }
 

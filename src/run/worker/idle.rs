@@ -4,7 +4,7 @@ use super::context::Context;
 use super::task::Next;
 use crate::logic::wire::Id;
 use crate::net::leg::Leg;
-use crate::run::messages::{Notice, TunnelNo};
+use crate::run::messages::{Notice, TunnelEvent, TunnelNo};
 
 /// A pool connection that waits for its user. Which of its sockets is used: the far one.
 pub struct Idle {
@@ -37,7 +37,7 @@ impl Idle {
         match self.id {
             Some(id) if !quiet && leg.has_ended(muxes) => {
                 self.ended = true;
-                context.hub.send(Notice::Ended(self.tunnel, id));
+                context.hub.send(Notice::Tunnel { number: self.tunnel, event: TunnelEvent::Ended(id) });
                 Next::Wait
             }
             _ => self.gone(context),
@@ -46,7 +46,7 @@ impl Idle {
 
     fn gone(&mut self, context: &mut Context) -> Next {
         if let Some(id) = self.id {
-            context.hub.send(Notice::Gone(self.tunnel, id));
+            context.hub.send(Notice::Tunnel { number: self.tunnel, event: TunnelEvent::Gone(id) });
         }
         Next::End
     }

@@ -27,10 +27,11 @@ use super::Worker;
 use crate::error::Error;
 use crate::logic::slab::Key;
 use crate::net::leg::Leg;
-use crate::net::mux::{Hold, Loan, Mux, Muxes};
+use crate::net::mux::{AllowedPeer, Hold, Loan, Mux, Muxes};
 use crate::net::quic;
 use crate::net::stream::ready;
-use crate::run::messages::{AcceptPolicy, Home, Notice, ServerRoute, TunnelNo};
+use crate::run::messages::{Home, Notice, ServerRoute, TunnelEvent, TunnelNo};
+use crate::run::policy::AcceptPolicy;
 
 /// A shared connection and what its streams are for.
 pub struct MuxTask {
@@ -46,7 +47,7 @@ enum Purpose {
     /// A port that outlives tunnels: streams that come in are inbounds of the policy (server).
     Port(Arc<AcceptPolicy>),
     /// A connection of one tunnel: the same (server).
-    AcceptPolicy(Arc<AcceptPolicy>),
+    Accept(Arc<AcceptPolicy>),
     /// Streams are opened for this route (client); whether the handshake has been over once.
     ServerRoute(Arc<ServerRoute>, bool),
 }
@@ -70,7 +71,7 @@ impl MuxTask {
 
     /// For a server's tunnel: streams that come in are inbounds of `policy`.
     pub fn serving(mux: Box<dyn Mux>, policy: Arc<AcceptPolicy>, context: &mut Context) -> MuxTask {
-        MuxTask::new(mux, Purpose::AcceptPolicy(policy), context)
+        MuxTask::new(mux, Purpose::Accept(policy), context)
     }
 
     /// For a client: streams are opened as `route` says.
@@ -90,7 +91,7 @@ impl MuxTask {
             context.mux_events.edges.push(token);
         }
         let (up, due) = (mux.is_up(), mux.deadline());
-        if let Purpose::Port(policy) | Purpose::AcceptPolicy(policy) = &self.purpose {
+        if let Purpose::Port(policy) | Purpose::Accept(policy) = &self.purpose {
             while let Some((stream, from)) = context.muxes.get_mut(&self.hold).and_then(|mux| mux.accept()) {
                 context.mux_events.pending.push((context.muxes.claim(&self.hold, stream), from, policy.clone()));
             }
@@ -102,18 +103,18 @@ impl MuxTask {
         if let Purpose::ServerRoute(route, was_up @ false) = &mut self.purpose {
             if up {
                 *was_up = true;
-                context.hub.send(Notice::Carried(route.tunnel));
+                context.hub.send(Notice::Tunnel { number: route.tunnel, event: TunnelEvent::MuxUp });
                 log::debug!("{} connection with the server is up", route.transport.name());
             }
         }
         Next::Wait
     }
 
-    /// The tunnel that it ends with; 0 for a port that outlives tunnels.
-    pub fn tunnel(&self) -> TunnelNo {
+    /// The tunnel that it ends with; 0 for a port that outlives tunnels, and for a connection whose tunnel is not known yet.
+    pub fn tunnel(&self, muxes: &Muxes) -> TunnelNo {
         match &self.purpose {
             Purpose::Port(_) => 0,
-            Purpose::AcceptPolicy(policy) => policy.tunnel.map_or(0, |tunnel| tunnel.number),
+            Purpose::Accept(_) => muxes.owner(&self.hold),
             Purpose::ServerRoute(route, _) => route.tunnel,
         }
     }
@@ -129,13 +130,17 @@ impl MuxTask {
     fn end(&mut self, why: &str, context: &mut Context) -> Next {
         match &self.purpose {
             Purpose::Port(_) => log::error!("The tunnel's shared port is closed: {why}"),
-            Purpose::AcceptPolicy(_) => {
+            Purpose::Accept(_) => {
                 log::debug!("Shared connection ended: {why}");
-                context.mux_events.bereft.push(self.tunnel());
+                context.mux_events.bereft.push(0);
+                context.mux_events.bereft.push(self.tunnel(&context.muxes));
             }
             Purpose::ServerRoute(route, was_up) => {
                 if !was_up {
-                    context.hub.send(Notice::Unreached(route.tunnel, Error::lost(why.to_owned())));
+                    context.hub.send(Notice::Tunnel {
+                        number: route.tunnel,
+                        event: TunnelEvent::MuxFailed(Error::lost(why.to_owned())),
+                    });
                 }
                 log::debug!("{} connection with the server ended: {why}", route.transport.name());
                 context.mux_events.bereft.push(route.tunnel);
@@ -216,12 +221,12 @@ impl Worker {
             let Some(slot) = self.tasks.get_mut(key) else { continue };
             let Some(Task::MuxTask(carrier)) = slot.task.as_deref_mut() else { continue };
             let Purpose::Port(policy) = &mut carrier.purpose else { continue };
-            let number = |policy: &AcceptPolicy| policy.tunnel.map(|tunnel| tunnel.number);
-            // The present tunnel's connection goes on with the certificate that it began with.
-            let same = number(policy).is_some() && number(policy) == number(&fresh);
             (*policy, carrier.stirred) = (fresh.clone(), true);
-            if let (Some(mux), Some(identity), false) = (self.context.muxes.get_mut(&carrier.hold), &fresh.tls, same) {
-                if let Err(error) = mux.expect(fresh.tunnel.map(|tunnel| tunnel.peer), identity) {
+            if let (Some(mux), Some(identity)) = (self.context.muxes.get_mut(&carrier.hold), &fresh.tls) {
+                let peers = fresh.tunnels.iter();
+                let peers: Vec<_> =
+                    peers.map(|tunnel| AllowedPeer { tunnel: tunnel.number, address: tunnel.peer }).collect();
+                if let Err(error) = mux.allow(&peers, identity) {
                     log::error!("The new certificate cannot be used for QUIC, the old one stays: {error}");
                 }
             }
@@ -236,10 +241,10 @@ impl Worker {
             self.fail_wanted();
             let made = |home, context: &mut Context| Connector::carrying(route.clone(), home, context, now);
             let Some(key) = self.start(route.tunnel, made) else {
-                return self
-                    .context
-                    .hub
-                    .send(Notice::Failed(route.tunnel, Some(Error::system("", "no socket to be had"))));
+                return self.context.hub.send(Notice::Tunnel {
+                    number: route.tunnel,
+                    event: TunnelEvent::Failed(Some(Error::system("", "no socket to be had"))),
+                });
             };
             self.muxers.add(key);
             self.muxers.current = Some((route.tunnel, key));
@@ -319,7 +324,7 @@ impl Worker {
     /// Whether the other side allows no more streams: the hub is told when that changes.
     fn exhausted(&mut self, tunnel: TunnelNo, so: bool) {
         if std::mem::replace(&mut self.muxers.exhausted, so) != so {
-            self.context.hub.send(Notice::Exhausted(tunnel, so));
+            self.context.hub.send(Notice::Tunnel { number: tunnel, event: TunnelEvent::Exhausted(so) });
         }
     }
 
@@ -343,7 +348,7 @@ impl Worker {
     fn fail_wanted(&mut self) {
         (self.muxers.current, self.muxers.exhausted) = (None, false);
         for route in std::mem::take(&mut self.muxers.wanted) {
-            self.context.hub.send(Notice::Failed(route.tunnel, None));
+            self.context.hub.send(Notice::Tunnel { number: route.tunnel, event: TunnelEvent::Failed(None) });
         }
     }
 }

@@ -34,7 +34,7 @@ impl Probe {
                     Some(took)
                 }
             };
-            context.hub.send(Notice::Probed(self.target, took));
+            context.hub.send(Notice::Probed { target: self.target, took });
             return Next::End;
         }
     }

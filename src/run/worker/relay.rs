@@ -11,7 +11,7 @@ use crate::logic::timers::Bucket;
 use crate::net::leg::{Leg, Line};
 use crate::net::mux::Muxes;
 use crate::net::relay::{Half, Pumped};
-use crate::run::messages::{Home, Notice, Proto, TunnelNo};
+use crate::run::messages::{Home, Notice, Proto, TunnelEvent, TunnelNo};
 use crate::run::stats::add;
 
 /// A relay and what it is for.
@@ -117,7 +117,7 @@ impl Relay {
         match &mut self.near {
             Leg::Line(line) => match line.heard() {
                 heard if heard.is_empty() => {}
-                heard => context.hub.send(Notice::Said(self.join.tunnel, heard)),
+                heard => context.hub.send(Notice::Tunnel { number: self.join.tunnel, event: TunnelEvent::Said(heard) }),
             },
             Leg::Udp(session) => {
                 let tally = session.tally();
@@ -210,10 +210,10 @@ impl Relay {
     fn end(&mut self, why: Option<String>, home: Home, context: &mut Context) -> Next {
         let tunnel = self.join.tunnel;
         match self.join.proto {
-            Some(proto) => context.hub.send(Notice::Done(home, tunnel, proto)),
+            Some(proto) => context.hub.send(Notice::Done { home, tunnel, proto }),
             None => {
                 let why = why.clone().unwrap_or_else(|| "the peer closed the control connection".into());
-                context.hub.send(Notice::Over(tunnel, why));
+                context.hub.send(Notice::Tunnel { number: tunnel, event: TunnelEvent::Closed(why) });
             }
         }
         if let Some(why) = why {

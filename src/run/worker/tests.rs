@@ -9,7 +9,7 @@ use super::*;
 use crate::config::{parse, Command};
 use crate::run::channel::{channel, Waker};
 use crate::run::event_loop::WAKER;
-use crate::run::messages::AcceptPolicy;
+use crate::run::policy::AcceptPolicy;
 use crate::run::stats::Meters;
 use crate::testing::epoch;
 
@@ -17,7 +17,7 @@ use crate::testing::epoch;
 fn a_peer_that_goes_on_after_its_answer_is_read_a_bounded_amount_in_a_turn_and_closed_when_its_time_is_up() {
     let mut rig = Rig::new();
     let (mut client, key) = rig.asking();
-    rig.jobs.send(Job::Answer(key, b"HTTP/1.1 404 Not Found\r\n\r\n".to_vec()));
+    rig.jobs.send(Job::Answer { key, bytes: b"HTTP/1.1 404 Not Found\r\n\r\n".to_vec() });
     rig.turn();
     let mut answer = [0; 26];
     client.read_exact(&mut answer).unwrap();
@@ -72,12 +72,20 @@ impl Rig {
         client.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
         let (socket, from): (TcpStream, SocketAddr) = listener.accept().unwrap();
         socket.set_nonblocking(true).unwrap();
-        let policy = AcceptPolicy { tls: None, tls_handshake: false, tunnel: None, timeout: TIMEOUT };
-        self.jobs.send(Job::Visit(mio::net::TcpStream::from_std(socket), from, policy.into()));
+        let policy = AcceptPolicy {
+            tls: None,
+            tls_handshake: false,
+            transport: crate::config::Transport::Tcp,
+            streams: 1,
+            quiet: true,
+            tunnels: Vec::new(),
+            timeout: TIMEOUT,
+        };
+        self.jobs.send(Job::Accept { socket: mio::net::TcpStream::from_std(socket), from, policy: policy.into() });
         self.worker.turn(self.now);
         loop {
             match self.notices.next() {
-                Some(Notice::Asked(home, ..)) => return (client, home.key),
+                Some(Notice::Handshake { home, .. }) => return (client, home.key),
                 Some(_) => panic!("another notice"),
                 None => self.turn(),
             }

@@ -53,7 +53,7 @@ impl TlsAccept {
                 if let (Err(error), Some(request)) = (result, &self.request) {
                     log::debug!("{} turned away: {error}", request.user);
                 }
-                context.hub.send(Notice::Done(home, 0, Proto::Tcp));
+                context.hub.send(Notice::Done { home, tunnel: 0, proto: Proto::Tcp });
                 Next::End
             }
         }

@@ -101,7 +101,7 @@ fn carry(near: TcpStream, server: SocketAddr, identity: &Identity, speech: Speec
 /// The same with two QUIC connections.
 #[cfg(feature = "quic")]
 fn quic(at: SocketAddr, server: SocketAddr, identity: &Identity) {
-    use nodepass::net::mux::{Mux, MuxStream, StreamNo};
+    use nodepass::net::mux::{AllowedPeer, Mux, MuxStream, StreamNo};
     use nodepass::net::quic::{ClientTls, QuicClient, QuicServer, Settings, Tickets};
     use std::time::Instant;
 
@@ -114,7 +114,7 @@ fn quic(at: SocketAddr, server: SocketAddr, identity: &Identity) {
         resets: Default::default(),
     };
     let mut near = QuicServer::bind(&[at], identity, &settings, Instant::now()).expect("a port");
-    near.expect(Some(at.ip()), identity).expect("a certificate");
+    near.allow(&[AllowedPeer { tunnel: 1, address: at.ip() }], identity).expect("a certificate");
     let mut poll = Poll::new().expect("a poll");
     near.register(poll.registry(), Token(0)).expect("a poll");
     spawn(move || {

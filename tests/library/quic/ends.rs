@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Token};
 use nodepass::net::certs::{Audience, Certs, Identity, Origin, Speech, Trust};
-use nodepass::net::mux::{Mux, StreamNo};
+use nodepass::net::mux::{AllowedPeer, Mux, StreamNo};
 use nodepass::net::quic::{ClientTls, QuicClient, QuicServer, Settings, Tickets};
 use nodepass::net::stream::{ready, Buffer};
 
@@ -95,7 +95,7 @@ pub struct Both {
 pub fn server(settings: &Settings, identity: &Identity) -> End<QuicServer> {
     let at = SocketAddr::new(HOME, 0);
     let mut server = QuicServer::bind(&[at], identity, settings, Instant::now()).unwrap();
-    server.expect(Some(HOME), identity).unwrap();
+    server.allow(&[AllowedPeer { tunnel: 1, address: HOME }], identity).unwrap();
     End::new(server)
 }
 

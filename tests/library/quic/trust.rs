@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use nodepass::net::certs::{Audience, Certs, Identity, Origin, Speech, Trust};
-use nodepass::net::mux::Mux;
+use nodepass::net::mux::{AllowedPeer, Mux};
 use nodepass::net::quic::{ClientTls, Tickets};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 
@@ -79,7 +79,7 @@ fn who_comes_back_resumes_his_session_and_still_knows_the_certificate() {
             both.turn();
         }
         let mut server_end = both.server;
-        server_end.mux.expect(Some(HOME), &identity).unwrap();
+        server_end.mux.allow(&[AllowedPeer { tunnel: 1, address: HOME }], &identity).unwrap();
         server_end.turn(Duration::ZERO);
         server = Some(server_end);
     }

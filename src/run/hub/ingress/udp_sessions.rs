@@ -19,35 +19,35 @@ pub enum Place {
 }
 
 impl Sessions {
-    /// The session of a flow.
-    pub fn get(&mut self, flow: &SessionKey) -> Option<&mut Place> {
-        self.live.get_mut(flow)
+    /// The session of that key.
+    pub fn get(&mut self, key: &SessionKey) -> Option<&mut Place> {
+        self.live.get_mut(key)
     }
 
     /// A new session whose first datagram this is.
-    pub fn begin(&mut self, flow: SessionKey, packet: Vec<u8>) {
-        self.live.insert(flow, Place::Waiting(vec![packet]));
+    pub fn begin(&mut self, key: SessionKey, packet: Vec<u8>) {
+        self.live.insert(key, Place::Waiting(vec![packet]));
     }
 
     /// The session has a task from now on; the datagrams that waited for it.
-    pub fn settle(&mut self, flow: &SessionKey, home: Home) -> Vec<Vec<u8>> {
-        match self.live.get_mut(flow).map(|place| std::mem::replace(place, Place::At(home))) {
+    pub fn bind(&mut self, key: &SessionKey, home: Home) -> Vec<Vec<u8>> {
+        match self.live.get_mut(key).map(|place| std::mem::replace(place, Place::At(home))) {
             Some(Place::Waiting(packets)) => packets,
             _ => Vec::new(),
         }
     }
 
     /// The session has ended.
-    pub fn end(&mut self, flow: &SessionKey) {
-        self.live.remove(flow);
+    pub fn end(&mut self, key: &SessionKey) {
+        self.live.remove(key);
         if self.live.len() < self.live.capacity() / 8 {
             self.live.shrink_to(MAX_WAITING);
         }
     }
 
     /// The connection died before the session began: its datagrams wait again.
-    pub fn unsettle(&mut self, flow: &SessionKey, packets: Vec<Vec<u8>>) {
-        self.live.insert(*flow, Place::Waiting(packets));
+    pub fn unbind(&mut self, key: &SessionKey, packets: Vec<Vec<u8>>) {
+        self.live.insert(*key, Place::Waiting(packets));
     }
 }
 

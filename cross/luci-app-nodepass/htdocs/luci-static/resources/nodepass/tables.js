@@ -14,6 +14,7 @@ return baseclass.extend({
 		["lbs","which of several targets: 0 round robin, 1 lowest latency, 2 primary and backups","0","0, 1 or 2",["0","1","2"],["server","client"]],
 		["min","pool size kept warm","64","a number from 1 to 65535",[],["client"]],
 		["max","pool size limit, told to the client","1024","a number from 1 to 65535",[],["server"]],
+		["clients","clients at once, beyond which a newcomer takes a tunnel over; 0 no limit","1","a number from 0 to 65535",[],["server"]],
 		["mode","server: 1 users come in here, 2 users come in at the client; client: 1 no server (single-end), 2 tunnel; 0 decides by trying to listen","0","0, 1 or 2",["0","1","2"],["server","client"]],
 		["quic","older spelling: 1 is type=1",null,"0 or 1",["0","1"],["server"]],
 		["type","pool transport, told to the client: 0 TCP, 1 QUIC, 2 WebSocket, 3 HTTP/2; all but 0 raise tls=0 to 1","0","0, 1, 2 or 3",["0","1","2","3"],["server"]],

@@ -1,0 +1,80 @@
+//! How many relays each worker has, so that new work goes to the least busy one.
+
+/// The relays of each worker, of all tunnels together.
+#[derive(Debug, Clone)]
+pub struct Loads {
+    relays: Vec<usize>,
+    turn: usize,
+}
+
+impl Loads {
+    /// Idle workers.
+    pub fn new(workers: usize) -> Loads {
+        Loads { relays: vec![0; workers.max(1)], turn: 0 }
+    }
+
+    /// How many workers there are.
+    pub fn workers(&self) -> usize {
+        self.relays.len()
+    }
+
+    /// A relay begins at that worker.
+    pub fn begin(&mut self, worker: usize) {
+        self.relays[worker] += 1;
+    }
+
+    /// A relay of that worker has ended.
+    pub fn end(&mut self, worker: usize) {
+        debug_assert!(self.relays[worker] > 0, "a relay ended twice");
+        self.relays[worker] = self.relays[worker].saturating_sub(1);
+    }
+
+    /// The least busy of these workers; the first of equals.
+    ///
+    /// The first worker shares its thread with the hub: a few more relays there cost less than waking another thread.
+    pub fn least_busy(&self, workers: impl Iterator<Item = usize>) -> Option<usize> {
+        workers.min_by_key(|&worker| self.relays[worker] + if worker > 0 { HEAD_START } else { 0 })
+    }
+
+    /// The least busy of all.
+    pub fn quietest(&self) -> usize {
+        self.least_busy(0..self.relays.len()).unwrap_or_default()
+    }
+
+    /// Each worker in turn.
+    pub fn next_in_turn(&mut self) -> usize {
+        self.turn = (self.turn + 1) % self.relays.len();
+        self.turn
+    }
+}
+
+/// So many relays more than others the first worker takes.
+const HEAD_START: usize = 2;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_least_busy_worker_is_chosen_and_the_first_has_a_head_start() {
+        let mut loads = Loads::new(3);
+        assert_eq!(loads.quietest(), 0);
+        for _ in 0..HEAD_START {
+            loads.begin(0);
+        }
+        assert_eq!(loads.quietest(), 0);
+        loads.begin(0);
+        assert_eq!(loads.quietest(), 1);
+        loads.begin(1);
+        assert_eq!(loads.least_busy([1, 2].into_iter()), Some(2));
+        loads.end(0);
+        assert_eq!(loads.quietest(), 0);
+        assert_eq!(loads.least_busy(std::iter::empty()), None);
+    }
+
+    #[test]
+    fn workers_take_turns() {
+        let mut loads = Loads::new(3);
+        assert_eq!([(); 4].map(|()| loads.next_in_turn()), [1, 2, 0, 1]);
+    }
+}

@@ -1,0 +1,92 @@
+//! What follows from an event of a tunnel: jobs for workers, and news for the rest of the hub.
+
+use std::collections::VecDeque;
+
+use crate::error::Error;
+use crate::logic::loads::Loads;
+use crate::logic::wire::Id;
+use crate::run::messages::{Home, Job, Proto};
+
+/// What a tunnel may use and change outside itself. The hub owns one and empties it after each call.
+pub(in crate::run) struct Out {
+    /// How busy the workers are.
+    pub loads: Loads,
+    /// Chance for the ids of pool connections.
+    pub random_id: Box<dyn FnMut() -> Id>,
+    actions: VecDeque<Action>,
+}
+
+/// One thing to be done, in the order in which it was decided.
+pub(in crate::run) enum Action {
+    /// A job for that worker.
+    Job(usize, Job),
+    /// A user of the peer's has a pool connection and needs a target.
+    Dial { home: Home, user: PeerUser, framed: bool },
+    /// The peer answered a ping: time for a check point.
+    CheckPoint,
+    /// A pool connection could not be opened. `loud`: the tunnel is not up, so that users may have to wait.
+    Trouble { why: Error, loud: bool },
+    /// A pool connection was opened.
+    Opened,
+    /// The tunnel is over.
+    Over(EndReason),
+}
+
+/// A user at the peer's side, for whom this side dials.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::run) struct PeerUser {
+    /// The address, if the peer gave one that can be read.
+    pub address: Option<std::net::SocketAddr>,
+    /// What the user speaks.
+    pub proto: Proto,
+}
+
+/// Why a tunnel ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::run) enum EndReason {
+    /// What the control connection says.
+    Control(crate::logic::control::Why),
+    /// The control connection was lost.
+    Lost(String),
+    /// No pool connection came after the handshake.
+    NoConnection,
+    /// The server gave it to another client (server).
+    TakenOver(String),
+}
+
+impl std::fmt::Display for EndReason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            EndReason::Control(why) => why.fmt(f),
+            EndReason::Lost(why) | EndReason::TakenOver(why) => f.write_str(why),
+            EndReason::NoConnection => f.write_str("no pool connection came in time"),
+        }
+    }
+}
+
+impl Out {
+    /// For so many workers; `random_id` is the source of ids.
+    pub fn new(workers: usize, random_id: Box<dyn FnMut() -> Id>) -> Out {
+        Out { loads: Loads::new(workers), random_id, actions: VecDeque::new() }
+    }
+
+    /// Adds an action.
+    pub fn push(&mut self, action: Action) {
+        self.actions.push_back(action);
+    }
+
+    /// Adds a job for a worker.
+    pub fn job(&mut self, worker: usize, job: Job) {
+        self.push(Action::Job(worker, job));
+    }
+
+    /// Closes a connection without a word.
+    pub fn close(&mut self, home: Home) {
+        self.job(home.worker, Job::Close(home.key));
+    }
+
+    /// The next action, until `None`.
+    pub fn next(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+}

@@ -1,0 +1,176 @@
+//! How a client reaches its server: addresses, proxy, TLS, and what to open connections with.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::ClientConfig;
+
+use super::fallback::{over_tcp, QuicFallback};
+use super::server::HTTPS;
+use crate::config::{Config, Endpoint, Host, Transport};
+use crate::error::Error;
+use crate::logic::handshake::Offer;
+use crate::logic::terms::{Direction, Feature, Terms};
+use crate::net::certs::{client, server_name, Speech, Trust};
+use crate::net::quic::ClientTls;
+use crate::run::messages::{ServerRoute, TunnelNo};
+
+/// Makes routes; keeps the TLS configurations that they need.
+#[derive(Default)]
+pub(in crate::run) struct Routes {
+    made: Vec<(Trust, Speech, Arc<ClientConfig>)>,
+}
+
+impl Routes {
+    /// For the handshake, and what it says.
+    pub fn handshake(
+        &mut self,
+        config: &Config,
+        addresses: Vec<SocketAddr>,
+    ) -> Result<(Arc<ServerRoute>, Vec<u8>), Error> {
+        let offered = |feature: &Feature| match feature {
+            Feature::UdpFrame | Feature::Open | Feature::Taken => true,
+            Feature::WsEof => Transport::WebSocket.is_built(),
+            Feature::Edge => config.tunnel.port == HTTPS,
+            Feature::Fallback => Transport::Quic.is_built(),
+        };
+        let features: Vec<_> = Feature::ALL.into_iter().filter(offered).map(Feature::name).collect();
+        let request = Offer { host: named(config), key: config.key.as_bytes(), features: &features }.to_bytes();
+        let tls = match config.tunnel.port {
+            HTTPS => {
+                let name = server_name(&peer_name(config))?;
+                Some((self.tls(Trust::Roots, Speech::Http1)?, name))
+            }
+            _ => None,
+        };
+        let route = ServerRoute {
+            tunnel: 0,
+            addresses,
+            via: via(config),
+            tls,
+            quic: None,
+            transport: Transport::Tcp,
+            authority: String::new(),
+            open: None,
+            ws_eof: false,
+            quiet: true,
+            round: Duration::ZERO,
+            dial: config.limits.tcp_dial,
+            timeout: config.limits.handshake,
+        };
+        Ok((Arc::new(route), request))
+    }
+
+    /// For the pool connections of a tunnel with these terms, at the address that answered.
+    pub fn pool(
+        &mut self,
+        number: TunnelNo,
+        terms: &Terms,
+        (server, round): (SocketAddr, Duration),
+        config: &Config,
+        fallback: &mut QuicFallback,
+    ) -> Result<Arc<ServerRoute>, Error> {
+        let transport = Transport::from_code(terms.transport).filter(|transport| transport.is_built());
+        let Some(transport) = transport else {
+            let why = format!("the server wants type={}, which this build does not have", terms.transport);
+            return Err(Error::unsupported(why));
+        };
+        let has = |feature| terms.features.contains(&feature);
+        let tls = match terms.tls {
+            0 => None,
+            1 if !has(Feature::Edge) => {
+                Some((self.tls(Trust::Anyone, speech(transport))?, server_name("nodepass.invalid")?))
+            }
+            1 | 2 => Some((self.tls(Trust::Roots, speech(transport))?, server_name(&peer_name(config))?)),
+            other => return Err(Error::unsupported(format!("the server wants tls={other}, which is not known here"))),
+        };
+        let quic = match (transport, terms.tls) {
+            (Transport::Quic, 2) => Some(Arc::new(ClientTls::new(Trust::Roots, &peer_name(config))?)),
+            (Transport::Quic, _) => Some(Arc::new(ClientTls::new(Trust::Anyone, "")?)),
+            _ => None,
+        };
+        let route = Arc::new(ServerRoute {
+            tunnel: number,
+            addresses: vec![server],
+            via: via(config),
+            tls,
+            quic,
+            transport,
+            authority: authority(config, transport),
+            open: terms.open,
+            ws_eof: has(Feature::WsEof),
+            quiet: terms.flow == Direction::Forward,
+            round,
+            dial: config.limits.tcp_dial,
+            timeout: config.limits.handshake,
+        });
+        match (transport, &route.via) {
+            (Transport::Quic, Some(_)) if has(Feature::Fallback) => {
+                log::info!("QUIC does not go through an HTTP proxy: going on over TCP with TLS");
+                Ok(over_tcp(&route))
+            }
+            (Transport::Quic, Some(_)) => Err(Error::unsupported("type=1 (QUIC) does not go through an HTTP proxy")),
+            _ => Ok(fallback.choose(route, has(Feature::Fallback))),
+        }
+    }
+
+    /// TLS for that, made once.
+    fn tls(&mut self, trust: Trust, speech: Speech) -> Result<Arc<ClientConfig>, Error> {
+        if let Some((_, _, config)) = self.made.iter().find(|made| (made.0, made.1) == (trust, speech)) {
+            return Ok(config.clone());
+        }
+        let config = client(trust, speech)?;
+        self.made.push((trust, speech, config.clone()));
+        Ok(config)
+    }
+}
+
+/// What is spoken inside the TLS of a transport.
+pub(in crate::run) fn speech(transport: Transport) -> Speech {
+    match transport {
+        Transport::Tcp | Transport::Quic => Speech::Raw,
+        Transport::WebSocket => Speech::Http1,
+        Transport::Http2 => Speech::Http2,
+    }
+}
+
+/// Who is called, as the handshake's `Host` says it: `sni`, else the host's name; `none` for a bare address.
+fn named(config: &Config) -> &str {
+    match (&config.sni, &config.tunnel.host) {
+        (Some(sni), _) => sni,
+        (None, Host::Name(name)) => name,
+        (None, _) => "none",
+    }
+}
+
+/// Who is called, as pool connections in HTTP say it: an original's HTTP/2 as in the handshake, its WebSocket by address.
+fn authority(config: &Config, transport: Transport) -> String {
+    match (transport, &config.sni, &config.tunnel.host) {
+        (Transport::WebSocket, None, Host::Ip(IpAddr::V6(ip))) => format!("[{ip}]"),
+        (Transport::WebSocket, None, Host::Ip(ip)) => ip.to_string(),
+        _ => named(config).to_owned(),
+    }
+}
+
+/// Whom to dial: the server, or the proxy before it. All connections of a tunnel go the same fallback, since the server takes pool
+/// connections from the address that shook hands.
+pub(in crate::run) fn first_hop(config: &Config) -> &Endpoint {
+    config.https_proxy.as_ref().map_or(&config.tunnel, |(proxy, _)| proxy)
+}
+
+/// What to say to a proxy.
+fn via(config: &Config) -> Option<Vec<u8>> {
+    let (_, proxy) = config.https_proxy.as_ref()?;
+    Some(proxy.connect(&config.tunnel.to_string()))
+}
+
+/// Who must answer where certificates are verified: `sni`, else the tunnel's host.
+fn peer_name(config: &Config) -> String {
+    match (&config.sni, &config.tunnel.host) {
+        (Some(sni), _) => sni.clone(),
+        (None, Host::Name(name)) => name.clone(),
+        (None, Host::Ip(ip)) => ip.to_string(),
+        (None, Host::Any) => "localhost".into(),
+    }
+}
