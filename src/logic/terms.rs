@@ -7,6 +7,9 @@ use serde_json::Value;
 use super::http::response;
 use crate::error::Error;
 
+/// Numbers the tunnels of a process; no number is used twice. 0 is none: single-end users, connections whose tunnel is not known.
+pub type TunnelNo = u32;
+
 /// What the server decides for a tunnel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Terms {

@@ -20,6 +20,7 @@ use mio::{Registry, Token};
 use super::certs::Identity;
 use super::stream::{Buffer, Stream};
 use crate::logic::slab::{Key, Slab};
+use crate::logic::terms::TunnelNo;
 use crate::logic::wire::Fingerprint;
 
 /// A connection that carries many streams, each a two-way flow of bytes that ends in either direction by itself.
@@ -73,7 +74,7 @@ pub trait Mux: Send {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AllowedPeer {
     /// Its tunnel; later ones have greater numbers.
-    pub tunnel: u32,
+    pub tunnel: TunnelNo,
     /// Its address.
     pub address: IpAddr,
 }
@@ -91,7 +92,7 @@ pub struct Muxes {
 struct Entry {
     mux: Box<dyn Mux>,
     /// The tunnel whose streams it was last known to carry; 0 is none.
-    owner: u32,
+    owner: TunnelNo,
 }
 
 /// What nobody uses any more.
@@ -124,14 +125,14 @@ impl Muxes {
     }
 
     /// The stream's connection carries streams of this tunnel.
-    pub fn set_owner(&mut self, loan: &Loan, tunnel: u32) {
+    pub fn set_owner(&mut self, loan: &Loan, tunnel: TunnelNo) {
         if let Some(entry) = self.muxes.get_mut(loan.mux) {
             entry.owner = tunnel;
         }
     }
 
     /// The tunnel whose streams a connection carries, as far as known; 0 is none.
-    pub fn owner(&self, hold: &Hold) -> u32 {
+    pub fn owner(&self, hold: &Hold) -> TunnelNo {
         self.muxes.get(hold.mux).map_or(0, |entry| entry.owner)
     }
 

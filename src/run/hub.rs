@@ -38,10 +38,11 @@ use crate::error::Error;
 use crate::logic::checkpoint::CheckPoint;
 use crate::logic::deadlines::Deadlines;
 use crate::logic::handshake::{judge, Request, Verdict};
+use crate::logic::terms::TunnelNo;
 use crate::logic::wire::Id;
 use crate::net::certs::{Audience, Certs};
 use crate::run::channel::{Receiver, Sender};
-use crate::run::messages::{Answered, Home, Job, Notice, Proto, TunnelEvent, TunnelNo, User};
+use crate::run::messages::{Answered, Home, Job, Notice, Proto, TunnelEvent, User};
 use crate::run::shared::Shared;
 
 /// The hub of one instance.

@@ -20,7 +20,7 @@ use crate::config::Transport;
 use crate::error::Error;
 use crate::logic::handshake::Request;
 use crate::logic::slab::Key;
-use crate::logic::terms::Terms;
+use crate::logic::terms::{Terms, TunnelNo};
 use crate::logic::wire::{Fingerprint, Id};
 use crate::net::mux::Mux;
 use crate::net::quic::ClientTls;
@@ -34,9 +34,6 @@ pub struct Home {
     /// The task's key at that worker.
     pub key: Key,
 }
-
-/// Numbers the tunnels of a process; no number is used twice. 0 is none: single-end users, connections whose tunnel is not known.
-pub type TunnelNo = u32;
 
 /// What the hub asks of a worker.
 pub enum Job {

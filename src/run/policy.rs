@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use subtle::ConstantTimeEq;
 
-use super::messages::TunnelNo;
 use crate::config::Transport;
+use crate::logic::terms::TunnelNo;
 use crate::net::certs::Identity;
 
 /// Which connections are wanted at the tunnel port.

@@ -34,6 +34,7 @@ use self::task::{Next, Task};
 use self::tls_accept::TlsAccept;
 use crate::heap;
 use crate::logic::slab::{Key, Slab};
+use crate::logic::terms::TunnelNo;
 use crate::logic::timers::Timers;
 use crate::logic::wire::{Id, CONTROL};
 use crate::net::budget::budget;
@@ -45,7 +46,7 @@ use crate::net::tcp::Tcp;
 use crate::net::udp::{conduit_size, Session};
 use crate::net::{sys, tcp};
 use crate::run::channel::{Receiver, Sender};
-use crate::run::messages::{Home, Job, Notice, ServerRoute, TunnelEvent, TunnelNo, User};
+use crate::run::messages::{Home, Job, Notice, ServerRoute, TunnelEvent, User};
 use crate::run::shared::Shared;
 
 /// One worker's tasks.

@@ -17,7 +17,8 @@ use crate::error::Error;
 use crate::logic::backoff::Backoff;
 use crate::logic::control::Why;
 use crate::logic::refill::Refill;
-use crate::run::messages::{Answered, Job, TunnelEvent, TunnelNo};
+use crate::logic::terms::TunnelNo;
+use crate::run::messages::{Answered, Job, TunnelEvent};
 use crate::run::shared::Shared;
 
 /// A client's own state.

@@ -11,10 +11,11 @@ use super::server::HTTPS;
 use crate::config::{Config, Endpoint, Host, Transport};
 use crate::error::Error;
 use crate::logic::handshake::Offer;
+use crate::logic::terms::TunnelNo;
 use crate::logic::terms::{Direction, Feature, Terms};
 use crate::net::certs::{client, server_name, Speech, Trust};
 use crate::net::quic::ClientTls;
-use crate::run::messages::{ServerRoute, TunnelNo};
+use crate::run::messages::ServerRoute;
 
 /// Makes routes; keeps the TLS configurations that they need.
 #[derive(Default)]

@@ -13,12 +13,13 @@ use super::tunnel::Tunnel;
 use super::{reload_certs, TUNNEL_TOKEN};
 use crate::config::{Config, Transport};
 use crate::error::Error;
+use crate::logic::terms::TunnelNo;
 use crate::logic::terms::{opening, Direction, Feature, Terms};
 use crate::net::certs::Certs;
 use crate::net::listen::Acceptor;
 use crate::net::mux::Mux;
 use crate::net::quic;
-use crate::run::messages::{Job, TunnelNo};
+use crate::run::messages::Job;
 use crate::run::policy::{AcceptPolicy, ExpectedTunnel};
 use crate::run::shared::Shared;
 

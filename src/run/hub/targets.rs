@@ -9,9 +9,10 @@ use crate::config::{Config, Endpoint, Host};
 use crate::error::Error;
 use crate::logic::names::{Look, Names};
 use crate::logic::target::{Balance, Order, Targets};
+use crate::logic::terms::TunnelNo;
 use crate::net::resolve::Resolver;
 use crate::run::channel::Sender;
-use crate::run::messages::{DialRequest, Home, Notice, Proto, SessionKey, TunnelNo, User};
+use crate::run::messages::{DialRequest, Home, Notice, Proto, SessionKey, User};
 
 /// All that is known about targets.
 pub(in crate::run) struct TargetRouter {

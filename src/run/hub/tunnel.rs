@@ -18,9 +18,10 @@ use crate::logic::control::{Control, Do, Why};
 use crate::logic::fingerprint::{FingerprintCheck, Judged, Verdict};
 use crate::logic::pool::{Grant, Pool, Taken};
 use crate::logic::refill::Refill;
+use crate::logic::terms::TunnelNo;
 use crate::logic::terms::{Direction, Feature, Terms};
 use crate::logic::wire::{Fingerprint, Id, CONTROL};
-use crate::run::messages::{Home, Job, Proto, ServerRoute, SessionKey, TunnelEvent, TunnelNo};
+use crate::run::messages::{Home, Job, Proto, ServerRoute, SessionKey, TunnelEvent};
 
 /// A tunnel in being.
 pub(in crate::run) struct Tunnel {

@@ -8,12 +8,13 @@ use super::context::{token, Context, LOCAL, REMOTE};
 use super::relay::{Join, Relay};
 use super::task::{Next, Task};
 use crate::error::Error;
+use crate::logic::terms::TunnelNo;
 use crate::logic::wire::proxy_line;
 use crate::net::connect::{Connect, Outcome};
 use crate::net::leg::Leg;
 use crate::net::tcp::canonical;
 use crate::net::udp::Session;
-use crate::run::messages::{DialRequest, Home, Notice, Proto, TunnelNo};
+use crate::run::messages::{DialRequest, Home, Notice, Proto};
 
 /// Somebody who waits, and the dialling.
 pub struct Dialer {

@@ -2,9 +2,10 @@
 
 use super::context::Context;
 use super::task::Next;
+use crate::logic::terms::TunnelNo;
 use crate::logic::wire::Id;
 use crate::net::leg::Leg;
-use crate::run::messages::{Notice, TunnelEvent, TunnelNo};
+use crate::run::messages::{Notice, TunnelEvent};
 
 /// A pool connection that waits for its user. Which of its sockets is used: the far one.
 pub struct Idle {

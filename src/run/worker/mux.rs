@@ -26,11 +26,12 @@ use super::task::{Next, Task};
 use super::Worker;
 use crate::error::Error;
 use crate::logic::slab::Key;
+use crate::logic::terms::TunnelNo;
 use crate::net::leg::Leg;
 use crate::net::mux::{AllowedPeer, Hold, Loan, Mux, Muxes};
 use crate::net::quic;
 use crate::net::stream::ready;
-use crate::run::messages::{Home, Notice, ServerRoute, TunnelEvent, TunnelNo};
+use crate::run::messages::{Home, Notice, ServerRoute, TunnelEvent};
 use crate::run::policy::AcceptPolicy;
 
 /// A shared connection and what its streams are for.

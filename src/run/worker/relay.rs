@@ -7,11 +7,12 @@ use mio::event::Event;
 
 use super::context::{Context, LOCAL};
 use super::task::Next;
+use crate::logic::terms::TunnelNo;
 use crate::logic::timers::Bucket;
 use crate::net::leg::{Leg, Line};
 use crate::net::mux::Muxes;
 use crate::net::relay::{Half, Pumped};
-use crate::run::messages::{Home, Notice, Proto, TunnelEvent, TunnelNo};
+use crate::run::messages::{Home, Notice, Proto, TunnelEvent};
 use crate::run::stats::add;
 
 /// A relay and what it is for.
