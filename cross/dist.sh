@@ -3,9 +3,9 @@
 #
 #   cross/dist.sh TARGET ...           a name of cross/targets, or `all`
 #
-# For each target an archive with the program, manual page, completions, units and installer, full and lite; a Debian package and one for opkg
-# where such systems have the processor; for all of them install.sh, SHA256SUMS and a list of all that is inside (CycloneDX). It goes to
-# DIST_OUT (default target/dist), which is emptied first. The same binaries and SOURCE_DATE_EPOCH (default: the last commit's time) make the same
+# For each target an archive with the program, manual page, completions, units and installer, full and lite; packages for dpkg, rpm and opkg
+# where such systems have the processor; for all of them a container image, install.sh, SHA256SUMS and a list of what is inside (CycloneDX). It
+# goes to DIST_OUT (default target/dist), which is emptied first. The same binaries and SOURCE_DATE_EPOCH (default: the last commit's time) make the same
 # bytes. DIST_REVISION is the packages' own number behind the version.
 set -eu
 # shellcheck source=cross/common.sh
@@ -31,6 +31,8 @@ main() {
     done
     need python3 python3
     need dpkg-deb dpkg
+    need rpmbuild rpm
+    need buildah buildah
     rm -rf "$dist"
     mkdir -p "$dist"
     for each; do
@@ -39,6 +41,7 @@ main() {
         archive "$out/nodepass-$name-lite" "nodepass-$version-linux-$name-lite"
         packages
     done
+    "$here/image.sh" "$dist/nodepass-$version-oci.tar" "$@"
     cp "$root/scripts/install.sh" "$dist"
     chmod 755 "$dist/install.sh"
     "$here/sbom.py" >"$dist/nodepass-$version.cdx.json"
@@ -66,21 +69,22 @@ archive() {
 # The packages for the systems that know the picked target, each under its own name for the processor.
 packages() {
     case $name in
-    x86_64) package amd64 x86_64 ;;
-    aarch64) package arm64 aarch64_generic aarch64_cortex-a53 aarch64_cortex-a72 ;;
-    armv7) package armhf arm_cortex-a7_neon-vfpv4 arm_cortex-a9_vfpv3-d16 arm_cortex-a15_neon-vfpv4 ;;
-    arm) package - arm_arm1176jzf-s_vfp ;;
-    mipsel) package - mipsel_24kc ;;
-    mips) package - mips_24kc ;;
-    riscv64) package riscv64 riscv64_generic ;;
-    i686) package - i386_pentium4 ;;
+    x86_64) package amd64 x86_64 x86_64 ;;
+    aarch64) package arm64 aarch64 aarch64_generic aarch64_cortex-a53 aarch64_cortex-a72 ;;
+    armv7) package armhf armv7hl arm_cortex-a7_neon-vfpv4 arm_cortex-a9_vfpv3-d16 arm_cortex-a15_neon-vfpv4 ;;
+    arm) package - - arm_arm1176jzf-s_vfp ;;
+    mipsel) package - - mipsel_24kc ;;
+    mips) package - - mips_24kc ;;
+    riscv64) package riscv64 riscv64 riscv64_generic ;;
+    i686) package - - i386_pentium4 ;;
     esac
 }
 
-# package DEBIAN OPENWRT ...: - where there is none.
+# package DEBIAN FEDORA OPENWRT ...: - where there is none.
 package() {
     [ "$1" = - ] || "$here/debian/deb.sh" "$out/nodepass-$name" "$1" "$dist" >/dev/null
-    shift
+    [ "$2" = - ] || "$here/rpm/rpm.sh" "$out/nodepass-$name" "$2" "$dist" >/dev/null
+    shift 2
     for router; do
         "$here/openwrt/ipk.sh" "$out/nodepass-$name" "$router" "$dist" >/dev/null
     done

@@ -272,7 +272,7 @@ fn the_scripts_of_installation_and_routers_are_clean() {
         let (status, said, errors) = output(command);
         assert_eq!(status, 0, "{said}{errors}");
     };
-    check("sh", &["scripts/install.sh", "scripts/setup.sh", "cross/debian/deb.sh"]);
+    check("sh", &["scripts/install.sh", "scripts/setup.sh", "cross/debian/deb.sh", "cross/rpm/rpm.sh"]);
     check(
         "dash",
         &["postinst", "prerm", "postrm"].map(|file| format!("cross/debian/{file}")).each_ref().map(String::as_str),

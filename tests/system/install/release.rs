@@ -24,8 +24,11 @@ impl Release {
     }
 
     fn new() -> Option<Release> {
-        for tool in ["cc", "cargo", "python3", "dpkg-deb", "sha256sum"] {
+        for tool in ["cc", "cargo", "python3", "dpkg-deb", "rpmbuild", "buildah", "sha256sum"] {
             program(tool)?;
+        }
+        if !present(root(), "root") {
+            return None;
         }
         let release = Release { folder: Folder::new() };
         let source = release
@@ -52,6 +55,18 @@ impl Release {
         self.folder.file(name)
     }
 
+    /// The same with packages of revision 2, made once.
+    pub fn newer(&self) -> PathBuf {
+        static NEWER: OnceLock<PathBuf> = OnceLock::new();
+        NEWER.get_or_init(|| self.make("newer", "2", "022")).clone()
+    }
+
+    /// The program inside.
+    pub fn program(&self) -> Vec<u8> {
+        fs::read(self.folder.file(&format!("nodepass-{MACHINE}"))).unwrap()
+    }
+
+    /// What the script made.
     pub fn dist(&self) -> PathBuf {
         self.folder.file("dist")
     }

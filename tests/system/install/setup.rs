@@ -147,7 +147,7 @@ fn other_systems_are_told_their_own_command() {
 fn programs_that_only_tests_use_do_not_stop_anything() {
     let Some(machine) = Machine::new() else { return };
     machine.has_rust("1.99.0");
-    for tool in "c++ cmake git python3 patch dpkg-deb cargo-fmt cargo-clippy".split(' ') {
+    for tool in "c++ cmake git python3 patch dpkg-deb rpmbuild buildah cargo-fmt cargo-clippy".split(' ') {
         machine.has(tool, "");
     }
     machine.has("id", "echo 1000");
