@@ -126,5 +126,4 @@ impl Half {
 const MAX_FILLS: usize = 1024;
 
 #[cfg(test)]
-#[path = "relay/tests.rs"]
 mod tests;

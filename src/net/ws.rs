@@ -172,5 +172,4 @@ impl Stream for Ws {
 }
 
 #[cfg(test)]
-#[path = "ws/tests.rs"]
 mod tests;

@@ -217,6 +217,14 @@ impl Process {
         assert!(back, "{self:?} holds {now:?} at rest, before it was {before:?}");
     }
 
+    /// Whether all its threads sleep: none runs or waits for a processor.
+    pub fn is_asleep(&self) -> bool {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid)).into_iter().flatten().flatten();
+        let states = tasks.map(|task| std::fs::read_to_string(task.path().join("stat")).unwrap_or_default());
+        // After the name, which is in brackets.
+        states.into_iter().all(|stat| !stat.rsplit(')').next().is_some_and(|rest| rest.starts_with(" R")))
+    }
+
     /// How many threads it has.
     pub fn threads(&self) -> usize {
         self.status("Threads:")
