@@ -97,7 +97,7 @@ impl Resources {
         let Resources { descriptors, memory } = self;
         let mib = memory / MIB;
         let line = lowered.then(|| {
-            format!("Resources for a pool of {pool} and {slots} users: {descriptors} open files, {mib} MiB of memory")
+            format!("Room for a pool of {pool} and {slots} users: {descriptors} open files, {mib} MiB of memory")
         });
         Fitted { budget, line }
     }

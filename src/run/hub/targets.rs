@@ -188,7 +188,7 @@ impl TargetRouter {
                 Err(why) => failure = Some(why),
             }
         }
-        // A source of one family cannot reach the other; that is mux_events only if it leaves nothing.
+        // A source of one family cannot reach the other; that matters only if it leaves nothing.
         if let Some(source) = self.source {
             if found.iter().any(|(_, address)| address.is_ipv4() == source.is_ipv4()) {
                 found.retain(|(_, address)| address.is_ipv4() == source.is_ipv4());
