@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::child_log::{plain, LineReader, Word};
+use super::child_log::{plain, ChildLine, LineReader};
 use super::mail::Mail;
 use crate::config::masked;
 use crate::log;
@@ -60,7 +60,7 @@ pub struct Child {
     process: Process,
     /// Cut with this value, if not before.
     leash: UnixStream,
-    words: Receiver<Word>,
+    words: Receiver<ChildLine>,
     /// Its reader has read everything.
     quiet: bool,
     /// When to see whether it has ended, and how long to wait after that.
@@ -98,7 +98,7 @@ impl Child {
     }
 
     /// The next thing it said, if it was announced.
-    pub fn word(&self) -> Option<Word> {
+    pub fn word(&self) -> Option<ChildLine> {
         self.words.try_recv().ok()
     }
 
@@ -154,7 +154,7 @@ struct LogReader {
     from: UnixStream,
     id: Arc<str>,
     echo: Option<bool>,
-    post: SyncSender<Word>,
+    post: SyncSender<ChildLine>,
     mailbox: Sender<Mail>,
 }
 
@@ -162,8 +162,8 @@ impl LogReader {
     fn run(self) {
         let mut lines = LineReader::new(BufReader::with_capacity(BUFFER, &self.from));
         while let Ok(Some(line)) = lines.read() {
-            let word = Word::of(line);
-            if let Word::Line { text, .. } = &word {
+            let word = ChildLine::of(line);
+            if let ChildLine::Line { text, .. } = &word {
                 self.show(text);
             }
             // The queue bounds the mails: a child that talks faster than the master listens waits.

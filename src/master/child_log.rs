@@ -16,7 +16,7 @@ use crate::logic::checkpoint::CheckPoint;
 
 /// One line of a child.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Word {
+pub enum ChildLine {
     /// Its figures.
     Point(CheckPoint),
     /// Anything else.
@@ -28,17 +28,17 @@ pub enum Word {
     },
 }
 
-impl Word {
+impl ChildLine {
     /// What this line means.
-    pub fn of(text: String) -> Word {
+    pub fn of(text: String) -> ChildLine {
         let plain = plain(&text);
         let (level, message) = message(&plain);
         let event = matches!(level, None | Some("EVENT"));
         match message.trim_end().parse() {
-            Ok(point) if event => Word::Point(point),
+            Ok(point) if event => ChildLine::Point(point),
             _ => {
                 let trouble = TROUBLE.iter().any(|start| message.starts_with(start));
-                Word::Line { text: harmless(&text), trouble }
+                ChildLine::Line { text: harmless(&text), trouble }
             }
         }
     }
@@ -147,14 +147,14 @@ mod tests {
         POINT_TEXT.parse().unwrap()
     }
 
-    fn line(text: &str, trouble: bool) -> Word {
-        Word::Line { text: text.into(), trouble }
+    fn line(text: &str, trouble: bool) -> ChildLine {
+        ChildLine::Line { text: text.into(), trouble }
     }
 
     #[test]
     fn a_check_point_is_known_bare_with_a_head_and_in_colour() {
         for head in ["", "2026-01-31 18:05:09.123  EVENT  ", "2026-01-31 18:05:09.123  \x1b[36mEVENT\x1b[0m  "] {
-            assert_eq!(Word::of(format!("{head}{POINT_TEXT}")), Word::Point(point()), "{head:?}");
+            assert_eq!(ChildLine::of(format!("{head}{POINT_TEXT}")), ChildLine::Point(point()), "{head:?}");
         }
     }
 
@@ -167,7 +167,7 @@ mod tests {
             format!("2026-01-31  EVENT  {POINT_TEXT}"),
             POINT_TEXT.replace("TCPS=3", "TCPS=-"),
         ] {
-            assert_eq!(Word::of(text.clone()), line(&text, false));
+            assert_eq!(ChildLine::of(text.clone()), line(&text, false));
         }
     }
 
@@ -176,10 +176,10 @@ mod tests {
         let head = "2026-01-31 18:05:09.123  \x1b[31mERROR\x1b[0m  ";
         for text in [format!("{head}Server error: no port"), format!("{head}Client error: x"), "Server error: x".into()]
         {
-            assert_eq!(Word::of(text.clone()), line(&text, true));
+            assert_eq!(ChildLine::of(text.clone()), line(&text, true));
         }
         for text in [format!("{head}peer said \"Server error: x\""), "No Server error: at all".into()] {
-            assert_eq!(Word::of(text.clone()), line(&text, false));
+            assert_eq!(ChildLine::of(text.clone()), line(&text, false));
         }
     }
 
@@ -196,7 +196,7 @@ mod tests {
             ("a\rb\u{202e}".into(), "a\\rb\\u{202e}".into()),
             ("ü \u{fffd}".into(), "ü \u{fffd}".into()),
         ] {
-            assert_eq!(Word::of(said), line(&shown, false));
+            assert_eq!(ChildLine::of(said), line(&shown, false));
         }
     }
 

@@ -14,7 +14,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::child_log::Word;
+use super::child_log::ChildLine;
 use super::record::{Kind, Record, Status};
 use super::requests::{Patch, What};
 use crate::logic::checkpoint::CheckPoint;
@@ -269,13 +269,13 @@ impl Instance {
     }
 
     /// The process said something.
-    pub fn said(&mut self, word: Word, now: Instant) {
+    pub fn said(&mut self, word: ChildLine, now: Instant) {
         if !self.has_process() {
             return;
         }
         match word {
-            Word::Point(point) => self.checked(point, now),
-            Word::Line { text, trouble } => {
+            ChildLine::Point(point) => self.checked(point, now),
+            ChildLine::Line { text, trouble } => {
                 let ill = Life::Running(Health::Ill { retry: now + self.times.retry });
                 match self.life {
                     Life::Running(Health::Ill { .. }) => {}

@@ -8,7 +8,7 @@ use serde_json::ser::{Formatter, Serializer};
 /// One value, without a line end.
 pub(super) fn compact<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
     let mut bytes = Vec::new();
-    let written = value.serialize(&mut Serializer::with_formatter(&mut bytes, Go));
+    let written = value.serialize(&mut Serializer::with_formatter(&mut bytes, GoFormatter));
     debug_assert!(written.is_ok(), "what is written here has text keys and goes to memory");
     bytes
 }
@@ -21,9 +21,9 @@ pub(super) fn line<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
 }
 
 /// Escapes what could end a script element or break a line of JavaScript.
-struct Go;
+struct GoFormatter;
 
-impl Formatter for Go {
+impl Formatter for GoFormatter {
     fn write_string_fragment<W: Write + ?Sized>(&mut self, out: &mut W, fragment: &str) -> io::Result<()> {
         let mut rest = fragment;
         while let Some(at) = rest.find(['&', '<', '>', '\u{2028}', '\u{2029}']) {

@@ -36,7 +36,7 @@ pub(super) fn tcping(gate: &Arc<Gate>, target: &str) -> TcpingResult {
 }
 
 /// Looks the name up and connects to the first of its addresses that answers. The place is held until both are done.
-fn dial(target: &str, pass: &Arc<Pass>) -> Result<Duration, String> {
+fn dial(target: &str, pass: &Arc<Permit>) -> Result<Duration, String> {
     let start = Instant::now();
     let left = || TIMEOUT.saturating_sub(start.elapsed());
     let (host, port) = split(target).map_err(|fault| format!("dial tcp: address {target}: {fault}"))?;
@@ -58,7 +58,7 @@ fn dial(target: &str, pass: &Arc<Pass>) -> Result<Duration, String> {
 
 /// The addresses of a host. The system's resolver may take longer than we wait: then its thread keeps its place until
 /// it is done, so that there are never more of them than places.
-fn look_up(host: &str, port: u16, timeout: Duration, pass: &Arc<Pass>) -> Result<Vec<SocketAddr>, String> {
+fn look_up(host: &str, port: u16, timeout: Duration, pass: &Arc<Permit>) -> Result<Vec<SocketAddr>, String> {
     let host = if host.is_empty() { "localhost" } else { host };
     if let Ok(address) = host.parse::<IpAddr>() {
         return Ok(vec![(address, port).into()]);
@@ -118,7 +118,7 @@ pub(super) struct Gate {
 }
 
 /// One place, held.
-struct Pass(Arc<Gate>);
+struct Permit(Arc<Gate>);
 
 impl Gate {
     /// [`PLACES`] free places.
@@ -126,16 +126,16 @@ impl Gate {
         Arc::new(Gate { free: Mutex::new(PLACES), left: Condvar::new() })
     }
 
-    fn enter(self: &Arc<Gate>, timeout: Duration) -> Option<Pass> {
+    fn enter(self: &Arc<Gate>, timeout: Duration) -> Option<Permit> {
         let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
         let waited = self.left.wait_timeout_while(free, timeout, |free| *free == 0);
         let (mut free, _) = waited.unwrap_or_else(PoisonError::into_inner);
         *free = free.checked_sub(1)?;
-        Some(Pass(Arc::clone(self)))
+        Some(Permit(Arc::clone(self)))
     }
 }
 
-impl Drop for Pass {
+impl Drop for Permit {
     fn drop(&mut self) {
         *self.0.free.lock().unwrap_or_else(PoisonError::into_inner) += 1;
         self.0.left.notify_one();

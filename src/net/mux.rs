@@ -84,34 +84,34 @@ pub type StreamNo = Key;
 
 /// The connections of one worker that carry many streams.
 pub struct Muxes {
-    muxes: Slab<Entry>,
-    graves: Receiver<Grave>,
-    burial: Sender<Grave>,
+    muxes: Slab<MuxEntry>,
+    released: Receiver<Released>,
+    release: Sender<Released>,
 }
 
-struct Entry {
+struct MuxEntry {
     mux: Box<dyn Mux>,
     /// The tunnel whose streams it was last known to carry; 0 is none.
     owner: TunnelNo,
 }
 
-/// What nobody uses any more.
-enum Grave {
+/// What is not used any more.
+enum Released {
     Mux(Key),
     Stream(Key, StreamNo),
 }
 
 impl Default for Muxes {
     fn default() -> Self {
-        let (burial, graves) = channel();
-        Muxes { muxes: Slab::new(), graves, burial }
+        let (release, released) = channel();
+        Muxes { muxes: Slab::new(), released, release }
     }
 }
 
 impl Muxes {
     /// Takes a connection in; it ends with a goodbye when what this answers is dropped.
     pub fn insert(&mut self, mux: Box<dyn Mux>) -> Hold {
-        Hold { mux: self.muxes.insert(Entry { mux, owner: 0 }), burial: self.burial.clone() }
+        Hold { mux: self.muxes.insert(MuxEntry { mux, owner: 0 }), release: self.release.clone() }
     }
 
     /// A connection, if it still lives.
@@ -121,7 +121,7 @@ impl Muxes {
 
     /// A claim to a stream; the stream is released when the claim is dropped.
     pub fn claim(&mut self, hold: &Hold, stream: StreamNo) -> Loan {
-        Loan { mux: hold.mux, stream, burial: self.burial.clone() }
+        Loan { mux: hold.mux, stream, release: self.release.clone() }
     }
 
     /// The stream's connection carries streams of this tunnel.
@@ -138,7 +138,7 @@ impl Muxes {
 
     /// Tells the edges of a claimed stream under `token` from now on.
     pub fn watch(&mut self, loan: &Loan, token: Token) {
-        if let Some(Entry { mux, .. }) = self.muxes.get_mut(loan.mux) {
+        if let Some(MuxEntry { mux, .. }) = self.muxes.get_mut(loan.mux) {
             mux.watch(loan.stream, token);
         }
     }
@@ -149,12 +149,12 @@ impl Muxes {
         Some(MuxStream { mux, stream: loan.stream })
     }
 
-    /// Releases the streams whose claims were dropped, and ends the connections that nobody holds.
+    /// Releases the streams whose claims were dropped, and ends the connections that are held no more.
     pub fn bury(&mut self) {
-        while let Ok(grave) = self.graves.try_recv() {
-            match grave {
-                Grave::Mux(mux) => self.muxes.remove(mux).iter_mut().for_each(|entry| entry.mux.close()),
-                Grave::Stream(mux, stream) => {
+        while let Ok(gone) = self.released.try_recv() {
+            match gone {
+                Released::Mux(mux) => self.muxes.remove(mux).iter_mut().for_each(|entry| entry.mux.close()),
+                Released::Stream(mux, stream) => {
                     self.muxes.get_mut(mux).into_iter().for_each(|entry| entry.mux.release(stream))
                 }
             }
@@ -170,13 +170,13 @@ impl Muxes {
 /// A connection of this worker's [`Muxes`].
 pub struct Hold {
     mux: Key,
-    burial: Sender<Grave>,
+    release: Sender<Released>,
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
         // Without a reader the worker itself is gone, and the connection with it.
-        let _ = self.burial.send(Grave::Mux(self.mux));
+        let _ = self.release.send(Released::Mux(self.mux));
     }
 }
 
@@ -184,13 +184,13 @@ impl Drop for Hold {
 pub struct Loan {
     mux: Key,
     stream: StreamNo,
-    burial: Sender<Grave>,
+    release: Sender<Released>,
 }
 
 impl Drop for Loan {
     fn drop(&mut self) {
         // As above.
-        let _ = self.burial.send(Grave::Stream(self.mux, self.stream));
+        let _ = self.release.send(Released::Stream(self.mux, self.stream));
     }
 }
 

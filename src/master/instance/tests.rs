@@ -10,13 +10,13 @@ fn record() -> Record {
     Record { id: "0a1b2c3d".into(), url: "client://h:1/h:2".into(), restart: true, ..Record::default() }
 }
 
-fn point(bytes: [u64; 4]) -> Word {
+fn point(bytes: [u64; 4]) -> ChildLine {
     let [tcprx, tcptx, udprx, udptx] = bytes;
-    Word::Point(CheckPoint { mode: 2, ping: 7, pool: 8, tcps: 1, udps: 1, tcprx, tcptx, udprx, udptx })
+    ChildLine::Point(CheckPoint { mode: 2, ping: 7, pool: 8, tcps: 1, udps: 1, tcprx, tcptx, udprx, udptx })
 }
 
-fn trouble() -> Word {
-    Word::Line { text: "Server error: x".into(), trouble: true }
+fn trouble() -> ChildLine {
+    ChildLine::Line { text: "Server error: x".into(), trouble: true }
 }
 
 fn steps(instance: &mut Instance) -> Vec<Step> {
@@ -390,7 +390,7 @@ fn counters_that_would_overflow_stay_at_the_top() {
 fn the_last_lines_are_kept_and_each_is_told() {
     let mut instance = running();
     for n in 0..MAX_LINES + 5 {
-        instance.said(Word::Line { text: n.to_string(), trouble: false }, Instant::now());
+        instance.said(ChildLine::Line { text: n.to_string(), trouble: false }, Instant::now());
     }
     assert_eq!(published(&mut instance).len(), MAX_LINES + 5);
     let kept: Vec<&String> = instance.tail().collect();

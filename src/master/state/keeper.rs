@@ -1,7 +1,7 @@
 //! The thread that writes the state, so that nothing else waits for a disk.
 //!
 //! ```text
-//!  supervisor --save, backup--> slate, the latest wins --> keeper's thread --> State
+//!  supervisor --save, backup--> slot, the latest wins --> keeper's thread --> State
 //! ```
 
 use std::collections::BTreeMap;
@@ -18,7 +18,7 @@ use crate::master::record::Record;
 
 /// Writes states as they come, the latest one wins.
 pub struct Keeper {
-    slate: Arc<Slate>,
+    slot: Arc<SaveSlot>,
     thread: Option<JoinHandle<()>>,
     /// What is said if the disk does not answer at the end.
     unsaved: String,
@@ -27,24 +27,24 @@ pub struct Keeper {
 impl Keeper {
     /// Starts the thread. If there can be none, that is logged and nothing is saved.
     pub fn start(state: State) -> Keeper {
-        let slate = Arc::new(Slate::default());
+        let slot = Arc::new(SaveSlot::default());
         let threadless = state.unsaved("no thread can be had for it");
         let unsaved = state.unsaved("the disk does not answer");
-        let writer = Writer { state, slate: slate.clone(), saving: DiskHealth::Good, backing: DiskHealth::Good };
+        let writer = Writer { state, slot: slot.clone(), saving: DiskHealth::Good, backing: DiskHealth::Good };
         let thread = thread::Builder::new().name("keeper".into()).stack_size(STACK).spawn(move || writer.run());
-        Keeper { slate, thread: thread.map_err(|error| error!("{threadless}: {error}")).ok(), unsaved }
+        Keeper { slot, thread: thread.map_err(|error| error!("{threadless}: {error}")).ok(), unsaved }
     }
 
     /// Keeps these records: within [`TOGETHER`], with whatever else has changed until then.
     pub fn save(&self, records: BTreeMap<String, Record>) {
-        self.slate.note(|wish| wish.records = Some(records));
+        self.slot.note(|request| request.records = Some(records));
     }
 
     /// Keeps these records, and then a copy of them as the backup.
     pub fn backup(&self, records: BTreeMap<String, Record>) {
-        self.slate.note(|wish| {
-            wish.records = Some(records);
-            wish.backup = true;
+        self.slot.note(|request| {
+            request.records = Some(records);
+            request.backup = true;
         });
     }
 
@@ -54,9 +54,9 @@ impl Keeper {
 
 impl Drop for Keeper {
     fn drop(&mut self) {
-        self.slate.note(|wish| wish.end = true);
+        self.slot.note(|request| request.end = true);
         let Some(thread) = self.thread.take() else { return };
-        if self.slate.ended(CLOSE) {
+        if self.slot.ended(CLOSE) {
             // It ends in error only if it has panicked, which was told then.
             let _ = thread.join();
         } else {
@@ -67,13 +67,13 @@ impl Drop for Keeper {
 
 /// What is to be done. One place, not a queue: a disk that hangs must not make memory grow.
 #[derive(Default)]
-struct Slate {
-    wish: Mutex<Wish>,
+struct SaveSlot {
+    request: Mutex<SaveRequest>,
     news: Condvar,
 }
 
 #[derive(Default)]
-struct Wish {
+struct SaveRequest {
     records: Option<BTreeMap<String, Record>>,
     backup: bool,
     end: bool,
@@ -81,46 +81,51 @@ struct Wish {
     ended: bool,
 }
 
-impl Slate {
-    fn note(&self, change: impl FnOnce(&mut Wish)) {
-        change(&mut self.wish());
+impl SaveSlot {
+    fn note(&self, change: impl FnOnce(&mut SaveRequest)) {
+        change(&mut self.request());
         self.news.notify_one();
     }
 
-    /// Nothing panics while it holds the wish, so it is whole.
-    fn wish(&self) -> MutexGuard<'_, Wish> {
-        self.wish.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Nothing panics while it holds the request, so it is whole.
+    fn request(&self) -> MutexGuard<'_, SaveRequest> {
+        self.request.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits while `quiet`, at most so long.
     fn wait<'a>(
         &self,
-        wish: MutexGuard<'a, Wish>,
+        request: MutexGuard<'a, SaveRequest>,
         most: Duration,
-        quiet: impl Fn(&Wish) -> bool,
-    ) -> MutexGuard<'a, Wish> {
-        let waited = self.news.wait_timeout_while(wish, most, |wish| quiet(wish));
+        quiet: impl Fn(&SaveRequest) -> bool,
+    ) -> MutexGuard<'a, SaveRequest> {
+        let waited = self.news.wait_timeout_while(request, most, |request| quiet(request));
         waited.unwrap_or_else(PoisonError::into_inner).0
     }
 
-    /// The next thing to do, after what comes close behind it; an empty wish when `timeout` is over.
-    fn next(&self, timeout: Duration) -> Wish {
-        let wish = self.wait(self.wish(), timeout, |wish| wish.records.is_none() && !wish.end);
-        let together = if wish.records.is_some() { TOGETHER } else { Duration::ZERO };
-        let mut wish = self.wait(wish, together, |wish| !wish.end);
-        Wish { records: wish.records.take(), backup: take(&mut wish.backup), end: wish.end, ended: false }
+    /// The next thing to do, after what comes close behind it; an empty request when `timeout` is over.
+    fn next(&self, timeout: Duration) -> SaveRequest {
+        let request = self.wait(self.request(), timeout, |request| request.records.is_none() && !request.end);
+        let together = if request.records.is_some() { TOGETHER } else { Duration::ZERO };
+        let mut request = self.wait(request, together, |request| !request.end);
+        SaveRequest {
+            records: request.records.take(),
+            backup: take(&mut request.backup),
+            end: request.end,
+            ended: false,
+        }
     }
 
     /// Whether the thread is at its end; waits for that, at most so long.
     fn ended(&self, timeout: Duration) -> bool {
-        self.wait(self.wish(), timeout, |wish| !wish.ended).ended
+        self.wait(self.request(), timeout, |request| !request.ended).ended
     }
 }
 
 /// The thread's own.
 struct Writer {
     state: State,
-    slate: Arc<Slate>,
+    slot: Arc<SaveSlot>,
     saving: DiskHealth,
     backing: DiskHealth,
 }
@@ -137,16 +142,16 @@ impl Writer {
         // What could not be written is tried again, even if nothing changes any more.
         let mut owed = None;
         loop {
-            let wish = self.slate.next(if owed.is_some() { AGAIN } else { QUIET });
-            owed = wish.records.or(owed);
+            let request = self.slot.next(if owed.is_some() { AGAIN } else { QUIET });
+            owed = request.records.or(owed);
             if owed.as_ref().is_some_and(|records| self.save(records)) {
                 owed = None;
             }
-            if wish.backup && owed.is_none() {
+            if request.backup && owed.is_none() {
                 self.backup();
             }
-            if wish.end {
-                return self.slate.note(|wish| wish.ended = true);
+            if request.end {
+                return self.slot.note(|request| request.ended = true);
             }
         }
     }

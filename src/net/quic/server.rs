@@ -35,7 +35,7 @@ use crate::net::tcp::canonical;
 /// All QUIC connections to one server; their streams have one table.
 pub struct QuicServer {
     port: Port,
-    hall: Hall,
+    table: ConnectionTable,
     dirty: bool,
     next: Option<Instant>,
     now: Instant,
@@ -43,8 +43,8 @@ pub struct QuicServer {
     too_large: u64,
 }
 
-/// Who is here and who may come in.
-struct Hall {
+/// The connections, and which may become one.
+struct ConnectionTable {
     connections: Slab<Connection>,
     routes: HashMap<Id, Key>,
     streams: Streams,
@@ -57,7 +57,7 @@ struct Hall {
 }
 
 impl QuicServer {
-    /// Listens at these addresses. Nobody is let in before [`Mux::allow`].
+    /// Listens at these addresses. No client is accepted before [`Mux::allow`].
     pub fn bind(
         addresses: &[SocketAddr],
         identity: &Identity,
@@ -66,7 +66,7 @@ impl QuicServer {
     ) -> io::Result<QuicServer> {
         let sockets = addresses.iter().map(|at| Socket::bind(*at, settings.batched)).collect::<io::Result<Vec<_>>>()?;
         let port = Port::new(sockets, now);
-        let hall = Hall {
+        let table = ConnectionTable {
             connections: Slab::new(),
             routes: HashMap::new(),
             streams: Streams::default(),
@@ -77,7 +77,7 @@ impl QuicServer {
             settings: settings.clone(),
             largest: port.largest(),
         };
-        Ok(QuicServer { port, hall, dirty: false, next: None, now, too_large: 0 })
+        Ok(QuicServer { port, table, dirty: false, next: None, now, too_large: 0 })
     }
 
     /// The addresses it listens at.
@@ -92,14 +92,14 @@ impl QuicServer {
 
     /// How many connections there are, those included that are being made or closed.
     pub fn connections(&self) -> usize {
-        self.hall.connections.len()
+        self.table.connections.len()
     }
 
     /// Acts on what the kernel has said of our packets. It does not say to whom they went.
     fn heed(&mut self) {
         let too_large = self.port.tally().too_large;
         if std::mem::replace(&mut self.too_large, too_large) != too_large {
-            self.hall.connections.iter_mut().for_each(|(_, connection)| connection.measure());
+            self.table.connections.iter_mut().for_each(|(_, connection)| connection.measure());
         }
     }
 
@@ -108,10 +108,10 @@ impl QuicServer {
         stream: StreamNo,
         act: impl FnOnce(&mut Connection, &mut Streams) -> io::Result<T>,
     ) -> io::Result<T> {
-        let hall = &mut self.hall;
-        let entry = hall.streams.get(stream).ok_or(io::ErrorKind::NotConnected)?;
-        match hall.connections.get_mut(entry.connection) {
-            Some(connection) => act(connection, &mut hall.streams),
+        let table = &mut self.table;
+        let entry = table.streams.get(stream).ok_or(io::ErrorKind::NotConnected)?;
+        match table.connections.get_mut(entry.connection) {
+            Some(connection) => act(connection, &mut table.streams),
             None => Err(io::ErrorKind::ConnectionReset.into()),
         }
     }
@@ -122,7 +122,7 @@ fn server_config(identity: &Identity, settings: &Settings, largest: usize) -> io
     config(settings, context, largest)
 }
 
-impl Hall {
+impl ConnectionTable {
     /// Closes all connections.
     fn close_all(&mut self) {
         for (_, connection) in self.connections.iter_mut() {
@@ -138,7 +138,7 @@ impl Hall {
 
     /// Closes the connections whose address has no tunnel any more that was there when they were let in.
     fn close_orphans(&mut self) {
-        let Hall { connections, allowed, streams, .. } = self;
+        let ConnectionTable { connections, allowed, streams, .. } = self;
         for (_, connection) in connections.iter_mut() {
             let admitted = connection.admitted;
             let since =
@@ -286,13 +286,13 @@ fn reply(outbox: &mut Outbox, path: PacketPath, write: impl FnOnce(&mut [u8]) ->
 impl Mux for QuicServer {
     fn allow(&mut self, peers: &[AllowedPeer], identity: &Identity) -> io::Result<()> {
         let canonical = |peer: &AllowedPeer| AllowedPeer { address: peer.address.to_canonical(), ..*peer };
-        self.hall.allowed = peers.iter().map(canonical).collect();
-        self.hall.close_orphans();
+        self.table.allowed = peers.iter().map(canonical).collect();
+        self.table.close_orphans();
         self.dirty = true;
         // The same certificate keeps its tickets, so that sessions can be resumed.
-        if identity.leaf != self.hall.leaf {
-            self.hall.config = server_config(identity, &self.hall.settings, self.hall.largest)?;
-            self.hall.leaf = identity.leaf;
+        if identity.leaf != self.table.leaf {
+            self.table.config = server_config(identity, &self.table.settings, self.table.largest)?;
+            self.table.leaf = identity.leaf;
         }
         Ok(())
     }
@@ -308,21 +308,21 @@ impl Mux for QuicServer {
 
     /// The end of one connection is no error of the server: its streams are told.
     fn advance(&mut self, now: Instant) -> io::Result<bool> {
-        let hall = &mut self.hall;
+        let table = &mut self.table;
         // What was said goes out before what has come is heard: see `Connection::finish`.
         if std::mem::take(&mut self.dirty) {
-            for (_, connection) in hall.connections.iter_mut() {
+            for (_, connection) in table.connections.iter_mut() {
                 self.port.send(connection, now)?;
             }
         }
         self.now = now;
-        let mut more = self.port.receive(now, |outbox, path, packet| hall.arrived(outbox, path, packet, now))?;
-        hall.tick(now)?;
-        for (_, connection) in hall.connections.iter_mut() {
+        let mut more = self.port.receive(now, |outbox, path, packet| table.arrived(outbox, path, packet, now))?;
+        table.tick(now)?;
+        for (_, connection) in table.connections.iter_mut() {
             more |= self.port.send(connection, now)?;
         }
         self.port.flush(now)?;
-        self.next = hall.connections.iter().filter_map(|(_, connection)| connection.deadline()).min();
+        self.next = table.connections.iter().filter_map(|(_, connection)| connection.deadline()).min();
         self.heed();
         Ok(more)
     }
@@ -337,7 +337,7 @@ impl Mux for QuicServer {
 
     /// A server opens no streams.
     fn is_up(&self) -> bool {
-        self.hall.connections.iter().any(|(_, connection)| connection.is_up())
+        self.table.connections.iter().any(|(_, connection)| connection.is_up())
     }
 
     /// Clients show none.
@@ -350,15 +350,15 @@ impl Mux for QuicServer {
     }
 
     fn accept(&mut self) -> Option<(StreamNo, SocketAddr)> {
-        self.hall.streams.opened().map(|(stream, peer)| (stream, canonical(peer)))
+        self.table.streams.opened().map(|(stream, peer)| (stream, canonical(peer)))
     }
 
     fn watch(&mut self, stream: StreamNo, token: Token) {
-        self.hall.streams.watch(stream, token);
+        self.table.streams.watch(stream, token);
     }
 
     fn changed(&mut self) -> Option<Token> {
-        self.hall.streams.changed()
+        self.table.streams.changed()
     }
 
     fn fill(&mut self, stream: StreamNo, into: &mut Buffer) -> io::Result<usize> {
@@ -388,14 +388,14 @@ impl Mux for QuicServer {
             Ok(())
         });
         if released.is_err() {
-            self.hall.streams.remove(stream);
+            self.table.streams.remove(stream);
         }
     }
 
     fn close(&mut self) {
-        self.hall.close_all();
+        self.table.close_all();
         let now = self.now;
-        for (_, connection) in self.hall.connections.iter_mut() {
+        for (_, connection) in self.table.connections.iter_mut() {
             let _ = self.port.send(connection, now);
         }
         let _ = self.port.flush(now);

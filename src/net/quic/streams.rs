@@ -23,10 +23,10 @@ pub struct StreamEntry {
     pub connection: Key,
     /// Its number within that connection, as QUIC counts.
     pub id: u64,
-    /// The direction towards us.
-    pub inward: Inward,
-    /// The direction away from us.
-    pub outward: Outward,
+    /// The direction from the peer.
+    pub recv: QuicRecv,
+    /// The direction to the peer.
+    pub send: QuicSend,
     /// When bytes were last taken to be sent, and in which round.
     pub drained: Option<(Instant, u64)>,
     /// In which round of packets our end was said.
@@ -53,9 +53,9 @@ impl StreamEntry {
 /// Bytes that a stream may want to send when it is told that there is room: a relay's buffer.
 pub const TURN: usize = 16 * 1024;
 
-/// The direction towards us.
+/// The direction from the peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Inward {
+pub enum QuicRecv {
     /// Bytes may come.
     Open,
     /// All bytes were taken, and the end.
@@ -64,9 +64,9 @@ pub enum Inward {
     Reset,
 }
 
-/// The direction away from us.
+/// The direction to the peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outward {
+pub enum QuicSend {
     /// Bytes may be sent.
     Open,
     /// We have ended it.
@@ -81,8 +81,8 @@ impl Streams {
         self.table.insert(StreamEntry {
             connection,
             id,
-            inward: Inward::Open,
-            outward: Outward::Open,
+            recv: QuicRecv::Open,
+            send: QuicSend::Open,
             drained: None,
             finished: None,
             held: Vec::new(),
@@ -175,11 +175,11 @@ impl Streams {
             self.table.iter().filter(|(_, entry)| entry.connection == connection).map(|(key, _)| key).collect();
         for stream in theirs {
             if let Some(entry) = self.table.get_mut(stream) {
-                if entry.inward == Inward::Open {
-                    entry.inward = Inward::Reset;
+                if entry.recv == QuicRecv::Open {
+                    entry.recv = QuicRecv::Reset;
                 }
-                if entry.outward == Outward::Open {
-                    entry.outward = Outward::Stopped;
+                if entry.send == QuicSend::Open {
+                    entry.send = QuicSend::Stopped;
                 }
             }
             self.queue_edge(stream);

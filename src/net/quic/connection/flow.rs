@@ -11,7 +11,7 @@ use quiche::Shutdown;
 
 use super::Connection;
 use crate::net::mux::StreamNo;
-use crate::net::quic::streams::{Inward, Outward, Streams};
+use crate::net::quic::streams::{QuicRecv, QuicSend, Streams};
 use crate::net::stream::{would_block, Buffer};
 
 /// A stream that nobody here uses any more, and that quiche still knows.
@@ -45,21 +45,21 @@ impl Connection {
     /// As [`Stream::fill`](crate::net::stream::Stream::fill).
     pub fn fill(&mut self, stream: StreamNo, into: &mut Buffer, streams: &mut Streams) -> io::Result<usize> {
         let entry = streams.get_mut(stream).ok_or(ErrorKind::NotConnected)?;
-        match entry.inward {
-            Inward::Ended => return Ok(0),
-            Inward::Reset => return Err(ErrorKind::ConnectionReset.into()),
+        match entry.recv {
+            QuicRecv::Ended => return Ok(0),
+            QuicRecv::Reset => return Err(ErrorKind::ConnectionReset.into()),
             // See `finish`: with the other side's end quiche would forget ours.
-            Inward::Open if entry.finished == Some(self.round) => {
+            QuicRecv::Open if entry.finished == Some(self.round) => {
                 self.unheard.push(stream);
                 return would_block();
             }
-            Inward::Open => {}
+            QuicRecv::Open => {}
         }
         match self.quic.stream_recv(entry.id, into.room(1)) {
             Ok((count, over)) => {
                 into.advance(count);
                 if over {
-                    entry.inward = Inward::Ended;
+                    entry.recv = QuicRecv::Ended;
                 } else if count == 0 {
                     entry.reader_waits = true;
                     return would_block();
@@ -72,7 +72,7 @@ impl Connection {
                 would_block()
             }
             Err(_) => {
-                entry.inward = Inward::Reset;
+                entry.recv = QuicRecv::Reset;
                 Err(ErrorKind::ConnectionReset.into())
             }
         }
@@ -81,8 +81,8 @@ impl Connection {
     /// How many bytes could be read now: 0 at the end, `WouldBlock` if there are none yet.
     pub fn waiting(&mut self, stream: StreamNo, streams: &mut Streams) -> io::Result<usize> {
         let entry = streams.get(stream).ok_or(ErrorKind::NotConnected)?;
-        match (entry.inward, self.quic.stream_readable_len(entry.id, PEEK)) {
-            (Inward::Open, count @ 1..) => Ok(count),
+        match (entry.recv, self.quic.stream_readable_len(entry.id, PEEK)) {
+            (QuicRecv::Open, count @ 1..) => Ok(count),
             // Reading nothing tells an end from a reset and takes no byte.
             _ => self.fill(stream, &mut Buffer::new(0), streams),
         }
@@ -93,7 +93,7 @@ impl Connection {
     pub fn drain(&mut self, stream: StreamNo, from: &mut Buffer, streams: &mut Streams) -> io::Result<usize> {
         self.say_held(stream, streams)?;
         let entry = streams.get_mut(stream).ok_or(ErrorKind::NotConnected)?;
-        if entry.outward != Outward::Open {
+        if entry.send != QuicSend::Open {
             return Err(ErrorKind::BrokenPipe.into());
         }
         if from.is_empty() {
@@ -123,7 +123,7 @@ impl Connection {
                 would_block()
             }
             _ => {
-                entry.outward = Outward::Stopped;
+                entry.send = QuicSend::Stopped;
                 Err(ErrorKind::ConnectionReset.into())
             }
         }
@@ -140,7 +140,7 @@ impl Connection {
             Err(quiche::Error::Done) => {}
             Err(_) => {
                 entry.held.clear();
-                entry.outward = Outward::Stopped;
+                entry.send = QuicSend::Stopped;
                 streams.queue_edge(stream);
                 return Ok(());
             }
@@ -164,17 +164,17 @@ impl Connection {
     pub fn finish(&mut self, stream: StreamNo, streams: &mut Streams) -> io::Result<()> {
         self.say_held(stream, streams)?;
         let entry = streams.get_mut(stream).ok_or(ErrorKind::NotConnected)?;
-        match entry.outward {
-            Outward::Finished => return Ok(()),
-            Outward::Stopped => return Err(ErrorKind::BrokenPipe.into()),
-            Outward::Open => {}
+        match entry.send {
+            QuicSend::Finished => return Ok(()),
+            QuicSend::Stopped => return Err(ErrorKind::BrokenPipe.into()),
+            QuicSend::Open => {}
         }
-        if let (Some((at, round)), true) = (entry.drained, entry.inward != Inward::Open) {
+        if let (Some((at, round)), true) = (entry.drained, entry.recv != QuicRecv::Open) {
             let rtt = self.quic.path_stats().find(|path| path.active).map_or(SETTLED, |path| path.rtt);
             let settled = at + (3 * rtt).clamp(SETTLED, LINGER);
             if round != self.round && settled > self.now {
                 self.ends.push((settled, entry.id));
-                entry.outward = Outward::Finished;
+                entry.send = QuicSend::Finished;
                 return Ok(());
             }
         }
@@ -184,12 +184,12 @@ impl Connection {
         }
         match self.quic.stream_send(entry.id, b"", true) {
             Ok(_) => {
-                entry.outward = Outward::Finished;
+                entry.send = QuicSend::Finished;
                 entry.finished = Some(self.round);
                 Ok(())
             }
             Err(_) => {
-                entry.outward = Outward::Stopped;
+                entry.send = QuicSend::Stopped;
                 Err(ErrorKind::ConnectionReset.into())
             }
         }
@@ -204,16 +204,16 @@ impl Connection {
         let Some(mut entry) = streams.remove(stream) else { return };
         self.promised = self.promised.saturating_sub(entry.redeem());
         self.numbers.remove(&entry.id);
-        if entry.outward == Outward::Open {
+        if entry.send == QuicSend::Open {
             let _ = self.quic.stream_shutdown(entry.id, Shutdown::Write, 0);
         }
         let until = now + LINGER;
-        let leaving = match (entry.inward, entry.outward) {
-            (Inward::Open, Outward::Finished) => {
+        let leaving = match (entry.recv, entry.send) {
+            (QuicRecv::Open, QuicSend::Finished) => {
                 let _ = self.quic.stream_shutdown(entry.id, Shutdown::Read, 0);
                 Leaving::Stopping(until)
             }
-            (Inward::Open, _) => Leaving::Emptying(until),
+            (QuicRecv::Open, _) => Leaving::Emptying(until),
             _ => Leaving::Waiting,
         };
         self.leaving.insert(entry.id, leaving);
