@@ -345,11 +345,9 @@ impl Config {
         }
     }
 
-    /// A target that leads back to the tunnel's own port: the same address, a loopback address, or any address if the
-    /// tunnel listens on all of them.
+    /// A target that leads back to the tunnel's own port: the same address, or any address if the tunnel listens on all of them.
     fn looping(&self) -> Option<&Endpoint> {
-        let loops =
-            |at: &Endpoint| at.host == self.tunnel.host || at.host.is_loopback() || self.tunnel.host.is_unspecified();
+        let loops = |at: &Endpoint| self.tunnel.host.is_unspecified() || at.host.may_be(&self.tunnel.host);
         self.targets.iter().find(|at| at.port == self.tunnel.port && loops(at))
     }
 

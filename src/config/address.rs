@@ -1,7 +1,7 @@
 //! Addresses as the user writes them: a host, which may be a name or missing, and a port.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::value::{host_name, number};
 
@@ -26,11 +26,25 @@ impl Host {
         }
     }
 
-    /// Whether this is the machine itself, as far as one can tell without resolving names.
-    pub fn is_loopback(&self) -> bool {
+    /// Whether one who dials this reaches who listens at `other`, as far as one can tell without resolving names. Addresses of the loopback
+    /// interface are as different as any others; only a name of this machine, or no host at all, may stand for either family's usual one.
+    pub fn may_be(&self, other: &Host) -> bool {
+        let same = match (self, other) {
+            (Host::Ip(one), Host::Ip(other)) => one.to_canonical() == other.to_canonical(),
+            (one, other) => one == other,
+        };
+        let vague = [self, other].iter().any(|host| !matches!(host, Host::Ip(ip) if !ip.is_unspecified()));
+        same || vague && self.is_local() && other.is_local()
+    }
+
+    /// Whether this is what "this machine" is mostly dialled by.
+    fn is_local(&self) -> bool {
         match self {
-            Host::Any => false,
-            Host::Ip(ip) => ip.to_canonical().is_loopback(),
+            Host::Any => true,
+            Host::Ip(ip) => {
+                let ip = ip.to_canonical();
+                ip.is_unspecified() || ip == IpAddr::V4(Ipv4Addr::LOCALHOST) || ip == IpAddr::V6(Ipv6Addr::LOCALHOST)
+            }
             Host::Name(name) => name.trim_end_matches('.').eq_ignore_ascii_case("localhost"),
         }
     }
@@ -132,14 +146,38 @@ mod tests {
     }
 
     #[test]
-    fn loopback_and_unspecified_hosts_are_known() {
+    fn only_what_reaches_the_same_listener_may_be_the_same_host() {
         let host = |text: &str| Endpoint::parse(text).unwrap().host;
-        for text in ["127.0.0.1:1", "127.9.9.9:1", "[::1]:1", "LocalHost:1", "localhost.:1", "[::ffff:127.0.0.1]:1"] {
-            assert!(host(text).is_loopback() && !host(text).is_unspecified(), "{text}");
+        let same = [
+            ("127.0.0.1:1", "127.0.0.1:1"),
+            ("127.0.0.1:1", "[::ffff:127.0.0.1]:1"),
+            ("127.0.0.1:1", "LocalHost:1"),
+            ("[::1]:1", "localhost.:1"),
+            (":1", "127.0.0.1:1"),
+            ("0.0.0.0:1", "localhost:1"),
+            ("tunnel.example:1", "tunnel.example:1"),
+        ];
+        let different = [
+            ("127.0.0.1:1", "127.0.0.2:1"),
+            ("127.0.0.1:1", "[::1]:1"),
+            ("127.0.0.2:1", "localhost:1"),
+            ("127.0.0.1:1", "192.0.2.1:1"),
+            ("localhost:1", "tunnel.example:1"),
+        ];
+        for (one, other) in same {
+            assert!(host(one).may_be(&host(other)) && host(other).may_be(&host(one)), "{one} {other}");
         }
+        for (one, other) in different {
+            assert!(!host(one).may_be(&host(other)) && !host(other).may_be(&host(one)), "{one} {other}");
+        }
+    }
+
+    #[test]
+    fn unspecified_hosts_are_known() {
+        let host = |text: &str| Endpoint::parse(text).unwrap().host;
         for text in [":1", "0.0.0.0:1", "[::]:1"] {
-            assert!(host(text).is_unspecified() && !host(text).is_loopback(), "{text}");
+            assert!(host(text).is_unspecified(), "{text}");
         }
-        assert!(!host("10.0.0.1:1").is_loopback() && !host("local.example:1").is_unspecified());
+        assert!(!host("10.0.0.1:1").is_unspecified() && !host("local.example:1").is_unspecified());
     }
 }
