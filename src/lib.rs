@@ -35,6 +35,7 @@ pub mod logic {
     pub mod pool;
     pub mod proxy;
     pub mod refill;
+    pub mod reminder;
     pub mod slab;
     pub mod sniff;
     pub mod target;
@@ -60,6 +61,7 @@ pub mod net {
     pub mod http_connect;
     pub mod leg;
     pub mod listen;
+    pub mod listen_addr;
     #[cfg(any(feature = "h2", feature = "ws"))]
     pub mod lower;
     #[cfg(feature = "quic")]

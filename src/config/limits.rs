@@ -21,6 +21,8 @@ pub struct Limits {
     pub tcp_dial: Duration,
     /// `NP_UDP_DIAL_TIMEOUT`: setting up a UDP target.
     pub udp_dial: Duration,
+    /// `NP_TCP_KEEPALIVE`: after how long a silent connection is asked whether its other side lives; 0 leaves it to the system.
+    pub keepalive: Duration,
     /// `NP_UDP_READ_TIMEOUT`: a UDP session idle for this long is closed.
     pub udp_read: Duration,
     /// `NP_POOL_GET_TIMEOUT`: how long a user waits for a pool connection.
@@ -60,6 +62,7 @@ impl Default for Limits {
             handshake: zero,
             tcp_dial: zero,
             udp_dial: zero,
+            keepalive: zero,
             udp_read: zero,
             pool_get: zero,
             min_pool_interval: zero,
@@ -117,7 +120,7 @@ pub(super) struct Variable {
 }
 
 /// Every variable, in the order of the documentation.
-pub(super) const VARIABLES: [Variable; 19] = [
+pub(super) const VARIABLES: [Variable; 20] = [
     Variable {
         name: "NP_SEMAPHORE_LIMIT",
         meaning: "most signals waiting in a queue",
@@ -152,6 +155,13 @@ pub(super) const VARIABLES: [Variable; 19] = [
         default: Some("5s"),
         values: PERIOD,
         set: |limits, value| put(&mut limits.tcp_dial, period(value)),
+    },
+    Variable {
+        name: "NP_TCP_KEEPALIVE",
+        meaning: "silence after which a TCP connection is asked whether it lives; without an answer it ends after as long again; 0 leaves it to the system",
+        default: Some("30s"),
+        values: "a duration from 1ms to 8760h, or 0",
+        set: |limits, value| put(&mut limits.keepalive, period_or_zero(value)),
     },
     Variable {
         name: "NP_UDP_DIAL_TIMEOUT",
@@ -317,7 +327,8 @@ mod tests {
     fn zero_is_refused_where_it_makes_no_sense() {
         for variable in &VARIABLES {
             let (limits, warnings) = from(&[(variable.name, "0")]);
-            let sensible = matches!(variable.name, "NP_SHUTDOWN_TIMEOUT" | "NP_STATE_DIR" | "NP_SHOW_KEY");
+            let sensible =
+                ["NP_SHUTDOWN_TIMEOUT", "NP_TCP_KEEPALIVE", "NP_STATE_DIR", "NP_SHOW_KEY"].contains(&variable.name);
             assert_eq!(warnings.is_empty(), sensible, "{}", variable.name);
             assert_eq!(limits.shutdown.is_zero(), variable.name == "NP_SHUTDOWN_TIMEOUT");
         }

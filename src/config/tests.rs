@@ -235,9 +235,9 @@ fn the_tunnel_address_needs_a_port_and_a_sound_host() {
 #[test]
 fn a_target_that_leads_back_to_the_tunnel_is_refused() {
     for url in [
-        "server://k@10.0.0.1:8080/127.0.0.1:8080",
-        "server://k@10.0.0.1:8080/[::1]:8080",
-        "server://k@10.0.0.1:8080/localhost:8080",
+        "server://k@127.0.0.1:8080/localhost:8080",
+        "server://k@[::1]:8080/localhost:8080",
+        "server://k@localhost:8080/127.0.0.1:8080",
         "server://k@10.0.0.1:8080/10.0.0.1:8080",
         "server://k@:8080/10.0.0.2:8080",
         "server://k@0.0.0.0:8080/name.example:8080",
@@ -249,6 +249,8 @@ fn a_target_that_leads_back_to_the_tunnel_is_refused() {
     for url in [
         "server://k@10.0.0.1:8080/127.0.0.1:8081",
         "server://k@10.0.0.1:8080/10.0.0.2:8080",
+        "server://k@10.0.0.1:8080/127.0.0.1:8080",
+        "client://127.0.0.2:8080/127.0.0.1:8080",
         "client://server.example:8080/:8080",
         "client://:8080/10.0.0.2:80",
     ] {

@@ -14,6 +14,7 @@ pub mod quic {
 
     use super::*;
     use crate::net::certs::{Identity, Trust};
+    use crate::net::listen_addr::ListenAddr;
     use crate::net::mux::Mux;
 
     /// How connections are to be.
@@ -58,7 +59,7 @@ pub mod quic {
 
     /// Always an error.
     pub fn listen(
-        _addresses: &[SocketAddr],
+        _addresses: &[ListenAddr],
         _identity: &Identity,
         _settings: &Settings,
         _now: Instant,
@@ -126,6 +127,16 @@ pub mod ws {
 
         /// Never called.
         pub fn failed(&mut self) -> bool {
+            match *self {}
+        }
+
+        /// Never called.
+        pub fn keep_messages(&mut self, _largest: usize) {
+            match *self {}
+        }
+
+        /// Never called.
+        pub fn ping(&mut self) {
             match *self {}
         }
 

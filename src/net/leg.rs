@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::time::Duration;
 
 use mio::event::Event;
 use mio::{Registry, Token};
@@ -98,6 +99,30 @@ impl Leg {
             Leg::Ws(ws) => ws.failed(),
             Leg::Mux(loan) => muxes.lend(loan).is_none_or(|mut stream| is_dead(stream.waiting())),
             other => other.carrier().is_some_and(|tcp| tcp.failed()),
+        }
+    }
+
+    /// How long the other side has not acknowledged what is on its way to it; `None` if nothing is, or if many share the connection.
+    pub fn unacknowledged(&mut self) -> Option<Duration> {
+        self.carrier().and_then(|tcp| tcp.unacknowledged())
+    }
+
+    /// Whether it is one that is to [`ping`](Leg::ping) from time to time.
+    pub fn pings(&self) -> bool {
+        matches!(self, Leg::Ws(_))
+    }
+
+    /// Says a word that means nothing, if nothing was said since the last call: see [`Ws::ping`].
+    pub fn ping(&mut self) {
+        if let Leg::Ws(ws) = self {
+            ws.ping();
+        }
+    }
+
+    /// It carries bare datagrams of at most so many bytes, without frames of ours: where it knows messages, each is one.
+    pub fn keep_messages(&mut self, largest: usize) {
+        if let Leg::Ws(ws) = self {
+            ws.keep_messages(largest);
         }
     }
 

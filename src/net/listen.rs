@@ -8,6 +8,7 @@ use mio::event::Source;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry, Token};
 
+use super::listen_addr::ListenAddr;
 use super::tcp::{canonical, listen};
 
 /// A TCP listener that accepts a bounded number at a time and survives a lack of descriptors.
@@ -20,7 +21,7 @@ pub struct Acceptor {
 
 impl Acceptor {
     /// Listens at `at`, registered under `token`.
-    pub fn open(at: SocketAddr, registry: &Registry, token: Token) -> io::Result<Acceptor> {
+    pub fn open(at: ListenAddr, registry: &Registry, token: Token) -> io::Result<Acceptor> {
         let mut listener = listen(at)?;
         listener.register(registry, token, Interest::READABLE)?;
         Ok(Acceptor { listener, ready: true, again: None, starved: false })

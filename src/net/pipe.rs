@@ -41,6 +41,8 @@ impl Pipe {
 
 /// A socket that bytes need not leave the kernel for.
 pub trait Splice {
+    /// Whether the other side has sent urgent data: then the kernel moves nothing past its mark by itself, and bytes have to be read.
+    fn is_urgent(&self) -> bool;
     /// Takes bytes straight into a pipe.
     fn splice_into(&mut self, pipe: &mut Pipe, limit: usize) -> io::Result<usize>;
     /// Sends bytes straight out of a pipe.

@@ -53,6 +53,7 @@ use quiche::CongestionControlAlgorithm;
 
 use super::budget::budget;
 use super::certs::Identity;
+use super::listen_addr::ListenAddr;
 use super::mux::Mux;
 use super::random;
 
@@ -98,7 +99,7 @@ pub fn connect(
 
 /// A server's port: [`QuicServer::bind`].
 pub fn listen(
-    addresses: &[SocketAddr],
+    addresses: &[ListenAddr],
     identity: &Identity,
     settings: &Settings,
     now: Instant,

@@ -159,11 +159,15 @@ impl Conduit {
         if matches!(self, Conduit::Memory(buffer) if buffer.is_empty() && !stores.is_ours(buffer)) {
             *self = Conduit::Empty;
         }
+        let splices = from.bare().is_some_and(|tcp| !tcp.is_urgent());
+        if matches!(self, Conduit::Kernel(pipe) if pipe.is_empty() && !splices) {
+            self.rest(stores);
+        }
         if let Conduit::Empty = self {
-            *self = stores.conduit(from.bare().is_some() && to.bare().is_some());
+            *self = stores.conduit(splices && to.bare().is_some());
         }
         match self {
-            Conduit::Kernel(pipe) => match from.bare() {
+            Conduit::Kernel(pipe) => match from.bare().filter(|tcp| !tcp.is_urgent()) {
                 Some(tcp) => tcp.splice_into(pipe, limit),
                 None => would_block(),
             },

@@ -7,6 +7,7 @@ use std::io;
 use std::mem::{size_of, zeroed, MaybeUninit};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
 
 /// Whether bytes may go from socket to socket inside the kernel here.
 pub const SPLICE: bool = cfg!(target_os = "linux");
@@ -95,6 +96,89 @@ pub(super) fn option(socket: BorrowedFd<'_>, level: libc::c_int, name: libc::c_i
     check(result as isize).map(|_| value)
 }
 
+/// A receive buffer of so many bytes, beyond the system's limit for everybody: whether that is permitted.
+pub fn force_receive_buffer(socket: BorrowedFd<'_>, size: usize) -> bool {
+    #[cfg(target_os = "linux")]
+    {
+        let size = libc::c_int::try_from(size).unwrap_or(libc::c_int::MAX);
+        set_option(socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, size).is_ok()
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = (socket, size);
+        false
+    }
+}
+
+/// Asks the kernel to say, with a datagram, how many were lost since the receive buffer was full. Where it does not know that, it says
+/// nothing.
+pub fn tell_lost(socket: BorrowedFd<'_>) {
+    #[cfg(target_os = "linux")]
+    let _ = switch_on(socket, libc::SOL_SOCKET, libc::SO_RXQ_OVFL);
+    #[cfg(not(target_os = "linux"))]
+    let _ = socket;
+}
+
+/// The number of the interface that has this address.
+pub fn interface_of(ip: IpAddr) -> Option<u32> {
+    let mut list: *mut libc::ifaddrs = std::ptr::null_mut();
+    // SAFETY: on success the list is ours until it is freed below; each entry's name is a C string, and its address is null or of the
+    // shape that its family says.
+    unsafe {
+        if libc::getifaddrs(&mut list) != 0 {
+            return None;
+        }
+        let mut found = None;
+        let mut entry = list;
+        while !entry.is_null() && found.is_none() {
+            found = (interface_ip((*entry).ifa_addr) == Some(ip)).then(|| libc::if_nametoindex((*entry).ifa_name));
+            entry = (*entry).ifa_next;
+        }
+        libc::freeifaddrs(list);
+        found.filter(|index| *index != 0)
+    }
+}
+
+/// The internet address at a pointer of `getifaddrs`.
+///
+/// # Safety
+/// `at` is null or points to an address of the shape that its family says.
+unsafe fn interface_ip(at: *const libc::sockaddr) -> Option<IpAddr> {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match libc::c_int::from(at.as_ref()?.sa_family) {
+            libc::AF_INET => {
+                Some(Ipv4Addr::from((*at.cast::<libc::sockaddr_in>()).sin_addr.s_addr.to_ne_bytes()).into())
+            }
+            libc::AF_INET6 => Some(Ipv6Addr::from((*at.cast::<libc::sockaddr_in6>()).sin6_addr.s6_addr).into()),
+            _ => None,
+        }
+    }
+}
+
+/// How long ago the other side acknowledged anything, if something of ours is on its way and not acknowledged. A side that lets nothing
+/// in at present is no such case: it answers. `None` where the system does not tell.
+#[cfg(target_os = "linux")]
+pub fn unacknowledged(socket: BorrowedFd<'_>) -> Option<Duration> {
+    // The beginning of `tcp_info`: eight bytes of small fields, then numbers.
+    let mut info = [0_u32; 15];
+    let mut size = size_of_val(&info) as libc::socklen_t;
+    // SAFETY: the kernel writes at most `size` bytes, which `info` has.
+    let result = unsafe {
+        libc::getsockopt(socket.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, info.as_mut_ptr().cast(), &mut size)
+    };
+    let [.., last_ack] = info;
+    let on_their_way = info[6];
+    (result == 0 && size as usize == size_of_val(&info) && on_their_way > 0)
+        .then(|| Duration::from_millis(last_ack.into()))
+}
+
+/// Unknown outside Linux.
+#[cfg(not(target_os = "linux"))]
+pub fn unacknowledged(_: BorrowedFd<'_>) -> Option<Duration> {
+    None
+}
+
 /// A datagram as it came: how long, from whom, and the local address it was sent to.
 #[derive(Clone, Copy, Debug)]
 pub struct Arrived {
@@ -104,6 +188,8 @@ pub struct Arrived {
     pub from: SocketAddr,
     /// The local address it was sent to, when the kernel said so.
     pub to: Option<IpAddr>,
+    /// Datagrams lost before it, of all that came to this socket, since the receive buffer was full.
+    pub lost: u32,
 }
 
 /// Receives one datagram with its destination (after [`tell_destination`]).
@@ -123,7 +209,8 @@ pub fn receive(socket: BorrowedFd<'_>, into: &mut [u8]) -> io::Result<Arrived> {
         header.msg_controllen = size_of::<CmsgBuffer>() as _;
         let len = retry(|| libc::recvmsg(socket.as_raw_fd(), &mut header, libc::MSG_TRUNC))?;
         let from = address(&name).ok_or(io::ErrorKind::InvalidData)?;
-        Ok(Arrived { len, from, to: destination(&header) })
+        let (to, lost) = told(&header);
+        Ok(Arrived { len, from, to, lost })
     }
 }
 
@@ -175,11 +262,12 @@ unsafe fn put<T>(header: &mut libc::msghdr, level: libc::c_int, kind: libc::c_in
     }
 }
 
-/// The destination among the control messages.
+/// The destination and the number of lost datagrams among the control messages.
 ///
 /// # Safety
 /// `header` was filled in by a successful `recvmsg` and its control buffer still lives.
-unsafe fn destination(header: &libc::msghdr) -> Option<IpAddr> {
+unsafe fn told(header: &libc::msghdr) -> (Option<IpAddr>, u32) {
+    let (mut to, mut lost) = (None, 0);
     // SAFETY: the caller's promise: the kernel wrote these messages, and the macros stay within what it wrote.
     unsafe {
         let mut message = libc::CMSG_FIRSTHDR(header);
@@ -188,17 +276,20 @@ unsafe fn destination(header: &libc::msghdr) -> Option<IpAddr> {
             match ((*message).cmsg_level, (*message).cmsg_type) {
                 (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
                     let info = data.cast::<libc::in_pktinfo>().read_unaligned();
-                    return Some(Ipv4Addr::from(info.ipi_addr.s_addr.to_ne_bytes()).into());
+                    to = Some(Ipv4Addr::from(info.ipi_addr.s_addr.to_ne_bytes()).into());
                 }
                 (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
                     let info = data.cast::<libc::in6_pktinfo>().read_unaligned();
-                    return Some(Ipv6Addr::from(info.ipi6_addr.s6_addr).into());
+                    to = Some(Ipv6Addr::from(info.ipi6_addr.s6_addr).into());
                 }
-                _ => message = libc::CMSG_NXTHDR(header, message),
+                #[cfg(target_os = "linux")]
+                (libc::SOL_SOCKET, libc::SO_RXQ_OVFL) => lost = data.cast::<u32>().read_unaligned(),
+                _ => {}
             }
+            message = libc::CMSG_NXTHDR(header, message);
         }
-        None
     }
+    (to, lost)
 }
 
 /// An internet address out of the kernel's storage.
@@ -311,9 +402,9 @@ const ASKED_AT_ONCE: usize = 64;
 /// No process has a descriptor with a higher number: Linux's default bound for all limits.
 const MAX_NUMBERS: usize = 1 << 20;
 
-/// Room for one control message of either family, aligned as the C library wants it.
+/// Room for one control message of either family and one number, aligned as the C library wants it.
 #[repr(C, align(8))]
-struct CmsgBuffer([u8; 64]);
+struct CmsgBuffer([u8; 96]);
 
 pub(super) fn check(result: isize) -> io::Result<usize> {
     usize::try_from(result).map_err(|_| io::Error::last_os_error())

@@ -1,8 +1,9 @@
 //! TCP sockets: listening, dialling, and a socket that remembers what it is ready for.
 
 use std::io::{self, IoSlice, Read, Write};
-use std::net::{IpAddr, Ipv6Addr, Shutdown, SocketAddr};
+use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::os::fd::AsFd;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use mio::event::{Event, Source};
@@ -10,6 +11,7 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry, Token};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
+use super::listen_addr::ListenAddr;
 use super::pipe::{Pipe, Splice};
 use super::stream::{would_block, Buffer, Stream};
 use super::sys;
@@ -23,12 +25,15 @@ pub struct Tcp {
     readable: bool,
     writable: bool,
     failed: bool,
+    /// The other side's end has been announced.
+    ending: bool,
+    urgent: bool,
 }
 
 impl Tcp {
     /// Wraps a socket that was accepted or is being connected. Nothing is known of it, so both directions may be tried.
     pub fn new(socket: TcpStream) -> Tcp {
-        Tcp { socket, readable: true, writable: true, failed: false }
+        Tcp { socket, readable: true, writable: true, failed: false, ending: false, urgent: false }
     }
 
     /// Starts to connect to `to`, from the local address `from` if one is given.
@@ -37,7 +42,7 @@ impl Tcp {
     pub fn dial(to: SocketAddr, from: Option<IpAddr>) -> io::Result<Tcp> {
         let socket = Socket::new(Domain::for_address(to), Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
         socket.set_tcp_nodelay(true)?;
-        socket.set_tcp_keepalive(&keepalive())?;
+        keep_alive(&socket)?;
         if let Some(from) = from {
             sys::choose_port_late(socket.as_fd());
             socket.bind(&SocketAddr::new(from, 0).into())?;
@@ -65,7 +70,7 @@ impl Tcp {
 
     /// Registers it under `token`, once.
     pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
-        self.socket.register(registry, token, Interest::READABLE | Interest::WRITABLE)
+        self.socket.register(registry, token, EDGES)
     }
 
     /// Takes it out of that poll, so that another thread can have it. What was not read stays in it.
@@ -79,6 +84,19 @@ impl Tcp {
         self.readable |= event.is_readable() || event.is_read_closed();
         self.writable |= event.is_writable() || event.is_write_closed();
         self.failed |= event.is_error();
+        self.ending |= event.is_read_closed();
+        if event.is_priority() {
+            self.hurry();
+        }
+    }
+
+    /// Urgent data has come. It is read in its place among the other bytes.
+    fn hurry(&mut self) {
+        if !self.urgent {
+            // Best effort: where that cannot be, the urgent byte is left out and all others are read.
+            let _ = SockRef::from(&self.socket).set_out_of_band_inline(true);
+            self.urgent = true;
+        }
     }
 
     /// Whether the other side has reset the connection, or the path has: nothing more can be sent.
@@ -117,6 +135,11 @@ impl Tcp {
     pub fn keep_queue_short(&self) {
         #[cfg(any(target_os = "linux", target_os = "android"))]
         let _ = SockRef::from(&self.socket).set_tcp_notsent_lowat(UNSENT);
+    }
+
+    /// How long the other side has not acknowledged what is on its way to it; `None` if nothing is.
+    pub fn unacknowledged(&self) -> Option<Duration> {
+        sys::unacknowledged(self.socket.as_fd())
     }
 
     /// Makes the coming close a reset, so that the other side knows at once, unless bytes of ours are still on their way.
@@ -158,6 +181,10 @@ impl Write for Tcp {
 }
 
 impl Splice for Tcp {
+    fn is_urgent(&self) -> bool {
+        self.urgent
+    }
+
     /// The kernel says "not now" for a dry socket and for a full pipe alike: only an empty pipe makes the first certain.
     fn splice_into(&mut self, pipe: &mut Pipe, limit: usize) -> io::Result<usize> {
         if !self.readable {
@@ -165,6 +192,11 @@ impl Splice for Tcp {
         }
         let result = pipe.take_from(self.socket.as_fd(), limit);
         self.readable = !(is_blocked(&result) && pipe.is_empty());
+        // Nothing is the end, or urgent data before an end that no edge has told of yet.
+        if matches!(result, Ok(0)) && !self.ending {
+            self.hurry();
+            return self.waiting().and_then(|waiting| if waiting == 0 { Ok(0) } else { would_block() });
+        }
         result
     }
 
@@ -213,15 +245,16 @@ impl Stream for Tcp {
 }
 
 /// Listens on `at`. Accepted sockets inherit no-delay and keep-alive, so accepting costs one system call.
-pub fn listen(at: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(at), Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
+pub fn listen(at: ListenAddr) -> io::Result<TcpListener> {
+    let ListenAddr { address, dual } = at;
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_tcp_nodelay(true)?;
-    socket.set_tcp_keepalive(&keepalive())?;
-    if at.is_ipv6() {
-        socket.set_only_v6(at.ip() != IpAddr::V6(Ipv6Addr::UNSPECIFIED))?;
+    keep_alive(&socket)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(!dual)?;
     }
-    socket.bind(&at.into())?;
+    socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(TcpListener::from_std(socket.into()))
 }
@@ -235,8 +268,32 @@ pub fn canonical(address: SocketAddr) -> SocketAddr {
     }
 }
 
-fn keepalive() -> TcpKeepalive {
-    TcpKeepalive::new().with_time(KEEPALIVE_AFTER)
+/// Sets after how long a silent connection is asked whether the other side still lives ([`KEEPALIVE_AFTER`] if it is not set): for sockets
+/// that are made from then on, and once, as sockets are made in many places. `None` leaves it to the system.
+pub fn set_keepalive(after: Option<Duration>) {
+    // The first one counts.
+    let _ = AFTER.set(after.map(|after| after.max(MIN_INTERVAL)));
+}
+
+/// After how long of no answer a connection is given up: the time before the first question, and that of all of them.
+pub fn keepalive_timeout() -> Option<Duration> {
+    keepalive_after().map(|after| after + interval(after) * QUESTIONS)
+}
+
+fn keepalive_after() -> Option<Duration> {
+    AFTER.get().copied().unwrap_or(Some(KEEPALIVE_AFTER))
+}
+
+fn interval(after: Duration) -> Duration {
+    (after / QUESTIONS).max(MIN_INTERVAL)
+}
+
+fn keep_alive(socket: &Socket) -> io::Result<()> {
+    let Some(after) = keepalive_after() else { return Ok(()) };
+    let ask = TcpKeepalive::new().with_time(after);
+    #[cfg(not(target_os = "openbsd"))]
+    let ask = ask.with_interval(interval(after)).with_retries(QUESTIONS);
+    socket.set_tcp_keepalive(&ask)
 }
 
 /// Whether a call has found that its socket can do nothing more now.
@@ -258,12 +315,23 @@ pub fn again(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
 const BACKLOG: i32 = 4096;
 /// Bytes of a shared connection that wait in the kernel for the path to take them.
 const UNSENT: u32 = 64 * 1024;
-/// A silent connection is asked whether it still lives after this long; how often then is the system's choice.
-const KEEPALIVE_AFTER: Duration = Duration::from_secs(30);
+/// A silent connection is asked whether it still lives after this long.
+pub const KEEPALIVE_AFTER: Duration = Duration::from_secs(30);
+/// So many times, at intervals that together are as long again, before it is given up.
+const QUESTIONS: u32 = 3;
+/// The system counts in seconds.
+const MIN_INTERVAL: Duration = Duration::from_secs(1);
+/// What [`set_keepalive`] has set.
+static AFTER: OnceLock<Option<Duration>> = OnceLock::new();
+/// What is watched: both directions, and urgent data where the system tells of it.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const EDGES: Interest = Interest::READABLE.add(Interest::WRITABLE).add(Interest::PRIORITY);
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+const EDGES: Interest = Interest::READABLE.add(Interest::WRITABLE);
 
 #[cfg(test)]
 mod tests {
-    use std::net::{TcpListener as PlainListener, TcpStream as Plain};
+    use std::net::{Ipv6Addr, TcpListener as PlainListener, TcpStream as Plain};
 
     use mio::{Events, Poll};
 
@@ -272,13 +340,38 @@ mod tests {
 
     #[test]
     fn accepted_sockets_inherit_no_delay_and_keep_alive() {
-        let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = listen(at("127.0.0.1:0")).unwrap();
         let _user = Plain::connect(listener.local_addr().unwrap()).unwrap();
         let (socket, _) = listener.accept().unwrap();
         let socket = SockRef::from(&socket);
         assert!(socket.tcp_nodelay().unwrap());
         assert!(socket.keepalive().unwrap());
         assert_eq!(socket.tcp_keepalive_time().unwrap(), KEEPALIVE_AFTER);
+        assert_eq!(socket.tcp_keepalive_interval().unwrap(), Duration::from_secs(10));
+        assert_eq!(socket.tcp_keepalive_retries().unwrap(), QUESTIONS);
+        assert_eq!(keepalive_timeout(), Some(Duration::from_secs(60)));
+    }
+
+    #[test]
+    fn bytes_on_their_way_are_acknowledged_and_an_idle_socket_waits_for_nothing() {
+        let (mut tcp, mut peer) = pair();
+        assert_eq!(tcp.unacknowledged(), None);
+        tcp.write_all(b"all of it").unwrap();
+        let mut bytes = [0; 9];
+        peer.read_exact(&mut bytes).unwrap();
+        while tcp.unacknowledged().is_some() {
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn a_peer_that_lets_nothing_in_has_acknowledged_all_there_is() {
+        let (mut tcp, _peer) = pair();
+        while let Ok(1..) = tcp.write(&[7; 64 * 1024]) {}
+        assert!(sys::unsent(tcp.socket.as_fd()).unwrap() > 0);
+        while tcp.unacknowledged().is_some() {
+            std::thread::yield_now();
+        }
     }
 
     #[test]
@@ -289,8 +382,8 @@ mod tests {
     }
 
     #[test]
-    fn a_wildcard_ipv6_listener_takes_both_families_and_names_ipv4_users_as_such() {
-        let Ok(listener) = listen("[::]:0".parse().unwrap()) else { return skip("IPv6") };
+    fn a_listener_of_both_families_names_ipv4_users_as_such() {
+        let Ok(listener) = listen(ListenAddr { dual: true, ..at("[::]:0") }) else { return skip("IPv6") };
         let port = listener.local_addr().unwrap().port();
         for host in ["127.0.0.1", "::1"] {
             let host: IpAddr = host.parse().unwrap();
@@ -299,6 +392,21 @@ mod tests {
             assert_eq!(tcp.peer().unwrap(), user.local_addr().unwrap());
             assert_eq!(tcp.local().unwrap(), SocketAddr::new(host, port));
         }
+    }
+
+    #[test]
+    fn an_ipv6_listener_leaves_the_port_to_an_ipv4_one() {
+        let Ok(six) = listen(at("[::]:0")) else { return skip("IPv6") };
+        let port = six.local_addr().unwrap().port();
+        let four = listen(at(&format!("0.0.0.0:{port}"))).unwrap();
+        let user = Plain::connect(("127.0.0.1", port)).unwrap();
+        assert_eq!(four.accept().unwrap().1, user.local_addr().unwrap());
+        let user = Plain::connect(("::1", port)).unwrap();
+        assert_eq!(six.accept().unwrap().1, user.local_addr().unwrap());
+    }
+
+    fn at(text: &str) -> ListenAddr {
+        text.parse::<SocketAddr>().unwrap().into()
     }
 
     #[test]

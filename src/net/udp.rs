@@ -9,8 +9,9 @@
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::Arc;
 
 use mio::event::{Event, Source};
@@ -19,6 +20,7 @@ use mio::{Interest, Registry, Token};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::budget::budget;
+use super::listen_addr::ListenAddr;
 use super::stream::{would_block, Buffer, Stream};
 use super::sys::{self, Arrived};
 use super::tcp::canonical;
@@ -28,20 +30,40 @@ use crate::logic::wire::{next_frame, Frame};
 pub struct UdpListener {
     socket: UdpSocket,
     v6: bool,
+    /// Lost datagrams that were told.
+    told: AtomicU32,
 }
 
 impl UdpListener {
-    /// Binds to `at`; an unspecified IPv6 address takes IPv4 too.
-    pub fn open(at: SocketAddr) -> io::Result<UdpListener> {
-        let socket = Socket::new(Domain::for_address(at), Type::DGRAM.nonblocking().cloexec(), Some(Protocol::UDP))?;
-        if at.is_ipv6() {
-            socket.set_only_v6(at.ip() != IpAddr::V6(Ipv6Addr::UNSPECIFIED))?;
+    /// Binds to `at`.
+    pub fn open(at: ListenAddr) -> io::Result<UdpListener> {
+        let ListenAddr { address, dual } = at;
+        let domain = Domain::for_address(address);
+        let socket = Socket::new(domain, Type::DGRAM.nonblocking().cloexec(), Some(Protocol::UDP))?;
+        if address.is_ipv6() {
+            socket.set_only_v6(!dual)?;
         }
-        // A larger receive buffer rides out bursts; the kernel gives what it allows.
-        let _ = socket.set_recv_buffer_size(SOCKET_BUFFER);
-        sys::tell_destination(socket.as_fd(), at.is_ipv6())?;
-        socket.bind(&at.into())?;
-        Ok(UdpListener { socket: UdpSocket::from_std(socket.into()), v6: at.is_ipv6() })
+        // Everybody's datagrams wait here while this machine is busy: as many as the kernel allows.
+        let size = LISTENER_BUFFER.min(4 * budget().mail);
+        if !sys::force_receive_buffer(socket.as_fd(), size) {
+            let _ = socket.set_recv_buffer_size(size);
+        }
+        sys::tell_lost(socket.as_fd());
+        sys::tell_destination(socket.as_fd(), address.is_ipv6())?;
+        socket.bind(&address.into())?;
+        let told = AtomicU32::new(0);
+        Ok(UdpListener { socket: UdpSocket::from_std(socket.into()), v6: address.is_ipv6(), told })
+    }
+
+    /// How many datagrams were lost so far since the receive buffer was full, if it is time to say so: when it is the first one, and when
+    /// they are twice as many as were told. So a flood of them does not fill the log.
+    pub fn lost(&self, arrived: &Arrived) -> Option<u32> {
+        let (lost, told) = (arrived.lost, self.told.load(Ordering::Relaxed));
+        let due = lost > 0 && lost >= told.saturating_mul(2);
+        due.then(|| {
+            self.told.store(lost, Ordering::Relaxed);
+            lost
+        })
     }
 
     /// Registers it under `token`, once.
@@ -84,8 +106,19 @@ pub struct Session {
 }
 
 enum End {
-    UdpListener { listener: Arc<UdpListener>, user: SocketAddr, asked: Option<IpAddr>, inbox: Inbox, over: bool },
-    Own { socket: UdpSocket, readable: bool },
+    UdpListener {
+        listener: Arc<UdpListener>,
+        user: SocketAddr,
+        asked: Option<IpAddr>,
+        inbox: Inbox,
+        over: bool,
+    },
+    /// Connected to its target; or, where `group` is many machines, to none: any of them may answer.
+    Own {
+        socket: UdpSocket,
+        group: Option<SocketAddr>,
+        readable: bool,
+    },
 }
 
 /// Datagrams that wait for their session's relay.
@@ -145,8 +178,8 @@ impl Session {
         if let Some(from) = from {
             socket.bind(&SocketAddr::new(from, 0).into())?;
         }
-        socket.connect(&target.into())?;
-        let end = End::Own { socket: UdpSocket::from_std(socket.into()), readable: true };
+        let group = join(&socket, target, from)?;
+        let end = End::Own { socket: UdpSocket::from_std(socket.into()), group, readable: true };
         Ok(Session { end, framed, largest, tally: Tally::default(), refused: false })
     }
 
@@ -186,6 +219,11 @@ impl Session {
         }
     }
 
+    /// Whether the other side is a target.
+    pub fn is_target(&self) -> bool {
+        matches!(self.end, End::Own { .. })
+    }
+
     /// What passed since the last call.
     pub fn tally(&mut self) -> Tally {
         std::mem::take(&mut self.tally)
@@ -217,7 +255,7 @@ impl Session {
                 None => would_block(),
             },
             End::Own { readable: false, .. } => would_block(),
-            End::Own { socket, readable } => match socket.recv(room) {
+            End::Own { socket, readable, .. } => match socket.recv(room) {
                 Ok(count) if count <= self.largest => Ok(Received::Datagram(count)),
                 Ok(_) => {
                     self.tally.dropped += 1;
@@ -242,6 +280,7 @@ impl Session {
     fn send(&mut self, packet: &[u8]) {
         let result = match &self.end {
             End::UdpListener { listener, user, asked, .. } => listener.answer(packet, *user, *asked),
+            End::Own { socket, group: Some(group), .. } => socket.send_to(packet, *group),
             End::Own { socket, .. } => match socket.send(packet) {
                 // The first answer may be the refusal of an earlier datagram.
                 Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
@@ -266,6 +305,30 @@ enum Received {
     Nothing,
     /// No datagram will come any more.
     End,
+}
+
+/// Connects a socket to its target. A broadcast or multicast address is many machines and is given back instead: what goes there leaves
+/// by the interface that has the address `from`, where one is given.
+fn join(socket: &Socket, target: SocketAddr, from: Option<IpAddr>) -> io::Result<Option<SocketAddr>> {
+    if target.ip().is_multicast() {
+        match from {
+            Some(IpAddr::V4(from)) => socket.set_multicast_if_v4(&from)?,
+            Some(from) => match sys::interface_of(from) {
+                Some(index) => socket.set_multicast_if_v6(index)?,
+                None => return Err(ErrorKind::AddrNotAvailable.into()),
+            },
+            None => {}
+        }
+        return Ok(Some(target));
+    }
+    match socket.connect(&target.into()) {
+        // Only the kernel knows which addresses are a network's broadcast address.
+        Err(error) if error.kind() == ErrorKind::PermissionDenied && target.is_ipv4() => {
+            socket.set_broadcast(true)?;
+            Ok(Some(target))
+        }
+        result => result.map(|()| None),
+    }
 }
 
 fn is_passing(error: &io::Error) -> bool {
@@ -334,10 +397,12 @@ impl Stream for Session {
     }
 }
 
-/// Receive buffer asked of the kernel for each UDP socket, in bytes.
+/// Receive buffer asked of the kernel for each target's socket, in bytes.
 const SOCKET_BUFFER: usize = 1024 * 1024;
 /// Most datagrams that one `fill` passes over: empty ones, too large ones, refusals.
 const MAX_SKIPPED: usize = 64;
+/// Receive buffer asked of the kernel for a port that all users share, in bytes: two seconds at 60 Mbit/s.
+const LISTENER_BUFFER: usize = 16 * 1024 * 1024;
 /// Most datagrams that wait for one session's relay.
 const INBOX: usize = 256;
 /// Most bytes of a conduit that carries datagrams: a header, the largest payload, one byte to notice a larger one.
@@ -358,7 +423,7 @@ mod tests {
 
     #[test]
     fn a_wildcard_door_answers_from_the_address_that_was_asked() {
-        let listener = UdpListener::open(any("0.0.0.0")).unwrap();
+        let listener = UdpListener::open(any("0.0.0.0").into()).unwrap();
         for asked in ["127.0.0.1", "127.0.0.2", "127.8.9.10"] {
             speaks_through(&listener, "127.0.0.1", asked);
         }
@@ -366,7 +431,9 @@ mod tests {
 
     #[test]
     fn a_wildcard_ipv6_door_serves_both_families_from_the_address_that_was_asked() {
-        let Ok(listener) = UdpListener::open(any("[::]")) else { return skip("IPv6") };
+        let Ok(listener) = UdpListener::open(ListenAddr { address: any("[::]"), dual: true }) else {
+            return skip("IPv6");
+        };
         speaks_through(&listener, "::1", "::1");
         speaks_through(&listener, "127.0.0.1", "127.0.0.1");
         speaks_through(&listener, "127.0.0.1", "127.0.0.2");
@@ -374,8 +441,8 @@ mod tests {
 
     #[test]
     fn a_door_of_one_address_serves_that_address() {
-        speaks_through(&UdpListener::open(any("127.0.0.3")).unwrap(), "127.0.0.1", "127.0.0.3");
-        match UdpListener::open(any("[::1]")) {
+        speaks_through(&UdpListener::open(any("127.0.0.3").into()).unwrap(), "127.0.0.1", "127.0.0.3");
+        match UdpListener::open(any("[::1]").into()) {
             Ok(listener) => speaks_through(&listener, "::1", "::1"),
             Err(_) => skip("IPv6"),
         }
@@ -383,7 +450,9 @@ mod tests {
 
     #[test]
     fn a_user_on_the_local_link_is_answered_on_that_link() {
-        let (Ok(listener), Some(here)) = (UdpListener::open(any("[::]")), on_the_link()) else {
+        let (Ok(listener), Some(here)) =
+            (UdpListener::open(ListenAddr { address: any("[::]"), dual: true }), on_the_link())
+        else {
             return skip("a link-local address");
         };
         let user = Plain::bind(SocketAddr::V6(here)).unwrap();
@@ -587,6 +656,55 @@ mod tests {
         assert!(Session::to_target(address, Some([203, 0, 113, 77].into()), true, 100).is_err());
     }
 
+    #[test]
+    fn a_broadcast_or_multicast_target_hears_and_any_of_its_machines_may_answer() {
+        let from = IpAddr::from([127, 0, 0, 1]);
+        for (host, from) in [("127.255.255.255", None), ("239.255.77.1", Some(from))] {
+            let target = Plain::bind(any("0.0.0.0")).unwrap();
+            target.set_read_timeout(Some(GRACE)).unwrap();
+            if from.is_some() {
+                target.join_multicast_v4(&[239, 255, 77, 1].into(), &[127, 0, 0, 1].into()).unwrap();
+            }
+            let address = format!("{host}:{}", target.local_addr().unwrap().port()).parse().unwrap();
+            let mut session = Session::to_target(address, from, true, 100).unwrap();
+            session.drain(&mut Buffer::holding(frames(&[b"wake up"]))).unwrap();
+            let mut packet = [0; 100];
+            let (count, user) = target.recv_from(&mut packet).unwrap();
+            assert_eq!(&packet[..count], b"wake up", "{host}");
+            target.send_to(b"yes", user).unwrap();
+            assert_eq!(filled(&mut session, &mut Buffer::new(conduit_size(100))), 5);
+        }
+        let none = Session::to_target("239.255.77.1:9".parse().unwrap(), Some([203, 0, 113, 77].into()), true, 100);
+        assert!(none.is_err(), "no interface has that address");
+    }
+
+    #[test]
+    fn what_a_full_receive_buffer_loses_is_told_at_first_and_when_it_has_doubled() {
+        let listener = UdpListener::open(any("127.0.0.1").into()).unwrap();
+        let user = Plain::bind(any("127.0.0.1")).unwrap();
+        user.connect(listener.local().unwrap()).unwrap();
+        let mut packet = vec![0; 65536];
+        let mut flood = |datagrams: usize| {
+            (0..datagrams).for_each(|_| assert_eq!(user.send(&[0; 60_000]).unwrap(), 60_000));
+            let mut told = Vec::new();
+            let mut come = 0;
+            while let Some(arrived) = ready(listener.receive(&mut packet)).unwrap() {
+                come += 1;
+                told.extend(listener.lost(&arrived));
+            }
+            (come, told)
+        };
+        assert_eq!(flood(1), (1, vec![]));
+        // Twice what may wait.
+        let many = 4 * LISTENER_BUFFER / 60_000;
+        let (come, _) = flood(many);
+        assert!(come < many, "all of them had room");
+        // The kernel tells with a datagram that came after those that were lost.
+        let (_, told) = flood(1);
+        assert!(told.len() == 1 && told[0] as usize == many - come, "{told:?} of {}", many - come);
+        assert_eq!(flood(1), (1, vec![]), "it is said once");
+    }
+
     /// A user at `user` asks the listener at `asked` and is answered from there.
     fn speaks_through(listener: &UdpListener, user: &str, asked: &str) {
         let (user, asked): (IpAddr, IpAddr) = (user.parse().unwrap(), asked.parse().unwrap());
@@ -635,7 +753,7 @@ mod tests {
 
     /// A session of a user who is a plain socket of ours.
     fn of_user(framed: bool, largest: usize) -> (Session, Plain) {
-        let listener = Arc::new(UdpListener::open(any("127.0.0.1")).unwrap());
+        let listener = Arc::new(UdpListener::open(any("127.0.0.1").into()).unwrap());
         let user = Plain::bind(any("127.0.0.1")).unwrap();
         user.connect(listener.local().unwrap()).unwrap();
         user.set_read_timeout(Some(GRACE)).unwrap();

@@ -17,6 +17,7 @@
 //! after which the other direction goes on until its own Close: RFC 6455 (5.5.1) lets an end send what it still has before it
 //! answers. An original takes a Close for the end of both, and nothing else could tell it of one.
 
+mod datagram;
 mod mask;
 mod recv;
 mod send;
@@ -24,11 +25,14 @@ mod state;
 
 use std::io::{self, ErrorKind};
 
+use tungstenite::protocol::frame::coding::{Control, OpCode};
+
 use super::leg::Leg;
 use super::lower::Lower;
 use super::stream::{ready, would_block, Buffer, Stream};
 use super::tcp::Tcp;
 use crate::logic::wire::Fingerprint;
+use datagram::Datagram;
 use mask::Masks;
 use recv::AHEAD;
 use send::OUT;
@@ -48,6 +52,11 @@ pub struct Ws {
     out: Buffer,
     /// The answer to the latest ping, until it may be sent: never within a frame.
     pong: Option<Vec<u8>>,
+    /// Something was sent since the last [`Ws::ping`].
+    spoke: bool,
+    /// Where messages matter, as each is one datagram: what has come of one.
+    whole_messages: bool,
+    datagram: Option<Datagram>,
 }
 
 /// Which end of a WebSocket is send.
@@ -75,7 +84,20 @@ impl Ws {
         let mut ahead = Buffer::new(early.len().max(AHEAD));
         ahead.append(early);
         let (recv, message, send) = (RecvState::Between, Message::None, SendState::Open);
-        Ws { lower, side, ws_eof, recv, message, send, ahead, out: Buffer::new(OUT), pong: None }
+        Ws {
+            lower,
+            side,
+            ws_eof,
+            recv,
+            message,
+            send,
+            ahead,
+            out: Buffer::new(OUT),
+            pong: None,
+            spoke: false,
+            whole_messages: false,
+            datagram: None,
+        }
     }
 
     /// The same over this connection.
@@ -106,6 +128,24 @@ impl Ws {
         }
     }
 
+    /// From now on each message of the other side is one datagram: it is handed over as a whole, into an empty buffer, however it was cut
+    /// into frames and pieces. One of more than `largest` bytes is lost.
+    pub fn keep_messages(&mut self, largest: usize) {
+        (self.whole_messages, self.datagram) = (true, Some(Datagram::new(largest)));
+    }
+
+    /// Says a word that means nothing, so that no proxy takes the connection for dead, if nothing was sent since the last call. What cannot
+    /// be sent now goes with the next flush.
+    pub fn ping(&mut self) {
+        let spoke = std::mem::take(&mut self.spoke);
+        let may = matches!(self.send, SendState::Open | SendState::Marked) && self.out.is_empty();
+        let heard = matches!(self.recv, RecvState::Closed | RecvState::Failed(..));
+        if !spoke && may && !heard && self.frame(OpCode::Control(Control::Ping), &[]).is_ok() {
+            let _ = self.push();
+            self.spoke = false;
+        }
+    }
+
     /// Whether the socket has failed while there was still something to say or to hear.
     pub fn failed(&mut self) -> bool {
         !self.is_over() && self.carrier().failed()
@@ -130,16 +170,12 @@ impl Ws {
 
 impl Stream for Ws {
     fn fill(&mut self, into: &mut Buffer) -> io::Result<usize> {
-        loop {
-            match &self.recv {
-                RecvState::Between => self.head()?,
-                RecvState::Payload { .. } => return self.payload(into),
-                RecvState::Ended | RecvState::Closed => {
-                    // Our own Close may have waited for this. What does not go now, goes with the next flush or fails there.
-                    let _ = self.send_due();
-                    return Ok(0);
-                }
-                RecvState::Failed(kind, why) => return Err(io::Error::new(*kind, why.clone())),
+        match self.datagram.take() {
+            None => self.read(into),
+            Some(mut datagram) => {
+                let filled = datagram.fill(self, into);
+                self.datagram = Some(datagram);
+                filled
             }
         }
     }
@@ -168,6 +204,24 @@ impl Stream for Ws {
     fn finish(&mut self) -> io::Result<()> {
         self.end()?;
         self.send_due()
+    }
+}
+
+impl Ws {
+    /// Payload as it comes; 0 at the end.
+    fn read(&mut self, into: &mut Buffer) -> io::Result<usize> {
+        loop {
+            match &self.recv {
+                RecvState::Between => self.head()?,
+                RecvState::Payload { .. } => return self.payload(into),
+                RecvState::Ended | RecvState::Closed => {
+                    // Our own Close may have waited for this. What does not go now, goes with the next flush or fails there.
+                    let _ = self.send_due();
+                    return Ok(0);
+                }
+                RecvState::Failed(kind, why) => return Err(io::Error::new(*kind, why.clone())),
+            }
+        }
     }
 }
 

@@ -351,4 +351,6 @@ pub struct DialRequest {
     pub framed: bool,
     /// Whether success is told, too (else only failure is told).
     pub report: bool,
+    /// Whether one of the targets is a name, whose addresses may change.
+    pub named: bool,
 }

@@ -32,7 +32,7 @@ use crate::heap;
 use crate::logic::terms::Direction;
 use crate::logic::timers::Bucket;
 use crate::net::certs::Audience;
-use crate::net::{budget, sys};
+use crate::net::{budget, sys, tcp};
 
 /// Runs a server or a client until it is told to stop. The error is for the user: one line.
 pub fn start(mut config: Config) -> Result<ExitCode, Error> {
@@ -50,6 +50,7 @@ pub fn start(mut config: Config) -> Result<ExitCode, Error> {
     let fitted = resources.fit(&mut config);
     budget::set(fitted.budget);
     fitted.line.iter().for_each(|line| log::info!("{line}"));
+    tcp::set_keepalive(Some(config.limits.keepalive).filter(|after| !after.is_zero()));
     let epoch = Instant::now();
     let bucket = || config.rate.map(|rate| Bucket::new(rate, epoch));
     let (up, down) = (bucket(), bucket());

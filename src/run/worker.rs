@@ -46,7 +46,7 @@ use crate::net::tcp::Tcp;
 use crate::net::udp::{conduit_size, Session};
 use crate::net::{sys, tcp};
 use crate::run::channel::{Receiver, Sender};
-use crate::run::messages::{Home, Job, Notice, ServerRoute, TunnelEvent, User};
+use crate::run::messages::{Home, Job, Notice, Proto, ServerRoute, TunnelEvent, User};
 use crate::run::shared::Shared;
 
 /// One worker's tasks.
@@ -281,10 +281,21 @@ impl Worker {
                 let carries = matches!(slot.task.as_deref(), Some(Task::MuxTask(mux)) if mux.tunnel(muxes) == tunnel);
                 slot.tunnel == tunnel || carries
             }),
-            Job::Drain => self.close_all(|slot, _| {
-                matches!(slot.task.as_deref(), Some(Task::Inbound(_) | Task::Connector(_) | Task::Idle(_)) | None)
-            }),
+            Job::Drain => self.drain(),
         }
+    }
+
+    /// The program stops: what has no user leaves, and so do users whose target has refused; other relays go on.
+    fn drain(&mut self) {
+        self.close_all(|slot, _| {
+            matches!(slot.task.as_deref(), Some(Task::Inbound(_) | Task::Connector(_) | Task::Idle(_)) | None)
+        });
+        let in_vain = |slot: &mut Slot| match slot.task.as_deref_mut() {
+            Some(Task::Relay(relay)) => relay.drain(),
+            _ => false,
+        };
+        let keys: Vec<Key> = self.tasks.iter_mut().filter_map(|(key, slot)| in_vain(slot).then_some(key)).collect();
+        keys.into_iter().for_each(|key| self.queue(key));
     }
 
     /// Writes a pool connection's id, which is what makes it one.
@@ -313,15 +324,18 @@ impl Worker {
             Some(Task::Idle(Idle { leg: Some(leg), quiet, .. })) => !leg.failed(muxes) && leg.is_alive(*quiet, muxes),
             _ => false,
         };
-        let Some(Idle { leg: Some(far), .. }) = self.idle(key).filter(|_| alive) else {
+        let Some(Idle { leg: Some(mut far), .. }) = self.idle(key).filter(|_| alive) else {
             self.tasks.remove(key);
             return self.context.hub.send(Notice::Returned { home, tunnel, user });
         };
         let (address, proto) = (user.address(), user.proto());
+        if matches!(proto, Proto::Udp(_)) && !framed {
+            far.keep_messages(self.context.shared.config.limits.udp_buffer);
+        }
         match near(user, framed, home, &self.context) {
             Ok(near) => {
                 let about = format!("{address} <-> tunnel");
-                let join = Join { tunnel, proto: Some(proto), target: None, about };
+                let join = Join { tunnel, proto: Some(proto), target: None, others: false, moves: false, about };
                 self.become_(key, Task::Relay(Relay::new(near, far, join, &self.context, now)), tunnel);
             }
             Err(error) => {

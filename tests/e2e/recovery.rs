@@ -14,6 +14,10 @@ mod stopping;
 
 use crate::support::*;
 use path::{Death, Path};
+#[cfg(feature = "ws")]
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+#[cfg(feature = "ws")]
+use std::time::Duration;
 
 #[test]
 fn a_client_without_a_server_says_so_once_and_gets_through_when_it_comes() {
@@ -268,4 +272,44 @@ impl Urls {
         };
         format!("client://a-test-key@{tunnel}/{path}?log=debug&mode={mode}&min={POOL}")
     }
+}
+
+#[cfg(feature = "ws")]
+#[test]
+fn a_quiet_user_over_websocket_outlives_a_proxy_that_cuts_what_is_silent() {
+    let (target, tunnel, user) = (Target::echo(), free_addr(), free_addr());
+    let env = [("NP_REPORT_INTERVAL", "500ms")];
+    let server = format!("server://a-test-key@{tunnel}/{user}?mode=1&type=2&max=8&log=debug");
+    let _server = Process::nodepass_with(&[&server], &env);
+    let proxy = impatient(tunnel, Duration::from_secs(3));
+    let client = format!("client://a-test-key@{proxy}/{}?mode=2&min=2&log=debug", target.addr());
+    let client = Process::nodepass_with(&[&client], &env);
+    until("a first user", GRACE, || exchange(user, b"hello"));
+    let quiet = connect(user);
+    put(&quiet, b"hello");
+    assert_eq!(take(&quiet, 5), b"hello");
+    client.reports(16);
+    put(&quiet, b"still there?");
+    assert_eq!(take(&quiet, 12), b"still there?");
+}
+
+/// A way to `server` whose connections are cut when one direction is silent for so long.
+#[cfg(feature = "ws")]
+fn impatient(server: SocketAddr, silence: Duration) -> SocketAddr {
+    let at = free_addr();
+    let listener = TcpListener::bind(at).expect("a listener");
+    std::thread::spawn(move || {
+        for near in listener.incoming().flatten() {
+            let Ok(far) = TcpStream::connect(server) else { continue };
+            for (from, to) in [(&near, &far), (&far, &near)] {
+                let (mut from, mut to) = (from.try_clone().expect("a socket"), to.try_clone().expect("a socket"));
+                from.set_read_timeout(Some(silence)).expect("a timeout");
+                std::thread::spawn(move || {
+                    let _ = std::io::copy(&mut from, &mut to);
+                    let _ = (from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both));
+                });
+            }
+        }
+    });
+    at
 }

@@ -3,6 +3,7 @@
 //! Every test runs through both flows, plain and with TLS, and through the single-end forwarder.
 
 use crate::support::*;
+use socket2::SockRef;
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -250,6 +251,60 @@ fn users_who_never_read_do_not_disturb_others_and_leave_nothing_behind() {
         drop(deaf);
         stop.store(true, Ordering::SeqCst);
         tunnel.rests_again(&before);
+    });
+}
+
+#[test]
+fn urgent_data_stops_nothing() {
+    each_way(|builder| {
+        let tunnel = builder.start();
+        let (user, served) = tunnel.pair();
+        for (from, to) in [(&user, &served), (&served, &user)] {
+            put(from, b"before");
+            assert_eq!(take(to, 6), b"before");
+            for n in 0..3 {
+                let data = noise(n, 300_000);
+                std::thread::scope(|scope| {
+                    scope.spawn(|| {
+                        put(from, &data[..150_000]);
+                        // What is urgent arrives or not; all else does.
+                        SockRef::from(from).send_out_of_band(b"!").expect("an urgent byte");
+                        put(from, &data[150_000..]);
+                    });
+                    let mut got = take(to, data.len());
+                    if got != data {
+                        assert_eq!(got.remove(150_000), b'!');
+                        got.extend(take(to, 1));
+                    }
+                    assert!(got == data, "other bytes arrived");
+                });
+            }
+        }
+        // The end right behind it, and both at once.
+        let caught = tunnel.target.catch();
+        let hasty = tunnel.connect();
+        put(&hasty, b"abc");
+        SockRef::from(&hasty).send_out_of_band(b"!").expect("an urgent byte");
+        put(&hasty, b"def");
+        end(&hasty);
+        let arrived = rest(&caught.next_speaker());
+        assert!(arrived == b"abc!def" || arrived == b"abcdef", "{arrived:?}");
+    });
+}
+
+#[test]
+fn a_user_who_lives_and_does_not_read_is_not_taken_for_dead() {
+    let tunnel = Tunnel::single().env("NP_TCP_KEEPALIVE", "1s").start();
+    let (user, served) = tunnel.pair();
+    let data = noise(1, 32 * MB);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            put(&served, &data);
+            end(&served);
+        });
+        // Dead ones would be given up after four seconds.
+        tunnel.client.reports(7);
+        assert!(rest(&user) == data, "other bytes arrived");
     });
 }
 

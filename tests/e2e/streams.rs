@@ -95,7 +95,7 @@ impl Few {
                 batched: true,
                 resets: Default::default(),
             };
-            let mut server = QuicServer::bind(&[at], &identity, &settings, Instant::now()).expect("a port");
+            let mut server = QuicServer::bind(&[at.into()], &identity, &settings, Instant::now()).expect("a port");
             server.allow(&[AllowedPeer { tunnel: 1, address: at.ip() }], &identity).expect("a certificate");
             let (dead, mut server) = (Arc::clone(&dead), server);
             spawn(move || {

@@ -214,6 +214,29 @@ fn a_session_survives_a_target_that_is_not_there_yet() {
 }
 
 #[test]
+fn a_target_that_refuses_is_told_once_and_does_not_hold_up_a_stop() {
+    each_way(|builder| {
+        let addr = free_addr();
+        let tunnel = builder.target(addr).env("NP_SHUTDOWN_TIMEOUT", "10m").start();
+        let user = udp_user(tunnel.user);
+        user.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+        let egress = tunnel.egress();
+        let told = |line: &str| line.contains("The target refuses datagrams") && line.contains("  WARN  ");
+        let heard = eventually(GRACE, || {
+            let _ = user.send(b"anybody there?").and_then(|_| user.recv(&mut [0; 100]));
+            egress.lines().iter().any(|line| told(line))
+        });
+        assert!(heard, "it is told");
+        for _ in 0..20 {
+            let _ = user.send(b"anybody there?").and_then(|_| user.recv(&mut [0; 100]));
+        }
+        assert_eq!(egress.lines().iter().filter(|line| told(line)).count(), 1);
+        egress.terminate();
+        assert_eq!(egress.wait(GRACE), 0);
+    });
+}
+
+#[test]
 fn the_counters_count_payload() {
     each_way(|builder| {
         let tunnel = builder.start();

@@ -15,7 +15,7 @@ mod shared;
 mod websocket;
 
 use std::io::{self, ErrorKind, Write};
-use std::net::{Shutdown, UdpSocket};
+use std::net::{Shutdown, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -657,7 +657,7 @@ fn udp_target() -> Rig<UdpSocket> {
 
 /// The ingress: a door that many share, and one user.
 fn udp_user() -> Rig<UdpSocket> {
-    let mut door = UdpListener::open("0.0.0.0:0".parse().unwrap()).unwrap();
+    let mut door = UdpListener::open("0.0.0.0:0".parse::<SocketAddr>().unwrap().into()).unwrap();
     let user = UdpSocket::bind("127.0.0.1:0").unwrap();
     user.connect(("127.0.0.2", door.local().unwrap().port())).unwrap();
     user.set_nonblocking(true).unwrap();
@@ -693,7 +693,7 @@ fn quic(we_dial: bool) -> Rig<Shared> {
         batched: true,
         resets: Default::default(),
     };
-    let mut server = QuicServer::bind(&[(home, 0).into()], &identity, &settings, now).unwrap();
+    let mut server = QuicServer::bind(&[SocketAddr::from((home, 0)).into()], &identity, &settings, now).unwrap();
     server.allow(&[AllowedPeer { tunnel: 1, address: home }], &identity).unwrap();
     let (at, tls) = (server.local().next().unwrap(), ClientTls::new(Trust::Anyone, "").unwrap());
     let client = QuicClient::connect(at, &tls, &settings, &mut Tickets::default(), now).unwrap();

@@ -165,6 +165,36 @@ fn an_interface_too_small_for_quic_is_named_and_tcp_carries_the_tunnel() {
     tunnel.carries_five_megabytes();
 }
 
+#[test]
+fn users_who_vanish_with_their_link_leave_nothing_behind_whether_or_not_they_are_sent_something() {
+    let Some(land) = Land::new() else { return };
+    let target = land.server.enter(|| TcpListener::bind("127.0.0.1:7000").expect("a target"));
+    std::thread::spawn(move || {
+        for mut stream in target.incoming().flatten() {
+            std::thread::spawn(move || {
+                let talks = take(&stream, 1) == b"t";
+                while talks && stream.write_all(b"x").is_ok() {
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+                // As long as the other side is there.
+                let _ = try_rest(&stream);
+            });
+        }
+    });
+    let at = land.at(1);
+    let url = format!("client://{at}:7002/127.0.0.1:7000?log=debug&mode=1");
+    let process = land.server.nodepass_with(&url, "1s", &[("NP_TCP_KEEPALIVE", "2s")]);
+    let user: SocketAddr = format!("{at}:7002").parse().expect("an address");
+    let users: Vec<TcpStream> = land.client.enter(|| (0..20).map(|_| connect(user)).collect());
+    for (n, user) in users.iter().enumerate() {
+        put(user, if n % 2 == 0 { b"t" } else { b"q" });
+    }
+    process.checkpoint(|now| now.tcps == 20 && now.tcptx > 20);
+    land.path.loses(1000);
+    process.checkpoint(|now| now.tcps == 0);
+    assert!(process.said("no answer from the other side"));
+}
+
 /// Two namespaces and the path between them. Removed when dropped, whatever happened.
 struct Land {
     server: Space,
@@ -303,6 +333,11 @@ impl Space {
 
     /// The binary under test, inside.
     fn nodepass(&self, url: &str, report: &str) -> Process {
+        self.nodepass_with(url, report, &[])
+    }
+
+    /// The same, with more environment.
+    fn nodepass_with(&self, url: &str, report: &str, env: &[(&str, &str)]) -> Process {
         let binary = nodepass_command();
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.name]).arg(binary.get_program()).arg(url);
@@ -312,7 +347,7 @@ impl Space {
                 None => command.env_remove(name),
             };
         }
-        command.env("NP_REPORT_INTERVAL", report);
+        command.env("NP_REPORT_INTERVAL", report).envs(env.iter().copied());
         Process::run(url.split(':').next().unwrap_or("nodepass"), command)
     }
 

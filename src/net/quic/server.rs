@@ -28,6 +28,7 @@ use super::{config, congestion, random_id, Id, Settings, ID};
 use crate::logic::slab::{Key, Slab};
 use crate::logic::wire::Fingerprint;
 use crate::net::certs::Identity;
+use crate::net::listen_addr::ListenAddr;
 use crate::net::mux::{AllowedPeer, Mux, StreamNo};
 use crate::net::stream::{would_block, Buffer};
 use crate::net::tcp::canonical;
@@ -59,7 +60,7 @@ struct ConnectionTable {
 impl QuicServer {
     /// Listens at these addresses. No client is accepted before [`Mux::allow`].
     pub fn bind(
-        addresses: &[SocketAddr],
+        addresses: &[ListenAddr],
         identity: &Identity,
         settings: &Settings,
         now: Instant,

@@ -13,6 +13,7 @@ use socket2::{Domain, Protocol, Type};
 
 use super::packet_size::SMALLEST;
 use crate::net::batch::{self, Incoming, Outgoing, MOST};
+use crate::net::listen_addr::ListenAddr;
 use crate::net::stream::would_block;
 use crate::net::{mtu, sys};
 
@@ -72,14 +73,15 @@ impl std::ops::Add for Tally {
 }
 
 impl Socket {
-    /// A socket at `at` for all peers; an unspecified IPv6 address takes IPv4 too.
-    pub fn bind(at: SocketAddr, batched: bool) -> io::Result<Socket> {
-        let socket = new(at)?;
-        if at.is_ipv6() {
-            socket.set_only_v6(!at.ip().is_unspecified())?;
+    /// A socket at `at` for all peers.
+    pub fn bind(at: ListenAddr, batched: bool) -> io::Result<Socket> {
+        let ListenAddr { address, dual } = at;
+        let socket = new(address)?;
+        if address.is_ipv6() {
+            socket.set_only_v6(!dual)?;
         }
-        sys::tell_destination(socket.as_fd(), at.is_ipv6())?;
-        socket.bind(&at.into())?;
+        sys::tell_destination(socket.as_fd(), address.is_ipv6())?;
+        socket.bind(&address.into())?;
         Socket::over(socket, false, batched)
     }
 
@@ -438,8 +440,8 @@ mod tests {
     #[test]
     fn what_is_sent_in_one_message_arrives_as_the_packets_it_was_made_of() {
         for batched in [true, false] {
-            let mut socket = [Socket::bind(at(0), batched).unwrap()];
-            let mut remote = Socket::bind(at(0), batched).unwrap();
+            let mut socket = [Socket::bind(at(0).into(), batched).unwrap()];
+            let mut remote = Socket::bind(at(0).into(), batched).unwrap();
             let mut outbox = Outbox::default();
             let sizes = [1200, 1200, 1200, 300, 50, 1400];
             for len in sizes {

@@ -16,6 +16,7 @@ impl Ws {
     pub(super) fn head(&mut self) -> io::Result<()> {
         let before = discriminant(&self.recv);
         for _ in 0..EMPTY_FRAMES {
+            let begun = matches!(self.message, Message::Begun { empty: false });
             let mut cursor = Cursor::new(self.ahead.bytes());
             let parsed = FrameHeader::parse(&mut cursor);
             let header_len = cursor.position() as usize;
@@ -41,7 +42,9 @@ impl Ws {
                     }
                 }
             }
-            if discriminant(&self.recv) != before {
+            // The empty last frame of a message matters where messages do.
+            let ended = begun && self.whole_messages && matches!(self.message, Message::None);
+            if discriminant(&self.recv) != before || ended {
                 return Ok(());
             }
         }

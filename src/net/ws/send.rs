@@ -24,6 +24,7 @@ impl Ws {
         };
         let payload = &from.bytes()[..from.bytes().len().min(*left)];
         let sent = self.lower.put(self.out.bytes(), payload)?;
+        self.spoke = true;
         let heads = sent.min(self.out.bytes().len());
         self.out.consume(heads);
         from.consume(sent - heads);
@@ -87,7 +88,7 @@ impl Ws {
     }
 
     /// Holds a whole small frame back.
-    fn frame(&mut self, opcode: OpCode, payload: &[u8]) -> io::Result<()> {
+    pub(super) fn frame(&mut self, opcode: OpCode, payload: &[u8]) -> io::Result<()> {
         let mut mask = self.header(opcode, payload.len())?;
         let room = self.out.room(payload.len());
         // Pongs wait for an empty buffer, and nothing else is said twice: there is room.
@@ -115,6 +116,7 @@ impl Ws {
     pub(super) fn push(&mut self) -> io::Result<()> {
         while !self.out.is_empty() {
             let sent = self.lower.put(self.out.bytes(), &[])?;
+            self.spoke = true;
             self.out.consume(sent);
         }
         self.lower.flush()

@@ -408,3 +408,71 @@ fn looking_for_waiting_bytes_takes_none() {
     }
     assert_eq!(filled(&mut ws), (b"bytes".to_vec(), Seen::Nothing));
 }
+
+#[test]
+fn a_message_that_is_a_datagram_comes_whole_or_not_at_all() {
+    let frames = |mask| {
+        [
+            encode(FIN | BINARY, mask, &flow(1)),
+            encode(BINARY, mask, &flow(9000)[..4088]),
+            encode(FIN | PING, mask, b"x"),
+            encode(CONTINUE, mask, &flow(9000)[4088..8176]),
+            encode(FIN | CONTINUE, mask, &flow(9000)[8176..]),
+            encode(FIN | BINARY, mask, &flow(10_000)),
+            encode(FIN | BINARY, mask, &flow(10_001)),
+            encode(BINARY, mask, &flow(2)),
+            encode(FIN | CONTINUE, mask, b""),
+            encode(FIN | BINARY, mask, &flow(3)),
+        ]
+        .concat()
+    };
+    for (end, mask) in [(End::Client, None), (End::Server, Some([1, 2, 3, 4]))] {
+        for size in [1, 7, 4096, 100_000] {
+            let (mut ws, peer) = rig(end, false);
+            ws.keep_messages(10_000);
+            let (mut into, mut came) = (Buffer::new(20_000), Vec::new());
+            for piece in frames(mask).chunks(size) {
+                peer.say(piece);
+                while let Some(count) = ready(ws.fill(&mut into)).unwrap() {
+                    assert_eq!(into.bytes(), flow(count));
+                    assert!(ready(ws.fill(&mut into)).unwrap().is_none(), "two never share a buffer");
+                    into.consume(count);
+                    came.push(count);
+                }
+            }
+            assert_eq!(came, [1, 9000, 10_000, 2, 3], "pieces of {size}");
+            assert!(ws.datagram.as_ref().is_some_and(|datagram| datagram.is_empty()), "it holds something");
+        }
+    }
+}
+
+#[test]
+fn a_ping_is_said_when_nothing_was_said_since_the_last_one_and_never_within_a_frame() {
+    let (mut ws, mut peer) = rig(End::Server, false);
+    ws.ping();
+    assert_eq!(peer.frames(), [(PING, vec![])]);
+    ws.ping();
+    assert_eq!(peer.frames(), [(PING, vec![])], "a ping is no word");
+    drained(&mut ws, b"x");
+    ws.ping();
+    assert_eq!(peer.frames(), [(BINARY, b"x".to_vec())]);
+    ws.ping();
+    assert_eq!(peer.frames(), [(PING, vec![])]);
+    peer.say(&encode(FIN | PING, Some([1; 4]), b"p"));
+    filled(&mut ws);
+    ws.ping();
+    assert_eq!(peer.frames(), [(PONG, b"p".to_vec())], "an answer is a word");
+    // The path takes a part of a frame.
+    peer.room(3);
+    let mut from = Buffer::holding(b"payload".to_vec());
+    assert_eq!(ws.drain(&mut from).unwrap(), 1);
+    ws.ping();
+    ws.ping();
+    peer.room(usize::MAX);
+    ws.drain(&mut from).unwrap();
+    assert_eq!(peer.frames(), [(BINARY, b"payload".to_vec())]);
+    ws.finish().unwrap();
+    ws.ping();
+    ws.ping();
+    assert_eq!(peer.frames(), [(CLOSE, vec![3, 232])]);
+}

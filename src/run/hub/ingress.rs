@@ -148,6 +148,9 @@ impl Ingress {
                         log::warn!("Datagram of {len} bytes from {from} dropped: larger than NP_UDP_DATA_BUF_SIZE");
                     }
                     Ok(arrived) => {
+                        if let (Some(lost), Ok(at)) = (door.lost(&arrived), door.local()) {
+                            log::warn!("{lost} datagrams lost at {at} so far: its receive buffer was full (net.core.rmem_max allows more)");
+                        }
                         taken += arrived.len;
                         self.admit_udp(door, SessionKey { user: arrived.from, asked: arrived.to }, arrived.len);
                     }

@@ -26,6 +26,7 @@ pub(in crate::run) struct TargetRouter {
     tcp: bool,
     measures: bool,
     report: bool,
+    named: bool,
     tcp_timeout: Duration,
     udp_timeout: Duration,
     parked: Vec<(Instant, Parked)>,
@@ -90,6 +91,7 @@ impl TargetRouter {
             tcp: config.tcp,
             measures: balance == Balance::Fastest,
             report: config.targets.len() > 1,
+            named: config.targets.iter().any(|at| matches!(at.host, Host::Name(_))),
             tcp_timeout: config.limits.tcp_dial,
             udp_timeout: config.limits.udp_dial,
             parked: Vec::new(),
@@ -150,6 +152,7 @@ impl TargetRouter {
             udp: matches!(proto, Proto::Udp(_)),
             framed,
             report: self.report,
+            named: self.named,
         };
         match origin {
             Origin::Pool { home, tunnel, user: PeerUser { address, proto }, framed } => {

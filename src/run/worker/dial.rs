@@ -147,7 +147,10 @@ impl Dialer {
     }
 
     fn join(&mut self, at: usize, target: Leg, context: &Context, now: Instant) -> Next {
-        let Some(waiting) = self.waiting.take() else { return Next::End };
+        let Some(mut waiting) = self.waiting.take() else { return Next::End };
+        if self.request.udp && !self.request.framed {
+            waiting.keep_messages(context.shared.config.limits.udp_buffer);
+        }
         let address = canonical(self.request.candidates[at].1);
         let mut prelude = match self.request.proxy && !self.request.udp {
             true => proxy_line(canonical(self.request.user), address).into_bytes(),
@@ -155,8 +158,16 @@ impl Dialer {
         };
         prelude.append(&mut self.said);
         let about = format!("{} <-> {address}", self.request.user);
-        let number = Some(self.request.candidates[at].0).filter(|_| self.request.report && self.request.udp);
-        let join = Join { tunnel: self.tunnel, proto: Some(self.proto), target: number, about };
+        let number = Some(self.request.candidates[at].0).filter(|_| self.request.udp);
+        let DialRequest { report: others, named, .. } = self.request;
+        let join = Join {
+            tunnel: self.tunnel,
+            proto: Some(self.proto),
+            target: number,
+            others,
+            moves: others || named,
+            about,
+        };
         Next::Become(Task::Relay(match self.side {
             REMOTE => Relay::new(target, waiting, join, context, now).saying_near(prelude),
             _ => Relay::new(waiting, target, join, context, now).saying_far(prelude),

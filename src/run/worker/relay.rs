@@ -12,6 +12,7 @@ use crate::logic::timers::Bucket;
 use crate::net::leg::{Leg, Line};
 use crate::net::mux::Muxes;
 use crate::net::relay::{Half, Pumped};
+use crate::net::tcp;
 use crate::run::messages::{Home, Notice, Proto, TunnelEvent};
 use crate::run::stats::add;
 
@@ -28,6 +29,16 @@ pub struct Relay {
     /// Closed after this long without a byte.
     timeout: Option<Duration>,
     active: Instant,
+    /// Since when the user has sent without a word from the UDP target.
+    unanswered: Option<Instant>,
+    /// The UDP target has refused and said nothing since then.
+    refused: bool,
+    /// The program stops.
+    draining: bool,
+    /// When to say something over a connection that is to be kept from seeming dead.
+    ping: Option<Instant>,
+    /// When to see whether what was sent is acknowledged; never where nothing was sent since that was last seen.
+    watch: Option<Instant>,
     /// The rate limit, or the lack of a buffer, says: not before, forth and back.
     held: [Option<Instant>; 2],
 }
@@ -38,8 +49,12 @@ pub struct Join {
     pub tunnel: TunnelNo,
     /// Whose it is; `None` is the control connection.
     pub proto: Option<Proto>,
-    /// The UDP target's number, where there are others to go to if it refuses.
+    /// The UDP target's number, at the side that dials it.
     pub target: Option<usize>,
+    /// Whether there are other targets to go to if it refuses.
+    pub others: bool,
+    /// Whether its address may be another the next time: there are others, or it is a name.
+    pub moves: bool,
     /// Who talks with whom, for the log.
     pub about: String,
 }
@@ -55,7 +70,22 @@ impl Relay {
         };
         log::debug!("Exchange starts: {}", join.about);
         let (forth, back) = (Half::default(), Half::default());
-        Relay { near, far, forth, back, join, timeout, active: now, held: [None; 2] }
+        let ping = (join.proto.is_some() && far.pings()).then(|| now + config.limits.report);
+        Relay {
+            near,
+            far,
+            forth,
+            back,
+            join,
+            timeout,
+            active: now,
+            unanswered: None,
+            refused: false,
+            draining: false,
+            ping,
+            watch: None,
+            held: [None; 2],
+        }
     }
 
     /// These bytes go to the near end before any that the far end sends.
@@ -73,11 +103,17 @@ impl Relay {
     /// Moves what can be moved, a bounded amount, both targets.
     pub fn advance(&mut self, home: Home, context: &mut Context, now: Instant) -> Next {
         let pumped = self.pump(context, now);
+        if self.ping.is_some_and(|due| now >= due) {
+            self.far.ping();
+            self.ping = Some(now + context.shared.config.limits.report);
+        }
         self.tell(context);
         match pumped {
             Ok(_) if self.is_over() => self.end(None, home, context),
             Ok(_) if self.has_failed(context) => self.end(Some("reset".into()), home, context),
             Ok(_) if self.is_refused(context) => self.end(Some("the target refuses".into()), home, context),
+            Ok(_) if self.is_unheard(context, now) => self.end(Some("the target is silent".into()), home, context),
+            Ok(_) if self.is_unanswered(now) => self.end(Some("no answer from the other side".into()), home, context),
             Ok(_) if self.is_idle(now) => self.end(Some("idle for too long".into()), home, context),
             Ok(true) => Next::Again,
             Ok(false) => Next::Wait,
@@ -106,7 +142,18 @@ impl Relay {
         if forth.moved + back.moved > 0 {
             self.active = now;
         }
+        if self.join.target.is_some() {
+            let (asked, heard) = if is_target(&self.near) { (back, forth) } else { (forth, back) };
+            if heard.moved > 0 {
+                (self.unanswered, self.refused) = (None, false);
+            } else if asked.moved > 0 {
+                self.unanswered = self.unanswered.or(Some(now));
+            }
+        }
         if self.join.proto == Some(Proto::Tcp) {
+            if self.active == now && self.watch.is_none() {
+                self.watch = tcp::keepalive_timeout().map(|timeout| now + timeout / WATCHES);
+            }
             add(&shared.meters.tcp_rx, forth.moved as u64);
             add(&shared.meters.tcp_tx, back.moved as u64);
         }
@@ -171,7 +218,12 @@ impl Relay {
     /// When to look again.
     pub fn deadline(&self) -> Option<Instant> {
         let idle = self.timeout.map(|timeout| self.active + timeout);
-        idle.into_iter().chain(self.held.into_iter().flatten()).min()
+        idle.into_iter()
+            .chain(self.answer_due())
+            .chain(self.ping)
+            .chain(self.watch)
+            .chain(self.held.into_iter().flatten())
+            .min()
     }
 
     fn is_udp(&self) -> bool {
@@ -191,17 +243,53 @@ impl Relay {
         self.near.failed(&mut context.muxes) || self.far.failed(&mut context.muxes)
     }
 
-    /// Whether a UDP target has refused: the user's next datagram finds another.
+    /// Whether a UDP target has refused, and this is the end: the user's next datagram finds another, or the program stops. Otherwise the
+    /// session goes on, as the target may come back.
     fn is_refused(&mut self, context: &Context) -> bool {
         let Some(target) = self.join.target else { return false };
         let refused = [&mut self.near, &mut self.far].into_iter().any(|leg| match leg {
             Leg::Udp(session) => session.refused(),
             _ => false,
         });
-        if refused {
+        if refused && !std::mem::replace(&mut self.refused, true) {
+            context.hub.send(Notice::Missed(target));
+            let level = if self.join.others { log::Level::Debug } else { log::Level::Warn };
+            log::log!(level, "The target refuses datagrams: {}", self.join.about);
+        }
+        self.refused && (self.join.others || self.draining)
+    }
+
+    /// Whether a UDP target whose address may have changed has been silent for too long while the user kept sending: his next datagram
+    /// resolves anew.
+    fn is_unheard(&mut self, context: &Context, now: Instant) -> bool {
+        let (Some(target), Some(due)) = (self.join.target, self.answer_due()) else { return false };
+        if now >= due {
             context.hub.send(Notice::Missed(target));
         }
-        refused
+        now >= due
+    }
+
+    fn answer_due(&self) -> Option<Instant> {
+        let since = self.unanswered.filter(|_| self.join.moves)?;
+        self.timeout.map(|timeout| since + timeout)
+    }
+
+    /// The program stops. Whether this is at its end: what it waits for has refused.
+    pub fn drain(&mut self) -> bool {
+        self.draining = true;
+        self.refused
+    }
+
+    /// Whether one end has not acknowledged for too long what was sent to it. The kernel itself gives up after a quarter of an hour, and its
+    /// own limit (`TCP_USER_TIMEOUT`) would end those too who live and do not read for a while.
+    fn is_unanswered(&mut self, now: Instant) -> bool {
+        let Some(timeout) = tcp::keepalive_timeout().filter(|_| self.watch.is_some_and(|due| now >= due)) else {
+            return false;
+        };
+        let since = [&mut self.near, &mut self.far].into_iter().filter_map(Leg::unacknowledged).max();
+        let moved = self.active + timeout / WATCHES >= now;
+        self.watch = (since.is_some() || moved).then(|| now + timeout / WATCHES);
+        since.is_some_and(|since| since >= timeout)
     }
 
     fn is_idle(&self, now: Instant) -> bool {
@@ -228,9 +316,14 @@ impl Relay {
     }
 }
 
+fn is_target(leg: &Leg) -> bool {
+    matches!(leg, Leg::Udp(session) if session.is_target())
+}
+
 /// The control connection: what the hub says goes to the peer, what the peer says to the hub.
 pub fn control(far: Leg, tunnel: TunnelNo, context: &Context, now: Instant) -> Relay {
-    let join = Join { tunnel, proto: None, target: None, about: "control connection".into() };
+    let join =
+        Join { tunnel, proto: None, target: None, others: false, moves: false, about: "control connection".into() };
     Relay::new(Leg::Line(Line::new(context.shared.config.limits.semaphore)), far, join, context, now)
 }
 
@@ -272,5 +365,7 @@ fn wait_for_memory(held: &mut Option<Instant>, bucket: Option<&Bucket>, refused:
 
 /// How long a direction waits for a buffer.
 const PAUSE: Duration = Duration::from_millis(50);
+/// How often, in the time after which a side is given up, it is seen whether it answers.
+const WATCHES: u32 = 6;
 /// Most bytes that one direction takes in before others have their turn.
 const BUDGET: usize = 512 * 1024;

@@ -113,7 +113,7 @@ fn quic(at: SocketAddr, server: SocketAddr, identity: &Identity) {
         batched: true,
         resets: Default::default(),
     };
-    let mut near = QuicServer::bind(&[at], identity, &settings, Instant::now()).expect("a port");
+    let mut near = QuicServer::bind(&[at.into()], identity, &settings, Instant::now()).expect("a port");
     near.allow(&[AllowedPeer { tunnel: 1, address: at.ip() }], identity).expect("a certificate");
     let mut poll = Poll::new().expect("a poll");
     near.register(poll.registry(), Token(0)).expect("a poll");

@@ -6,6 +6,34 @@ use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::sync::mpsc;
 use std::time::Duration;
 
+// ---- hosts
+
+#[test]
+fn an_ipv6_host_leaves_the_port_of_ipv4_to_another_and_no_host_is_both() {
+    if !has_ipv6() {
+        return;
+    }
+    let port = free_port();
+    let (one, other) = (Target::echo(), Target::echo());
+    let six = Process::nodepass(&format!("client://[::]:{port}/{}?mode=1", one.addr()));
+    let four = Process::nodepass(&format!("client://0.0.0.0:{port}/{}?mode=1", other.addr()));
+    for (ip, target) in [("::1", &one), ("127.0.0.1", &other)] {
+        let user = SocketAddr::new(ip.parse().unwrap(), port);
+        until("a user", GRACE, || exchange(user, b"hello"));
+        let before = target.datagrams();
+        assert_eq!(udp_echo(user, b"hello").unwrap(), b"hello");
+        assert!(target.datagrams() > before, "{ip}");
+    }
+    drop((six, four));
+    let port = free_port();
+    let _both = Process::nodepass(&format!("client://:{port}/{}?mode=1", one.addr()));
+    for ip in ["::1", "127.0.0.1"] {
+        let user = SocketAddr::new(ip.parse().unwrap(), port);
+        until("a user", GRACE, || exchange(user, b"hello"));
+        assert_eq!(udp_echo(user, b"hello").unwrap(), b"hello");
+    }
+}
+
 // ---- mode
 
 #[test]

@@ -14,6 +14,7 @@ const VARIABLES: &[&str] = &[
     "NP_UDP_DATA_BUF_SIZE",
     "NP_HANDSHAKE_TIMEOUT",
     "NP_TCP_DIAL_TIMEOUT",
+    "NP_TCP_KEEPALIVE",
     "NP_UDP_DIAL_TIMEOUT",
     "NP_UDP_READ_TIMEOUT",
     "NP_POOL_GET_TIMEOUT",
@@ -107,12 +108,23 @@ fn a_target_that_is_the_tunnel_itself_is_a_loop() {
         "client://127.0.0.1:9000/127.0.0.1:9000?mode=1",
         "client://:9000/127.0.0.1:9000?mode=1",
         "client://:9000/192.0.2.1:9000?mode=1",
+        "client://127.0.0.1:9000/localhost:9000?mode=1",
+        "client://localhost:9000/:9000?mode=1",
         "server://127.0.0.1:9000/127.0.0.1:9000",
         "server://[::1]:9000/[::1]:9000",
         "client://127.0.0.1:9000/127.0.0.1:9001,127.0.0.1:9000?mode=1",
     ] {
         refused(&[url], 1, &["target", "9000", "tunnel's own"]);
     }
+}
+
+#[test]
+fn equal_ports_of_different_addresses_are_no_loop() {
+    let target = Target::echo();
+    let port = target.addr().port();
+    let process = Process::nodepass(&format!("client://127.0.0.2:{port}/127.0.0.1:{port}?mode=1"));
+    until("a user", GRACE, || exchange(([127, 0, 0, 2], port).into(), b"hello"));
+    drop(process);
 }
 
 #[test]

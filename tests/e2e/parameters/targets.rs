@@ -161,6 +161,21 @@ fn a_udp_target_that_refuses_is_passed_over() {
 }
 
 #[test]
+fn a_udp_target_that_is_silent_is_left_though_the_user_keeps_sending() {
+    each_flow(|builder| {
+        let silent = UdpSocket::bind("127.0.0.1:0").expect("a port");
+        let targets = numbered(1);
+        let addresses = format!("{},{}", silent.local_addr().expect("its address"), list(&targets));
+        let tunnel = builder.egress("lbs=2&notcp=1").env("NP_UDP_READ_TIMEOUT", "1s").target(addresses).start();
+        let user = udp_user(tunnel.user);
+        user.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+        // He never pauses for as long as an idle session lives.
+        let answered = eventually(GRACE, || user.send(b"who are you").is_ok() && user.recv(&mut [0; 100]).is_ok());
+        assert!(answered, "{:?}", tunnel.flow);
+    });
+}
+
+#[test]
 fn lbs_2_does_not_try_the_primary_before_its_interval_is_over() {
     each_flow(|builder| {
         let mut targets = numbered(2);

@@ -94,7 +94,7 @@ pub struct Both {
 
 pub fn server(settings: &Settings, identity: &Identity) -> End<QuicServer> {
     let at = SocketAddr::new(HOME, 0);
-    let mut server = QuicServer::bind(&[at], identity, settings, Instant::now()).unwrap();
+    let mut server = QuicServer::bind(&[at.into()], identity, settings, Instant::now()).unwrap();
     server.allow(&[AllowedPeer { tunnel: 1, address: HOME }], identity).unwrap();
     End::new(server)
 }

@@ -79,7 +79,7 @@ fn a_server_that_starts_anew_with_the_same_key_ends_the_connections_of_the_one_b
         drop(server);
         let resets = Resets::new(if same { b"one key" } else { b"another" });
         let settings = Settings { resets, ..settings };
-        let mut server = End::new(QuicServer::bind(&[at], &identity(), &settings, Instant::now()).unwrap());
+        let mut server = End::new(QuicServer::bind(&[at.into()], &identity(), &settings, Instant::now()).unwrap());
         client.put(near, b"hello").unwrap();
         let (before, deadline) = (client.mux.tally().received, Instant::now() + GRACE);
         while client.over.is_none() && (same || client.mux.tally().received < before + 100) {

@@ -9,6 +9,7 @@ use mio::{Registry, Token};
 use crate::config::{Endpoint, Host};
 use crate::error::Error;
 use crate::net::listen::Acceptor;
+use crate::net::listen_addr::ListenAddr;
 use crate::net::resolve::look_up;
 use crate::net::udp::UdpListener;
 
@@ -61,14 +62,17 @@ impl Listeners {
 }
 
 /// The addresses to listen at. A name is looked up at once: nothing works before that is known anyway.
-pub fn listening_addresses(at: &Endpoint) -> Result<Vec<SocketAddr>, Error> {
+///
+/// No host is both families. `[::]` is IPv6 alone, so that another program or instance may have the same port of IPv4.
+pub fn listening_addresses(at: &Endpoint) -> Result<Vec<ListenAddr>, Error> {
     let ips = match &at.host {
         Host::Ip(ip) => vec![*ip],
         Host::Any if has_ipv6() => vec![Ipv6Addr::UNSPECIFIED.into()],
         Host::Any => vec![Ipv4Addr::UNSPECIFIED.into()],
         Host::Name(name) => look_up(name)?,
     };
-    Ok(ips.into_iter().map(|ip| SocketAddr::new(ip, at.port)).collect())
+    let dual = at.host == Host::Any;
+    Ok(ips.into_iter().map(|ip| ListenAddr { address: SocketAddr::new(ip, at.port), dual }).collect())
 }
 
 fn has_ipv6() -> bool {

@@ -34,6 +34,7 @@ return baseclass.extend({
 		["NP_UDP_DATA_BUF_SIZE","bytes of the largest datagram; larger ones are dropped and counted, never cut","65535","a number from 512 to 65535"],
 		["NP_HANDSHAKE_TIMEOUT","the handshake, and the wait for the first pool connection","5s","a duration from 1ms to 8760h"],
 		["NP_TCP_DIAL_TIMEOUT","dialling a TCP target or the tunnel","5s","a duration from 1ms to 8760h"],
+		["NP_TCP_KEEPALIVE","silence after which a TCP connection is asked whether it lives; without an answer it ends after as long again; 0 leaves it to the system","30s","a duration from 1ms to 8760h, or 0"],
 		["NP_UDP_DIAL_TIMEOUT","setting up a UDP target","5s","a duration from 1ms to 8760h"],
 		["NP_UDP_READ_TIMEOUT","a UDP session idle for this long is closed","30s","a duration from 1ms to 8760h"],
 		["NP_POOL_GET_TIMEOUT","a user waits this long for a pool connection, then is closed","5s","a duration from 1ms to 8760h"],
