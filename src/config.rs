@@ -39,7 +39,7 @@ use crate::logic::proxy::Proxy;
 use crate::logic::sniff::Blocked;
 use crate::logic::target::Balance;
 pub use address::{Endpoint, Host};
-pub use choice::{Mode, Role, Tls, Transport};
+pub use choice::{Cors, Mode, Role, Tls, Transport};
 pub use help::{arch, os, short_usage, usage, version};
 #[cfg(feature = "master")]
 pub use instance::{instance, Asked, Fault};
@@ -129,6 +129,8 @@ pub struct Config {
     pub tcp: bool,
     /// Whether UDP is carried.
     pub udp: bool,
+    /// Which web pages may use the master's API.
+    pub cors: Cors,
     /// `HTTPS_PROXY`, for a client whose server is not among the exceptions of `NO_PROXY`: where the proxy is, and its request.
     pub https_proxy: Option<(Endpoint, Proxy)>,
     /// Sizes and times from the environment.
@@ -339,6 +341,7 @@ impl Config {
             block: Blocked::default(),
             tcp: true,
             udp: true,
+            cors: Cors::None,
             https_proxy: None,
             limits: Limits::default(),
             raised: false,

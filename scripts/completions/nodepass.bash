@@ -31,12 +31,12 @@ _nodepass() {
             --notcp) words="0 1" ;;
             --noudp) words="0 1" ;;
             --crt | --key) files=1 ;;
-            --dns | --sni | --min | --max | --clients | --read | --rate | --slot | --block | --password | --tunnel-addr | --tunnel-port | --target-addr | --target-port | --targets | --prefix) ;;
+            --dns | --sni | --min | --max | --clients | --read | --rate | --slot | --block | --cors | --password | --tunnel-addr | --tunnel-port | --target-addr | --target-port | --targets | --prefix) ;;
             *)
                 case ${COMP_WORDS[1]} in
                     server) words="--log --tls --crt --key --dns --lbs --max --clients --mode --quic --type --dial --read --rate --slot --proxy --block --notcp --noudp --password --tunnel-addr --tunnel-port --target-addr --target-port --targets --help" ;;
                     client) words="--log --tls --crt --key --dns --sni --lbs --min --mode --dial --read --rate --slot --proxy --block --notcp --noudp --password --tunnel-addr --tunnel-port --target-addr --target-port --targets --help" ;;
-                    master) words="--log --tls --crt --key --tunnel-addr --tunnel-port --prefix --help" ;;
+                    master) words="--log --tls --crt --key --cors --tunnel-addr --tunnel-port --prefix --help" ;;
                 esac
                 ;;
         esac

@@ -57,6 +57,17 @@ pub enum Transport {
     Http2,
 }
 
+/// Which web pages of other origins may use the master's API (`cors`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cors {
+    /// `*`: all of them; the API key is needed all the same.
+    All,
+    /// Those of these origins, in lower case.
+    Origins(Vec<String>),
+    /// `none`.
+    None,
+}
+
 impl Role {
     pub(super) const ALL: [Role; 3] = [Role::Server, Role::Client, Role::Master];
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::value::{coded, count, duration_words, host_name, ip, number, period_or_zero, put, switch};
-use super::{Config, Mode, Role, Tls, Transport};
+use super::{Config, Cors, Mode, Role, Tls, Transport};
 use crate::log::Level;
 use crate::logic::sniff::Blocked;
 use crate::logic::target::Balance;
@@ -59,7 +59,7 @@ pub(super) fn parameter(name: &str) -> Option<&'static Parameter> {
 }
 
 /// Every parameter, in the order of the documentation.
-pub(super) static PARAMETERS: [Parameter; 21] = [
+pub(super) static PARAMETERS: [Parameter; 22] = [
     Parameter {
         name: "log",
         meaning: "least level of the lines shown",
@@ -274,11 +274,44 @@ pub(super) static PARAMETERS: [Parameter; 21] = [
         set: |draft, value| put(&mut draft.config.udp, switch(value).map(|no| !no)),
         show: |config| Some(u8::from(!config.udp).to_string()),
     },
+    Parameter {
+        name: "cors",
+        meaning: "which web pages of other origins may use the API",
+        default: Some("*"),
+        values: "origins as in https://a.example,http://b.example:8080, * for all, or none",
+        roles: MASTER,
+        set: |draft, value| put(&mut draft.config.cors, cors(value)),
+        show: |config| {
+            Some(match &config.cors {
+                Cors::All => "*".into(),
+                Cors::Origins(list) => list.join(","),
+                Cors::None => "none".into(),
+            })
+        },
+    },
 ];
 
 /// A path of a file. A zero byte ends a path early in the system's eyes, so there can be none.
 fn path(text: &str) -> Option<PathBuf> {
     (!text.contains('\0')).then(|| PathBuf::from(text))
+}
+
+/// `*`, `none`, or origins separated by commas: a scheme and a host, perhaps with a port, as a browser names them.
+fn cors(text: &str) -> Option<Cors> {
+    match text {
+        "*" => return Some(Cors::All),
+        "none" => return Some(Cors::None),
+        _ => {}
+    }
+    let list: Vec<String> = text.split(',').map(|origin| origin.trim().to_ascii_lowercase()).collect();
+    (list.len() <= MAX_ORIGINS && list.iter().all(|origin| is_origin(origin))).then_some(Cors::Origins(list))
+}
+
+fn is_origin(text: &str) -> bool {
+    let Some((scheme, authority)) = text.split_once("://") else { return false };
+    let is_scheme = scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
+    let is_host = authority.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte));
+    is_scheme && is_host && scheme.starts_with(|first: char| first.is_ascii_alphabetic()) && !authority.is_empty()
 }
 
 /// `13` is SOCKS and TLS.
@@ -303,6 +336,7 @@ const ALL: &[Role] = &[Role::Server, Role::Client, Role::Master];
 const BOTH: &[Role] = &[Role::Server, Role::Client];
 const SERVER: &[Role] = &[Role::Server];
 const CLIENT: &[Role] = &[Role::Client];
+const MASTER: &[Role] = &[Role::Master];
 
 const DURATION: &str = "a duration from 1ms to 8760h such as 30s, 5m or 1h30m, or 0";
 const POOL: &str = "a number from 1 to 65535";
@@ -318,6 +352,9 @@ const MAX_CLIENTS: u64 = 65_535;
 
 /// Users at once: a number that fits every machine's `usize`.
 const MAX_SLOTS: u64 = 1_000_000_000;
+
+/// Origins of `cors`.
+const MAX_ORIGINS: usize = 64;
 
 /// Digits of `block`.
 const MAX_DIGITS: usize = 16;
@@ -359,6 +396,32 @@ mod tests {
             assert_eq!(kinds(bad), None, "{bad}");
         }
         assert_eq!(block("321").map(block_digits).as_deref(), Some("123"));
+    }
+
+    #[test]
+    fn cors_takes_all_none_or_a_list_of_origins() {
+        let list = |text: &str| match cors(text) {
+            Some(Cors::Origins(list)) => list,
+            other => panic!("{text}: {other:?}"),
+        };
+        assert_eq!((cors("*"), cors("none")), (Some(Cors::All), Some(Cors::None)));
+        assert_eq!(list("https://A.example"), ["https://a.example"]);
+        assert_eq!(list("http://[::1]:8080, capacitor://localhost"), ["http://[::1]:8080", "capacitor://localhost"]);
+        let many = ["https://a.example"; MAX_ORIGINS + 1].join(",");
+        for bad in [
+            "",
+            "a.example",
+            "https://",
+            "://a",
+            "https://a/",
+            "https://a/b",
+            "https://a,",
+            "*,none",
+            "https://a\r\nX: y",
+            &many,
+        ] {
+            assert_eq!(cors(bad), None, "{bad:?}");
+        }
     }
 
     #[test]

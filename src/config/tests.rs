@@ -379,7 +379,7 @@ fn the_effective_url_shows_all_that_applies_and_means_the_same_when_read() {
     assert_eq!(server.effective_url(), expected);
     let again = config(expected);
     assert_eq!(again, Config { key: again.key.clone(), ..server });
-    assert_eq!(config("master://:8080?log=warn").effective_url(), "master://:8080/api?log=warn&tls=0");
+    assert_eq!(config("master://:8080?log=warn").effective_url(), "master://:8080/api?log=warn&tls=0&cors=*");
     let client = config("client://:1/t:2?sni=x.example&min=5&dial=::1").effective_url();
     assert!(client.contains("&sni=x.example&lbs=0&min=5&mode=0&dial=::1&") && !client.contains("max="), "{client}");
 }

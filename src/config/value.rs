@@ -152,12 +152,12 @@ pub(crate) fn percent_decoded(text: &str, plus: bool) -> Result<Vec<u8>, String>
     Ok(decoded)
 }
 
-/// A query value as it stands in a URL. `/`, `:` and `,` stay as they are: they mean nothing there and read better.
+/// A query value as it stands in a URL. `/`, `:`, `,` and `*` stay as they are: they mean nothing there and read better.
 pub(super) fn percent_encoded(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {
         match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' | b':' | b',' => {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' | b':' | b',' | b'*' => {
                 encoded.push(byte.into())
             }
             _ => write!(encoded, "%{byte:02X}").unwrap_or_default(),

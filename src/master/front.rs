@@ -30,7 +30,7 @@ use self::client::{Client, Load, Means, Next};
 use self::link::Link;
 use super::call::Answer;
 use super::http::Http;
-use crate::config::Endpoint;
+use crate::config::{Cors, Endpoint};
 use crate::error::Error;
 use crate::logic::slab::{Key, Slab};
 use crate::logic::timers::Timers;
@@ -46,6 +46,7 @@ use crate::run::resources::Resources;
 pub mod answer;
 pub(in crate::master) mod chunks;
 mod client;
+pub mod cors;
 mod link;
 pub mod request;
 
@@ -65,11 +66,12 @@ enum Order {
 
 impl Front {
     /// Listens at `listen`, over TLS if there are `certs`, and lets `answer` answer. Certificate files are looked at again
-    /// every `reload` (`NP_RELOAD_INTERVAL`). The error is for the user: one line.
+    /// every `reload` (`NP_RELOAD_INTERVAL`). `cors` says which web pages may use it. The error is for the user: one line.
     pub fn start(
         listen: &Endpoint,
         certs: Option<Certs>,
         reload: Duration,
+        cors: Cors,
         answer: Arc<dyn Answer>,
     ) -> Result<Front, Error> {
         let failed = |error: io::Error| Error::system("cannot start the API", error);
@@ -86,7 +88,7 @@ impl Front {
         let http = Http::start(answer).map_err(failed)?;
         let registry = poll.registry().try_clone().map_err(failed)?;
         let (orders, received) = channel();
-        let desk = Desk::new(registry, doors, (certs, reload), http, received, Instant::now());
+        let desk = Desk::new(registry, doors, (certs, reload), cors, http, received, Instant::now());
         let run = move || {
             if let Err(error) = turns(poll, desk) {
                 log::error!("The API has ended: {error}");
@@ -188,6 +190,7 @@ impl Desk {
         registry: Registry,
         doors: Vec<Acceptor>,
         (certs, reload): (Option<Certs>, Duration),
+        cors: Cors,
         http: Http,
         orders: Receiver<Order>,
         now: Instant,
@@ -195,7 +198,7 @@ impl Desk {
         let recheck = certs.as_ref().map(|_| now + reload);
         let room = Resources::here();
         let descriptors = room.descriptors;
-        let means = Means { scratch: Buffer::new(SCRATCH), large: true, stream: true, time: SystemTime::now() };
+        let means = Means { scratch: Buffer::new(SCRATCH), large: true, stream: true, time: SystemTime::now(), cors };
         Desk {
             registry,
             doors,

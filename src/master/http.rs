@@ -169,7 +169,7 @@ fn pass_on(request: Request, answer: &Arc<dyn Answer>) {
     // Neither fails unless the caller has gone.
     match spawned {
         Ok(_) => drop(sender.send(request)),
-        Err(_) => drop(request.into_writer().write_all(&BUSY.into_bytes(SystemTime::now(), false))),
+        Err(_) => drop(request.into_writer().write_all(&BUSY.into_bytes("", SystemTime::now(), false))),
     }
 }
 

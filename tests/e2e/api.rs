@@ -53,8 +53,13 @@ impl Master {
 
     /// Starts one with this path.
     pub fn at(prefix: &str) -> Master {
+        Master::with(prefix, "log=info")
+    }
+
+    /// Starts one with this path and these parameters.
+    pub fn with(prefix: &str, query: &str) -> Master {
         let (port, state) = (free_port(), Folder::new());
-        let url = format!("master://127.0.0.1:{port}{prefix}?log=info");
+        let url = format!("master://127.0.0.1:{port}{prefix}?{query}");
         let process = run(&url, &state);
         let line = process.says("API Key created: ", GRACE);
         let key = line.rsplit(' ').next().expect("a key").to_owned();

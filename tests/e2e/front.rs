@@ -4,6 +4,7 @@ mod hostile;
 mod toy;
 
 use crate::support::*;
+use nodepass::config::Cors;
 use std::process::Command;
 use toy::*;
 
@@ -28,6 +29,25 @@ fn a_request_reaches_the_routes_as_it_was_meant() {
     }
     assert!(said.header("Date").is_some_and(|date| date.ends_with(" GMT")), "{said:?}");
     assert_eq!((said.header("Server"), said.header("Connection")), (None, None));
+}
+
+#[test]
+fn refusals_of_the_front_say_which_pages_may_read_them() {
+    let list = Cors::Origins(vec!["https://a.example".into()]);
+    let allowed = |api: &Api, request: &str| {
+        let said = api.ask(request);
+        (
+            said.status,
+            said.header("Access-Control-Allow-Origin").map(str::to_owned),
+            said.header("Vary").map(str::to_owned),
+        )
+    };
+    let (bad, good) = ("nonsense\r\n\r\n", "GET / HTTP/1.1\r\nHost: x\r\nOrigin: https://a.example\r\n\r\n");
+    let api = Api::allowing(list, None);
+    assert_eq!(allowed(&api, bad), (400, None, Some("Origin".into())));
+    assert_eq!(allowed(&api, good), (200, Some("https://a.example".into()), Some("Origin".into())));
+    assert_eq!(allowed(&Api::plain(), bad), (400, Some("*".into()), None));
+    assert_eq!(allowed(&Api::allowing(Cors::None, None), good), (200, None, None));
 }
 
 #[test]

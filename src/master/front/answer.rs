@@ -10,13 +10,14 @@ use tiny_http::StatusCode;
 pub struct Refusal(pub u16, pub &'static str);
 
 impl Refusal {
-    /// The whole answer. The connection ends with it.
-    pub fn into_bytes(self, time: SystemTime, only_head: bool) -> Vec<u8> {
+    /// The whole answer, with the lines of [`cors`](super::cors). The connection ends with it.
+    pub fn into_bytes(self, cors: &str, time: SystemTime, only_head: bool) -> Vec<u8> {
         let Refusal(status, why) = self;
         let body = format!("{{\"error\":\"{why}\"}}\n");
         let kind = [("Content-Type", "application/json".to_owned())];
         let mut bytes = head(status, &kind, time);
-        bytes.extend_from_slice(format!("Connection: close\r\nContent-Length: {}\r\n\r\n", body.len()).as_bytes());
+        let rest = format!("{cors}Connection: close\r\nContent-Length: {}\r\n\r\n", body.len());
+        bytes.extend_from_slice(rest.as_bytes());
         if !only_head {
             bytes.extend_from_slice(body.as_bytes());
         }
@@ -24,11 +25,10 @@ impl Refusal {
     }
 }
 
-/// The start of an answer: the status line, the headers that every answer carries (chapter 4 of the specification, and the date),
-/// and the given ones. Length and empty line are to follow.
+/// The start of an answer: the status line, the given headers, and the date. Length and empty line are to follow.
 pub fn head(status: u16, headers: &[(&str, String)], time: SystemTime) -> Vec<u8> {
     let reason = StatusCode(status).default_reason_phrase();
-    let mut text = format!("HTTP/1.1 {status} {reason}\r\n{EVERYWHERE}");
+    let mut text = format!("HTTP/1.1 {status} {reason}\r\n");
     for (name, value) in headers {
         // A line break would start another header.
         let value = value.replace(['\r', '\n', '\0'], " ");
@@ -113,10 +113,6 @@ pub const BROKEN: Refusal = Refusal(502, "No answer");
 /// The server behind did not answer in time.
 pub const LATE: Refusal = Refusal(504, "No answer in time");
 
-/// Any page may use the API: it is the key that counts.
-const EVERYWHERE: &str = "Access-Control-Allow-Headers: Content-Type, Authorization, X-API-Key, Cache-Control\r\n\
-    Access-Control-Allow-Methods: GET, PATCH, POST, PUT, DELETE, OPTIONS\r\n\
-    Access-Control-Allow-Origin: *\r\n";
 /// Most headers of one answer.
 const MAX_HEADERS: usize = 64;
 /// Seconds.
@@ -154,14 +150,14 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_is_json_that_any_page_may_read() {
-        let text = String::from_utf8(TOO_LARGE.into_bytes(UNIX_EPOCH, false)).unwrap();
+    fn a_refusal_is_json_and_says_which_pages_may_read_it() {
+        let text = String::from_utf8(TOO_LARGE.into_bytes("Vary: Origin\r\n", UNIX_EPOCH, false)).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
         assert!(head.starts_with("HTTP/1.1 413 Payload Too Large\r\n"));
-        assert!(head.contains("Access-Control-Allow-Origin: *") && head.contains("Content-Type: application/json"));
+        assert!(head.contains("\r\nVary: Origin\r\n") && head.contains("Content-Type: application/json"));
         assert!(head.ends_with(&format!("Connection: close\r\nContent-Length: {}", body.len())));
         assert_eq!(body, "{\"error\":\"Request body too large\"}\n");
-        assert!(TOO_LARGE.into_bytes(UNIX_EPOCH, true).ends_with(b"\r\n\r\n"));
+        assert!(TOO_LARGE.into_bytes("", UNIX_EPOCH, true).ends_with(b"\r\n\r\n"));
     }
 
     #[test]

@@ -21,8 +21,10 @@ use mio::{Registry, Token};
 
 use self::proxying::{answer, awaited, handed, relay, After, Left, Manner};
 use super::answer::{Refusal, BROKEN, BUSY, LATE, TOO_SLOW};
+use super::cors::{grant, lines};
 use super::link::Link;
 use super::request::{Progress, Reader, Request};
+use crate::config::Cors;
 use crate::net::leg::Leg;
 use crate::net::stream::{drain_all, ready, Buffer, Stream};
 
@@ -81,12 +83,26 @@ pub struct Means {
     pub stream: bool,
     /// For the dates of answers.
     pub time: SystemTime,
+    /// Which pages may use the API.
+    pub cors: Cors,
 }
 
 impl Means {
     /// Forgets the bytes that came in.
     pub fn clear(&mut self) {
         self.scratch.consume(self.scratch.bytes().len());
+    }
+
+    /// What matters of a request to its answer.
+    fn manner(&self, Request { head, .. }: &Request) -> Manner {
+        let origin = head.headers.iter().find(|(name, _)| name == "origin").map(|(_, value)| value.as_str());
+        let grant = grant(&self.cors, origin);
+        Manner { only_head: head.method == "HEAD", modern: head.modern, keep: head.keep, grant }
+    }
+
+    /// The same of a request that has not come whole.
+    fn unknown(&self) -> Manner {
+        Manner { only_head: false, modern: false, keep: false, grant: grant(&self.cors, None) }
     }
 }
 
@@ -145,7 +161,7 @@ impl Client {
                 Step::Moved => self.moved(now),
                 Step::On(state) => self.enter(state, now),
                 Step::Leave => return Next::End,
-                Step::Wait if self.until.is_some_and(|until| now >= until) => match self.late(means.time) {
+                Step::Wait if self.until.is_some_and(|until| now >= until) => match self.late(means) {
                     Some(state) => self.enter(state, now),
                     None => return Next::End,
                 },
@@ -160,11 +176,10 @@ impl Client {
         let state = match std::mem::replace(&mut self.state, State::Lingering) {
             State::Waiting(request) => match link {
                 Ok(link) => {
-                    let head = &request.head;
-                    let manner = Manner { only_head: head.method == "HEAD", modern: head.modern, keep: head.keep };
+                    let manner = means.manner(&request);
                     State::Handing(link, Buffer::holding(request.into_bytes()), manner)
                 }
-                Err(_) => refused(BUSY, request.head.method == "HEAD", means.time),
+                Err(_) => refused(BUSY, means.manner(&request), means),
             },
             other => other,
         };
@@ -247,7 +262,7 @@ impl Client {
                 Ok(match ready(handed(link, buffer)) {
                     Ok(None) => Step::Wait,
                     Ok(Some(())) => with_link(state, |link| State::Awaiting(link, Vec::new(), manner)),
-                    Err(_) => Step::On(refused(BROKEN, manner.only_head, means.time)),
+                    Err(_) => Step::On(refused(BROKEN, manner, means)),
                 })
             }
             State::Awaiting(link, head, manner) => {
@@ -258,7 +273,7 @@ impl Client {
                     Ok(Some(Some((answered, body)))) => {
                         with_link(state, |link| answer(link, answered, body, manner, means))
                     }
-                    Err(_) => Step::On(refused(BROKEN, manner.only_head, means.time)),
+                    Err(_) => Step::On(refused(BROKEN, manner, means)),
                 })
             }
             State::Relaying(..) => self.relayed(means, now),
@@ -339,11 +354,11 @@ impl Client {
     }
 
     /// Its time is up; what follows, unless it is closed without a word.
-    fn late(&self, time: SystemTime) -> Option<State> {
+    fn late(&self, means: &Means) -> Option<State> {
         match &self.state {
-            State::Reading(_) if !self.reader.is_empty() => Some(refused(TOO_SLOW, false, time)),
-            State::Waiting(request) => Some(refused(BUSY, request.head.method == "HEAD", time)),
-            State::Handing(_, _, manner) | State::Awaiting(_, _, manner) => Some(refused(LATE, manner.only_head, time)),
+            State::Reading(_) if !self.reader.is_empty() => Some(refused(TOO_SLOW, means.unknown(), means)),
+            State::Waiting(request) => Some(refused(BUSY, means.manner(request), means)),
+            State::Handing(_, _, manner) | State::Awaiting(_, _, manner) => Some(refused(LATE, *manner, means)),
             _ => None,
         }
     }
@@ -357,21 +372,22 @@ fn with_link(state: &mut State, next: impl FnOnce(Link) -> State) -> Step {
     }
 }
 
-fn refused(refusal: Refusal, only_head: bool, time: SystemTime) -> State {
-    State::Sending(Buffer::holding(refusal.into_bytes(time, only_head)), After::Closing)
+fn refused(refusal: Refusal, manner: Manner, means: &Means) -> State {
+    let cors = lines(&means.cors, manner.grant);
+    State::Sending(Buffer::holding(refusal.into_bytes(&cors, means.time, manner.only_head)), After::Closing)
 }
 
 /// Reads a request.
 fn read(leg: &mut Leg, reader: &mut Reader, notice: &mut Buffer, means: &mut Means) -> io::Result<Step> {
     let held = reader.held();
     match reader.take_request() {
-        Err(refusal) => return Ok(Step::On(refused(refusal, false, means.time))),
+        Err(refusal) => return Ok(Step::On(refused(refusal, means.unknown(), means))),
         Ok(Progress::Whole(request)) => return Ok(Step::On(State::Waiting(request))),
         Ok(Progress::Expected) => *notice = Buffer::holding(GO_AHEAD.to_vec()),
         Ok(Progress::More) => {}
     }
     if held <= SMALL && reader.held() > SMALL && !means.large {
-        return Ok(Step::On(refused(BUSY, false, means.time)));
+        return Ok(Step::On(refused(BUSY, means.unknown(), means)));
     }
     ready(drain_all(own(leg)?, notice))?;
     match ready(own(leg)?.fill(&mut means.scratch))? {

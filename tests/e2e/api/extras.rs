@@ -147,3 +147,40 @@ fn an_assistant_can_run_the_master() {
     let said = master.ask("POST /v2", "{");
     assert_eq!((said.status, &said.json()["error"]["code"]), (400, &json!(-32700)));
 }
+
+#[test]
+fn web_pages_of_the_origins_in_cors_may_use_the_api_and_no_others() {
+    const OURS: &str = "https://panel.example";
+    for (cors, asker, allowed) in [
+        ("", OURS, Some("*")),
+        ("cors=*", OURS, Some("*")),
+        ("cors=https://other.example,https://panel.example", OURS, Some(OURS)),
+        ("cors=https://other.example", OURS, None),
+        ("cors=none", OURS, None),
+    ] {
+        let master = Master::with("/api", cors);
+        let key = format!("X-API-Key: {}", master.key);
+        let origin = format!("Origin: {asker}");
+        let preflight = [
+            "-H",
+            &origin,
+            "-H",
+            "Access-Control-Request-Method: PATCH",
+            "-H",
+            "Access-Control-Request-Headers: x-api-key",
+        ];
+        for (request, arguments) in [
+            ("OPTIONS /v1/instances", &preflight[..]),
+            ("GET /v1/instances", &["-H", &key, "-H", &origin]),
+            ("GET /v1/instances", &["-H", &origin]),
+            ("GET /v1/openapi.json", &["-H", &origin]),
+        ] {
+            let said = master.ask_with(request, "", arguments);
+            assert_eq!(said.header("access-control-allow-origin"), allowed, "{cors} {request}");
+            let headers = said.header("access-control-allow-headers");
+            assert_eq!(headers.is_some_and(|names| names.contains("X-API-Key")), allowed.is_some(), "{cors} {request}");
+            let is_list = cors.contains("://");
+            assert_eq!(said.header("vary"), is_list.then_some("Origin"), "{cors} {request}");
+        }
+    }
+}

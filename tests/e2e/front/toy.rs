@@ -1,7 +1,7 @@
 //! An API that is a toy, the front before it, and a client who says exactly what a test wants.
 
 use crate::support::{raise_limits, try_connect, GRACE};
-use nodepass::config::{Endpoint, Host};
+use nodepass::config::{Cors, Endpoint, Host};
 use nodepass::master::call::{Answer, Call, Reply};
 use nodepass::master::front::Front;
 use nodepass::net::certs::{Audience, Certs, Origin};
@@ -104,12 +104,17 @@ impl Api {
     }
 
     pub fn start(certs: Option<Certs>) -> Api {
+        Api::allowing(Cors::All, certs)
+    }
+
+    /// For the web pages of these origins.
+    pub fn allowing(cors: Cors, certs: Option<Certs>) -> Api {
         let listen = Endpoint { host: Host::Ip(Ipv4Addr::LOCALHOST.into()), port: 0 };
         // A front goes by what the process may have when it begins, and some tests here need much.
         raise_limits(0);
         let toy = Arc::new(Toy::default());
-        let front =
-            Front::start(&listen, certs, Duration::from_secs(3600), Arc::new(Shared(toy.clone()))).expect("a front");
+        let front = Front::start(&listen, certs, Duration::from_secs(3600), cors, Arc::new(Shared(toy.clone())))
+            .expect("a front");
         Api { addr: front.addresses()[0], toy, front }
     }
 

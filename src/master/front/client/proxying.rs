@@ -5,6 +5,7 @@ use std::io::{self, ErrorKind};
 use super::{own, refused, Means, State, Step};
 use crate::logic::http::end_of_head;
 use crate::master::front::answer::{is_bodiless, Answered, BUSY};
+use crate::master::front::cors::{lines, Grant};
 use crate::master::front::link::Link;
 use crate::master::front::request::MAX_HEAD;
 use crate::net::leg::Leg;
@@ -16,6 +17,7 @@ pub(super) struct Manner {
     pub(super) only_head: bool,
     pub(super) modern: bool,
     pub(super) keep: bool,
+    pub(super) grant: Grant,
 }
 
 /// How much of an answer's body is to come from the server behind.
@@ -61,15 +63,16 @@ pub(super) fn awaited(
 
 /// What follows when the head of an answer has come, and `body` behind it.
 pub(super) fn answer(link: Link, answered: Answered, mut body: Vec<u8>, manner: Manner, means: &Means) -> State {
-    let Manner { only_head, modern, keep } = manner;
+    let Manner { only_head, modern, keep, grant } = manner;
     let length = match answered.length {
         _ if only_head || is_bodiless(answered.status) => Some(0),
         length => length,
     };
     if length.is_none() && !means.stream {
-        return refused(BUSY, false, means.time);
+        return refused(BUSY, manner, means);
     }
     let mut bytes = answered.head;
+    bytes.extend_from_slice(lines(&means.cors, grant).as_bytes());
     bytes.extend_from_slice(match keep && length.is_some() {
         true if modern => b"\r\n",
         true => b"Connection: keep-alive\r\n\r\n",
