@@ -7,7 +7,7 @@
 #![allow(dead_code)]
 
 use data_encoding::BASE64;
-use nodepass::config::{self, Command};
+use nodepass::config::{self, Command, Config};
 use nodepass::logic::handshake::{judge, parse_answer, HeadProgress, HeadReader, ServerAnswer, Verdict};
 use nodepass::logic::http::MAX_ANSWER;
 use nodepass::logic::sniff::{self, Blocked, FirstBytes};
@@ -33,6 +33,9 @@ pub fn url(data: &[u8]) {
             assert!(parsed.warnings.iter().all(|warning| warning.lines().count() == 1));
             if let Command::Run(config) = parsed.command {
                 again(&config.effective_url());
+                if config.key_given {
+                    hidden(&arguments, &lookup, &config);
+                }
             }
         }
     }
@@ -44,6 +47,29 @@ fn again(effective: &str) {
         Ok(config::Parsed { command: Command::Run(config), .. }) => assert_eq!(config.effective_url(), effective),
         Ok(_) => panic!("{effective:?} does not run"),
         Err(error) => panic!("{effective:?} is refused: {}", error.text),
+    }
+}
+
+/// The arguments that other users see mean the same, but for the key.
+fn hidden(arguments: &[String], lookup: &dyn Fn(&str) -> Option<String>, config: &Config) {
+    let shown = config::masked(arguments);
+    match config::parse(&shown, lookup) {
+        Ok(config::Parsed { command: Command::Run(other), .. }) => {
+            assert_eq!(other.key.as_bytes(), b"***", "{shown:?}");
+            assert_eq!(Config { key: config.key.clone(), ..*other }, *config);
+        }
+        other => panic!("{shown:?} does not run: {other:?}"),
+    }
+}
+
+/// A file with a URL.
+pub fn source(data: &[u8]) {
+    match config::url_in(data) {
+        Ok(url) => {
+            assert!(!url.is_empty() && url.trim() == url && !url.contains(char::is_control));
+            assert_eq!(config::url_in(format!("# {url}\n\n {url} \n").as_bytes()), Ok(url));
+        }
+        Err(why) => assert!(why.lines().count() == 1 && why.contains("expected"), "{why:?}"),
     }
 }
 

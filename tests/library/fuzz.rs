@@ -37,6 +37,11 @@ fn any_first_bytes_are_told_early_and_for_good() {
     replay("sniff", targets::sniff);
 }
 
+#[test]
+fn any_file_holds_one_url_or_is_refused_with_the_reason() {
+    replay("source", targets::source);
+}
+
 #[cfg(feature = "master")]
 #[test]
 fn any_state_file_is_refused_or_its_records_survive_being_written() {
