@@ -22,6 +22,7 @@ mod limits;
 #[cfg(test)]
 mod pages;
 mod source;
+mod suggest;
 mod table;
 mod url;
 mod value;
@@ -40,10 +41,10 @@ use crate::logic::sniff::Blocked;
 use crate::logic::target::Balance;
 pub use address::{Endpoint, Host};
 pub use choice::{Cors, Mode, Role, Tls, Transport};
-pub use help::{arch, os, short_usage, usage, version};
+pub use help::{arch, os, short_usage, version};
 #[cfg(feature = "master")]
 pub use instance::{instance, Asked, Fault};
-pub use limits::Limits;
+pub use limits::{mistyped_variables, Limits};
 pub use source::{masked, url_in, MAX_TEXT};
 use table::{Draft, PARAMETERS};
 #[cfg(feature = "master")]
@@ -54,8 +55,8 @@ pub(crate) use value::percent_decoded;
 pub enum Command {
     /// Run an instance.
     Run(Box<Config>),
-    /// Print [`usage`].
-    Help,
+    /// Print this help.
+    Help(String),
     /// Print [`version`].
     Version,
 }
@@ -72,8 +73,8 @@ pub struct Parsed {
 /// A command line that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UsageError {
-    /// One line: the part at fault, its value, what is accepted. Printable ASCII, without the key.
-    pub text: String,
+    /// The part at fault, its value, what is accepted. One line of printable ASCII, without the key.
+    pub error: Error,
     /// The exit status: 1 for a URL that cannot be used, an unknown role or no argument, 2 for flags.
     pub status: u8,
 }
@@ -146,19 +147,20 @@ pub struct Secret(Vec<u8>);
 /// Reads a command line (without the program's name) and the environment.
 pub fn parse(args: &[String], env: &dyn Fn(&str) -> Option<String>) -> Result<Parsed, UsageError> {
     let quiet = |command| Ok(Parsed { command, warnings: Vec::new() });
+    let shown = |help| quiet(Command::Help(help));
     let mut words = Arguments::from_vec(args.iter().map(OsString::from).collect());
     let first = words.subcommand().unwrap_or_default();
     let parts = match first.as_deref() {
-        Some("help") => return quiet(Command::Help),
+        Some("help") => return help::about(args.get(1).map(String::as_str)).map_err(UsageError::flags).and_then(shown),
         Some("version") => return quiet(Command::Version),
-        None if words.contains(["-h", "--help"]) => return quiet(Command::Help),
-        None if words.contains(["-v", "--version"]) => return quiet(Command::Version),
+        None if words.contains(["-h", "--help"]) => return shown(help::usage()),
+        None if words.contains(["-v", "--version"]) || words.contains("-V") => return quiet(Command::Version),
         None | Some("") => return Err(nothing_said(args)),
         Some(first) => match Role::from_name(first) {
             // The flags of a role come out of the table of parameters, which pico-args has no names for.
             Some(role) => match flags::parts(role, &args[1..]).map_err(UsageError::flags)? {
                 Some(parts) => return parts.settle(env).map_err(UsageError::flags),
-                None => return quiet(Command::Help),
+                None => return shown(help::of_role(role)),
             },
             None => url::parts(first).map_err(UsageError::url)?,
         },
@@ -173,23 +175,23 @@ pub fn parse(args: &[String], env: &dyn Fn(&str) -> Option<String>) -> Result<Pa
 fn nothing_said(args: &[String]) -> UsageError {
     match args.first() {
         Some(first) if !first.is_empty() => UsageError::flags(bad("argument", first, "a URL or a role first")),
-        _ => UsageError::url("no argument: expected a URL, as in server://host:port/target:port"),
+        _ => UsageError::url(Error::input("no argument", "a URL, as in server://host:port/target:port")),
     }
 }
 
 impl UsageError {
-    fn url(text: impl Into<String>) -> UsageError {
-        UsageError { text: text.into(), status: 1 }
+    fn url(error: Error) -> UsageError {
+        UsageError { error, status: 1 }
     }
 
-    fn flags(text: impl Into<String>) -> UsageError {
-        UsageError { text: text.into(), status: 2 }
+    fn flags(error: Error) -> UsageError {
+        UsageError { error, status: 2 }
     }
 }
 
 impl fmt::Display for UsageError {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str(&self.text)
+        self.error.fmt(f)
     }
 }
 
@@ -211,7 +213,7 @@ struct Parts {
 
 impl Parts {
     /// Understands the parts, and checks what only makes sense together.
-    fn settle(self, env: &dyn Fn(&str) -> Option<String>) -> Result<Parsed, String> {
+    fn settle(self, env: &dyn Fn(&str) -> Option<String>) -> Result<Parsed, Error> {
         let Parts { role, key, tunnel, path, given, mut warnings } = self;
         let mut draft = Draft::new(role);
         draft.config.tunnel = Endpoint::parse(&tunnel).map_err(|expected| bad(role.address(), &tunnel, expected))?;
@@ -221,7 +223,7 @@ impl Parts {
         }
         draft.adopt_key(key, &mut warnings);
         draft.adopt(given, &mut warnings)?;
-        draft.config.limits = Limits::from_env(env, &mut warnings);
+        draft.config.limits = Limits::from_env(env, &mut warnings)?;
         if role == Role::Client {
             draft.config.https_proxy = https_proxy(&draft.config.tunnel, env)?;
         }
@@ -231,11 +233,8 @@ impl Parts {
 }
 
 /// The proxy on the way to this server, if the environment names one.
-fn https_proxy(server: &Endpoint, env: &dyn Fn(&str) -> Option<String>) -> Result<Option<(Endpoint, Proxy)>, String> {
-    let Some(proxy) = Proxy::from_env(env, &server.host.to_string(), server.port).map_err(|error| error.to_string())?
-    else {
-        return Ok(None);
-    };
+fn https_proxy(server: &Endpoint, env: &dyn Fn(&str) -> Option<String>) -> Result<Option<(Endpoint, Proxy)>, Error> {
+    let Some(proxy) = Proxy::from_env(env, &server.host.to_string(), server.port)? else { return Ok(None) };
     let host = proxy.host.parse().map_or_else(|_| Host::Name(proxy.host.clone()), Host::Ip);
     Ok(Some((Endpoint { host, port: proxy.port }, proxy)))
 }
@@ -253,12 +252,12 @@ impl Draft {
     }
 
     /// Sets the parameters that were given. An empty value is none.
-    fn adopt(&mut self, given: Vec<(String, String)>, warnings: &mut Vec<String>) -> Result<(), String> {
+    fn adopt(&mut self, given: Vec<(String, String)>, warnings: &mut Vec<String>) -> Result<(), Error> {
         let role = self.config.role;
         let mut values: [Option<String>; PARAMETERS.len()] = Default::default();
         for (name, value) in given {
             match PARAMETERS.iter().position(|row| row.name == name) {
-                None => warnings.push(format!("unknown parameter {}: ignored", printable(&name))),
+                None => warnings.push(unknown_parameter(&name)),
                 Some(_) if value.is_empty() => {}
                 Some(at) if !PARAMETERS[at].roles.contains(&role) => {
                     warnings.push(format!("parameter {name} does not apply to a {role}: ignored"));
@@ -278,15 +277,15 @@ impl Draft {
     }
 
     /// Puts together what belongs together.
-    fn finished(self, warnings: &mut Vec<String>) -> Result<Config, String> {
+    fn finished(self, warnings: &mut Vec<String>) -> Result<Config, Error> {
         let Draft { mut config, tls, crt, key } = self;
         config.tls = match (tls, crt, key) {
             (2, Some(crt), Some(key)) => Tls::Files { crt, key },
-            (2, None, Some(_)) => return Err("tls=2 needs certificate files: expected the parameter crt".into()),
-            (2, Some(_), None) => return Err("tls=2 needs certificate files: expected the parameter key".into()),
+            (2, None, Some(_)) => return Err(Error::input(NEEDS_FILES, "the parameter crt")),
+            (2, Some(_), None) => return Err(Error::input(NEEDS_FILES, "the parameter key")),
             // Without files a tunnel is what this client must find.
             (2, None, None) if config.role == Role::Client && config.mode != Mode::One => Tls::Verified,
-            (2, None, None) => return Err(needs_files().to_string()),
+            (2, None, None) => return Err(needs_files()),
             (code, crt, key) => {
                 if crt.is_some() || key.is_some() {
                     warnings.push("parameters crt and key are used with tls=2 only: ignored".into());
@@ -307,7 +306,10 @@ impl Draft {
             warnings.push("notcp=1 and noudp=1 together leave nothing to carry".into());
         }
         match config.looping() {
-            Some(at) => Err(format!("target address \"{at}\" is a loop: expected {NO_LOOP}, {}", config.tunnel)),
+            Some(at) => {
+                let expected = format!("{NO_LOOP}, {}", config.tunnel);
+                Err(Error::input(format!("target address \"{at}\" is a loop"), expected))
+            }
             None => Ok(config),
         }
     }
@@ -402,8 +404,17 @@ impl fmt::Display for Secret {
 }
 
 /// A fault in one line: the part, its value made harmless, what is expected.
-fn bad(part: &str, value: &str, expected: &str) -> String {
-    format!("bad {part} \"{}\": expected {expected}", printable(value))
+fn bad(part: &str, value: &str, expected: &str) -> Error {
+    Error::input(format!("bad {part} \"{}\"", printable(value)), expected)
+}
+
+fn unknown_parameter(name: &str) -> String {
+    let meant = suggest::did_you_mean(name, PARAMETERS.iter().map(|row| row.name));
+    let ignored = format!("unknown parameter {}: ignored", printable(name));
+    match meant.is_empty() {
+        true => ignored,
+        false => format!("{ignored}; {meant}"),
+    }
 }
 
 /// The key of those who give none: the 32-bit FNV-1a hash of the port's digits, as 8 hex digits.
@@ -414,23 +425,30 @@ fn default_key(port: u16) -> Secret {
 
 /// `tls=2` of a side that shows a certificate, without one.
 pub fn needs_files() -> Error {
-    Error::input("tls=2 needs certificate files", "the parameters crt and key")
+    Error::input(NEEDS_FILES, "the parameters crt and key")
 }
 
 /// The targets, separated by commas; spaces around them and empty ones are forgiven.
-fn targets(path: &str) -> Result<Vec<Endpoint>, String> {
-    let read = |at: &str| Endpoint::parse(at).map_err(|expected| bad("target address", at, expected));
+fn targets(path: &str) -> Result<Vec<Endpoint>, Error> {
+    let read = |at: &str| match at.split_once("://") {
+        Some((scheme, _)) => Err(bad(
+            "target address",
+            at,
+            &format!("host:port without {}://, which targets do not have", printable(scheme)),
+        )),
+        None => Endpoint::parse(at).map_err(|expected| bad("target address", at, expected)),
+    };
     let targets: Vec<_> =
         path.split(',').map(str::trim).filter(|at| !at.is_empty()).map(read).collect::<Result<_, _>>()?;
     match targets.len() {
-        0 => Err("no target: expected one or more after the tunnel address, as in /host:port".into()),
+        0 => Err(Error::input("no target", "one or more after the tunnel address, as in /host:port")),
         1..=MAX_TARGETS => Ok(targets),
-        many => Err(format!("{many} targets: expected at most {MAX_TARGETS}")),
+        many => Err(Error::input(format!("{many} targets"), format!("at most {MAX_TARGETS}"))),
     }
 }
 
 /// The master's path: `/api` if there is none.
-fn prefix(path: &str) -> Result<String, String> {
+fn prefix(path: &str) -> Result<String, Error> {
     let inner = path.trim_matches('/');
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte);
     match inner {
@@ -439,6 +457,9 @@ fn prefix(path: &str) -> Result<String, String> {
         _ => Err(bad("prefix", path, "a path of letters, digits and - . _ ~ /")),
     }
 }
+
+/// What is wrong with `tls=2` without files.
+const NEEDS_FILES: &str = "tls=2 needs certificate files";
 
 /// The expectation that a looping target misses.
 const NO_LOOP: &str = "another port or machine than the tunnel's own";

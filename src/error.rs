@@ -67,7 +67,12 @@ pub enum Cause {
 impl Error {
     /// What the user wrote: what is wrong with it, and what follows "expected".
     pub fn input(fault: impl Into<Text>, expected: impl fmt::Display) -> Error {
-        Error::Input(Report::new("", fault.into()).hinted(format!("expected {expected}")))
+        Error::unusable(fault, format!("expected {expected}"))
+    }
+
+    /// What the user wrote: what is wrong with it, and what to do.
+    pub fn unusable(fault: impl Into<Text>, hint: impl Into<Text>) -> Error {
+        Error::Input(Report::new("", fault.into()).hinted(hint))
     }
 
     /// A file or folder, in the words with which the user named it.

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use nodepass::config::{parse, short_usage, usage, version, Command, Config, Role};
+use nodepass::config::{mistyped_variables, parse, short_usage, version, Command, Config, Role};
 use nodepass::error::Error;
 use nodepass::heap::Heap;
 use nodepass::log::escaped;
@@ -16,25 +16,24 @@ static HEAP: Heap = Heap;
 fn main() -> ExitCode {
     let line = match CommandLine::read() {
         Ok(line) => line,
-        Err(why) => return refuse(&why, 1),
+        Err(error) => return refuse(&error, 1),
     };
     let parsed = match parse(&line.args, &|name| std::env::var(name).ok()) {
         Ok(parsed) => parsed,
-        Err(error) => return refuse(&line.named(&error.text), error.status),
+        Err(error) => return refuse(&line.named(error.error), error.status),
     };
     let config = match parsed.command {
-        Command::Help => {
-            return say(&usage());
-        }
+        Command::Help(text) => return say(&text),
         Command::Version => {
             return say(&format!("{}\n", version()));
         }
         Command::Run(config) => *config,
     };
     let seen = line.hide();
+    let mistyped = mistyped_variables(std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()));
     // A master reads what its children say, and hands the colours on.
     lines::init(config.log, run::leash::is_held());
-    for warning in line.warnings.iter().chain(&seen).chain(&parsed.warnings) {
+    for warning in line.warnings.iter().chain(&seen).chain(&mistyped).chain(&parsed.warnings) {
         log::warn!("{warning}");
     }
     let ended = match config.role {
@@ -64,8 +63,8 @@ fn master(_: Config) -> Result<ExitCode, Error> {
 }
 
 /// Says what is wrong with the command line.
-fn refuse(why: &str, status: u8) -> ExitCode {
-    lines::last_words(format!("Error: {}\n\n{}\n", escaped(why), short_usage()));
+fn refuse(error: &Error, status: u8) -> ExitCode {
+    lines::last_words(format!("Error: {}\n\n{}\n", escaped(&error.to_string()), short_usage()));
     ExitCode::from(status)
 }
 

@@ -1,7 +1,10 @@
 //! The flag form: `<role> --flag value ...`. Flags are another spelling of the URL's parts, and of its parameters.
 
-use super::table::parameter;
+use super::suggest::did_you_mean;
+use super::table::PARAMETERS;
+use super::value::number;
 use super::{bad, Parts, Role, Secret};
+use crate::error::Error;
 use crate::log::printable;
 
 /// A flag that stands for a part of the URL. Every parameter is a flag too, by its own name.
@@ -37,7 +40,7 @@ const ALL: &[Role] = &[Role::Server, Role::Client, Role::Master];
 const BOTH: &[Role] = &[Role::Server, Role::Client];
 
 /// Reads the flags after the role. `None` is a call for help.
-pub(super) fn parts(role: Role, args: &[String]) -> Result<Option<Parts>, String> {
+pub(super) fn parts(role: Role, args: &[String]) -> Result<Option<Parts>, Error> {
     let mut said = Said { role, flags: Default::default(), given: Vec::new(), warnings: Vec::new() };
     let mut args = args.iter();
     while let Some(arg) = args.next() {
@@ -80,16 +83,16 @@ impl<'a> Said<'a> {
         }
     }
 
-    fn parts(self) -> Result<Parts, String> {
+    fn parts(self) -> Result<Parts, Error> {
         let [password, addr, port, target_addr, target_port, targets, prefix] = self.flags;
-        let port = port.ok_or("--tunnel-port is missing: expected a port from 1 to 65535")?;
+        let port = port_of("--tunnel-port", port)?;
         let one = target_addr.is_some() || target_port.is_some();
         let path = match (targets, prefix) {
             (Some(_), _) if one => {
-                return Err("--targets replaces --target-addr and --target-port: expected only one form".into())
+                return Err(Error::input("--targets replaces --target-addr and --target-port", "only one form"))
             }
             (Some(path), _) | (None, Some(path)) => path.into(),
-            (None, None) if one => joined(target_addr, target_port.unwrap_or_default()),
+            (None, None) if one => joined(target_addr, port_of("--target-port", target_port)?),
             (None, None) => String::new(),
         };
         Ok(Parts {
@@ -111,20 +114,38 @@ fn joined(host: Option<&str>, port: &str) -> String {
     }
 }
 
-fn known(name: &str) -> Result<(), String> {
-    let known = parameter(name).is_some() || FLAGS.iter().any(|flag| flag.name == name);
-    known.then_some(()).ok_or_else(|| format!("unknown flag --{}: \"nodepass help\" lists all", printable(name)))
+/// The port that a flag names, as it was written.
+fn port_of<'a>(flag: &str, value: Option<&'a str>) -> Result<&'a str, Error> {
+    let missing = || Error::input(format!("{flag} is missing"), PORT);
+    let value = value.ok_or_else(missing)?;
+    let is_port = number(value, 1..=u16::MAX.into()).is_some() && !value.starts_with('0');
+    is_port.then_some(value).ok_or_else(|| bad(flag, value, PORT))
 }
 
-fn no_value(name: &str) -> String {
-    format!("--{name} has no value: expected one after it (or after =, if it begins with --)")
+fn known(name: &str) -> Result<(), Error> {
+    let all = || FLAGS.iter().map(|flag| flag.name).chain(PARAMETERS.iter().map(|row| row.name));
+    if all().any(|known| known == name) {
+        return Ok(());
+    }
+    let hint = match did_you_mean(name, all()) {
+        meant if meant.is_empty() => "\"nodepass help\" lists all".into(),
+        meant => meant.replace("mean ", "mean --"),
+    };
+    Err(Error::unusable(format!("unknown flag --{}", printable(name)), hint))
 }
+
+fn no_value(name: &str) -> Error {
+    Error::input(format!("--{name} has no value"), "one after it (or after =, if it begins with --)")
+}
+
+/// What a flag for a port takes.
+const PORT: &str = "a port from 1 to 65535";
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn said(role: Role, line: &str) -> Result<Option<Parts>, String> {
+    fn said(role: Role, line: &str) -> Result<Option<Parts>, Error> {
         let args: Vec<String> = line.split_whitespace().map(String::from).collect();
         parts(role, &args)
     }
@@ -154,9 +175,15 @@ mod tests {
 
     #[test]
     fn unknown_flags_missing_values_and_stray_words_are_told() {
-        let fault = |line| said(Role::Client, line).err().unwrap();
+        let fault = |line| said(Role::Client, line).err().unwrap().to_string();
         assert_eq!(fault("--nope 1"), "unknown flag --nope: \"nodepass help\" lists all");
+        assert_eq!(fault("--tunel-port 1"), "unknown flag --tunel-port: did you mean --tunnel-port?");
+        assert_eq!(fault("--tsl 1"), "unknown flag --tsl: did you mean --tls?");
         assert!(fault("--tunnel-port").starts_with("--tunnel-port has no value"));
+        assert_eq!(fault("--tunnel-port x"), "bad --tunnel-port \"x\": expected a port from 1 to 65535");
+        let target = "bad --target-port \"http\": expected a port from 1 to 65535";
+        assert_eq!(fault("--tunnel-port 1 --target-port http"), target);
+        assert!(fault("--tunnel-port 1 --target-addr h").starts_with("--target-port is missing"));
         assert!(fault("--password --tls 1").starts_with("--password has no value"));
         assert_eq!(fault("host:1"), "bad argument \"host:1\": expected --flag value");
         assert_eq!(fault("-t 1"), "bad argument \"-t\": expected --flag value");
@@ -182,6 +209,6 @@ mod tests {
 
     #[test]
     fn no_flag_has_the_name_of_a_parameter() {
-        assert!(FLAGS.iter().all(|flag| parameter(flag.name).is_none()));
+        assert!(FLAGS.iter().all(|flag| PARAMETERS.iter().all(|row| row.name != flag.name)));
     }
 }

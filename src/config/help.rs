@@ -4,35 +4,80 @@ use std::env::consts::{ARCH, OS};
 use std::fmt::Write;
 
 use super::flags::FLAGS;
-use super::limits::VARIABLES;
-use super::table::PARAMETERS;
+use super::limits::{Variable, OTHERS, VARIABLES};
+use super::suggest::nearest;
+use super::table::{Parameter, PARAMETERS};
 use super::{Role, Transport};
+use crate::error::Error;
+use crate::log::printable;
 
 /// The whole help text, line ends included.
-pub fn usage() -> String {
+pub(super) fn usage() -> String {
     let mut text =
         format!("NodePass {}: carries TCP and UDP between two networks.\n\n{SHORT}\n", env!("CARGO_PKG_VERSION"));
     wrapped(&mut text, "", ELSEWHERE);
     text.push_str(&format!("\n{ROLES}"));
     text.push_str("\nParameters, as ?name=value&... in the URL or as --name value (s server, c client, m master):\n");
-    for row in &PARAMETERS {
-        let default = row.default.map(|value| format!(" [{value}]")).unwrap_or_default();
-        item(&mut text, row.name, &letters(row.roles), &format!("{}{default}", row.meaning), row.values);
-    }
+    PARAMETERS.iter().for_each(|row| parameter(&mut text, row));
     text.push_str("\nFlags for the other parts of the URL:\n");
-    for flag in &FLAGS {
-        item(&mut text, flag.name, &letters(flag.roles), flag.meaning, "");
-    }
+    FLAGS.iter().for_each(|flag| item(&mut text, flag.name, &letters(flag.roles), flag.meaning, ""));
     text.push_str("\nEnvironment:\n");
-    wrapped(&mut text, &format!("  {:<22}", URL_VARIABLE.0), URL_VARIABLE.1);
-    for variable in &VARIABLES {
-        let default = variable.default.map(|value| format!(" [{value}]")).unwrap_or_default();
-        let head = format!("  {:<22}", variable.name);
-        wrapped(&mut text, &head, &format!("{}{default}", variable.meaning));
-        wrapped(&mut text, &" ".repeat(head.len()), variable.values);
-    }
+    OTHERS.iter().for_each(|(name, meaning)| wrapped(&mut text, &format!("  {name:<VARIABLE$}"), meaning));
+    VARIABLES.iter().for_each(|row| variable(&mut text, row));
     text.push_str(REST);
     text
+}
+
+/// Help on one thing: a role, a parameter, a flag or a variable; without a word on all.
+pub(super) fn about(word: Option<&str>) -> Result<String, Error> {
+    let Some(word) = word else { return Ok(usage()) };
+    let (bare, upper) = (word.trim_start_matches("--"), word.to_ascii_uppercase());
+    if let Some(role) = Role::from_name(bare) {
+        return Ok(of_role(role));
+    }
+    let mut text = String::new();
+    PARAMETERS.iter().filter(|row| row.name == bare).for_each(|row| parameter(&mut text, row));
+    let flags = FLAGS.iter().filter(|flag| flag.name == bare);
+    flags.for_each(|flag| item(&mut text, flag.name, &letters(flag.roles), flag.meaning, ""));
+    VARIABLES.iter().filter(|row| row.name == upper).for_each(|row| variable(&mut text, row));
+    let others = OTHERS.iter().filter(|(name, _)| *name == upper);
+    others.for_each(|(name, meaning)| wrapped(&mut text, &format!("  {name:<VARIABLE$}"), meaning));
+    if !text.is_empty() {
+        return Ok(text);
+    }
+    let names = PARAMETERS.iter().map(|row| row.name).chain(FLAGS.iter().map(|flag| flag.name));
+    let variables = VARIABLES.iter().map(|row| row.name).chain(OTHERS.iter().map(|other| other.0));
+    let near = nearest(bare, names.chain(Role::ALL.map(Role::name))).or(nearest(&upper, variables));
+    let hint = near.map_or("\"nodepass help\" shows all there is".into(), |name| format!("did you mean {name}?"));
+    Err(Error::unusable(format!("no help on \"{}\"", printable(word)), hint))
+}
+
+/// What one role takes.
+pub(super) fn of_role(role: Role) -> String {
+    let name = role.name();
+    let does = ROLES.lines().find_map(|line| line.trim_start().strip_prefix(name)).unwrap_or_default();
+    let mut text = format!("nodepass {name}: {}\n\n", does.trim_start());
+    let path = if role == Role::Master { "[/prefix]" } else { "/target[,target...]" };
+    let key = if role == Role::Master { "" } else { "[key@]" };
+    text.push_str(&format!("Usage:\n  nodepass \"{name}://{key}host:port{path}?name=value&...\"\n"));
+    text.push_str(&format!("  nodepass {name} --flag value ...\n\nParameters, and flags of the same names:\n"));
+    PARAMETERS.iter().filter(|row| row.roles.contains(&role)).for_each(|row| parameter(&mut text, row));
+    text.push_str("\nFlags for the other parts of the URL:\n");
+    let flags = FLAGS.iter().filter(|flag| flag.roles.contains(&role));
+    flags.for_each(|flag| item(&mut text, flag.name, &letters(flag.roles), flag.meaning, ""));
+    text + "\n\"nodepass help\" lists the environment and examples as well.\n"
+}
+
+fn parameter(text: &mut String, row: &Parameter) {
+    let default = row.default.map(|value| format!(" [{value}]")).unwrap_or_default();
+    item(text, row.name, &letters(row.roles), &format!("{}{default}", row.meaning), row.values);
+}
+
+fn variable(text: &mut String, row: &Variable) {
+    let default = row.default.map(|value| format!(" [{value}]")).unwrap_or_default();
+    let head = format!("  {:<VARIABLE$}", row.name);
+    wrapped(text, &head, &format!("{}{default}", row.meaning));
+    wrapped(text, &" ".repeat(head.len()), row.values);
 }
 
 /// What is said after an error on the command line; no line end after it.
@@ -116,6 +161,9 @@ fn go_arch(arch: &'static str, little: bool) -> &'static str {
 /// Whether bytes may go from socket to socket inside the kernel here.
 const SPLICE: bool = cfg!(target_os = "linux");
 
+/// Columns of a variable's name.
+const VARIABLE: usize = 24;
+
 /// Columns of the help text.
 const WIDTH: usize = 100;
 
@@ -124,15 +172,12 @@ Usage:
   nodepass \"<role>://[key@]host:port/target[,target...]?name=value&...\"
   nodepass <role> --flag value ...
   nodepass @FILE | -
-  nodepass help | version
+  nodepass help [role | name] | version
 ";
 
 /// Where else the URL may be.
 pub(super) const ELSEWHERE: &str =
     "@FILE reads the URL from a file, - from standard input: one line, besides blank ones and those that begin with #.";
-
-/// The variable that is no limit, and its meaning.
-pub(super) const URL_VARIABLE: (&str, &str) = ("NP_URL", "the URL, where there is no argument");
 
 pub(super) const ROLES: &str = "\
 Roles:
@@ -167,7 +212,7 @@ mod tests {
             assert!(row.default.is_none_or(|value| help.contains(&format!("[{value}]"))), "{}", row.name);
         }
         assert!(FLAGS.iter().all(|flag| help.contains(&format!("  {:<12} ", flag.name))));
-        assert!(VARIABLES.iter().all(|variable| help.contains(&format!("  {:<22}", variable.name))));
+        assert!(VARIABLES.iter().all(|variable| help.contains(&format!("  {:<22}  ", variable.name))));
     }
 
     #[test]
@@ -176,6 +221,28 @@ mod tests {
         assert!(help.lines().all(|line| line.len() <= WIDTH && line.trim_end() == line && line.is_ascii()));
         assert!(help.ends_with('\n') && !help.ends_with("\n\n"));
         assert!(help.contains(short_usage()) && !short_usage().ends_with('\n'));
+    }
+
+    #[test]
+    fn help_on_a_role_or_a_name_shows_that_and_no_more() {
+        let server = of_role(Role::Server);
+        assert!(
+            server.contains("  max ") && server.contains("owns the tunnel port") && server.contains("--flag value")
+        );
+        assert!(!server.contains("  min ") && !server.contains("  prefix ") && !server.contains("NP_WORKERS"));
+        assert!(server.lines().all(|line| line.len() <= WIDTH && line.trim_end() == line));
+        for (word, line) in [
+            ("tls", "  tls          scm  0 plain"),
+            ("--tls", "  tls          scm  0 plain"),
+            ("tunnel-port", "  tunnel-port  scm  port of the tunnel address"),
+            ("np_workers", "  NP_WORKERS              threads"),
+            ("https_proxy", "  HTTPS_PROXY             a client calls"),
+        ] {
+            let told = about(Some(word)).unwrap();
+            assert!(told.starts_with(line) && told.lines().count() <= 4, "{word}: {told}");
+        }
+        assert_eq!(about(None), Ok(usage()));
+        assert_eq!(about(Some("nonsense")).unwrap_err().hint(), "\"nodepass help\" shows all there is");
     }
 
     #[test]

@@ -46,10 +46,10 @@ pub struct Fault {
 pub fn instance(text: &str, master: &Config) -> Result<Asked, Fault> {
     let pieces = pieces(text);
     let kind = kind(text, &pieces)?;
-    let mut given = parts(text).map_err(Fault::new)?.given;
+    let mut given = parts(text).map_err(|error| Fault::new(error.to_string()))?.given;
     add_masters(&mut given, kind, master);
     let url = written(kind, &pieces, &given);
-    parts(&url).and_then(|parts| parts.settle(&|_| None)).map_err(Fault::new)?;
+    parts(&url).and_then(|parts| parts.settle(&|_| None)).map_err(|error| Fault::new(error.to_string()))?;
     add_defaults(&mut given, kind, pieces.tunnel);
     Ok(Asked { kind, url, config: written(kind, &pieces, &given) })
 }

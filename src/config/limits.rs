@@ -3,7 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::bad;
+use super::suggest::nearest;
 use super::value::{count, duration_words, period, period_or_zero, put, switch};
+use crate::error::Error;
 use crate::log::printable;
 
 /// Sizes, times and places that are set by environment variables, since they concern the machine rather than one tunnel.
@@ -86,23 +89,30 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// The limits that the environment asks for. A bad value is a warning, and the default is used; an empty one is none.
-    pub(super) fn from_env(env: &dyn Fn(&str) -> Option<String>, warnings: &mut Vec<String>) -> Limits {
+    /// The limits that the environment asks for; an empty value is none.
+    pub(super) fn from_env(env: &dyn Fn(&str) -> Option<String>, warnings: &mut Vec<String>) -> Result<Limits, Error> {
         let mut limits = Limits::default();
         for variable in &VARIABLES {
             let Some(value) = env(variable.name).filter(|value| !value.is_empty()) else { continue };
-            if (variable.set)(&mut limits, &value).is_none() {
-                let (name, values, value) = (variable.name, variable.values, printable(&value));
-                warnings.push(format!("bad {name} \"{value}\": expected {values}; going on with the default"));
-            }
+            (variable.set)(&mut limits, &value).ok_or_else(|| bad(variable.name, &value, variable.values))?;
         }
         if limits.max_pool_interval < limits.min_pool_interval {
             let least = duration_words(limits.min_pool_interval);
             warnings.push(format!("NP_MAX_POOL_INTERVAL is below NP_MIN_POOL_INTERVAL: raised to {least}"));
             limits.max_pool_interval = limits.min_pool_interval;
         }
-        limits
+        Ok(limits)
     }
+}
+
+/// Warnings about variables that are named almost as one of these.
+pub fn mistyped_variables(names: impl Iterator<Item = String>) -> Vec<String> {
+    let known = || VARIABLES.iter().map(|variable| variable.name).chain(OTHERS.iter().map(|other| other.0));
+    let near = |name: String| nearest(&name, known()).map(|meant| (name.clone(), meant));
+    let ours = names.filter(|name| name.starts_with(PREFIX) && known().all(|known| known != name));
+    ours.filter_map(near)
+        .map(|(name, meant)| format!("unknown variable {}: did you mean {meant}?", printable(&name)))
+        .collect()
 }
 
 /// An environment variable.
@@ -263,16 +273,32 @@ pub(super) const VARIABLES: [Variable; 20] = [
     },
 ];
 
+/// The variables that are no limits, and their meanings.
+pub(super) const OTHERS: [(&str, &str); 5] = [
+    ("NP_URL", "the URL, where there is no argument"),
+    ("HTTPS_PROXY", "a client calls its server through this HTTP proxy: http://user:password@host:port"),
+    ("NO_PROXY", "servers that are called without it: names, addresses and networks, separated by commas"),
+    ("SSL_CERT_FILE", "a PEM file of root certificates instead of the system's, for tls=2 and at port 443"),
+    ("SSL_CERT_DIR", "a folder of them"),
+];
+
+/// How the names of our variables begin.
+const PREFIX: &str = "NP_";
+
 const PERIOD: &str = "a duration from 1ms to 8760h";
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn from(pairs: &[(&str, &str)]) -> (Limits, Vec<String>) {
+    fn try_from(pairs: &[(&str, &str)]) -> Result<(Limits, Vec<String>), Error> {
         let mut warnings = Vec::new();
         let env = |name: &str| pairs.iter().find(|pair| pair.0 == name).map(|pair| pair.1.to_string());
-        (Limits::from_env(&env, &mut warnings), warnings)
+        Limits::from_env(&env, &mut warnings).map(|limits| (limits, warnings))
+    }
+
+    fn from(pairs: &[(&str, &str)]) -> (Limits, Vec<String>) {
+        try_from(pairs).unwrap()
     }
 
     #[test]
@@ -296,8 +322,8 @@ mod tests {
             assert!(variable.default.is_none_or(acceptable), "{}", variable.name);
             // One of these is not the default.
             for value in ["7777", "777ms", "7", "1"] {
-                let (limits, warnings) = from(&[(variable.name, value)]);
-                if warnings.is_empty() && limits != Limits::default() {
+                let Ok((limits, _)) = try_from(&[(variable.name, value)]) else { continue };
+                if limits != Limits::default() {
                     assert!(!seen.contains(&limits), "{} sets another's field", variable.name);
                     seen.push(limits);
                     break;
@@ -308,29 +334,41 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_value_is_a_warning_that_says_what_is_accepted_and_the_default_stays() {
+    fn a_bad_value_is_an_error_that_names_the_variable_and_what_is_accepted() {
         for variable in &VARIABLES {
             for bad in ["x", "-1", "-5s", "5", "0ms", "1e3", "99999999999999999999", "99999999999h"] {
-                let (limits, warnings) = from(&[(variable.name, bad)]);
                 let fine = (variable.set)(&mut Limits::default(), bad).is_some();
-                assert_eq!(warnings.is_empty(), fine, "{} {bad}", variable.name);
-                assert!(fine || limits == Limits::default());
+                match try_from(&[(variable.name, bad)]) {
+                    Ok(_) => assert!(fine, "{} {bad}", variable.name),
+                    Err(error) => assert!(!fine && error.to_string().contains(variable.name), "{error}"),
+                }
             }
         }
-        let (_, warnings) = from(&[("NP_REPORT_INTERVAL", "5\n")]);
-        let told =
-            "bad NP_REPORT_INTERVAL \"5\\x0a\": expected a duration from 1ms to 8760h; going on with the default";
-        assert_eq!(warnings, [told]);
+        let error = try_from(&[("NP_REPORT_INTERVAL", "5\n")]).unwrap_err();
+        let told = "bad NP_REPORT_INTERVAL \"5\\x0a\": expected a duration from 1ms to 8760h";
+        assert_eq!(error.to_string(), told);
+    }
+
+    #[test]
+    fn a_variable_that_is_almost_one_of_ours_is_told_and_others_are_not() {
+        let names = ["NP_WORKER", "NP_REPROT_INTERVAL", "NP_WORKERS", "NP_URL", "NP_SOMETHING", "PATH", "WORKERS"];
+        let told = mistyped_variables(names.into_iter().map(String::from));
+        let expected = [
+            "unknown variable NP_WORKER: did you mean NP_WORKERS?",
+            "unknown variable NP_REPROT_INTERVAL: did you mean NP_REPORT_INTERVAL?",
+        ];
+        assert_eq!(told, expected);
     }
 
     #[test]
     fn zero_is_refused_where_it_makes_no_sense() {
         for variable in &VARIABLES {
-            let (limits, warnings) = from(&[(variable.name, "0")]);
             let sensible =
                 ["NP_SHUTDOWN_TIMEOUT", "NP_TCP_KEEPALIVE", "NP_STATE_DIR", "NP_SHOW_KEY"].contains(&variable.name);
-            assert_eq!(warnings.is_empty(), sensible, "{}", variable.name);
-            assert_eq!(limits.shutdown.is_zero(), variable.name == "NP_SHUTDOWN_TIMEOUT");
+            match try_from(&[(variable.name, "0")]) {
+                Ok((limits, _)) => assert_eq!(limits.shutdown.is_zero(), variable.name == "NP_SHUTDOWN_TIMEOUT"),
+                Err(error) => assert!(!sensible, "{error}"),
+            }
         }
     }
 
@@ -347,8 +385,8 @@ mod tests {
             ("NP_WORKERS", ["1", "64"], ["0", "65"]),
             ("NP_SEMAPHORE_LIMIT", ["1", "1048576"], ["0", "1048577"]),
         ] {
-            assert!(good.iter().all(|value| from(&[(name, value)]).1.is_empty()), "{name}");
-            assert!(bad.iter().all(|value| from(&[(name, value)]).1.len() == 1), "{name}");
+            assert!(good.iter().all(|value| try_from(&[(name, value)]).is_ok()), "{name}");
+            assert!(bad.iter().all(|value| try_from(&[(name, value)]).is_err()), "{name}");
         }
     }
 

@@ -6,8 +6,8 @@ use std::fs;
 use std::path::PathBuf;
 
 use super::flags::FLAGS;
-use super::help::{ELSEWHERE, REST, ROLES, SHORT, URL_VARIABLE};
-use super::limits::VARIABLES;
+use super::help::{ELSEWHERE, REST, ROLES, SHORT};
+use super::limits::{OTHERS, VARIABLES};
 use super::table::PARAMETERS;
 use super::Role;
 
@@ -168,7 +168,7 @@ fn manual() -> String {
         );
     }
     page.push_str(".SH ENVIRONMENT\n");
-    tagged(&mut page, URL_VARIABLE.0, &sentence(URL_VARIABLE.1));
+    OTHERS.iter().for_each(|(name, meaning)| tagged(&mut page, name, &sentence(meaning)));
     for variable in &VARIABLES {
         let default = variable.default.map(|value| format!(" Default: {value}.")).unwrap_or_default();
         tagged(

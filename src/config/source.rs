@@ -1,22 +1,26 @@
 //! A URL in a text of its own (a file, standard input, a variable), and arguments without what must not be seen in them.
 
 use super::url::pieces;
+use crate::error::Error;
 
 /// The one URL in a text. Blank lines and lines that begin with `#` are left out. The error says what is wrong with the text, and shows
 /// nothing of it: it may hold the key.
-pub fn url_in(text: &[u8]) -> Result<String, String> {
+pub fn url_in(text: &[u8]) -> Result<String, Error> {
     if text.len() > MAX_TEXT {
-        return Err(format!("larger than {MAX_TEXT} bytes: expected one line, a URL"));
+        return Err(Error::input(format!("larger than {MAX_TEXT} bytes"), "one line, a URL"));
     }
-    let text = std::str::from_utf8(text).map_err(|_| "not UTF-8 text: expected one line, a URL")?;
+    let text = std::str::from_utf8(text).map_err(|_| Error::input("not UTF-8 text", "one line, a URL"))?;
     let lines = text.lines().enumerate().map(|(at, line)| (at + 1, line.trim()));
     let mut urls = lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
-    let (at, url) = urls.next().ok_or("no URL: expected one line, as in server://host:port/target:port")?;
+    let none = || Error::input("no URL", "one line, as in server://host:port/target:port");
+    let (at, url) = urls.next().ok_or_else(none)?;
     if url.chars().any(char::is_control) {
-        return Err(format!("control character in line {at}: expected a URL"));
+        return Err(Error::input(format!("control character in line {at}"), "a URL"));
     }
     match urls.next() {
-        Some((at, _)) => Err(format!("more than a URL in line {at}: expected one line alone, comments begin with #")),
+        Some((at, _)) => {
+            Err(Error::input(format!("more than a URL in line {at}"), "one line alone, comments begin with #"))
+        }
         None => Ok(url.to_owned()),
     }
 }
@@ -77,7 +81,7 @@ mod tests {
             (b"server://secret\xff@h:1/t:2", "not UTF-8"),
             (&large, "larger than 65536 bytes"),
         ] {
-            let error = url_in(text).unwrap_err();
+            let error = url_in(text).unwrap_err().to_string();
             assert!(error.contains(told) && error.contains("expected") && !error.contains("secret"), "{error}");
         }
         assert!(url_in(&large[1..]).is_ok());

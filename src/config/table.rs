@@ -53,11 +53,6 @@ impl Draft {
     }
 }
 
-/// The row of a name.
-pub(super) fn parameter(name: &str) -> Option<&'static Parameter> {
-    PARAMETERS.iter().find(|parameter| parameter.name == name)
-}
-
 /// Every parameter, in the order of the documentation.
 pub(super) static PARAMETERS: [Parameter; 22] = [
     Parameter {
@@ -368,9 +363,7 @@ mod tests {
         for (at, row) in PARAMETERS.iter().enumerate() {
             assert!(PARAMETERS[..at].iter().all(|other| other.name != row.name), "{}", row.name);
             assert!(!row.roles.is_empty() && !row.values.is_empty() && !row.meaning.contains('|'), "{}", row.name);
-            assert_eq!(parameter(row.name).map(|found| found.meaning), Some(row.meaning));
         }
-        assert!(parameter("").is_none() && parameter("TLS").is_none());
     }
 
     #[test]

@@ -34,7 +34,7 @@ fn warnings(url: &str) -> Vec<String> {
 fn fault(url: &str) -> String {
     let error = command(&[url]).expect_err(url);
     assert_eq!(error.status, 1, "{url}");
-    error.text
+    error.to_string()
 }
 
 fn with(query: &str) -> Config {
@@ -131,6 +131,7 @@ fn unknown_foreign_and_repeated_parameters_are_warnings() {
         "unknown parameter \\x0a: ignored",
     ];
     assert_eq!(told, expected);
+    assert_eq!(warnings("server://k@h:1/t:2?tsl=1"), ["unknown parameter tsl: ignored; did you mean tls?"]);
     assert_eq!(run(&["server://k@h:1/t:2?tls=1&tls=0"]).0.tls, Tls::Off);
     assert_eq!(run(&["server://k@h:1/t:2?min=5"]).0.min, 64);
     assert_eq!(warnings("client://h:1/t:2?max=5&type=1&quic=1").len(), 3);
@@ -215,6 +216,8 @@ fn a_target_is_required_and_each_is_checked() {
     assert!(fault("client://h:1/").starts_with("no target"));
     assert!(fault("client://h:1/,,").starts_with("no target"));
     assert_eq!(fault("client://h:1/a:1,b"), "bad target address \"b\": expected host:port (the port is missing)");
+    let told = "bad target address \"http://b:80\": expected host:port without http://, which targets do not have";
+    assert_eq!(fault("client://h:1/a:1,http://b:80"), told);
     assert!(fault("client://h:1/a:1,b:0").starts_with("bad target address \"b:0\""));
     assert_eq!(config("client://h:1/a:1,,%20b:2,").targets.len(), 2);
     let many = vec!["a:1"; MAX_TARGETS].join(",");
@@ -329,21 +332,25 @@ fn every_parameter_is_a_flag() {
         for &role in row.roles {
             let parsed = command(&[role.name(), "--tunnel-port", "1", "--target-port", "2", &flag, value]);
             // `sni` takes no number; it is refused as a value, not as a flag.
-            let told = parsed.err().map(|error| error.text).unwrap_or_default();
+            let told = parsed.err().map(|error| error.to_string()).unwrap_or_default();
             assert!(told.is_empty() || row.name == "sni", "{flag}: {told}");
         }
     }
 }
 
 #[test]
-fn help_and_version_are_commands_in_three_spellings() {
+fn help_and_version_are_commands_in_every_spelling() {
     for word in ["help", "--help", "-h"] {
-        assert_eq!(command(&[word]).map(|parsed| parsed.command), Ok(Command::Help));
+        assert_eq!(command(&[word]).map(|parsed| parsed.command), Ok(Command::Help(help::usage())));
     }
-    for word in ["version", "--version", "-v"] {
+    for word in ["version", "--version", "-v", "-V"] {
         assert_eq!(command(&[word]).map(|parsed| parsed.command), Ok(Command::Version));
     }
-    assert_eq!(command(&["server", "--help"]).map(|parsed| parsed.command), Ok(Command::Help));
+    let of_server = Ok(Command::Help(help::of_role(Role::Server)));
+    assert_eq!(command(&["server", "--help"]).map(|parsed| parsed.command), of_server);
+    assert_eq!(command(&["help", "server"]).map(|parsed| parsed.command), of_server);
+    let error = command(&["help", "tsl"]).unwrap_err();
+    assert_eq!((error.status, error.to_string()), (2, "no help on \"tsl\": did you mean tls?".into()));
 }
 
 #[test]
@@ -357,16 +364,20 @@ fn statuses_tell_unusable_urls_from_usage_errors() {
 }
 
 #[test]
-fn a_bad_variable_is_a_warning_and_a_good_one_is_used() {
-    let env = |name: &str| match name {
-        "NP_REPORT_INTERVAL" => Some("1s".into()),
-        "NP_WORKERS" => Some("many".into()),
-        _ => None,
+fn a_bad_variable_is_an_error_and_a_good_one_is_used() {
+    let with = |workers: &str| {
+        let env = |name: &str| match name {
+            "NP_REPORT_INTERVAL" => Some("1s".into()),
+            "NP_WORKERS" => Some(workers.to_string()),
+            _ => None,
+        };
+        parse(&["client://h:1/t:2".into()], &env)
     };
-    let parsed = parse(&["client://h:1/t:2".into()], &env).unwrap();
-    let Command::Run(config) = parsed.command else { panic!("not a run") };
-    assert_eq!((config.limits.report, config.limits.workers), (Duration::from_secs(1), None));
-    assert_eq!(parsed.warnings, ["bad NP_WORKERS \"many\": expected a number from 1 to 64; going on with the default"]);
+    let Command::Run(config) = with("3").unwrap().command else { panic!("not a run") };
+    assert_eq!((config.limits.report, config.limits.workers), (Duration::from_secs(1), Some(3)));
+    let error = with("many").unwrap_err();
+    let told = "bad NP_WORKERS \"many\": expected a number from 1 to 64";
+    assert_eq!((error.status, error.to_string()), (1, told.into()));
 }
 
 #[test]

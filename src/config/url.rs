@@ -1,8 +1,10 @@
 //! A URL to its parts: `role://[key@]host:port/path?name=value&...`. What the parts mean is not decided here.
 
 use super::address::Endpoint;
+use super::suggest::did_you_mean;
 use super::value::percent_decoded;
 use super::{bad, Parts, Role, Secret};
+use crate::error::Error;
 use crate::log::printable;
 
 /// A URL cut at its separators, with nothing decoded.
@@ -35,14 +37,14 @@ pub(super) fn pieces(url: &str) -> Pieces<'_> {
 }
 
 /// Takes a URL apart and decodes what is encoded. The error names the part at fault; it never shows the key.
-pub(super) fn parts(url: &str) -> Result<Parts, String> {
+pub(super) fn parts(url: &str) -> Result<Parts, Error> {
     let Pieces { scheme, user, tunnel, path, query, fragment } = pieces(url);
     let role = Role::from_name(&scheme.to_ascii_lowercase()).ok_or_else(|| unknown_role(scheme))?;
     // An @ that comes late means a key with one of the characters that end the authority.
     let late =
         path.contains('@') || (query.contains('@') || fragment.contains('@')) && Endpoint::parse(tunnel).is_err();
     if user.is_none() && late {
-        return Err("bad key: expected / ? # in it to be written as %2F %3F %23".into());
+        return Err(Error::input("bad key", "/ ? # in it to be written as %2F %3F %23"));
     }
     let mut warnings = Vec::new();
     if !fragment.is_empty() {
@@ -55,16 +57,16 @@ pub(super) fn parts(url: &str) -> Result<Parts, String> {
 }
 
 /// The key is the user name: what comes before the first `:`.
-fn key(user: &str, warnings: &mut Vec<String>) -> Result<Secret, String> {
+fn key(user: &str, warnings: &mut Vec<String>) -> Result<Secret, Error> {
     let (name, password) = user.split_once(':').unwrap_or((user, ""));
     if !password.is_empty() {
         warnings.push("what follows : in the key is ignored; a : that is meant is written %3A".into());
     }
-    percent_decoded(name, false).map(Secret::new).map_err(|_| "bad key: expected two hex digits after each %".into())
+    percent_decoded(name, false).map(Secret::new).map_err(|_| Error::input("bad key", "two hex digits after each %"))
 }
 
 /// A parameter: its name and its value, which may be empty.
-fn pair(pair: &str) -> Result<(String, String), String> {
+fn pair(pair: &str) -> Result<(String, String), Error> {
     let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
     let name = text("parameter name", name, true)?;
     let value = text(&format!("parameter {}", printable(&name)), value, true)?;
@@ -72,15 +74,24 @@ fn pair(pair: &str) -> Result<(String, String), String> {
 }
 
 /// Decodes a part that must be text.
-fn text(part: &str, encoded: &str, plus: bool) -> Result<String, String> {
-    let decoded = percent_decoded(encoded, plus).map_err(|broken| bad(part, &broken, "two hex digits after each %"))?;
+fn text(part: &str, encoded: &str, plus: bool) -> Result<String, Error> {
+    let decoded =
+        percent_decoded(encoded, plus).map_err(|broken| bad(part, &broken.0, "two hex digits after each %"))?;
     String::from_utf8(decoded).map_err(|_| bad(part, encoded, "UTF-8 text"))
 }
 
-fn unknown_role(scheme: &str) -> String {
-    // The role may have been forgotten, and the URL begin with the key.
+fn unknown_role(scheme: &str) -> Error {
+    // What follows a role and a colon may be the key.
+    if let Some((role, _)) = scheme.split_once(':').and_then(|(word, rest)| Some((Role::from_name(word)?, rest))) {
+        return bad("URL", &format!("{role}:..."), &format!("{role}://, as in {role}://key@host:port/target:port"));
+    }
+    // The role may be missing, and the text begin with the key.
     let shown = if scheme.contains('@') { "..." } else { scheme };
-    bad("role", shown, "server, client or master, as in server://host:port/target:port")
+    let error = bad("role", shown, "server, client or master, as in server://host:port/target:port");
+    match did_you_mean(&scheme.to_ascii_lowercase(), Role::ALL.map(Role::name)) {
+        meant if meant.is_empty() => error,
+        meant => error.with_hint(meant),
+    }
 }
 
 #[cfg(test)]
@@ -130,11 +141,11 @@ mod tests {
         for url in
             ["server://sec/ret@h:1/t:1", "server://sec?ret@h:1/t:1", "server://sec#ret@h:1/t:1", "client://sec:1/r@h:1"]
         {
-            let told = parts(url).unwrap_err();
+            let told = parts(url).unwrap_err().to_string();
             assert!(told.contains("%2F %3F %23") && !told.contains("sec"), "{told}");
         }
         assert!(parts("server://h:1/t:1?crt=/a@b").is_ok());
-        assert_eq!(parts("server://%zz@h:1").unwrap_err(), "bad key: expected two hex digits after each %");
+        assert_eq!(parts("server://%zz@h:1").unwrap_err().to_string(), "bad key: expected two hex digits after each %");
     }
 
     #[test]
@@ -145,21 +156,34 @@ mod tests {
 
     #[test]
     fn an_unknown_role_is_told_with_those_that_exist_and_a_key_is_not_shown() {
-        let told = parts("srv://h:1/t:1").unwrap_err();
+        let told = parts("srv://h:1/t:1").unwrap_err().to_string();
         assert_eq!(told, "bad role \"srv\": expected server, client or master, as in server://host:port/target:port");
-        assert!(!parts("secret@host:1/t:1").unwrap_err().contains("secret"));
-        for url in ["", "://", "http", "server:/h:1", "server:h:1", "sérver://h:1"] {
-            assert!(parts(url).unwrap_err().starts_with("bad role "), "{url}");
+        assert!(!parts("secret@host:1/t:1").unwrap_err().to_string().contains("secret"));
+        for url in ["", "://", "http"] {
+            assert!(parts(url).unwrap_err().to_string().starts_with("bad role "), "{url}");
+        }
+        for (url, meant) in [("sever://h:1", "server"), ("CLINET://h:1", "client"), ("mastr", "master")] {
+            assert!(parts(url).unwrap_err().to_string().ends_with(&format!(": did you mean {meant}?")), "{url}");
+        }
+        for url in ["server:/h:1", "server:h:1", "server:secret@h:1/t:1"] {
+            let told = parts(url).unwrap_err().to_string();
+            assert_eq!(told, "bad URL \"server:...\": expected server://, as in server://key@host:port/target:port");
         }
     }
 
     #[test]
     fn broken_escapes_are_told_with_their_part() {
-        assert_eq!(parts("server://h:1/%x1").unwrap_err(), "bad path \"%x1\": expected two hex digits after each %");
         assert_eq!(
-            parts("server://h:1/t:1?tls=%").unwrap_err(),
+            parts("server://h:1/%x1").unwrap_err().to_string(),
+            "bad path \"%x1\": expected two hex digits after each %"
+        );
+        assert_eq!(
+            parts("server://h:1/t:1?tls=%").unwrap_err().to_string(),
             "bad parameter tls \"%\": expected two hex digits after each %"
         );
-        assert_eq!(parts("server://h:1/t:1?crt=%ff").unwrap_err(), "bad parameter crt \"%ff\": expected UTF-8 text");
+        assert_eq!(
+            parts("server://h:1/t:1?crt=%ff").unwrap_err().to_string(),
+            "bad parameter crt \"%ff\": expected UTF-8 text"
+        );
     }
 }

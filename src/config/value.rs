@@ -131,8 +131,12 @@ pub(super) fn duration_words(duration: Duration) -> String {
     }
 }
 
-/// `%NN` back to bytes, and `+` to a space where `plus` says so. The error is the broken escape.
-pub(crate) fn percent_decoded(text: &str, plus: bool) -> Result<Vec<u8>, String> {
+/// A percent sign without two hex digits after it, as it was written.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct BrokenEscape(pub String);
+
+/// `%NN` back to bytes, and `+` to a space where `plus` says so.
+pub(crate) fn percent_decoded(text: &str, plus: bool) -> Result<Vec<u8>, BrokenEscape> {
     let mut bytes = text.bytes();
     let mut decoded = Vec::with_capacity(text.len());
     while let Some(byte) = bytes.next() {
@@ -142,7 +146,7 @@ pub(crate) fn percent_decoded(text: &str, plus: bool) -> Result<Vec<u8>, String>
                 let hex = |at: usize| pair.get(at).and_then(|&digit| char::from(digit).to_digit(16));
                 match (hex(0), hex(1)) {
                     (Some(high), Some(low)) => (high * 16 + low) as u8,
-                    _ => return Err(format!("%{}", String::from_utf8_lossy(&pair))),
+                    _ => return Err(BrokenEscape(format!("%{}", String::from_utf8_lossy(&pair)))),
                 }
             }
             b'+' if plus => b' ',
@@ -301,7 +305,7 @@ mod tests {
         assert_eq!(percent_decoded("a+b%2B", true), Ok(b"a b+".to_vec()));
         assert_eq!(percent_decoded("ü", true), Ok("ü".into()));
         for (broken, named) in [("%", "%"), ("x%2", "%2"), ("%zzy", "%zz"), ("%+1", "%+1")] {
-            assert_eq!(percent_decoded(broken, true), Err(named.into()), "{broken}");
+            assert_eq!(percent_decoded(broken, true), Err(BrokenEscape(named.into())), "{broken}");
         }
     }
 

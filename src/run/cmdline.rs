@@ -24,6 +24,7 @@ use std::os::unix::net::UnixStream;
 use socket2::SockRef;
 
 use crate::config::{masked, url_in, MAX_TEXT};
+use crate::error::Error;
 use crate::log::printable;
 
 /// What the program is asked to do, wherever that was written.
@@ -46,9 +47,10 @@ enum Place {
 
 impl CommandLine {
     /// Reads it. The error is for the user: one line that names the place and what is wrong there.
-    pub fn read() -> Result<CommandLine, String> {
+    pub fn read() -> Result<CommandLine, Error> {
         if let Some(number) = env::var_os(SOCKET) {
-            let args = received(&number).map_err(|error| format!("{SOCKET}: cannot read the arguments: {error}"))?;
+            let args = received(&number)
+                .map_err(|error| Error::system(format!("{SOCKET}: cannot read the arguments"), error))?;
             return Ok(CommandLine { args, warnings: Vec::new(), place: Place::Socket });
         }
         let mut args: Vec<String> = env::args_os().skip(1).map(lossy).collect();
@@ -74,19 +76,19 @@ impl CommandLine {
             },
         };
         let mut line = CommandLine { args: Vec::new(), warnings, place };
-        let url = text.map_err(|error| format!("cannot be read: {error}")).and_then(|text| url_in(&text));
-        let url = url.map_err(|why| line.named(&why))?;
+        let url = text.map_err(|error| Error::file("", error)).and_then(|text| url_in(&text));
+        let url = url.map_err(|error| line.named(error))?;
         args.splice(..args.len().min(1), [url]);
         line.args = args;
         Ok(line)
     }
 
     /// An error in the words, and where they were if the user cannot see that.
-    pub fn named(&self, error: &str) -> String {
+    pub fn named(&self, error: Error) -> Error {
         match &self.place {
-            Place::Arguments | Place::Socket => error.to_owned(),
-            Place::Variable => format!("{VARIABLE}: {error}"),
-            Place::Text(name) => format!("{name}: {error}"),
+            Place::Arguments | Place::Socket => error,
+            Place::Variable => error.about(VARIABLE),
+            Place::Text(name) => error.about(name.clone()),
         }
     }
 

@@ -26,7 +26,8 @@ pub fn url(data: &[u8]) {
     let arguments: Vec<String> = arguments.into_iter().map(str::to_owned).collect();
     match config::parse(&arguments, &lookup) {
         Err(error) => {
-            assert!(!error.text.is_empty() && error.text.lines().count() == 1, "not one line: {:?}", error.text);
+            let told = error.to_string();
+            assert!(!told.is_empty() && told.lines().count() == 1, "not one line: {told:?}");
             assert!(matches!(error.status, 1 | 2));
         }
         Ok(parsed) => {
@@ -46,7 +47,7 @@ fn again(effective: &str) {
     match config::parse(&[effective.to_owned()], &|_| None) {
         Ok(config::Parsed { command: Command::Run(config), .. }) => assert_eq!(config.effective_url(), effective),
         Ok(_) => panic!("{effective:?} does not run"),
-        Err(error) => panic!("{effective:?} is refused: {}", error.text),
+        Err(error) => panic!("{effective:?} is refused: {error}"),
     }
 }
 

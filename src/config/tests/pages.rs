@@ -32,7 +32,7 @@ fn the_documentations_tables_are_the_programs() {
 #[test]
 fn the_examples_in_help_and_documentation_can_be_run_as_they_are() {
     let page = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/usage.md"));
-    let help = usage();
+    let help = help::usage();
     let lines =
         page.lines().chain(help.lines()).filter_map(|line| line.split_once("nodepass ").map(|(_, words)| words));
     let mut run = 0;

@@ -128,6 +128,39 @@ fn equal_ports_of_different_addresses_are_no_loop() {
 }
 
 #[test]
+fn what_is_mistyped_is_asked_back() {
+    refused(&["sever://127.0.0.1:9000/127.0.0.1:80"], 1, &["bad role \"sever\"", "did you mean server?"]);
+    refused(&["server:secret@127.0.0.1:9000/127.0.0.1:80"], 1, &["server:...", "server://key@host:port/target:port"]);
+    refused(&["client://127.0.0.1:9000/http://127.0.0.1:80"], 1, &["http://127.0.0.1:80", "without http://"]);
+    refused(&["server", "--tunnel-port", "9000", "--target-port", "x"], 2, &["bad --target-port \"x\""]);
+    refused(&["server", "--tunnel-port", "9000", "--tsl", "1"], 2, &["--tsl", "did you mean --tls?"]);
+    let url = format!("client://{}/127.0.0.1:9?mode=1&tsl=1", free_addr());
+    let process = Process::nodepass_with(&[&url], &[("NP_WORKER", "1")]);
+    process.says("unknown parameter tsl: ignored; did you mean tls?", GRACE);
+    process.says("unknown variable NP_WORKER: did you mean NP_WORKERS?", GRACE);
+}
+
+#[test]
+fn help_on_a_role_or_a_name_shows_that_alone() {
+    for (asked, shown, other) in [
+        (&["server", "--help"][..], "  max ", "  min "),
+        (&["help", "client"], "  min ", "  max "),
+        (&["help", "tls"], "  tls ", "  log "),
+        (&["help", "NP_WORKERS"], "  NP_WORKERS ", "NP_URL"),
+    ] {
+        let (status, out, errors) = nodepass(asked);
+        assert_eq!((status, errors.as_str()), (0, ""), "{asked:?}");
+        assert!(out.contains(shown) && !out.contains(other), "{asked:?}: {out}");
+    }
+    let (_, all, _) = nodepass(&["help"]);
+    assert!(all.contains("NP_QUIC_RETRY_INTERVAL  with type=1"), "{all}");
+    assert!(all.contains("HTTPS_PROXY") && all.contains("SSL_CERT_FILE"), "{all}");
+    let (status, version, _) = nodepass(&["-V"]);
+    assert!(status == 0 && version.contains(env!("CARGO_PKG_VERSION")), "{version}");
+    refused(&["help", "tsl"], 2, &["no help on \"tsl\"", "did you mean tls?"]);
+}
+
+#[test]
 fn an_unknown_parameter_is_only_a_warning() {
     let target = Target::echo();
     let user = free_addr();

@@ -55,8 +55,8 @@ fn what_is_wrong_with_a_file_is_told_with_its_name_and_without_the_key() {
     refused(&[&at("bytes", b"server://\xff@h:1/t:2")], 1, &["bytes: ", "UTF-8"]);
     refused(&[&at("tls", b"server://secret@h:1/t:2?tls=7")], 1, &["tls: bad parameter tls \"7\""]);
     refused(&[&at("more", b"server://h:1/t:2"), "more"], 2, &["more: bad argument \"more\""]);
-    refused(&[&format!("@{}", folder.path().display())], 1, &["cannot be read"]);
-    refused(&[&format!("@{}", folder.file("missing\n").display())], 1, &["missing\\x0a: cannot be read: No such file"]);
+    refused(&[&format!("@{}", folder.path().display())], 1, &["directory"]);
+    refused(&[&format!("@{}", folder.file("missing\n").display())], 1, &["missing\\x0a: No such file"]);
     for file in ["tls", "two"] {
         let (_, _, errors) = nodepass(&[&format!("@{}", folder.file(file).display())]);
         assert!(!errors.contains("secret"), "{errors}");
