@@ -70,7 +70,10 @@ pub fn source(data: &[u8]) {
             assert!(!url.is_empty() && url.trim() == url && !url.contains(char::is_control));
             assert_eq!(config::url_in(format!("# {url}\n\n {url} \n").as_bytes()), Ok(url));
         }
-        Err(why) => assert!(why.lines().count() == 1 && why.contains("expected"), "{why:?}"),
+        Err(error) => {
+            let told = error.to_string();
+            assert!(told.lines().count() == 1 && told.contains("expected"), "{told:?}");
+        }
     }
 }
 
