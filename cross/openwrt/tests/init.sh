@@ -455,7 +455,7 @@ a_key_and_the_path_of_a_certificate_may_be_anything() {
 }
 
 . /dev/stdin <<END
-$(sed -n '/^PARAMETERS=/p; /^VARIABLES="/,/"$/p' "$INIT")
+$(sed -n '/^PARAMETERS="/,/"$/p; /^VARIABLES="/,/"$/p' "$INIT")
 END
 
 tests="$(sed -n 's/^\([a-z_]*\)() {$/\1/p' "$0" | grep -E '.*_.*_')"
