@@ -37,17 +37,6 @@ fi
 # No file uses one that uses it back, but a folder and its own parts: x.rs and x/*.rs. A pair that is known is an exception.
 known="
 src/net/leg.rs src/net/ws.rs
-src/run/worker/accept.rs src/run/worker/mux.rs
-src/run/worker/accept.rs src/run/worker/task.rs
-src/run/worker/connect.rs src/run/worker/mux.rs
-src/run/worker/connect.rs src/run/worker/task.rs
-src/run/worker/context.rs src/run/worker/mux.rs
-src/run/worker/dial.rs src/run/worker/task.rs
-src/run/worker/idle.rs src/run/worker/task.rs
-src/run/worker/mux.rs src/run/worker/task.rs
-src/run/worker/probe.rs src/run/worker/task.rs
-src/run/worker/relay.rs src/run/worker/task.rs
-src/run/worker/task.rs src/run/worker/tls_accept.rs
 "
 # shellcheck disable=SC2086
 pairs=$(printf '%s\n' "$code" | awk -v files="$files" -f scripts/arrows.awk | sort -u | awk '

@@ -35,7 +35,7 @@ use crate::error::Error;
 use crate::logic::slab::{Key, Slab};
 use crate::logic::timers::Timers;
 use crate::net::certs::Certs;
-use crate::net::leg::Leg;
+use crate::net::leg::Own;
 use crate::net::listen::Acceptor;
 use crate::net::stream::Buffer;
 use crate::net::tcp::Tcp;
@@ -295,8 +295,8 @@ impl Desk {
     fn take_in(&mut self, socket: TcpStream, now: Instant) -> io::Result<()> {
         let tcp = Tcp::new(socket);
         let leg = match &self.certs {
-            Some(certs) => Leg::Tls(Box::new(Tls::accept(tcp, certs.current().config)?)),
-            None => Leg::Tcp(tcp),
+            Some(certs) => Own::from(Tls::accept(tcp, certs.current().config)?),
+            None => Own::Tcp(tcp),
         };
         let key = self.clients.insert(Client::new(leg, now));
         self.used.clients += 1;

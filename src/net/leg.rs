@@ -12,11 +12,19 @@ use super::stream::{would_block, Buffer, Stream};
 use super::tcp::Tcp;
 use super::tls::Tls;
 use super::udp::Session;
-use super::ws::{self, Ws};
+use super::ws::Ws;
 use crate::logic::wire::Fingerprint;
 
-/// One end of a relay. A new transport is one more line here.
+/// One end of a relay.
 pub enum Leg {
+    /// A connection of its own.
+    Own(Own),
+    /// A stream of a connection that carries many.
+    Mux(Loan),
+}
+
+/// An end that is a stream by itself. A new transport is one more line here.
+pub enum Own {
     /// A plain TCP connection.
     Tcp(Tcp),
     /// TLS over TCP.
@@ -25,8 +33,6 @@ pub enum Leg {
     Ws(Box<Ws>),
     /// A UDP user or target.
     Udp(Box<Session>),
-    /// A stream of a connection that carries many.
-    Mux(Loan),
     /// The hub's end of the control connection.
     Line(Line),
 }
@@ -52,31 +58,22 @@ impl<'a> Lent<'a> {
     }
 }
 
-impl Leg {
-    /// Lends it for the length of a call. `muxes` are the shared connections of the worker where it lives.
-    pub fn lend<'a>(&'a mut self, muxes: &'a mut Muxes) -> Lent<'a> {
+impl Own {
+    /// What moves the bytes.
+    pub fn stream(&mut self) -> &mut dyn Stream {
         match self {
-            Leg::Mux(loan) => muxes.lend(loan).map_or(Lent::Gone(Gone), Lent::Mux),
-            other => other.own().map_or(Lent::Gone(Gone), Lent::Own),
-        }
-    }
-
-    /// Itself, if it needs no other connection to be a stream.
-    pub fn own(&mut self) -> Option<&mut dyn Stream> {
-        match self {
-            Leg::Tcp(tcp) => Some(tcp),
-            Leg::Tls(tls) => Some(&mut **tls),
-            Leg::Ws(ws) => Some(&mut **ws),
-            Leg::Udp(session) => Some(&mut **session),
-            Leg::Line(line) => Some(line),
-            Leg::Mux(_) => None,
+            Own::Tcp(tcp) => tcp,
+            Own::Tls(tls) => &mut **tls,
+            Own::Ws(ws) => &mut **ws,
+            Own::Udp(session) => &mut **session,
+            Own::Line(line) => line,
         }
     }
 
     /// Registers its socket under `token`, once.
     pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         match self {
-            Leg::Udp(session) => session.register(registry, token),
+            Own::Udp(session) => session.register(registry, token),
             other => other.carrier().map_or(Ok(()), |tcp| tcp.register(registry, token)),
         }
     }
@@ -84,7 +81,7 @@ impl Leg {
     /// Remembers an edge.
     pub fn note(&mut self, event: &Event) {
         match self {
-            Leg::Udp(session) => session.note(event),
+            Own::Udp(session) => session.note(event),
             other => {
                 if let Some(tcp) = other.carrier() {
                     tcp.note(event);
@@ -93,37 +90,17 @@ impl Leg {
         }
     }
 
-    /// Whether the other side has reset it, or the path has.
-    pub fn failed(&mut self, muxes: &mut Muxes) -> bool {
+    /// Whether the peer has reset it, or the path has.
+    pub fn failed(&mut self) -> bool {
         match self {
-            Leg::Ws(ws) => ws.failed(),
-            Leg::Mux(loan) => muxes.lend(loan).is_none_or(|mut stream| is_dead(stream.waiting())),
+            Own::Ws(ws) => ws.failed(),
             other => other.carrier().is_some_and(|tcp| tcp.failed()),
         }
     }
 
-    /// How long the other side has not acknowledged what is on its way to it; `None` if nothing is, or if many share the connection.
+    /// How long the other side has not acknowledged what is on its way to it; `None` if nothing is.
     pub fn unacknowledged(&mut self) -> Option<Duration> {
         self.carrier().and_then(|tcp| tcp.unacknowledged())
-    }
-
-    /// Whether it is one that is to [`ping`](Leg::ping) from time to time.
-    pub fn pings(&self) -> bool {
-        matches!(self, Leg::Ws(_))
-    }
-
-    /// Says a word that means nothing, if nothing was said since the last call: see [`Ws::ping`].
-    pub fn ping(&mut self) {
-        if let Leg::Ws(ws) = self {
-            ws.ping();
-        }
-    }
-
-    /// It carries bare datagrams of at most so many bytes, without frames of ours: where it knows messages, each is one.
-    pub fn keep_messages(&mut self, largest: usize) {
-        if let Leg::Ws(ws) = self {
-            ws.keep_messages(largest);
-        }
     }
 
     /// Makes the coming close a reset where that loses nothing.
@@ -135,53 +112,161 @@ impl Leg {
 
     /// Looks whether an idle connection still lives, without taking anything out of it.
     ///
-    /// `quiet` says that the other side has no reason to speak before we do: a side that does is not our peer.
-    pub fn is_alive(&mut self, quiet: bool, muxes: &mut Muxes) -> bool {
-        match self.waiting(muxes) {
-            Ok(0) => false,
-            Ok(_) => !quiet,
-            Err(error) => error.kind() == io::ErrorKind::WouldBlock,
-        }
-    }
-
-    /// Whether the other side has said nothing and ended its direction.
-    pub fn has_ended(&mut self, muxes: &mut Muxes) -> bool {
-        matches!(self.waiting(muxes), Ok(0))
-    }
-
-    /// The WebSocket over this connection, once its upgrade is done; `early` is what came after the other side's head.
-    pub fn into_ws(self, end: ws::End, ws_eof: bool, early: &[u8]) -> io::Result<Leg> {
-        Ok(Leg::Ws(Box::new(Ws::over(self, end, ws_eof, early)?)))
-    }
-
-    fn waiting(&mut self, muxes: &mut Muxes) -> io::Result<usize> {
-        match self {
-            Leg::Tcp(tcp) => tcp.waiting(),
-            Leg::Tls(tls) => tls.waiting(),
-            Leg::Ws(ws) => ws.waiting(),
-            Leg::Mux(loan) => muxes.lend(loan).map_or_else(gone, |mut stream| stream.waiting()),
-            Leg::Udp(_) | Leg::Line(_) => would_block(),
-        }
-    }
-
-    /// The fingerprint of the certificate that the other side showed, where there is one.
-    pub fn peer_fingerprint(&self, muxes: &mut Muxes) -> Option<Fingerprint> {
-        match self {
-            Leg::Tls(tls) => tls.peer_fingerprint(),
-            Leg::Ws(ws) => ws.peer_fingerprint(),
-            Leg::Mux(loan) => muxes.lend(loan)?.mux.peer_fingerprint(),
-            _ => None,
-        }
+    /// `quiet` says that the peer has no reason to speak before we do: a connection that does is not the peer's.
+    pub fn is_alive(&mut self, quiet: bool) -> bool {
+        lives(self.waiting(), quiet)
     }
 
     /// The TCP socket underneath, where there is one.
     pub fn carrier(&mut self) -> Option<&mut Tcp> {
         match self {
-            Leg::Tcp(tcp) => Some(tcp),
-            Leg::Tls(tls) => Some(tls.carrier()),
-            Leg::Ws(ws) => Some(ws.carrier()),
-            Leg::Udp(_) | Leg::Mux(_) | Leg::Line(_) => None,
+            Own::Tcp(tcp) => Some(tcp),
+            Own::Tls(tls) => Some(tls.carrier()),
+            Own::Ws(ws) => Some(ws.carrier()),
+            Own::Udp(_) | Own::Line(_) => None,
         }
+    }
+
+    fn waiting(&mut self) -> io::Result<usize> {
+        match self {
+            Own::Tcp(tcp) => tcp.waiting(),
+            Own::Tls(tls) => tls.waiting(),
+            Own::Ws(ws) => ws.waiting(),
+            Own::Udp(_) | Own::Line(_) => would_block(),
+        }
+    }
+}
+
+impl Leg {
+    /// Lends it for the length of a call. `muxes` are the shared connections of the worker where it lives.
+    pub fn lend<'a>(&'a mut self, muxes: &'a mut Muxes) -> Lent<'a> {
+        match self {
+            Leg::Own(own) => Lent::Own(own.stream()),
+            Leg::Mux(loan) => muxes.lend(loan).map_or(Lent::Gone(Gone), Lent::Mux),
+        }
+    }
+
+    /// Registers its socket under `token`, once. A stream of a shared connection has none.
+    pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        match self {
+            Leg::Own(own) => own.register(registry, token),
+            Leg::Mux(_) => Ok(()),
+        }
+    }
+
+    /// Remembers an edge of its socket.
+    pub fn note(&mut self, event: &Event) {
+        if let Leg::Own(own) = self {
+            own.note(event);
+        }
+    }
+
+    /// Whether the peer has reset it, or the path has.
+    pub fn failed(&mut self, muxes: &mut Muxes) -> bool {
+        match self {
+            Leg::Own(own) => own.failed(),
+            Leg::Mux(loan) => muxes.lend(loan).is_none_or(|mut stream| is_dead(stream.waiting())),
+        }
+    }
+
+    /// As [`Own::unacknowledged`]; `None` for a stream of a connection that carries many.
+    pub fn unacknowledged(&mut self) -> Option<Duration> {
+        match self {
+            Leg::Own(own) => own.unacknowledged(),
+            Leg::Mux(_) => None,
+        }
+    }
+
+    /// Whether it is one that is to [`ping`](Leg::ping) from time to time.
+    pub fn pings(&self) -> bool {
+        matches!(self, Leg::Own(Own::Ws(_)))
+    }
+
+    /// Says a word that means nothing, if nothing was said since the last call: see [`Ws::ping`].
+    pub fn ping(&mut self) {
+        if let Leg::Own(Own::Ws(ws)) = self {
+            ws.ping();
+        }
+    }
+
+    /// It carries bare datagrams of at most so many bytes, without frames of ours: where it knows messages, each is one.
+    pub fn keep_messages(&mut self, largest: usize) {
+        if let Leg::Own(Own::Ws(ws)) = self {
+            ws.keep_messages(largest);
+        }
+    }
+
+    /// Makes the coming close a reset where that loses nothing.
+    pub fn abort(&mut self) {
+        if let Leg::Own(own) = self {
+            own.abort();
+        }
+    }
+
+    /// As [`Own::is_alive`].
+    pub fn is_alive(&mut self, quiet: bool, muxes: &mut Muxes) -> bool {
+        match self {
+            Leg::Own(own) => own.is_alive(quiet),
+            Leg::Mux(_) => lives(self.waiting(muxes), quiet),
+        }
+    }
+
+    /// Whether the peer has said nothing and ended its direction.
+    pub fn has_ended(&mut self, muxes: &mut Muxes) -> bool {
+        matches!(self.waiting(muxes), Ok(0))
+    }
+
+    fn waiting(&mut self, muxes: &mut Muxes) -> io::Result<usize> {
+        match self {
+            Leg::Own(own) => own.waiting(),
+            Leg::Mux(loan) => muxes.lend(loan).map_or_else(gone, |mut stream| stream.waiting()),
+        }
+    }
+
+    /// The fingerprint of the certificate that the peer showed, where there is one.
+    pub fn peer_fingerprint(&self, muxes: &mut Muxes) -> Option<Fingerprint> {
+        match self {
+            Leg::Own(Own::Tls(tls)) => tls.peer_fingerprint(),
+            Leg::Own(Own::Ws(ws)) => ws.peer_fingerprint(),
+            Leg::Own(Own::Tcp(_) | Own::Udp(_) | Own::Line(_)) => None,
+            Leg::Mux(loan) => muxes.lend(loan)?.mux.peer_fingerprint(),
+        }
+    }
+}
+
+impl From<Tcp> for Own {
+    fn from(tcp: Tcp) -> Own {
+        Own::Tcp(tcp)
+    }
+}
+
+impl From<Tls> for Own {
+    fn from(tls: Tls) -> Own {
+        Own::Tls(Box::new(tls))
+    }
+}
+
+impl From<Ws> for Own {
+    fn from(ws: Ws) -> Own {
+        Own::Ws(Box::new(ws))
+    }
+}
+
+impl From<Session> for Own {
+    fn from(session: Session) -> Own {
+        Own::Udp(Box::new(session))
+    }
+}
+
+impl From<Line> for Own {
+    fn from(line: Line) -> Own {
+        Own::Line(line)
+    }
+}
+
+impl<T: Into<Own>> From<T> for Leg {
+    fn from(own: T) -> Leg {
+        Leg::Own(own.into())
     }
 }
 
@@ -210,42 +295,50 @@ fn gone<T>() -> io::Result<T> {
     Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the connection that carried it has ended"))
 }
 
+fn lives(waiting: io::Result<usize>, quiet: bool) -> bool {
+    match waiting {
+        Ok(0) => false,
+        Ok(_) => !quiet,
+        Err(error) => error.kind() == io::ErrorKind::WouldBlock,
+    }
+}
+
 fn is_dead(waiting: io::Result<usize>) -> bool {
     waiting.is_err_and(|error| error.kind() != io::ErrorKind::WouldBlock)
 }
 
-/// The hub's letterbox: what it says goes out on the control connection, what comes in is kept for it.
+/// The hub's end of the control connection: its signals go out, those of the peer are kept for it.
 pub struct Line {
-    said: VecDeque<u8>,
-    heard: Vec<u8>,
-    most: usize,
+    tx: VecDeque<u8>,
+    rx: Vec<u8>,
+    limit: usize,
 }
 
 impl Line {
-    /// A letterbox in which at most `signals` signals wait for the peer (`NP_SEMAPHORE_LIMIT`).
+    /// At most `signals` signals wait for the peer (`NP_SEMAPHORE_LIMIT`).
     pub fn new(signals: usize) -> Line {
-        Line { said: VecDeque::new(), heard: Vec::new(), most: signals.saturating_mul(SIGNAL) }
+        Line { tx: VecDeque::new(), rx: Vec::new(), limit: signals.saturating_mul(SIGNAL) }
     }
 
     /// Queues bytes for the peer. `false` if too many wait: the peer does not read.
-    pub fn say(&mut self, bytes: &[u8]) -> bool {
-        self.said.extend(bytes);
-        self.said.len() <= self.most
+    pub fn send(&mut self, bytes: &[u8]) -> bool {
+        self.tx.extend(bytes);
+        self.tx.len() <= self.limit
     }
 
-    /// What the peer said since the last call.
-    pub fn heard(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.heard)
+    /// What the peer sent since the last call.
+    pub fn received(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.rx)
     }
 }
 
 impl Stream for Line {
     fn fill(&mut self, into: &mut Buffer) -> io::Result<usize> {
-        let (front, _) = self.said.as_slices();
+        let (front, _) = self.tx.as_slices();
         match into.append(front) {
             0 => would_block(),
             count => {
-                self.said.drain(..count);
+                self.tx.drain(..count);
                 Ok(count)
             }
         }
@@ -253,7 +346,7 @@ impl Stream for Line {
 
     fn drain(&mut self, from: &mut Buffer) -> io::Result<usize> {
         let count = from.bytes().len();
-        self.heard.extend_from_slice(from.bytes());
+        self.rx.extend_from_slice(from.bytes());
         from.consume(count);
         Ok(count)
     }

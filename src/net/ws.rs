@@ -27,7 +27,7 @@ use std::io::{self, ErrorKind};
 
 use tungstenite::protocol::frame::coding::{Control, OpCode};
 
-use super::leg::Leg;
+use super::leg::Own;
 use super::lower::Lower;
 use super::stream::{ready, would_block, Buffer, Stream};
 use super::tcp::Tcp;
@@ -101,11 +101,13 @@ impl Ws {
     }
 
     /// The same over this connection.
-    pub fn over(leg: Leg, end: End, ws_eof: bool, early: &[u8]) -> io::Result<Ws> {
-        let lower: Box<dyn Lower> = match leg {
-            Leg::Tcp(tcp) => Box::new(tcp),
-            Leg::Tls(tls) => tls,
-            _ => return Err(io::Error::other("no connection that could carry a WebSocket")),
+    pub fn over(own: Own, end: End, ws_eof: bool, early: &[u8]) -> io::Result<Ws> {
+        let lower: Box<dyn Lower> = match own {
+            Own::Tcp(tcp) => Box::new(tcp),
+            Own::Tls(tls) => tls,
+            Own::Ws(_) | Own::Udp(_) | Own::Line(_) => {
+                return Err(io::Error::other("no connection that could carry a WebSocket"))
+            }
         };
         Ok(Ws::new(lower, end, ws_eof, early))
     }

@@ -49,7 +49,7 @@ pub(super) fn run(
         // What the worker tells the hub is mostly answered at once: a second round saves a visit to the kernel.
         for _ in 0..2 {
             if let Some(code) = hub.as_mut().and_then(|hub| hub.turn(now)) {
-                worker.farewell();
+                worker.close_gracefully();
                 return Ok(code);
             }
             worker.turn(now);

@@ -30,8 +30,8 @@ use far::{pair, Far, Nobody};
 use nodepass::net::certs::{self, Audience, Certs, Origin, Trust};
 #[cfg(feature = "h2")]
 use nodepass::net::h2::{Limits, H2};
-use nodepass::net::leg::{Leg, Line};
-use nodepass::net::mux::{AllowedPeer, Mux, Muxes};
+use nodepass::net::leg::{Line, Own};
+use nodepass::net::mux::{AllowedPeer, Mux};
 #[cfg(feature = "quic")]
 use nodepass::net::quic::{ClientTls, QuicClient, QuicServer, Settings, Tickets};
 use nodepass::net::stream::{ready, Buffer, Stream};
@@ -39,7 +39,7 @@ use nodepass::net::tcp::Tcp;
 use nodepass::net::tls::Tls;
 use nodepass::net::udp::{conduit_size, Session, UdpListener};
 #[cfg(feature = "ws")]
-use nodepass::net::ws::End;
+use nodepass::net::ws::{End, Ws};
 use shared::Shared;
 #[cfg(feature = "ws")]
 use websocket::ws;
@@ -275,7 +275,7 @@ fn pool_sessions_speak_tls_1_3_and_each_side_knows_the_same_leaf() {
     let (ours, theirs) = pair(false);
     let server = ServerConnection::new(identity.config.clone()).unwrap();
     let rig = tls_client_with(ours, theirs, server.into());
-    let Near::Leg(Leg::Tls(tls)) = &rig.leg else { unreachable!() };
+    let Near::Own(Own::Tls(tls)) = &rig.leg else { unreachable!() };
     assert_eq!(tls.peer_fingerprint(), Some(identity.leaf));
 }
 
@@ -287,7 +287,7 @@ fn an_older_tls_than_1_3_is_refused_by_a_pool() {
     let tls = Tls::accept(nonblocking(ours), identity(POOL).config).unwrap();
     far.socket.set_nonblocking(true).unwrap();
     far.tls.write_tls(&mut far.socket).unwrap();
-    let mut rig = Rig::new(Leg::Tls(Box::new(tls)), far);
+    let mut rig = Rig::new(Own::Tls(Box::new(tls)), far);
     let error = rig.until("a refusal", |rig| rig.shake_hands().err());
     assert_eq!(error.kind(), ErrorKind::InvalidData, "{error}");
     // The other side hears why, and there is no going on.
@@ -319,7 +319,7 @@ fn a_handshake_of_many_records_is_taken_in_up_to_its_limit() {
     let name = certs::server_name("127.0.0.1").unwrap();
     let tls = Tls::connect(nonblocking(ours), certs::client(Trust::Anyone, certs::Speech::Raw).unwrap(), name).unwrap();
     theirs.set_nonblocking(true).unwrap();
-    let mut rig = Rig::new(Leg::Tls(Box::new(tls)), far::Session::new(server(4).into(), theirs));
+    let mut rig = Rig::new(Own::Tls(Box::new(tls)), far::Session::new(server(4).into(), theirs));
     let error = rig.until("a refusal", |rig| {
         rig.far.step();
         rig.shake_hands().err()
@@ -331,7 +331,7 @@ fn a_handshake_of_many_records_is_taken_in_up_to_its_limit() {
 fn an_end_during_the_handshake_is_an_error() {
     let (ours, theirs) = pair(false);
     let tls = Tls::accept(nonblocking(ours), identity(POOL).config).unwrap();
-    let mut rig = Rig::new(Leg::Tls(Box::new(tls)), theirs);
+    let mut rig = Rig::new(Own::Tls(Box::new(tls)), theirs);
     assert_eq!(rig.shake_hands().unwrap(), None);
     rig.far.end();
     let error = rig.until("an error", |rig| rig.shake_hands().err());
@@ -391,7 +391,7 @@ fn looking_whether_a_connection_lives_takes_nothing_out_of_it() {
 fn a_line_that_is_not_read_says_so() {
     let mut line = Line::new(100);
     let mut said = 0;
-    while line.say(&[b'x'; 1000]) {
+    while line.send(&[b'x'; 1000]) {
         said += 1000;
         assert!(said < 16 * MANY, "there is no limit");
     }
@@ -402,28 +402,28 @@ fn a_line_that_is_not_read_says_so() {
 /// What is under test: a leg with a socket of its own, or a stream of a connection that carries many.
 #[cfg_attr(not(any(feature = "quic", feature = "h2")), allow(dead_code))]
 enum Near {
-    Leg(Leg),
+    Own(Own),
     Shared(Shared),
 }
 
 impl Near {
     fn lend(&mut self) -> &mut dyn Stream {
         match self {
-            Near::Leg(leg) => leg.own().expect("it has a socket of its own"),
+            Near::Own(leg) => leg.stream(),
             Near::Shared(shared) => shared,
         }
     }
 
     fn failed(&mut self) -> bool {
         match self {
-            Near::Leg(leg) => leg.failed(&mut Muxes::default()),
+            Near::Own(leg) => leg.failed(),
             Near::Shared(shared) => shared.failed(),
         }
     }
 
     fn is_alive(&mut self, quiet: bool) -> bool {
         match self {
-            Near::Leg(leg) => leg.is_alive(quiet, &mut Muxes::default()),
+            Near::Own(leg) => leg.is_alive(quiet),
             Near::Shared(shared) => !shared.failed(),
         }
     }
@@ -441,10 +441,10 @@ struct Rig<F> {
 }
 
 impl<F: Far> Rig<F> {
-    fn new(mut leg: Leg, far: F) -> Rig<F> {
+    fn new(mut leg: Own, far: F) -> Rig<F> {
         let poll = Poll::new().unwrap();
         leg.register(poll.registry(), Token(0)).unwrap();
-        Rig::over(Near::Leg(leg), far, poll)
+        Rig::over(Near::Own(leg), far, poll)
     }
 
     fn over(leg: Near, far: F, poll: Poll) -> Rig<F> {
@@ -460,12 +460,12 @@ impl<F: Far> Rig<F> {
                 Some(door) if event.token() == DOOR => {
                     let mut packet = [0; 65536];
                     while let Some(arrived) = ready(door.receive(&mut packet)).unwrap() {
-                        let Near::Leg(Leg::Udp(session)) = &mut self.leg else { unreachable!() };
+                        let Near::Own(Own::Udp(session)) = &mut self.leg else { unreachable!() };
                         session.deliver(packet[..arrived.len].to_vec());
                     }
                 }
                 _ => {
-                    let Near::Leg(leg) = &mut self.leg else { unreachable!() };
+                    let Near::Own(leg) = &mut self.leg else { unreachable!() };
                     leg.note(event);
                 }
             }
@@ -561,8 +561,8 @@ impl<F: Far> Rig<F> {
 
     /// The far end says a few bytes, which always go.
     fn say(&mut self, bytes: &[u8]) {
-        if let Near::Leg(Leg::Line(line)) = &mut self.leg {
-            assert!(line.say(bytes));
+        if let Near::Own(Own::Line(line)) = &mut self.leg {
+            assert!(line.send(bytes));
             return;
         }
         let mut said = 0;
@@ -574,7 +574,7 @@ impl<F: Far> Rig<F> {
 
     fn listen_far(&mut self) {
         match &mut self.leg {
-            Near::Leg(Leg::Line(line)) => self.heard.extend(line.heard()),
+            Near::Own(Own::Line(line)) => self.heard.extend(line.received()),
             _ => assert!(!self.far.hear(&mut self.heard), "an end that nobody made"),
         }
     }
@@ -589,7 +589,7 @@ impl<F: Far> Rig<F> {
     }
 
     fn shake_hands(&mut self) -> io::Result<Option<()>> {
-        let Near::Leg(Leg::Tls(tls)) = &mut self.leg else { unreachable!() };
+        let Near::Own(Own::Tls(tls)) = &mut self.leg else { unreachable!() };
         ready(tls.handshake())
     }
 }
@@ -602,7 +602,7 @@ fn nonblocking(socket: std::net::TcpStream) -> Tcp {
 fn tcp() -> Rig<std::net::TcpStream> {
     let (ours, theirs) = pair(true);
     theirs.set_nonblocking(true).unwrap();
-    Rig::new(Leg::Tcp(nonblocking(ours)), theirs)
+    Rig::new(Own::Tcp(nonblocking(ours)), theirs)
 }
 
 /// Our side is the one that was dialled.
@@ -628,7 +628,7 @@ fn tls_client_with(ours: std::net::TcpStream, theirs: std::net::TcpStream, far: 
 
 fn established(tls: Tls, far: Connection, theirs: std::net::TcpStream) -> Rig<far::Session> {
     theirs.set_nonblocking(true).unwrap();
-    let mut rig = Rig::new(Leg::Tls(Box::new(tls)), far::Session::new(far, theirs));
+    let mut rig = Rig::new(Own::Tls(Box::new(tls)), far::Session::new(far, theirs));
     rig.until("a handshake", |rig| {
         rig.far.step();
         rig.shake_hands().unwrap()?;
@@ -649,7 +649,7 @@ fn udp_target() -> Rig<UdpSocket> {
     // Its first datagram tells the target where it is.
     let hello = &mut Buffer::holding(vec![0, 0]);
     Stream::drain(&mut session, hello).unwrap();
-    let mut rig = Rig::new(Leg::Udp(Box::new(session)), target);
+    let mut rig = Rig::new(Own::Udp(Box::new(session)), target);
     let from = rig.until("a greeting", |rig| rig.far.recv_from(&mut []).ok()).1;
     rig.far.connect(from).unwrap();
     rig
@@ -666,7 +666,7 @@ fn udp_user() -> Rig<UdpSocket> {
     let door = Arc::new(door);
     let (address, asked) = (user.local_addr().unwrap(), "127.0.0.2".parse().ok());
     let session = Session::of_user(door.clone(), address, asked, true, 65535);
-    let mut rig = Rig::new(Leg::Udp(Box::new(session)), user);
+    let mut rig = Rig::new(Own::Udp(Box::new(session)), user);
     (rig.poll, rig.door) = (poll, Some(door));
     rig
 }
@@ -716,7 +716,7 @@ fn h2(we_dial: bool) -> Rig<Shared> {
 }
 
 fn line() -> Rig<Nobody> {
-    Rig::new(Leg::Line(Line::new(100_000)), Nobody)
+    Rig::new(Own::Line(Line::new(100_000)), Nobody)
 }
 
 /// A datagram's frame: bytes like any others to streams that know no frames.

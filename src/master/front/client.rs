@@ -25,12 +25,12 @@ use super::cors::{grant, lines};
 use super::link::Link;
 use super::request::{Progress, Reader, Request};
 use crate::config::Cors;
-use crate::net::leg::Leg;
-use crate::net::stream::{drain_all, ready, Buffer, Stream};
+use crate::net::leg::Own;
+use crate::net::stream::{drain_all, ready, Buffer};
 
 /// A client and how far it has come.
 pub struct Client {
-    leg: Leg,
+    leg: Own,
     reader: Reader,
     state: State,
     since: Instant,
@@ -128,9 +128,9 @@ enum Step {
 
 impl Client {
     /// A client who has just come.
-    pub fn new(leg: Leg, now: Instant) -> Client {
+    pub fn new(leg: Own, now: Instant) -> Client {
         let state = match &leg {
-            Leg::Tls(_) => State::Securing,
+            Own::Tls(_) => State::Securing,
             _ => State::Reading(Buffer::new(0)),
         };
         Client { leg, reader: Reader::default(), state, since: now, until: Some(now + TIMEOUT), armed: None }
@@ -241,7 +241,7 @@ impl Client {
         let Client { leg, reader, state, .. } = self;
         match state {
             State::Securing => match leg {
-                Leg::Tls(tls) => match ready(tls.handshake())? {
+                Own::Tls(tls) => match ready(tls.handshake())? {
                     Some(()) => Ok(Step::On(State::Reading(Buffer::new(0)))),
                     None => Ok(Step::Wait),
                 },
@@ -278,12 +278,12 @@ impl Client {
             }
             State::Relaying(..) => self.relayed(means, now),
             State::Sending(..) => self.sent(),
-            State::Finishing => match ready(own(leg)?.finish())? {
+            State::Finishing => match ready(leg.stream().finish())? {
                 Some(()) => Ok(Step::On(State::Lingering)),
                 None => Ok(Step::Wait),
             },
             State::Lingering => {
-                let more = ready(own(leg)?.fill(&mut means.scratch))?;
+                let more = ready(leg.stream().fill(&mut means.scratch))?;
                 means.clear();
                 match more {
                     Some(0) => Ok(Step::Leave),
@@ -305,7 +305,7 @@ impl Client {
                 return Ok(Step::Leave);
             }
             // Only a stream that has something to say can stall.
-            let idle = buffer.is_empty() && ready(own(leg)?.flush())?.is_some();
+            let idle = buffer.is_empty() && ready(leg.stream().flush())?.is_some();
             self.until = if idle { None } else { self.until.or(Some(now + STALL)) };
         }
         Ok(step)
@@ -313,7 +313,7 @@ impl Client {
 
     fn sent(&mut self) -> io::Result<Step> {
         let State::Sending(buffer, after) = &mut self.state else { return Ok(Step::Leave) };
-        let stream = own(&mut self.leg)?;
+        let stream = self.leg.stream();
         let mut moved = false;
         while !buffer.is_empty() {
             match ready(stream.drain(buffer))? {
@@ -378,7 +378,7 @@ fn refused(refusal: Refusal, manner: Manner, means: &Means) -> State {
 }
 
 /// Reads a request.
-fn read(leg: &mut Leg, reader: &mut Reader, notice: &mut Buffer, means: &mut Means) -> io::Result<Step> {
+fn read(leg: &mut Own, reader: &mut Reader, notice: &mut Buffer, means: &mut Means) -> io::Result<Step> {
     let held = reader.held();
     match reader.take_request() {
         Err(refusal) => return Ok(Step::On(refused(refusal, means.unknown(), means))),
@@ -389,8 +389,8 @@ fn read(leg: &mut Leg, reader: &mut Reader, notice: &mut Buffer, means: &mut Mea
     if held <= SMALL && reader.held() > SMALL && !means.large {
         return Ok(Step::On(refused(BUSY, means.unknown(), means)));
     }
-    ready(drain_all(own(leg)?, notice))?;
-    match ready(own(leg)?.fill(&mut means.scratch))? {
+    ready(drain_all(leg.stream(), notice))?;
+    match ready(leg.stream().fill(&mut means.scratch))? {
         Some(0) => Ok(Step::Leave),
         Some(count) => {
             reader.feed(means.scratch.bytes());
@@ -398,21 +398,16 @@ fn read(leg: &mut Leg, reader: &mut Reader, notice: &mut Buffer, means: &mut Mea
             Ok(Step::Again)
         }
         None => {
-            ready(own(leg)?.flush())?;
+            ready(leg.stream().flush())?;
             Ok(Step::Wait)
         }
     }
 }
 
-/// A client's connection is a socket of its own.
-fn own(leg: &mut Leg) -> io::Result<&mut dyn Stream> {
-    leg.own().ok_or_else(|| io::ErrorKind::NotConnected.into())
-}
-
 /// Whether the reader of a stream has left. What it says meanwhile is kept for later, within limits.
-fn gone(leg: &mut Leg, reader: &mut Reader, means: &mut Means) -> io::Result<bool> {
+fn gone(leg: &mut Own, reader: &mut Reader, means: &mut Means) -> io::Result<bool> {
     while reader.has_room() {
-        match ready(own(leg)?.fill(&mut means.scratch))? {
+        match ready(leg.stream().fill(&mut means.scratch))? {
             Some(0) => return Ok(true),
             Some(count) => {
                 reader.feed(means.scratch.bytes());

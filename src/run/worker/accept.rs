@@ -1,4 +1,4 @@
-//! Somebody at the tunnel's port (server): what does he want?
+//! A connection that came to the tunnel's port (server), until it has said what it is.
 //!
 //! ```text
 //!  Peeking --0x16--> Securing --+--h2--> MuxTask      (no peeking where there is no TLS)
@@ -15,65 +15,69 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use mio::event::Event;
 use mio::net::TcpStream;
 
-use super::context::{token, Context, REMOTE};
+use super::context::{token, Context, Side};
 use super::idle::Idle;
-use super::mux::MuxTask;
-use super::task::{Next, Task};
+use super::mux::{MuxTask, PoolTask};
+use super::next::Next;
 use crate::config::Transport;
 use crate::logic::handshake::{HeadProgress, HeadReader, Request};
 use crate::logic::sniff::{first_bytes, FirstBytes};
 use crate::logic::upgrade;
 use crate::net::h2;
-use crate::net::leg::Leg;
+use crate::net::leg::{Leg, Own};
 use crate::net::mux::Muxes;
 use crate::net::stream::{drain_all, ready, Buffer};
 use crate::net::tcp::Tcp;
 use crate::net::tls::Tls;
-use crate::net::ws::End;
+use crate::net::ws::{End, Ws};
 use crate::run::messages::{Home, Notice, TunnelEvent};
 use crate::run::policy::{AcceptPolicy, ExpectedTunnel, Kind, Opened};
 
-/// A inbound and how far he has come.
+/// A connection that came in, and how far it has come.
 pub struct Inbound {
-    /// His connection.
-    pub leg: Option<Leg>,
+    peer: Peer,
+    state: State,
+}
+
+/// What is known of the peer.
+struct Peer {
     from: SocketAddr,
     policy: Arc<AcceptPolicy>,
-    phase: Phase,
     until: Instant,
-    /// From here on silence context: a pool connection.
+    /// From here on silence means a pool connection.
     silence: Option<Instant>,
 }
 
-enum Phase {
-    Peeking,
-    Securing,
-    Reading(Buffer),
-    Heading(HeadReader),
-    Asked,
-    /// The answer to somebody who asked for a WebSocket; then it is one.
-    Upgrading(Buffer),
-    Answering(Buffer),
-    Lingering,
+enum State {
+    Peeking(Tcp),
+    Securing(Box<Tls>),
+    Reading(Leg, Buffer),
+    Heading(Leg, HeadReader),
+    /// The hub decides; its answer, once it is there.
+    Asked(Leg, Option<Vec<u8>>),
+    /// The answer to a request for a WebSocket; then the connection is one.
+    Upgrading(Box<Tls>, Buffer),
+    Answering(Leg, Buffer),
+    Lingering(Leg),
 }
 
 /// What one step came to.
 enum Step {
-    Wait,
-    Again,
-    /// As `Again`, after the others had their turn.
-    Later,
-    On(Phase),
-    Pool(ExpectedTunnel),
-    Carry,
-    Asked(Box<Request>),
-    Leave,
+    On(State),
+    Wait(State),
+    /// As `On`, after the others had their turn.
+    Later(State),
+    Pool(Leg, ExpectedTunnel),
+    Mux(Box<Tls>),
+    Asked(Leg, Box<Request>),
+    Close,
 }
 
 impl Inbound {
-    /// Takes a inbound in, under the far socket's token of `home`.
+    /// Takes a connection in, under the remote token of `home`.
     pub fn new(
         socket: TcpStream,
         from: SocketAddr,
@@ -82,280 +86,275 @@ impl Inbound {
         context: &Context,
         now: Instant,
     ) -> io::Result<Inbound> {
-        let mut leg = Leg::Tcp(Tcp::new(socket));
-        leg.register(&context.registry, token(home.key, REMOTE))?;
-        let phase = match policy.tls {
-            Some(_) => Phase::Peeking,
-            None => Phase::Reading(Buffer::new(OPENING)),
+        let mut tcp = Tcp::new(socket);
+        tcp.register(&context.registry, token(home.key, Side::Remote))?;
+        let state = match policy.tls {
+            Some(_) => State::Peeking(tcp),
+            None => reading(tcp),
         };
-        let until = now + policy.timeout;
-        let mut inbound = Inbound { leg: Some(leg), from, policy, phase, until, silence: None };
-        inbound.silence = inbound.silent_tunnel().map(|_| now + SILENCE);
-        Ok(inbound)
+        let mut peer = Peer { from, until: now + policy.timeout, policy, silence: None };
+        peer.silence = peer.silent(Kind::Plain).map(|_| now + SILENCE);
+        Ok(Inbound { peer, state })
     }
 
     /// Takes in a stream of a shared connection, which is watched already.
-    pub fn of_stream(leg: Leg, from: SocketAddr, policy: Arc<AcceptPolicy>, now: Instant) -> Inbound {
-        let (phase, until) = (Phase::Reading(Buffer::new(OPENING)), now + policy.timeout);
-        Inbound { leg: Some(leg), from, policy, phase, until, silence: None }
+    pub fn of_stream(stream: Leg, from: SocketAddr, policy: Arc<AcceptPolicy>, now: Instant) -> Inbound {
+        let peer = Peer { from, until: now + policy.timeout, policy, silence: None };
+        Inbound { peer, state: reading(stream) }
     }
 
     /// Goes on.
-    pub fn advance(&mut self, home: Home, context: &mut Context, now: Instant) -> Next {
+    pub fn advance(self, home: Home, context: &mut Context, now: Instant) -> Next<Inbound, PoolTask> {
+        let Inbound { mut peer, mut state } = self;
         loop {
-            match self.step(&mut context.muxes, now).unwrap_or(Step::Leave) {
-                Step::Again => {}
-                Step::On(phase) => self.phase = phase,
-                Step::Asked(request) if request.upgrade.is_some() => {
-                    self.phase =
-                        match (self.upgradable(), upgrade::answer(&request.method, &request.path, request.upgrade)) {
-                            (true, Ok(answer)) => Phase::Upgrading(Buffer::holding(answer)),
-                            (true, Err(answer)) => Phase::Answering(Buffer::holding(answer)),
-                            (false, _) => return Next::End,
-                        };
+            state = match state.step(&mut peer, &mut context.muxes, now) {
+                Ok(Step::On(state)) => state,
+                Ok(Step::Wait(state)) if now < peer.until => return Next::Wait(Inbound { peer, state }),
+                Ok(Step::Later(state)) if now < peer.until => return Next::Again(Inbound { peer, state }),
+                Ok(Step::Asked(leg, request)) => {
+                    peer.until = now + peer.policy.timeout;
+                    context.hub.send(Notice::Handshake { home, from: peer.from, request });
+                    State::Asked(leg, None)
                 }
-                Step::Asked(request) => {
-                    self.phase = Phase::Asked;
-                    self.until = now + self.policy.timeout;
-                    context.hub.send(Notice::Handshake { home, from: self.from, request });
-                }
-                Step::Pool(expected) => return self.settle(expected, home, context),
-                Step::Carry => return self.carry(context),
-                Step::Wait if now < self.until => return Next::Wait,
-                Step::Later if now < self.until => return Next::Again,
-                Step::Wait | Step::Later | Step::Leave => return Next::End,
-            }
+                Ok(Step::Pool(leg, expected)) => return Next::Become(peer.idle(leg, expected, home, context).into()),
+                Ok(Step::Mux(tls)) => return peer.mux(*tls, home, context),
+                Ok(Step::Wait(_) | Step::Later(_) | Step::Close) | Err(_) => return Next::End,
+            };
         }
     }
 
     /// The hub's answer.
     pub fn answer(&mut self, bytes: Vec<u8>) {
-        self.phase = Phase::Answering(Buffer::holding(bytes));
+        if let State::Asked(_, answer) = &mut self.state {
+            *answer = Some(bytes);
+        }
     }
 
-    /// When to look again.
+    /// Remembers an edge.
+    pub fn note(&mut self, event: &Event) {
+        match &mut self.state {
+            State::Peeking(tcp) => tcp.note(event),
+            State::Securing(tls) | State::Upgrading(tls, _) => tls.carrier().note(event),
+            State::Reading(leg, _) | State::Heading(leg, _) | State::Asked(leg, _) => leg.note(event),
+            State::Answering(leg, _) | State::Lingering(leg) => leg.note(event),
+        }
+    }
+
+    /// When it goes on even without an edge.
     pub fn deadline(&self) -> Instant {
-        self.silence.map_or(self.until, |silence| silence.min(self.until))
+        self.peer.silence.map_or(self.peer.until, |silence| silence.min(self.peer.until))
     }
+}
 
-    /// What the connection is made of.
-    fn kind(&self) -> Option<Kind> {
-        match self.leg.as_ref()? {
-            Leg::Tcp(_) => Some(Kind::Plain),
-            Leg::Tls(_) => Some(Kind::Tls),
-            Leg::Ws(_) => Some(Kind::WebSocket),
-            Leg::Mux(_) => Some(Kind::Stream),
-            _ => None,
-        }
-    }
-
-    /// The tunnel that the connection belongs to if it says nothing: that of an original at this address.
-    fn silent_tunnel(&self) -> Option<ExpectedTunnel> {
-        self.policy.silent(self.from.ip(), self.kind()?)
-    }
-
-    /// Whether it may be that of a client that opens its pool connections with bytes.
-    fn may_open(&self) -> bool {
-        self.kind().is_some_and(|kind| self.policy.expects_opening(kind))
-    }
-
-    /// Whether it may become a WebSocket: inside TLS, for a tunnel that is made of them.
-    fn upgradable(&self) -> bool {
-        self.policy.expects(Transport::WebSocket) && matches!(self.leg, Some(Leg::Tls(_)))
-    }
-
-    /// The connection is a WebSocket now. An original waits for its id at once.
-    fn upgraded(&mut self, now: Instant) -> io::Result<Step> {
-        if let Some(leg) = self.leg.take() {
-            self.leg = Some(leg.into_ws(End::Server, false, &[])?);
-        }
-        Ok(match (self.silent_tunnel(), self.may_open()) {
-            (Some(tunnel), false) => Step::Pool(tunnel),
-            (silent, true) => {
-                self.silence = silent.map(|_| now + SILENCE);
-                Step::On(Phase::Reading(Buffer::new(OPENING)))
-            }
-            (None, false) => Step::Leave,
-        })
-    }
-
-    fn step(&mut self, muxes: &mut Muxes, now: Instant) -> io::Result<Step> {
-        let Some(leg) = &mut self.leg else { return Ok(Step::Leave) };
-        match &mut self.phase {
-            Phase::Peeking => self.peek(now),
-            Phase::Securing => self.secured(now),
-            Phase::Reading(_) => self.read(muxes, now),
-            Phase::Heading(reader) => {
+impl State {
+    fn step(self, peer: &mut Peer, muxes: &mut Muxes, now: Instant) -> io::Result<Step> {
+        match self {
+            State::Peeking(tcp) => peek(tcp, peer, now),
+            State::Securing(tls) => secure(tls, peer, now),
+            State::Reading(leg, buffer) => read(leg, buffer, peer, muxes, now),
+            State::Heading(mut leg, mut reader) => {
                 let mut buffer = Buffer::new(OPENING);
                 match ready(leg.lend(muxes).stream().fill(&mut buffer))? {
-                    Some(0) => Ok(Step::Leave),
-                    Some(_) => {
-                        let progress = reader.feed(buffer.bytes());
-                        Ok(headed(progress, std::mem::take(reader)))
-                    }
-                    None => Ok(Step::Wait),
+                    Some(0) => Ok(Step::Close),
+                    Some(_) => Ok(headed(leg, reader.feed(buffer.bytes()), reader, peer)),
+                    None => Ok(Step::Wait(State::Heading(leg, reader))),
                 }
             }
-            Phase::Asked => Ok(Step::Wait),
-            Phase::Upgrading(buffer) => {
-                if ready(drain_all(leg.lend(muxes).stream(), buffer))?.is_none() {
-                    return Ok(Step::Wait);
-                }
-                self.upgraded(now)
-            }
-            Phase::Answering(buffer) => {
-                if ready(drain_all(leg.lend(muxes).stream(), buffer))?.is_none() {
-                    return Ok(Step::Wait);
-                }
-                match ready(leg.lend(muxes).stream().finish())? {
-                    Some(()) => Ok(Step::On(Phase::Lingering)),
-                    None => Ok(Step::Wait),
+            State::Asked(leg, Some(answer)) => Ok(Step::On(State::Answering(leg, Buffer::holding(answer)))),
+            State::Asked(leg, None) => Ok(Step::Wait(State::Asked(leg, None))),
+            State::Upgrading(mut tls, mut answer) => match ready(drain_all(&mut *tls, &mut answer))? {
+                Some(()) => upgraded(tls, peer, now),
+                None => Ok(Step::Wait(State::Upgrading(tls, answer))),
+            },
+            State::Answering(mut leg, mut answer) => {
+                let sent = ready(drain_all(leg.lend(muxes).stream(), &mut answer))?.is_some();
+                match sent && ready(leg.lend(muxes).stream().finish())?.is_some() {
+                    true => Ok(Step::On(State::Lingering(leg))),
+                    false => Ok(Step::Wait(State::Answering(leg, answer))),
                 }
             }
-            // Closing while bytes of the peer are unread would reset the connection and lose the answer on its way.
-            Phase::Lingering => {
-                let mut buffer = Buffer::new(OPENING);
-                for _ in 0..MAX_UNREAD {
-                    match ready(leg.lend(muxes).stream().fill(&mut buffer))? {
-                        Some(0) => return Ok(Step::Leave),
-                        Some(count) => buffer.consume(count),
-                        None => return Ok(Step::Wait),
-                    }
-                }
-                Ok(Step::Later)
+            State::Lingering(leg) => linger(leg, muxes),
+        }
+    }
+}
+
+/// TLS, HTTP in the clear, or a plain pool connection?
+fn peek(mut tcp: Tcp, peer: &mut Peer, now: Instant) -> io::Result<Step> {
+    let mut first = [0];
+    match (ready(tcp.peek(&mut first))?, &peer.policy.tls) {
+        (Some(0), _) => Ok(Step::Close),
+        (Some(_), Some(identity)) if first[0] == TLS_RECORD => {
+            peer.silence = None;
+            match peer.policy.wants_tls() {
+                true => Ok(Step::On(State::Securing(Box::new(Tls::accept(tcp, identity.config.clone())?)))),
+                false => Ok(Step::Close),
             }
         }
+        (Some(_), _) => Ok(Step::On(reading(tcp))),
+        (None, _) => Ok(match peer.was_silent(Kind::Plain, now) {
+            Some(expected) => Step::Pool(tcp.into(), expected),
+            None => Step::Wait(State::Peeking(tcp)),
+        }),
+    }
+}
+
+/// The TLS handshake; what comes inside it depends on the tunnel.
+fn secure(mut tls: Box<Tls>, peer: &mut Peer, now: Instant) -> io::Result<Step> {
+    if ready(tls.handshake())?.is_none() {
+        return Ok(Step::Wait(State::Securing(tls)));
+    }
+    if tls.speaks_h2() {
+        return Ok(Step::Mux(tls));
+    }
+    let leg = Leg::Own(Own::Tls(tls));
+    match peer.silent(Kind::Tls) {
+        Some(expected) if !peer.policy.tls_handshake && !peer.policy.expects_opening(Kind::Tls) => {
+            return Ok(Step::Pool(leg, expected));
+        }
+        Some(_) => peer.silence = Some(now + SILENCE),
+        None => {}
+    }
+    Ok(Step::On(reading(leg)))
+}
+
+/// The first bytes: a handshake, or the opening of a pool connection.
+fn read(mut leg: Leg, mut buffer: Buffer, peer: &mut Peer, muxes: &mut Muxes, now: Instant) -> io::Result<Step> {
+    let more = ready(leg.lend(muxes).stream().fill(&mut buffer))?;
+    if more == Some(0) {
+        return Ok(Step::Close);
+    }
+    let kind = kind_of(&leg);
+    let may_ask = match kind {
+        Kind::Plain => true,
+        Kind::Tls => peer.policy.tls_handshake,
+        Kind::WebSocket | Kind::Stream => false,
+    };
+    Ok(match (first_bytes(buffer.bytes()), more) {
+        (FirstBytes::Handshake, _) if may_ask => {
+            peer.silence = None;
+            let mut reader = HeadReader::default();
+            headed(leg, reader.feed(buffer.bytes()), reader, peer)
+        }
+        (FirstBytes::Pool, _) => match (peer.policy.opened(buffer.bytes(), peer.from.ip(), kind), more) {
+            (Opened::Tunnel(expected), _) => Step::Pool(leg, expected),
+            (Opened::Unknown, _) => Step::Close,
+            (Opened::NeedMore | Opened::Original(_), Some(_)) => Step::On(State::Reading(leg, buffer)),
+            (Opened::NeedMore, None) => Step::Wait(State::Reading(leg, buffer)),
+            (Opened::Original(expected), None) => match *peer.silence.get_or_insert(now + SILENCE) <= now {
+                true => Step::Pool(leg, expected),
+                false => Step::Wait(State::Reading(leg, buffer)),
+            },
+        },
+        (FirstBytes::NeedMore, Some(_)) => Step::On(State::Reading(leg, buffer)),
+        (FirstBytes::NeedMore, None) => match peer.was_silent(kind, now).filter(|_| buffer.is_empty()) {
+            Some(expected) => Step::Pool(leg, expected),
+            None => Step::Wait(State::Reading(leg, buffer)),
+        },
+        _ => Step::Close,
+    })
+}
+
+/// The head of a request, as far as it has come.
+fn headed(leg: Leg, progress: HeadProgress, reader: HeadReader, peer: &Peer) -> Step {
+    match (progress, leg) {
+        (HeadProgress::More, leg) => Step::On(State::Heading(leg, reader)),
+        (HeadProgress::Done(request), leg) if request.upgrade.is_none() => Step::Asked(leg, Box::new(request)),
+        // A WebSocket comes inside TLS, for a tunnel that is made of them.
+        (HeadProgress::Done(request), Leg::Own(Own::Tls(tls))) if peer.policy.expects(Transport::WebSocket) => {
+            Step::On(match upgrade::answer(&request.method, &request.path, request.upgrade) {
+                Ok(answer) => State::Upgrading(tls, Buffer::holding(answer)),
+                Err(answer) => State::Answering(Leg::Own(Own::Tls(tls)), Buffer::holding(answer)),
+            })
+        }
+        (HeadProgress::Done(_) | HeadProgress::Bad, _) => Step::Close,
+    }
+}
+
+/// The connection is a WebSocket now. An original waits for its id at once.
+fn upgraded(tls: Box<Tls>, peer: &mut Peer, now: Instant) -> io::Result<Step> {
+    let leg = Leg::from(Ws::over(Own::Tls(tls), End::Server, false, &[])?);
+    Ok(match (peer.silent(Kind::WebSocket), peer.policy.expects_opening(Kind::WebSocket)) {
+        (Some(expected), false) => Step::Pool(leg, expected),
+        (silent, true) => {
+            peer.silence = silent.map(|_| now + SILENCE);
+            Step::On(reading(leg))
+        }
+        (None, false) => Step::Close,
+    })
+}
+
+/// Closing while bytes of the peer are unread would reset the connection and lose the answer on its way.
+fn linger(mut leg: Leg, muxes: &mut Muxes) -> io::Result<Step> {
+    let mut buffer = Buffer::new(OPENING);
+    for _ in 0..MAX_UNREAD {
+        match ready(leg.lend(muxes).stream().fill(&mut buffer))? {
+            Some(0) => return Ok(Step::Close),
+            Some(count) => buffer.consume(count),
+            None => return Ok(Step::Wait(State::Lingering(leg))),
+        }
+    }
+    Ok(Step::Later(State::Lingering(leg)))
+}
+
+impl Peer {
+    /// The tunnel that the connection belongs to if it says nothing: that of an original at this address.
+    fn silent(&self, kind: Kind) -> Option<ExpectedTunnel> {
+        self.policy.silent(self.from.ip(), kind)
     }
 
-    /// TLS, HTTP in the clear, or a plain pool connection?
-    fn peek(&mut self, now: Instant) -> io::Result<Step> {
-        let mut first = [0];
-        let Some(Leg::Tcp(tcp)) = &mut self.leg else { return Ok(Step::Leave) };
-        match ready(tcp.peek(&mut first))? {
-            Some(0) => Ok(Step::Leave),
-            Some(_) if first[0] == TLS_RECORD => self.secure(),
-            Some(_) => Ok(Step::On(Phase::Reading(Buffer::new(OPENING)))),
-            None => Ok(self.silent(now)),
-        }
+    /// The same, if it was silent for long enough.
+    fn was_silent(&self, kind: Kind, now: Instant) -> Option<ExpectedTunnel> {
+        self.silent(kind).filter(|_| self.silence.is_some_and(|silence| now >= silence))
     }
 
-    /// The TLS handshake; what comes inside it depends on the tunnel.
-    fn secured(&mut self, now: Instant) -> io::Result<Step> {
-        let Some(Leg::Tls(tls)) = &mut self.leg else { return Ok(Step::Leave) };
-        if ready(tls.handshake())?.is_none() {
-            return Ok(Step::Wait);
-        }
-        if tls.speaks_h2() {
-            return Ok(Step::Carry);
-        }
-        match self.silent_tunnel() {
-            Some(tunnel) if !self.policy.tls_handshake && !self.may_open() => return Ok(Step::Pool(tunnel)),
-            Some(_) => self.silence = Some(now + SILENCE),
-            None => {}
-        }
-        Ok(Step::On(Phase::Reading(Buffer::new(OPENING))))
-    }
-
-    /// His first bytes: a handshake, or the opening of a pool connection.
-    fn read(&mut self, muxes: &mut Muxes, now: Instant) -> io::Result<Step> {
-        let (from, kind) = (self.from.ip(), self.kind());
-        let (Some(leg), Phase::Reading(buffer)) = (&mut self.leg, &mut self.phase) else { return Ok(Step::Leave) };
-        let more = ready(leg.lend(muxes).stream().fill(buffer))?;
-        if more == Some(0) {
-            return Ok(Step::Leave);
-        }
-        let bytes = buffer.bytes();
-        let may_ask = match leg {
-            Leg::Tcp(_) => true,
-            Leg::Tls(_) => self.policy.tls_handshake,
-            _ => false,
-        };
-        match first_bytes(bytes) {
-            FirstBytes::Handshake if may_ask => {
-                let mut reader = HeadReader::default();
-                let progress = reader.feed(bytes);
-                self.silence = None;
-                Ok(headed(progress, reader))
-            }
-            FirstBytes::Pool => {
-                let opened = kind.map_or(Opened::Unknown, |kind| self.policy.opened(bytes, from, kind));
-                Ok(match opened {
-                    Opened::Tunnel(tunnel) => Step::Pool(tunnel),
-                    Opened::Unknown => Step::Leave,
-                    Opened::NeedMore | Opened::Original(_) if more.is_some() => Step::Again,
-                    Opened::NeedMore => Step::Wait,
-                    Opened::Original(tunnel) => match self.silence {
-                        Some(silence) if now >= silence => Step::Pool(tunnel),
-                        Some(_) => Step::Wait,
-                        None => {
-                            self.silence = Some(now + SILENCE);
-                            Step::Wait
-                        }
-                    },
-                })
-            }
-            FirstBytes::NeedMore if more.is_some() => Ok(Step::Again),
-            FirstBytes::NeedMore if bytes.is_empty() => Ok(self.silent(now)),
-            FirstBytes::NeedMore => Ok(Step::Wait),
-            _ => Ok(Step::Leave),
-        }
-    }
-
-    /// Nothing was said yet. Long enough of that is how a 1.14 client opens a pool connection.
-    fn silent(&mut self, now: Instant) -> Step {
-        match self.silent_tunnel() {
-            Some(tunnel) if self.silence.is_some_and(|silence| now >= silence) => Step::Pool(tunnel),
-            _ => Step::Wait,
-        }
-    }
-
-    fn secure(&mut self) -> io::Result<Step> {
-        self.silence = None;
-        let wanted = self.policy.wants_tls();
-        let (Some(identity), true, Some(Leg::Tcp(tcp))) = (&self.policy.tls, wanted, self.leg.take()) else {
-            return Ok(Step::Leave);
-        };
-        self.leg = Some(Leg::Tls(Box::new(Tls::accept(tcp, identity.config.clone())?)));
-        Ok(Step::On(Phase::Securing))
-    }
-
-    fn settle(&mut self, expected: ExpectedTunnel, home: Home, context: &mut Context) -> Next {
-        let plain = matches!(self.leg, Some(Leg::Tcp(_)));
+    /// It is a pool connection of that tunnel.
+    fn idle(&self, mut leg: Leg, expected: ExpectedTunnel, home: Home, context: &mut Context) -> Idle {
+        let plain = matches!(leg, Leg::Own(Own::Tcp(_)));
         let fp = self.policy.tls.as_ref().filter(|_| !plain).map(|identity| identity.leaf);
         context.hub.send(Notice::Tunnel { number: expected.number, event: TunnelEvent::Arrived { home, fp } });
         let (tunnel, quiet) = (expected.number, self.policy.quiet);
-        match &mut self.leg {
-            Some(Leg::Ws(ws)) => ws.pass_ends(expected.ws_eof),
-            Some(Leg::Mux(loan)) => context.muxes.set_owner(loan, tunnel),
-            _ => {}
+        match &mut leg {
+            Leg::Own(Own::Ws(ws)) => ws.pass_ends(expected.ws_eof),
+            Leg::Own(_) => {}
+            Leg::Mux(loan) => context.muxes.set_owner(loan, tunnel),
         }
-        Next::Become(Task::Idle(Idle { leg: self.leg.take(), tunnel, id: None, quiet, ended: false }))
+        Idle { leg, tunnel, id: None, quiet, ended: false }
     }
 
-    /// He speaks HTTP/2: his streams will be the pool connections.
-    fn carry(&mut self, context: &mut Context) -> Next {
-        let wanted = self.policy.expects(Transport::Http2);
-        let (true, Some(Leg::Tls(tls))) = (wanted, self.leg.take()) else { return Next::End };
-        let report = context.shared.config.limits.report;
-        let Ok(mux) = h2::server(*tls, self.from, self.policy.streams, report) else { return Next::End };
-        log::debug!("HTTP/2 connection from {}", self.from);
-        Next::Become(Task::MuxTask(MuxTask::serving(mux, self.policy.clone(), context)))
-    }
-}
-
-fn headed(progress: HeadProgress, reader: HeadReader) -> Step {
-    match progress {
-        HeadProgress::More => Step::On(Phase::Heading(reader)),
-        HeadProgress::Done(request) => Step::Asked(Box::new(request)),
-        HeadProgress::Bad => Step::Leave,
+    /// The peer speaks HTTP/2: its streams will be the pool connections.
+    fn mux(self, tls: Tls, home: Home, context: &mut Context) -> Next<Inbound, PoolTask> {
+        if !self.policy.expects(Transport::Http2) {
+            return Next::End;
+        }
+        match h2::server(tls, self.from, self.policy.streams, context.shared.config.limits.report) {
+            Ok(mux) => {
+                log::debug!("HTTP/2 connection from {}", self.from);
+                Next::Become(MuxTask::server(mux, self.policy, home, context).into())
+            }
+            Err(_) => Next::End,
+        }
     }
 }
 
-/// A silent inbound is taken for a 1.14 client's pool connection after this long.
+/// What a connection is made of.
+fn kind_of(leg: &Leg) -> Kind {
+    match leg {
+        Leg::Own(Own::Tls(_)) => Kind::Tls,
+        Leg::Own(Own::Ws(_)) => Kind::WebSocket,
+        Leg::Own(Own::Tcp(_) | Own::Udp(_) | Own::Line(_)) => Kind::Plain,
+        Leg::Mux(_) => Kind::Stream,
+    }
+}
+
+fn reading(leg: impl Into<Leg>) -> State {
+    State::Reading(leg.into(), Buffer::new(OPENING))
+}
+
+/// A silent connection is taken for a 1.14 client's pool connection after this long.
 const SILENCE: Duration = Duration::from_millis(100);
 /// The first byte of a TLS handshake record.
 const TLS_RECORD: u8 = 0x16;
-/// Bytes read at a time from somebody unknown.
+/// Bytes read at a time from a peer that is not known yet.
 const OPENING: usize = 512;
 /// Most reads of a turn from a peer that has its answer: what it still says is thrown away.
 const MAX_UNREAD: usize = 64;

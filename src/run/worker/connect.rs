@@ -1,10 +1,11 @@
-//! A route to the server (client): the handshake, a pool connection that opens, or a connection that will carry many.
+//! A connection to the server (client): for the handshake, as a pool connection, or to carry many of these.
 //!
 //! ```text
-//!  Dialling --> (Tunnelling, through a proxy) --> Securing (with TLS) --+--> Talking: say what there is to say, read the reply
-//!                                                                       |       ^                                    --> Idle
-//!                                                                       +--> Upgrading (WebSocket)
-//!                                                                       +--> MuxTask (HTTP/2), whose streams talk
+//!  Dialling --> (Proxying) --> Securing (with TLS) --+--> Asking: the request, the answer
+//!                                                    +--> Opening: what opens a pool connection, its id --> Idle
+//!                                                    |       ^
+//!                                                    +--> Upgrading (WebSocket)
+//!                                                    +--> MuxTask (HTTP/2), whose streams begin with Opening
 //! ```
 
 use std::io;
@@ -13,39 +14,42 @@ use std::time::{Duration, Instant};
 
 use mio::event::Event;
 
-use super::context::{token, Context, REMOTE};
+use super::context::{token, Context, Side};
 use super::idle::Idle;
-use super::mux::MuxTask;
-use super::task::{Next, Task};
+use super::mux::{MuxTask, PoolTask};
+use super::next::Next;
 use crate::config::Transport;
 use crate::error::{Cause, Error};
 use crate::log::printable;
 use crate::logic::handshake::{parse_answer, ServerAnswer};
 use crate::logic::http::MAX_ANSWER;
-use crate::logic::terms::Terms;
+use crate::logic::terms::{Terms, TunnelNo};
 use crate::logic::upgrade;
 use crate::logic::wire::{Id, CONTROL};
 use crate::net::connect::{Connect, Outcome};
 use crate::net::h2;
 use crate::net::http_connect::Tunnelling;
-use crate::net::leg::Leg;
-use crate::net::mux::Mux;
-use crate::net::mux::Muxes;
+use crate::net::leg::{Leg, Own};
+use crate::net::mux::{Mux, Muxes};
 use crate::net::random;
 use crate::net::stream::{drain_all, ready, Buffer};
 use crate::net::tcp::Tcp;
 use crate::net::tls::Tls;
-use crate::net::ws::End;
+use crate::net::ws::{End, Ws};
 use crate::run::messages::{Answered, Home, Notice, ServerRoute, TunnelEvent};
 
-/// A route and how far it has come.
+/// A connection to the server, and how far it has come.
 pub struct Connector {
+    call: Call,
+    state: State,
+}
+
+/// What the connection is for.
+struct Call {
     route: Arc<ServerRoute>,
     purpose: Purpose,
-    phase: Phase,
-    address: usize,
-    /// How long it took to reach that address.
-    took: Duration,
+    /// Which of the route's addresses was reached, and how long that took.
+    reached: (usize, Duration),
     until: Option<Instant>,
 }
 
@@ -58,291 +62,274 @@ enum Purpose {
     Carry,
 }
 
-enum Phase {
+enum State {
     Dialling(Connect),
-    Tunnelling(Tcp, Tunnelling),
-    Securing(Leg),
-    /// Asking for a WebSocket.
-    Upgrading {
-        leg: Leg,
-        say: Buffer,
-        reply: Vec<u8>,
-        key: upgrade::WebSocketKey,
-    },
-    Talking {
-        leg: Leg,
-        say: Buffer,
-        reply: Buffer,
-    },
-    Over,
+    Proxying(Tcp, Tunnelling),
+    Securing(Box<Tls>),
+    Upgrading { own: Own, request: Buffer, reply: Vec<u8>, key: upgrade::WebSocketKey },
+    Asking { leg: Leg, request: Buffer, answer: Buffer },
+    Opening { leg: Leg, opening: Buffer, id: Buffer },
 }
 
-/// What the server said.
-enum Reply {
-    Terms(Box<Terms>),
-    Id(Leg, Id),
-    MuxTask(Box<dyn Mux>),
+/// What one step came to.
+enum Step {
+    On(State),
+    Wait(State),
+    Answered(Box<Terms>),
+    Opened(Leg, Id),
+    Mux(Box<dyn Mux>),
 }
 
 impl Connector {
-    /// Calls for a pool connection, or with `request` for the terms.
+    /// For a pool connection, or with `request` for the terms.
     pub fn new(route: Arc<ServerRoute>, request: Option<Vec<u8>>, home: Home) -> Connector {
         Connector::dialling(route, request.map_or(Purpose::Open, Purpose::Ask), home)
     }
 
-    /// Calls for a connection that will carry the tunnel's pool connections.
-    pub fn carrying(route: Arc<ServerRoute>, home: Home, context: &mut Context, now: Instant) -> io::Result<Task> {
-        match route.transport {
-            Transport::Quic => super::mux::call_quic(route, home, context, now),
-            _ => Ok(Task::Connector(Connector::dialling(route, Purpose::Carry, home))),
-        }
+    /// For a connection over TCP that will carry the tunnel's pool connections.
+    pub fn carrying(route: Arc<ServerRoute>, home: Home) -> Connector {
+        Connector::dialling(route, Purpose::Carry, home)
     }
 
     /// Makes a stream of such a connection a pool connection. It is watched already.
-    pub fn over(leg: Leg, route: Arc<ServerRoute>, now: Instant) -> Connector {
+    pub fn over(stream: Leg, route: Arc<ServerRoute>, now: Instant) -> Connector {
         let until = Some(now + route.timeout);
-        let mut connector =
-            Connector { route, purpose: Purpose::Open, phase: Phase::Over, address: 0, took: Duration::ZERO, until };
-        connector.phase = connector.talk(leg);
-        connector
+        let call = Call { route, purpose: Purpose::Open, reached: (0, Duration::ZERO), until };
+        let state = call.opening(stream);
+        Connector { call, state }
     }
 
     fn dialling(route: Arc<ServerRoute>, purpose: Purpose, home: Home) -> Connector {
-        let connect = Connect::new(route.addresses.clone(), None, route.dial, token(home.key, REMOTE));
-        Connector { route, purpose, phase: Phase::Dialling(connect), address: 0, took: Duration::ZERO, until: None }
+        let connect = Connect::new(route.addresses.clone(), None, route.dial, token(home.key, Side::Remote));
+        let call = Call { route, purpose, reached: (0, Duration::ZERO), until: None };
+        Connector { call, state: State::Dialling(connect) }
     }
 
     /// Goes on.
-    pub fn advance(&mut self, home: Home, context: &mut Context, now: Instant) -> Next {
-        // First what has come, then the clock: what was there in time is not late because we are.
-        let result = match (self.step(context, now), self.until) {
-            (Ok(None), Some(until)) if now >= until => Err(Error::lost(Cause::Timeout(self.route.timeout))),
-            (result, _) => result,
-        };
-        let tunnel = self.route.tunnel;
-        match (result, &self.purpose) {
-            (Ok(None), _) => Next::Wait,
-            (Ok(Some(Reply::MuxTask(mux))), _) => {
-                Next::Become(Task::MuxTask(MuxTask::calling(mux, self.route.clone(), context)))
-            }
-            (Ok(Some(Reply::Id(leg, id))), _) => {
-                let fp = leg.peer_fingerprint(&mut context.muxes);
-                context.hub.send(Notice::Tunnel { number: tunnel, event: TunnelEvent::Opened { home, id, fp } });
-                let quiet = self.route.quiet && id != CONTROL;
-                Next::Become(Task::Idle(Idle { leg: Some(leg), tunnel, id: Some(id), quiet, ended: false }))
-            }
-            (Ok(Some(Reply::Terms(terms))), _) => {
-                let address = self.route.addresses[self.address];
-                context.hub.send(Notice::Answered(Ok(Answered { terms, server: address, round: self.took })));
-                Next::End
-            }
-            (Err(why), Purpose::Ask(_)) => {
-                context.hub.send(Notice::Answered(Err(why)));
-                Next::End
-            }
-            (Err(why), Purpose::Open) => {
-                context.hub.send(Notice::Tunnel { number: tunnel, event: TunnelEvent::Failed(Some(why)) });
-                Next::End
-            }
-            (Err(why), Purpose::Carry) => {
-                context.hub.send(Notice::Tunnel { number: tunnel, event: TunnelEvent::MuxFailed(why) });
-                Next::End
-            }
+    pub fn advance(self, home: Home, context: &mut Context, now: Instant) -> Next<Connector, PoolTask> {
+        let Connector { mut call, mut state } = self;
+        loop {
+            state = match state.step(&mut call, context, now) {
+                Ok(Step::On(state)) => state,
+                // First what has come, then the clock: what was there in time is not late because we are.
+                Ok(Step::Wait(_)) if call.until.is_some_and(|until| now >= until) => {
+                    let error = Error::lost(Cause::Timeout(call.route.timeout));
+                    return call.failed(error, context);
+                }
+                Ok(Step::Wait(state)) => return Next::Wait(Connector { call, state }),
+                Ok(Step::Answered(terms)) => return call.answered(terms, context),
+                Ok(Step::Opened(leg, id)) => return Next::Become(call.idle(leg, id, home, context).into()),
+                Ok(Step::Mux(mux)) => return Next::Become(MuxTask::client(mux, call.route, home, context).into()),
+                Err(error) => return call.failed(error, context),
+            };
         }
     }
 
     /// Remembers an edge.
     pub fn note(&mut self, event: &Event) {
-        match &mut self.phase {
-            Phase::Dialling(connect) => connect.note(event),
-            Phase::Tunnelling(tcp, _) => tcp.note(event),
-            Phase::Securing(leg) | Phase::Talking { leg, .. } => leg.note(event),
-            Phase::Upgrading { leg, .. } => leg.note(event),
-            Phase::Over => {}
+        match &mut self.state {
+            State::Dialling(connect) => connect.note(event),
+            State::Proxying(tcp, _) => tcp.note(event),
+            State::Securing(tls) => tls.carrier().note(event),
+            State::Upgrading { own, .. } => own.note(event),
+            State::Asking { leg, .. } | State::Opening { leg, .. } => leg.note(event),
         }
     }
 
-    /// When to look again.
+    /// The tunnel it is for.
+    pub fn tunnel(&self) -> TunnelNo {
+        self.call.route.tunnel
+    }
+
+    /// When it goes on even without an edge.
     pub fn deadline(&self) -> Option<Instant> {
-        match &self.phase {
-            Phase::Dialling(connect) => connect.deadline(),
-            _ => self.until,
+        match &self.state {
+            State::Dialling(connect) => connect.deadline(),
+            _ => self.call.until,
         }
     }
+}
 
-    /// Goes through the phases as far as possible; the reply when it is there.
-    fn step(&mut self, context: &mut Context, now: Instant) -> Result<Option<Reply>, Error> {
-        loop {
-            match &mut self.phase {
-                Phase::Dialling(connect) => match connect.advance(&context.registry, now) {
-                    Outcome::Wait => return Ok(None),
-                    Outcome::Missed(_) => {}
-                    Outcome::Failed(error) => return Err(self.at_proxy(error)),
-                    Outcome::Reached(address, took, tcp) => {
-                        (self.address, self.took) = (address, took);
-                        self.until = Some(now + self.route.timeout);
-                        self.phase = match &self.route.via {
-                            None => self.secure(tcp)?,
-                            Some(request) => Phase::Tunnelling(tcp, Tunnelling::new(request.clone())),
-                        };
-                    }
-                },
-                Phase::Tunnelling(tcp, http_connect) => {
-                    match ready(http_connect.advance(tcp)) {
-                        Ok(None) => return Ok(None),
-                        Ok(Some(())) => {}
-                        Err(error) => return Err(self.at_proxy(Error::carried(error, Error::proxy))),
-                    }
-                    if let Phase::Tunnelling(tcp, _) = std::mem::replace(&mut self.phase, Phase::Over) {
-                        self.phase = self.secure(tcp)?;
-                    }
-                }
-                Phase::Securing(leg) => {
-                    let Leg::Tls(tls) = leg else { return Ok(None) };
-                    match ready(tls.handshake()) {
-                        Ok(None) => return Ok(None),
-                        Ok(Some(())) => match (std::mem::replace(&mut self.phase, Phase::Over), &self.purpose) {
-                            (Phase::Securing(leg), Purpose::Carry) => return self.carrier(leg, context),
-                            (Phase::Securing(leg), _) => self.phase = self.begin(leg)?,
-                            _ => return Ok(None),
-                        },
-                        Err(error) => return Err(Error::carried(error, Error::tls)),
-                    }
-                }
-                Phase::Upgrading { .. } => match self.upgrade()? {
-                    Some(leg) => self.phase = self.talk(leg),
-                    None => return Ok(None),
-                },
-                Phase::Talking { .. } => return Ok(self.converse(&mut context.muxes)?),
-                Phase::Over => return Ok(None),
+impl State {
+    fn step(self, call: &mut Call, context: &mut Context, now: Instant) -> Result<Step, Error> {
+        match self {
+            State::Dialling(connect) => dial(connect, call, context, now),
+            State::Proxying(mut tcp, mut proxy) => match ready(proxy.advance(&mut tcp)) {
+                Ok(Some(())) => call.secure(tcp, context),
+                Ok(None) => Ok(Step::Wait(State::Proxying(tcp, proxy))),
+                Err(error) => Err(call.at_proxy(Error::carried(error, Error::proxy))),
+            },
+            State::Securing(mut tls) => match ready(tls.handshake()) {
+                Ok(Some(())) => call.begin(Own::Tls(tls), context),
+                Ok(None) => Ok(Step::Wait(State::Securing(tls))),
+                Err(error) => Err(Error::carried(error, Error::tls)),
+            },
+            State::Upgrading { own, request, reply, key } => Ok(upgrade(own, request, reply, key, call)?),
+            State::Asking { leg, request, answer } => Ok(ask(leg, request, answer, &mut context.muxes)?),
+            State::Opening { leg, opening, id } => Ok(open(leg, opening, id, &mut context.muxes)?),
+        }
+    }
+}
+
+fn dial(mut connect: Connect, call: &mut Call, context: &Context, now: Instant) -> Result<Step, Error> {
+    match connect.advance(&context.registry, now) {
+        Outcome::Wait => Ok(Step::Wait(State::Dialling(connect))),
+        Outcome::Missed(_) => Ok(Step::On(State::Dialling(connect))),
+        Outcome::Failed(error) => Err(call.at_proxy(error)),
+        Outcome::Reached(address, took, tcp) => {
+            call.reached = (address, took);
+            call.until = Some(now + call.route.timeout);
+            match &call.route.via {
+                None => call.secure(tcp, context),
+                Some(request) => Ok(Step::On(State::Proxying(tcp, Tunnelling::new(request.clone())))),
             }
         }
     }
+}
 
+/// Asks for a WebSocket and reads the answer.
+fn upgrade(
+    mut own: Own,
+    mut request: Buffer,
+    mut reply: Vec<u8>,
+    key: upgrade::WebSocketKey,
+    call: &Call,
+) -> io::Result<Step> {
+    if ready(drain_all(own.stream(), &mut request))?.is_none() {
+        return Ok(Step::Wait(State::Upgrading { own, request, reply, key }));
+    }
+    ready(own.stream().flush())?;
+    let mut part = Buffer::new(PART);
+    loop {
+        let Some(count) = ready(own.stream().fill(&mut part))? else {
+            return Ok(Step::Wait(State::Upgrading { own, request, reply, key }));
+        };
+        reply.extend_from_slice(part.bytes());
+        part.consume(count);
+        match upgrade::parse_answer(&reply, key) {
+            upgrade::UpgradeAnswer::Done(head) => {
+                let ws = Ws::over(own, End::Client, call.route.ws_eof, &reply[head..])?;
+                return Ok(Step::On(call.opening(ws.into())));
+            }
+            upgrade::UpgradeAnswer::Bad(error) => return Err(error.into()),
+            upgrade::UpgradeAnswer::NeedMore if count == 0 => {
+                return Err(Error::lost("the server closed it before the WebSocket began").into());
+            }
+            upgrade::UpgradeAnswer::NeedMore => {}
+        }
+    }
+}
+
+/// Sends the request and reads the answer.
+fn ask(mut leg: Leg, mut request: Buffer, mut answer: Buffer, muxes: &mut Muxes) -> io::Result<Step> {
+    ready(drain_all(leg.lend(muxes).stream(), &mut request))?;
+    ready(leg.lend(muxes).stream().flush())?;
+    loop {
+        let Some(count) = ready(leg.lend(muxes).stream().fill(&mut answer))? else {
+            return Ok(Step::Wait(State::Asking { leg, request, answer }));
+        };
+        match parse_answer(answer.bytes(), count == 0) {
+            ServerAnswer::NeedMore if count == 0 || answer.is_full() => {
+                return Err(Error::protocol("the server's answer is cut short or too long").into());
+            }
+            ServerAnswer::NeedMore => {}
+            ServerAnswer::Terms(terms) => return Ok(Step::Answered(Box::new(terms))),
+            ServerAnswer::Refused(status, text) => {
+                return Err(Error::refused(status, &printable(&text).to_string()).into());
+            }
+            ServerAnswer::Bad(why) => return Err(Error::protocol(why).into()),
+        }
+    }
+}
+
+/// Opens a pool connection and reads its id, and nothing after it: that belongs to a relay.
+fn open(mut leg: Leg, mut opening: Buffer, mut id: Buffer, muxes: &mut Muxes) -> io::Result<Step> {
+    ready(drain_all(leg.lend(muxes).stream(), &mut opening))?;
+    ready(leg.lend(muxes).stream().flush())?;
+    loop {
+        match ready(leg.lend(muxes).stream().fill(&mut id))? {
+            None => return Ok(Step::Wait(State::Opening { leg, opening, id })),
+            Some(0) => return Err(Error::lost("the server closed it before its id came").into()),
+            Some(_) => {}
+        }
+        if let Ok(id) = id.bytes().try_into() {
+            return Ok(Step::Opened(leg, Id(id)));
+        }
+    }
+}
+
+impl Call {
     /// What failed before the proxy's connection stood is the proxy's.
     fn at_proxy(&self, error: Error) -> Error {
         if self.route.via.is_none() {
             return error;
         }
         let at = match error.subject() {
-            "" => self.route.addresses[self.address].to_string(),
+            "" => self.route.addresses[self.reached.0].to_string(),
             dialled => dialled.to_owned(),
         };
         Error::proxy(error.cause().clone()).about(at).with_hint(error.hint().to_owned())
     }
 
-    /// The way to the server is there.
-    fn secure(&self, tcp: Tcp) -> Result<Phase, Error> {
-        let Some((config, name)) = &self.route.tls else { return self.begin(Leg::Tcp(tcp)) };
+    /// The server is reached.
+    fn secure(&self, tcp: Tcp, context: &Context) -> Result<Step, Error> {
+        let Some((config, name)) = &self.route.tls else { return self.begin(tcp.into(), context) };
         let tls = Tls::connect(tcp, config.clone(), name.clone())?;
-        Ok(Phase::Securing(Leg::Tls(Box::new(tls))))
+        Ok(Step::On(State::Securing(Box::new(tls))))
     }
 
     /// What comes once the connection is there, and secure.
-    fn begin(&self, leg: Leg) -> Result<Phase, Error> {
-        if let (Purpose::Open, Transport::WebSocket) = (&self.purpose, self.route.transport) {
-            let key = upgrade::WebSocketKey::new(random::bytes()?);
-            let say = upgrade::Ask { host: &self.route.authority, key }.to_bytes();
-            return Ok(Phase::Upgrading { leg, say: Buffer::holding(say), reply: Vec::new(), key });
-        }
-        Ok(self.talk(leg))
-    }
-
-    /// Asks for a WebSocket, and reads the answer; the WebSocket when it is one.
-    fn upgrade(&mut self) -> io::Result<Option<Leg>> {
-        let Phase::Upgrading { leg, say, reply, key } = &mut self.phase else { return Ok(None) };
-        let Some(stream) = leg.own() else { return Ok(None) };
-        if ready(drain_all(stream, say))?.is_none() {
-            return Ok(None);
-        }
-        ready(stream.flush())?;
-        let mut part = Buffer::new(PART);
-        loop {
-            let Some(count) = ready(stream.fill(&mut part))? else { return Ok(None) };
-            reply.extend_from_slice(part.bytes());
-            part.consume(count);
-            match upgrade::parse_answer(reply, *key) {
-                upgrade::UpgradeAnswer::Done(head) => {
-                    let Phase::Upgrading { leg, reply, .. } = std::mem::replace(&mut self.phase, Phase::Over) else {
-                        return Ok(None);
-                    };
-                    return leg.into_ws(End::Client, self.route.ws_eof, &reply[head..]).map(Some);
-                }
-                upgrade::UpgradeAnswer::Bad(error) => return Err(error.into()),
-                upgrade::UpgradeAnswer::NeedMore if count == 0 => {
-                    return Err(Error::lost("the server closed it before the WebSocket began").into());
-                }
-                upgrade::UpgradeAnswer::NeedMore => {}
+    fn begin(&self, own: Own, context: &Context) -> Result<Step, Error> {
+        match (&self.purpose, self.route.transport, own) {
+            (Purpose::Carry, _, Own::Tls(tls)) if tls.speaks_h2() => {
+                let report = context.shared.config.limits.report;
+                Ok(Step::Mux(h2::client(*tls, &self.route.authority, report)?))
             }
+            (Purpose::Carry, ..) => Err(Error::protocol("the server does not speak HTTP/2 here")),
+            (Purpose::Ask(request), _, own) => {
+                let (request, answer) = (Buffer::holding(request.clone()), Buffer::new(MAX_ANSWER));
+                Ok(Step::On(State::Asking { leg: Leg::Own(own), request, answer }))
+            }
+            (Purpose::Open, Transport::WebSocket, own) => {
+                let key = upgrade::WebSocketKey::new(random::bytes()?);
+                let request = Buffer::holding(upgrade::Ask { host: &self.route.authority, key }.to_bytes());
+                Ok(Step::On(State::Upgrading { own, request, reply: Vec::new(), key }))
+            }
+            (Purpose::Open, _, own) => Ok(Step::On(self.opening(Leg::Own(own)))),
         }
-    }
-
-    fn talk(&self, leg: Leg) -> Phase {
-        let (say, room) = match &self.purpose {
-            Purpose::Ask(request) => (request.clone(), MAX_ANSWER),
-            Purpose::Open => (self.opening(), ID),
-            Purpose::Carry => (Vec::new(), 0),
-        };
-        Phase::Talking { leg, say: Buffer::holding(say), reply: Buffer::new(room) }
     }
 
     /// What a pool connection opens with: a stream has to say something to be one.
-    fn opening(&self) -> Vec<u8> {
-        match (self.route.open, self.route.transport.is_shared()) {
+    fn opening(&self, leg: Leg) -> State {
+        let opening = match (self.route.open, self.route.transport.is_shared()) {
             (Some(open), _) => open.to_vec(),
             (None, true) => vec![0],
             (None, false) => Vec::new(),
-        }
+        };
+        State::Opening { leg, opening: Buffer::holding(opening), id: Buffer::new(ID) }
     }
 
-    /// The server speaks HTTP/2.
-    fn carrier(&self, leg: Leg, context: &Context) -> Result<Option<Reply>, Error> {
-        let Leg::Tls(tls) = leg else { return Ok(None) };
-        if !tls.speaks_h2() {
-            return Err(Error::protocol("the server does not speak HTTP/2 here"));
-        }
-        let mux = h2::client(*tls, &self.route.authority, context.shared.config.limits.report);
-        Ok(Some(Reply::MuxTask(mux?)))
+    fn answered(&self, terms: Box<Terms>, context: &Context) -> Next<Connector, PoolTask> {
+        let (address, round) = self.reached;
+        let server = self.route.addresses[address];
+        context.hub.send(Notice::Answered(Ok(Answered { terms, server, round })));
+        Next::End
     }
 
-    fn converse(&mut self, muxes: &mut Muxes) -> io::Result<Option<Reply>> {
-        let Phase::Talking { leg, say, reply } = &mut self.phase else { return Ok(None) };
-        ready(drain_all(leg.lend(muxes).stream(), say))?;
-        ready(leg.lend(muxes).stream().flush())?;
-        loop {
-            // Never more than the id is read: what follows it belongs to a relay.
-            let ended = match reply.is_full() {
-                true => false,
-                false => match ready(leg.lend(muxes).stream().fill(reply))? {
-                    None => return Ok(None),
-                    Some(count) => count == 0,
-                },
-            };
-            match &self.purpose {
-                Purpose::Open => match reply.bytes().try_into() {
-                    Ok(id) => {
-                        if let Phase::Talking { leg, .. } = std::mem::replace(&mut self.phase, Phase::Over) {
-                            return Ok(Some(Reply::Id(leg, Id(id))));
-                        }
-                        return Ok(None);
-                    }
-                    Err(_) if ended => return Err(Error::lost("the server closed it before its id came").into()),
-                    Err(_) => {}
-                },
-                Purpose::Carry => return Ok(None),
-                Purpose::Ask(_) => match parse_answer(reply.bytes(), ended) {
-                    ServerAnswer::NeedMore if ended || reply.is_full() => {
-                        return Err(Error::protocol("the server's answer is cut short or too long").into());
-                    }
-                    ServerAnswer::NeedMore => {}
-                    ServerAnswer::Terms(terms) => return Ok(Some(Reply::Terms(Box::new(terms)))),
-                    ServerAnswer::Refused(status, text) => {
-                        return Err(Error::refused(status, &printable(&text).to_string()).into());
-                    }
-                    ServerAnswer::Bad(why) => return Err(Error::protocol(why).into()),
-                },
-            }
-        }
+    fn idle(&self, leg: Leg, id: Id, home: Home, context: &mut Context) -> Idle {
+        let (tunnel, fp) = (self.route.tunnel, leg.peer_fingerprint(&mut context.muxes));
+        context.hub.send(Notice::Tunnel { number: tunnel, event: TunnelEvent::Opened { home, id, fp } });
+        Idle { leg, tunnel, id: Some(id), quiet: self.route.quiet && id != CONTROL, ended: false }
+    }
+
+    fn failed(&self, error: Error, context: &Context) -> Next<Connector, PoolTask> {
+        let number = self.route.tunnel;
+        context.hub.send(match self.purpose {
+            Purpose::Ask(_) => Notice::Answered(Err(error)),
+            Purpose::Open => Notice::Tunnel { number, event: TunnelEvent::Failed(Some(error)) },
+            Purpose::Carry => Notice::Tunnel { number, event: TunnelEvent::MuxFailed(error) },
+        });
+        Next::End
     }
 }
 

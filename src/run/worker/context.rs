@@ -1,16 +1,18 @@
-//! What a worker lends its tasks.
+//! What a worker lends its tasks, and the tokens of their sockets.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use mio::{Registry, Token};
 
-use super::mux::MuxEvents;
 use crate::logic::slab::Key;
-use crate::net::mux::Muxes;
+use crate::logic::terms::TunnelNo;
+use crate::net::mux::{Loan, Muxes};
 use crate::net::quic::Tickets;
 use crate::net::stream::Stores;
 use crate::run::channel::Sender;
 use crate::run::messages::Notice;
+use crate::run::policy::AcceptPolicy;
 use crate::run::shared::Shared;
 
 /// What a worker lends its tasks.
@@ -29,16 +31,38 @@ pub struct Context {
     pub muxes: Muxes,
     /// Sessions with the server that can be resumed.
     pub tickets: Tickets,
-    /// What those connections have brought about and the worker has yet to see to.
+    /// What those connections have brought about and the worker has yet to apply.
     pub mux_events: MuxEvents,
 }
 
-/// The near socket of a relay: the user's, or the target's at the egress.
-pub const LOCAL: usize = 0;
-/// The far socket: the pool connection, or the target in single-end mode.
-pub const REMOTE: usize = 1;
+/// What the shared connections of a worker have brought about.
+#[derive(Default)]
+pub struct MuxEvents {
+    /// Tasks that have become shared connections.
+    pub started: Vec<Key>,
+    /// Streams with an edge, by the tokens of their tasks.
+    pub edges: Vec<Token>,
+    /// Streams that came in, from which peer and under which policy.
+    pub accepted: Vec<(Loan, SocketAddr, Arc<AcceptPolicy>)>,
+    /// Tunnels whose shared connection has ended: their tasks have to notice.
+    pub ended: Vec<TunnelNo>,
+}
+
+/// One of the two sockets that a task may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The user's, or the target's at the egress.
+    Local,
+    /// The pool connection, or the target in single-end mode.
+    Remote,
+}
 
 /// The event token of one of a task's two sockets.
-pub fn token(key: Key, side: usize) -> Token {
-    Token(key.index() * 2 + side)
+pub fn token(key: Key, side: Side) -> Token {
+    Token(key.index() * 2 + usize::from(side == Side::Remote))
+}
+
+/// The index of the task whose token that is, and which of its sockets.
+pub fn socket_of(Token(token): Token) -> (usize, Side) {
+    (token / 2, if token % 2 == 0 { Side::Local } else { Side::Remote })
 }

@@ -1,34 +1,42 @@
-//! A connection to a target is being made, for somebody who waits: a pool connection (egress) or a user (single-end).
+//! A connection to a target is being made, while a pool connection (egress) or a user (single-end) waits for it.
 
 use std::time::Instant;
 
 use mio::event::Event;
 
-use super::context::{token, Context, LOCAL, REMOTE};
+use super::context::{token, Context, Side};
+use super::next::Next;
 use super::relay::{Join, Relay};
-use super::task::{Next, Task};
 use crate::error::Error;
 use crate::logic::terms::TunnelNo;
 use crate::logic::wire::proxy_line;
 use crate::net::connect::{Connect, Outcome};
-use crate::net::leg::Leg;
+use crate::net::leg::{Leg, Own};
+use crate::net::mux::Muxes;
 use crate::net::tcp::canonical;
 use crate::net::udp::Session;
 use crate::run::messages::{DialRequest, Home, Notice, Proto};
 
-/// Somebody who waits, and the dialling.
+/// What waits, and the dialling.
 pub struct Dialer {
-    waiting: Option<Leg>,
-    side: usize,
+    waiting: Waiting,
     request: DialRequest,
     connect: Connect,
-    tunnel: TunnelNo,
     proto: Proto,
-    said: Vec<u8>,
+    /// What the user said already; it goes out first.
+    first: Vec<u8>,
+}
+
+/// What waits for the target.
+enum Waiting {
+    /// A single-end user: the target is the remote end.
+    User(Own),
+    /// A pool connection: the target is the local end.
+    Pool(Leg, TunnelNo),
 }
 
 impl Dialer {
-    /// At the egress: `pool` waits at the far side, the target will be near.
+    /// At the egress: `pool` waits, which is a connection of that tunnel.
     pub fn for_pool(
         pool: Leg,
         request: DialRequest,
@@ -37,101 +45,100 @@ impl Dialer {
         home: Home,
         context: &Context,
     ) -> Dialer {
-        Dialer::new(pool, REMOTE, request, tunnel, proto, home, context)
+        Dialer::new(Waiting::Pool(pool, tunnel), request, proto, home, context)
     }
 
-    /// Single-end: the user waits at the near side, the target will be far.
-    pub fn for_user(user: Leg, request: DialRequest, proto: Proto, home: Home, context: &Context) -> Dialer {
-        Dialer::new(user, LOCAL, request, 0, proto, home, context)
+    /// Single-end: the user waits.
+    pub fn for_user(user: Own, request: DialRequest, proto: Proto, home: Home, context: &Context) -> Dialer {
+        Dialer::new(Waiting::User(user), request, proto, home, context)
     }
 
-    fn new(
-        waiting: Leg,
-        side: usize,
-        request: DialRequest,
-        tunnel: TunnelNo,
-        proto: Proto,
-        home: Home,
-        context: &Context,
-    ) -> Dialer {
+    fn new(waiting: Waiting, request: DialRequest, proto: Proto, home: Home, context: &Context) -> Dialer {
         let addresses = request.candidates.iter().map(|(_, address)| *address).collect();
-        let config = &context.shared.config;
-        let connect = Connect::new(addresses, config.dial, config.limits.tcp_dial, token(home.key, 1 - side));
-        Dialer { waiting: Some(waiting), side, request, connect, tunnel, proto, said: Vec::new() }
+        let (config, token) = (&context.shared.config, token(home.key, waiting.target_side()));
+        let connect = Connect::new(addresses, config.dial, config.limits.tcp_dial, token);
+        Dialer { waiting, request, connect, proto, first: Vec::new() }
     }
 
-    /// What the user said already; it goes out first.
-    pub fn having_said(mut self, bytes: Vec<u8>) -> Dialer {
-        self.said = bytes;
+    /// These bytes go to the target before any others.
+    pub fn sending(mut self, bytes: Vec<u8>) -> Dialer {
+        self.first = bytes;
         self
     }
 
     /// Goes on.
-    pub fn advance(&mut self, home: Home, context: &mut Context, now: Instant) -> Next {
+    pub fn advance(mut self, home: Home, context: &mut Context, now: Instant) -> Next<Dialer, Relay> {
         if self.request.udp {
             return self.connect_udp(home, context, now);
         }
-        if self.waiting.as_mut().is_none_or(|leg| leg.failed(&mut context.muxes)) {
+        if self.waiting.failed(&mut context.muxes) {
             log::debug!("{} left before target was reached", self.request.user);
-            return self.leave(home, context);
+            return self.end(home, context);
         }
         loop {
             match self.connect.advance(&context.registry, now) {
-                Outcome::Wait => return Next::Wait,
+                Outcome::Wait => return Next::Wait(self),
                 Outcome::Missed(at) => self.missed(at, self.connect.failure(), context),
-                Outcome::Failed(_) => return self.leave(home, context),
+                Outcome::Failed(_) => return self.end(home, context),
                 Outcome::Reached(at, took, tcp) => {
                     if let (true, Some((target, _))) = (self.request.report, self.request.candidates.get(at)) {
                         context.hub.send(Notice::Reached { target: *target, took });
                     }
-                    return self.join(at, Leg::Tcp(tcp), context, now);
+                    return self.join(at, tcp, context, now);
                 }
             }
         }
     }
 
     /// Remembers an edge.
-    pub fn note(&mut self, side: usize, event: &Event) {
-        match (side == self.side, &mut self.waiting) {
-            (true, Some(leg)) => leg.note(event),
-            (true, None) => {}
-            (false, _) => self.connect.note(event),
+    pub fn note(&mut self, side: Side, event: &Event) {
+        match (&mut self.waiting, side) {
+            (Waiting::User(user), Side::Local) => user.note(event),
+            (Waiting::Pool(leg, _), Side::Remote) => leg.note(event),
+            (Waiting::User(_), Side::Remote) | (Waiting::Pool(..), Side::Local) => self.connect.note(event),
         }
     }
 
-    /// A datagram for the session that waits.
+    /// A datagram of the user who waits.
     pub fn deliver(&mut self, packet: Vec<u8>) {
-        if let Some(Leg::Udp(session)) = &mut self.waiting {
+        if let Waiting::User(Own::Udp(session)) = &mut self.waiting {
             session.deliver(packet);
         }
     }
 
-    /// Who waits.
+    /// What the user speaks.
     pub fn proto(&self) -> Proto {
         self.proto
     }
 
-    /// When to look again.
+    /// The tunnel of the pool connection; 0 in single-end mode.
+    pub fn tunnel(&self) -> TunnelNo {
+        match &self.waiting {
+            Waiting::User(_) => 0,
+            Waiting::Pool(_, tunnel) => *tunnel,
+        }
+    }
+
+    /// When it goes on even without an edge.
     pub fn deadline(&self) -> Option<Instant> {
         self.connect.deadline()
     }
 
-    fn connect_udp(&mut self, home: Home, context: &mut Context, now: Instant) -> Next {
-        let config = &context.shared.config;
-        for at in 0..self.request.candidates.len() {
-            let target = self.request.candidates[at].1;
+    fn connect_udp(self, home: Home, context: &mut Context, now: Instant) -> Next<Dialer, Relay> {
+        let (config, token) = (&context.shared.config, token(home.key, self.waiting.target_side()));
+        for (at, (_, target)) in self.request.candidates.iter().enumerate() {
             // In single-end mode both ends are ours, so their common buffer is framed whatever a peer knows.
-            let session = Session::to_target(target, config.dial, self.request.framed, config.limits.udp_buffer)
+            let session = Session::to_target(*target, config.dial, self.request.framed, config.limits.udp_buffer)
                 .and_then(|mut session| {
-                    session.register(&context.registry, token(home.key, 1 - self.side))?;
+                    session.register(&context.registry, token)?;
                     Ok(session)
                 });
             match session {
-                Ok(session) => return self.join(at, Leg::Udp(Box::new(session)), context, now),
+                Ok(session) => return self.join(at, session, context, now),
                 Err(error) => self.missed(at, Some(&Error::unreachable(target.to_string(), error)), context),
             }
         }
-        self.leave(home, context)
+        self.end(home, context)
     }
 
     fn missed(&self, at: usize, why: Option<&Error>, context: &Context) {
@@ -141,36 +148,52 @@ impl Dialer {
         }
     }
 
-    fn leave(&mut self, home: Home, context: &Context) -> Next {
-        context.hub.send(Notice::Done { home, tunnel: self.tunnel, proto: self.proto });
+    fn end(self, home: Home, context: &Context) -> Next<Dialer, Relay> {
+        context.hub.send(Notice::Done { home, tunnel: self.tunnel(), proto: self.proto });
         Next::End
     }
 
-    fn join(&mut self, at: usize, target: Leg, context: &Context, now: Instant) -> Next {
-        let Some(mut waiting) = self.waiting.take() else { return Next::End };
+    /// The target was reached, at that candidate's address.
+    fn join(mut self, at: usize, target: impl Into<Own>, context: &Context, now: Instant) -> Next<Dialer, Relay> {
         if self.request.udp && !self.request.framed {
-            waiting.keep_messages(context.shared.config.limits.udp_buffer);
+            self.waiting.keep_messages(context.shared.config.limits.udp_buffer);
         }
-        let address = canonical(self.request.candidates[at].1);
-        let mut prelude = match self.request.proxy && !self.request.udp {
-            true => proxy_line(canonical(self.request.user), address).into_bytes(),
+        let (tunnel, DialRequest { candidates, user, proxy, udp, report: others, named, .. }) =
+            (self.tunnel(), self.request);
+        let (number, address) = (candidates[at].0, canonical(candidates[at].1));
+        let mut first = match proxy && !udp {
+            true => proxy_line(canonical(user), address).into_bytes(),
             false => Vec::new(),
         };
-        prelude.append(&mut self.said);
-        let about = format!("{} <-> {address}", self.request.user);
-        let number = Some(self.request.candidates[at].0).filter(|_| self.request.udp);
-        let DialRequest { report: others, named, .. } = self.request;
-        let join = Join {
-            tunnel: self.tunnel,
-            proto: Some(self.proto),
-            target: number,
-            others,
-            moves: others || named,
-            about,
-        };
-        Next::Become(Task::Relay(match self.side {
-            REMOTE => Relay::new(target, waiting, join, context, now).saying_near(prelude),
-            _ => Relay::new(waiting, target, join, context, now).saying_far(prelude),
-        }))
+        first.extend(self.first);
+        let about = format!("{user} <-> {address}");
+        let target_no = udp.then_some(number);
+        let join = Join { tunnel, proto: Some(self.proto), target: target_no, others, moves: others || named, about };
+        Next::Become(match self.waiting {
+            Waiting::Pool(pool, _) => Relay::new(target.into(), pool, join, context, now).sending_local(first),
+            Waiting::User(user) => Relay::new(user, target.into().into(), join, context, now).sending_remote(first),
+        })
+    }
+}
+
+impl Waiting {
+    fn target_side(&self) -> Side {
+        match self {
+            Waiting::User(_) => Side::Remote,
+            Waiting::Pool(..) => Side::Local,
+        }
+    }
+
+    fn keep_messages(&mut self, largest: usize) {
+        if let Waiting::Pool(leg, _) = self {
+            leg.keep_messages(largest);
+        }
+    }
+
+    fn failed(&mut self, muxes: &mut Muxes) -> bool {
+        match self {
+            Waiting::User(user) => user.failed(),
+            Waiting::Pool(leg, _) => leg.failed(muxes),
+        }
     }
 }

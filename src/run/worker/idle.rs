@@ -1,23 +1,25 @@
 //! A pool connection that waits for its user.
 
 use super::context::Context;
-use super::task::Next;
+use super::next::Schedule;
 use crate::logic::terms::TunnelNo;
-use crate::logic::wire::Id;
+use crate::logic::wire::{Id, CONTROL};
 use crate::net::leg::Leg;
+use crate::net::mux::Muxes;
+use crate::net::stream::Buffer;
 use crate::run::messages::{Notice, TunnelEvent};
 
-/// A pool connection that waits for its user. Which of its sockets is used: the far one.
+/// A pool connection that waits for its user, at the remote side.
 pub struct Idle {
     /// The connection.
-    pub leg: Option<Leg>,
+    pub leg: Leg,
     /// The tunnel it belongs to.
     pub tunnel: TunnelNo,
     /// Its id, once it has one.
     pub id: Option<Id>,
-    /// The other side has no reason to speak first.
+    /// The peer has no reason to speak first.
     pub quiet: bool,
-    /// The other side has ended its direction, and the hub knows.
+    /// The peer has ended its direction, and the hub knows.
     pub ended: bool,
 }
 
@@ -25,30 +27,41 @@ impl Idle {
     /// Drops it when it dies, not when a user gets it.
     ///
     /// At the egress an end is not yet a death: it may be that of a user who had nothing to say.
-    pub fn advance(&mut self, context: &mut Context) -> Next {
-        let (quiet, ended) = (self.quiet, self.ended);
-        let Some(leg) = &mut self.leg else { return self.gone(context) };
+    pub fn advance(&mut self, context: &mut Context) -> Schedule {
         let muxes = &mut context.muxes;
-        if leg.failed(muxes) {
-            return self.gone(context);
+        if self.leg.failed(muxes) {
+            return self.end(context);
         }
-        if leg.is_alive(quiet, muxes) || ended {
-            return Next::Wait;
+        if self.leg.is_alive(self.quiet, muxes) || self.ended {
+            return Schedule::Wait;
         }
         match self.id {
-            Some(id) if !quiet && leg.has_ended(muxes) => {
+            Some(id) if !self.quiet && self.leg.has_ended(muxes) => {
                 self.ended = true;
                 context.hub.send(Notice::Tunnel { number: self.tunnel, event: TunnelEvent::Ended(id) });
-                Next::Wait
+                Schedule::Wait
             }
-            _ => self.gone(context),
+            _ => self.end(context),
         }
     }
 
-    fn gone(&mut self, context: &mut Context) -> Next {
+    /// Writes its id, which is what makes it a pool connection. `false`: it could not be written.
+    pub fn assign(&mut self, id: Id, muxes: &mut Muxes) -> bool {
+        self.id = Some(id);
+        self.quiet &= id != CONTROL;
+        let mut bytes = Buffer::holding(id.0.to_vec());
+        self.leg.lend(muxes).stream().drain(&mut bytes).is_ok() && bytes.is_empty()
+    }
+
+    /// Whether a user may have it: it lives, and nothing was said on it that should not be.
+    pub fn is_usable(&mut self, muxes: &mut Muxes) -> bool {
+        !self.leg.failed(muxes) && self.leg.is_alive(self.quiet, muxes)
+    }
+
+    fn end(&self, context: &Context) -> Schedule {
         if let Some(id) = self.id {
             context.hub.send(Notice::Tunnel { number: self.tunnel, event: TunnelEvent::Gone(id) });
         }
-        Next::End
+        Schedule::End
     }
 }

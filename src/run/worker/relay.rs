@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use mio::event::Event;
 
-use super::context::{Context, LOCAL};
-use super::task::Next;
+use super::context::{Context, Side};
+use super::next::Schedule;
 use crate::logic::terms::TunnelNo;
 use crate::logic::timers::Bucket;
-use crate::net::leg::{Leg, Line};
+use crate::net::leg::{Leg, Line, Own};
 use crate::net::mux::Muxes;
 use crate::net::relay::{Half, Pumped};
 use crate::net::tcp;
@@ -18,36 +18,39 @@ use crate::run::stats::add;
 
 /// A relay and what it is for.
 ///
-/// `near` is the user at the ingress, the target at the egress, the hub's line in a control connection: what it sends and
-/// receives is what the figures count.
+/// The local end is the user at the ingress, the target at the egress, the hub's line in a control connection: what it sends (rx)
+/// and receives (tx) is what the figures count. It is never a stream of a shared connection, which the remote end may be.
 pub struct Relay {
-    near: Leg,
-    far: Leg,
-    forth: Half,
-    back: Half,
+    local: Own,
+    remote: Leg,
+    /// From the local end to the remote one.
+    rx: Half,
+    /// From the remote end to the local one.
+    tx: Half,
     join: Join,
     /// Closed after this long without a byte.
     timeout: Option<Duration>,
     active: Instant,
-    /// Since when the user has sent without a word from the UDP target.
+    /// Since when the user has sent without an answer of the UDP target.
     unanswered: Option<Instant>,
     /// The UDP target has refused and said nothing since then.
     refused: bool,
     /// The program stops.
     draining: bool,
-    /// When to say something over a connection that is to be kept from seeming dead.
+    /// When to send a ping over a connection that is to be kept from seeming dead.
     ping: Option<Instant>,
     /// When to see whether what was sent is acknowledged; never where nothing was sent since that was last seen.
     watch: Option<Instant>,
-    /// The rate limit, or the lack of a buffer, says: not before, forth and back.
-    held: [Option<Instant>; 2],
+    /// The rate limit, or the lack of a buffer, says: not before.
+    rx_held: Option<Instant>,
+    tx_held: Option<Instant>,
 }
 
 /// What a relay is for.
 pub struct Join {
     /// The tunnel it belongs to; 0 in single-end mode.
     pub tunnel: TunnelNo,
-    /// Whose it is; `None` is the control connection.
+    /// What the user speaks; `None` is the control connection.
     pub proto: Option<Proto>,
     /// The UDP target's number, at the side that dials it.
     pub target: Option<usize>,
@@ -55,13 +58,13 @@ pub struct Join {
     pub others: bool,
     /// Whether its address may be another the next time: there are others, or it is a name.
     pub moves: bool,
-    /// Who talks with whom, for the log.
+    /// The two ends, for the log.
     pub about: String,
 }
 
 impl Relay {
     /// Joins two ends that are registered and established.
-    pub fn new(near: Leg, far: Leg, join: Join, context: &Context, now: Instant) -> Relay {
+    pub fn new(local: Own, remote: Leg, join: Join, context: &Context, now: Instant) -> Relay {
         let config = &context.shared.config;
         let timeout = match join.proto {
             Some(Proto::Tcp) => config.read,
@@ -69,13 +72,13 @@ impl Relay {
             None => None,
         };
         log::debug!("Exchange starts: {}", join.about);
-        let (forth, back) = (Half::default(), Half::default());
-        let ping = (join.proto.is_some() && far.pings()).then(|| now + config.limits.report);
+        let (rx, tx) = (Half::default(), Half::default());
+        let ping = (join.proto.is_some() && remote.pings()).then(|| now + config.limits.report);
         Relay {
-            near,
-            far,
-            forth,
-            back,
+            local,
+            remote,
+            rx,
+            tx,
             join,
             timeout,
             active: now,
@@ -84,30 +87,39 @@ impl Relay {
             draining: false,
             ping,
             watch: None,
-            held: [None; 2],
+            rx_held: None,
+            tx_held: None,
         }
     }
 
-    /// These bytes go to the near end before any that the far end sends.
-    pub fn saying_near(mut self, bytes: Vec<u8>) -> Relay {
-        self.back = Half::starting_with(bytes);
+    /// The control connection: what the hub says goes to the peer, what the peer says to the hub.
+    pub fn control(peer: Leg, tunnel: TunnelNo, context: &Context, now: Instant) -> Relay {
+        let line = Line::new(context.shared.config.limits.semaphore);
+        let about = "control connection".into();
+        let join = Join { tunnel, proto: None, target: None, others: false, moves: false, about };
+        Relay::new(line.into(), peer, join, context, now)
+    }
+
+    /// These bytes go to the local end before any that the remote end sends.
+    pub fn sending_local(mut self, bytes: Vec<u8>) -> Relay {
+        self.tx = Half::starting_with(bytes);
         self
     }
 
-    /// These bytes go to the far end before any that the near end sends.
-    pub fn saying_far(mut self, bytes: Vec<u8>) -> Relay {
-        self.forth = Half::starting_with(bytes);
+    /// These bytes go to the remote end before any that the local end sends.
+    pub fn sending_remote(mut self, bytes: Vec<u8>) -> Relay {
+        self.rx = Half::starting_with(bytes);
         self
     }
 
-    /// Moves what can be moved, a bounded amount, both targets.
-    pub fn advance(&mut self, home: Home, context: &mut Context, now: Instant) -> Next {
+    /// Moves what can be moved, a bounded amount, both ways.
+    pub fn advance(&mut self, home: Home, context: &mut Context, now: Instant) -> Schedule {
         let pumped = self.pump(context, now);
         if self.ping.is_some_and(|due| now >= due) {
-            self.far.ping();
+            self.remote.ping();
             self.ping = Some(now + context.shared.config.limits.report);
         }
-        self.tell(context);
+        self.report(context);
         match pumped {
             Ok(_) if self.is_over() => self.end(None, home, context),
             Ok(_) if self.has_failed(context) => self.end(Some("reset".into()), home, context),
@@ -115,8 +127,8 @@ impl Relay {
             Ok(_) if self.is_unheard(context, now) => self.end(Some("the target is silent".into()), home, context),
             Ok(_) if self.is_unanswered(now) => self.end(Some("no answer from the other side".into()), home, context),
             Ok(_) if self.is_idle(now) => self.end(Some("idle for too long".into()), home, context),
-            Ok(true) => Next::Again,
-            Ok(false) => Next::Wait,
+            Ok(true) => Schedule::Again,
+            Ok(false) => Schedule::Wait,
             Err(error) => self.end(Some(error.to_string()), home, context),
         }
     }
@@ -128,22 +140,20 @@ impl Relay {
         let limited = self.join.proto.is_some();
         let (up, down) = (shared.up.as_ref().filter(|_| limited), shared.down.as_ref().filter(|_| limited));
 
-        let [hold_forth, hold_back] = &mut self.held;
-        // The near end is a socket of ours or the hub's line, never a stream of a shared connection.
-        let Some(near) = self.near.own() else { return Ok(false) };
-        let mut far = self.far.lend(muxes);
-        let budget = grant(up, hold_forth, now);
-        let forth = settle(self.forth.pump(near, far.stream(), budget, stores), up, budget, now);
-        wait_for_memory(hold_forth, up, stores.refused(), now);
-        let budget = grant(down, hold_back, now);
-        let back = settle(self.back.pump(far.stream(), near, budget, stores), down, budget, now);
-        wait_for_memory(hold_back, down, stores.refused(), now);
-        let (forth, back) = (forth?, back?);
-        if forth.moved + back.moved > 0 {
+        let mut remote = self.remote.lend(muxes);
+        let (local, remote) = (self.local.stream(), remote.stream());
+        let budget = grant(up, &mut self.rx_held, now);
+        let rx = account(self.rx.pump(local, remote, budget, stores), up, budget, now);
+        wait_for_memory(&mut self.rx_held, up, stores.refused(), now);
+        let budget = grant(down, &mut self.tx_held, now);
+        let tx = account(self.tx.pump(remote, local, budget, stores), down, budget, now);
+        wait_for_memory(&mut self.tx_held, down, stores.refused(), now);
+        let (rx, tx) = (rx?, tx?);
+        if rx.moved + tx.moved > 0 {
             self.active = now;
         }
         if self.join.target.is_some() {
-            let (asked, heard) = if is_target(&self.near) { (back, forth) } else { (forth, back) };
+            let (asked, heard) = if is_target(&self.local) { (tx, rx) } else { (rx, tx) };
             if heard.moved > 0 {
                 (self.unanswered, self.refused) = (None, false);
             } else if asked.moved > 0 {
@@ -154,20 +164,20 @@ impl Relay {
             if self.active == now && self.watch.is_none() {
                 self.watch = tcp::keepalive_timeout().map(|timeout| now + timeout / WATCHES);
             }
-            add(&shared.meters.tcp_rx, forth.moved as u64);
-            add(&shared.meters.tcp_tx, back.moved as u64);
+            add(&shared.meters.tcp_rx, rx.moved as u64);
+            add(&shared.meters.tcp_tx, tx.moved as u64);
         }
-        Ok(forth.again || back.again)
+        Ok(rx.again || tx.again)
     }
 
-    /// Passes on what is nobody's but the hub's or the meters'.
-    fn tell(&mut self, context: &mut Context) {
-        match &mut self.near {
-            Leg::Line(line) => match line.heard() {
-                heard if heard.is_empty() => {}
-                heard => context.hub.send(Notice::Tunnel { number: self.join.tunnel, event: TunnelEvent::Said(heard) }),
+    /// Passes on what came for the hub, and the figures.
+    fn report(&mut self, context: &mut Context) {
+        match &mut self.local {
+            Own::Line(line) => match line.received() {
+                bytes if bytes.is_empty() => {}
+                bytes => context.hub.send(Notice::Tunnel { number: self.join.tunnel, event: TunnelEvent::Said(bytes) }),
             },
-            Leg::Udp(session) => {
+            Own::Udp(session) => {
                 let tally = session.tally();
                 add(&context.shared.meters.udp_rx, tally.received);
                 add(&context.shared.meters.udp_tx, tally.sent);
@@ -175,55 +185,55 @@ impl Relay {
                     log::debug!("{} datagrams dropped: {}", tally.dropped, self.join.about);
                 }
             }
-            _ => {}
+            Own::Tcp(_) | Own::Tls(_) | Own::Ws(_) => {}
         }
     }
 
     /// Remembers an edge.
-    pub fn note(&mut self, side: usize, event: &Event) {
+    pub fn note(&mut self, side: Side, event: &Event) {
         match side {
-            LOCAL => self.near.note(event),
-            _ => self.far.note(event),
+            Side::Local => self.local.note(event),
+            Side::Remote => self.remote.note(event),
         }
     }
 
     /// A datagram for the user's session.
     pub fn deliver(&mut self, packet: Vec<u8>) {
-        if let Leg::Udp(session) = &mut self.near {
+        if let Own::Udp(session) = &mut self.local {
             session.deliver(packet);
         }
     }
 
-    /// Signals for the peer. `false` if it does not read them.
-    pub fn say(&mut self, bytes: &[u8]) -> bool {
-        match &mut self.near {
-            Leg::Line(line) => line.say(bytes),
+    /// Signals for the peer, on the control connection. `false` if it does not read them.
+    pub fn send(&mut self, bytes: &[u8]) -> bool {
+        match &mut self.local {
+            Own::Line(line) => line.send(bytes),
             _ => true,
         }
     }
 
-    /// Whose slot it holds; the control connection holds none.
+    /// What the user speaks; the control connection has none.
     pub fn proto(&self) -> Option<Proto> {
         self.join.proto
     }
 
+    /// The tunnel it belongs to; 0 in single-end mode.
+    pub fn tunnel(&self) -> TunnelNo {
+        self.join.tunnel
+    }
+
     /// Ends a control connection properly; TLS has a word for it. A user's relay that is cut must look cut, not complete.
-    pub fn farewell(&mut self, muxes: &mut Muxes) {
+    pub fn close_gracefully(&mut self, muxes: &mut Muxes) {
         if self.join.proto.is_none() {
             // Best effort: a peer that takes nothing now learns it from the closed socket.
-            let _ = self.far.lend(muxes).stream().finish();
+            let _ = self.remote.lend(muxes).stream().finish();
         }
     }
 
-    /// When to look again.
+    /// When it goes on even without an edge.
     pub fn deadline(&self) -> Option<Instant> {
         let idle = self.timeout.map(|timeout| self.active + timeout);
-        idle.into_iter()
-            .chain(self.answer_due())
-            .chain(self.ping)
-            .chain(self.watch)
-            .chain(self.held.into_iter().flatten())
-            .min()
+        [idle, self.answer_due(), self.ping, self.watch, self.rx_held, self.tx_held].into_iter().flatten().min()
     }
 
     fn is_udp(&self) -> bool {
@@ -234,23 +244,27 @@ impl Relay {
     /// perhaps, part of a frame that will never be whole.
     fn is_over(&self) -> bool {
         match self.join.proto {
-            Some(Proto::Tcp) => self.forth.is_closed() && self.back.is_closed(),
-            _ => self.forth.has_ended() || self.back.has_ended(),
+            Some(Proto::Tcp) => self.rx.is_closed() && self.tx.is_closed(),
+            _ => self.rx.has_ended() || self.tx.has_ended(),
         }
     }
 
     fn has_failed(&mut self, context: &mut Context) -> bool {
-        self.near.failed(&mut context.muxes) || self.far.failed(&mut context.muxes)
+        self.local.failed() || self.remote.failed(&mut context.muxes)
     }
 
     /// Whether a UDP target has refused, and this is the end: the user's next datagram finds another, or the program stops. Otherwise the
     /// session goes on, as the target may come back.
     fn is_refused(&mut self, context: &Context) -> bool {
         let Some(target) = self.join.target else { return false };
-        let refused = [&mut self.near, &mut self.far].into_iter().any(|leg| match leg {
-            Leg::Udp(session) => session.refused(),
+        let refuses = |own: &mut Own| match own {
+            Own::Udp(session) => session.refused(),
             _ => false,
-        });
+        };
+        let refused = match &mut self.remote {
+            Leg::Own(remote) => refuses(remote) | refuses(&mut self.local),
+            Leg::Mux(_) => refuses(&mut self.local),
+        };
         if refused && !std::mem::replace(&mut self.refused, true) {
             context.hub.send(Notice::Missed(target));
             let level = if self.join.others { log::Level::Debug } else { log::Level::Warn };
@@ -259,7 +273,7 @@ impl Relay {
         self.refused && (self.join.others || self.draining)
     }
 
-    /// Whether a UDP target whose address may have changed has been silent for too long while the user kept sending: his next datagram
+    /// Whether a UDP target whose address may have changed has been silent for too long while the user kept sending: the next datagram
     /// resolves anew.
     fn is_unheard(&mut self, context: &Context, now: Instant) -> bool {
         let (Some(target), Some(due)) = (self.join.target, self.answer_due()) else { return false };
@@ -281,12 +295,12 @@ impl Relay {
     }
 
     /// Whether one end has not acknowledged for too long what was sent to it. The kernel itself gives up after a quarter of an hour, and its
-    /// own limit (`TCP_USER_TIMEOUT`) would end those too who live and do not read for a while.
+    /// own limit (`TCP_USER_TIMEOUT`) would also end peers that live and do not read for a while.
     fn is_unanswered(&mut self, now: Instant) -> bool {
         let Some(timeout) = tcp::keepalive_timeout().filter(|_| self.watch.is_some_and(|due| now >= due)) else {
             return false;
         };
-        let since = [&mut self.near, &mut self.far].into_iter().filter_map(Leg::unacknowledged).max();
+        let since = self.local.unacknowledged().max(self.remote.unacknowledged());
         let moved = self.active + timeout / WATCHES >= now;
         self.watch = (since.is_some() || moved).then(|| now + timeout / WATCHES);
         since.is_some_and(|since| since >= timeout)
@@ -296,7 +310,7 @@ impl Relay {
         self.timeout.is_some_and(|timeout| now >= self.active + timeout)
     }
 
-    fn end(&mut self, why: Option<String>, home: Home, context: &mut Context) -> Next {
+    fn end(&mut self, why: Option<String>, home: Home, context: &mut Context) -> Schedule {
         let tunnel = self.join.tunnel;
         match self.join.proto {
             Some(proto) => context.hub.send(Notice::Done { home, tunnel, proto }),
@@ -307,24 +321,17 @@ impl Relay {
         }
         if let Some(why) = why {
             log::debug!("Exchange ends: {}: {why}", self.join.about);
-            self.near.abort();
-            self.far.abort();
+            self.local.abort();
+            self.remote.abort();
         } else {
             log::debug!("Exchange complete: {}", self.join.about);
         }
-        Next::End
+        Schedule::End
     }
 }
 
-fn is_target(leg: &Leg) -> bool {
-    matches!(leg, Leg::Udp(session) if session.is_target())
-}
-
-/// The control connection: what the hub says goes to the peer, what the peer says to the hub.
-pub fn control(far: Leg, tunnel: TunnelNo, context: &Context, now: Instant) -> Relay {
-    let join =
-        Join { tunnel, proto: None, target: None, others: false, moves: false, about: "control connection".into() };
-    Relay::new(Leg::Line(Line::new(context.shared.config.limits.semaphore)), far, join, context, now)
+fn is_target(own: &Own) -> bool {
+    matches!(own, Own::Udp(session) if session.is_target())
 }
 
 /// How much one direction may take in now. One that was told to wait does not ask before its time: so all take turns.
@@ -345,7 +352,8 @@ fn grant(bucket: Option<&Bucket>, held: &mut Option<Instant>, now: Instant) -> u
     }
 }
 
-fn settle(pumped: io::Result<Pumped>, bucket: Option<&Bucket>, budget: usize, now: Instant) -> io::Result<Pumped> {
+/// Takes what was moved out of the bucket.
+fn account(pumped: io::Result<Pumped>, bucket: Option<&Bucket>, budget: usize, now: Instant) -> io::Result<Pumped> {
     let mut pumped = pumped?;
     if let Some(bucket) = bucket {
         bucket.spend(pumped.moved, now);
@@ -354,7 +362,7 @@ fn settle(pumped: io::Result<Pumped>, bucket: Option<&Bucket>, budget: usize, no
     Ok(pumped)
 }
 
-/// A direction that found no buffer to be had asks again after a while: whoever gives one back does not know who waits.
+/// A direction that found no buffer to be had asks again after a while: a relay that gives one back does not know which others wait.
 fn wait_for_memory(held: &mut Option<Instant>, bucket: Option<&Bucket>, refused: bool, now: Instant) {
     if refused {
         *held = Some(now + PAUSE);
@@ -363,9 +371,9 @@ fn wait_for_memory(held: &mut Option<Instant>, bucket: Option<&Bucket>, refused:
     }
 }
 
-/// How long a direction waits for a buffer.
-const PAUSE: Duration = Duration::from_millis(50);
 /// How often, in the time after which a side is given up, it is seen whether it answers.
 const WATCHES: u32 = 6;
+/// How long a direction waits for a buffer.
+const PAUSE: Duration = Duration::from_millis(50);
 /// Most bytes that one direction takes in before others have their turn.
 const BUDGET: usize = 512 * 1024;

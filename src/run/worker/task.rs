@@ -1,4 +1,4 @@
-//! What a worker works on, and what it works with.
+//! What a worker works on.
 //!
 //! ```text
 //!  server:  Inbound --pool connection--> Idle --Join--> Relay            --Dial--> Dialer --> Relay
@@ -7,107 +7,199 @@
 //!  both:    Inbound, Connector --HTTP/2, QUIC--> MuxTask, whose streams are Inbounds and Connectors in their turn
 //! ```
 
+use std::convert::Infallible;
 use std::time::Instant;
 
 use mio::event::Event;
 
 use super::accept::Inbound;
 use super::connect::Connector;
-use super::context::Context;
+use super::context::{Context, Side};
 use super::dial::Dialer;
 use super::idle::Idle;
-use super::mux::MuxTask;
+use super::mux::{MuxTask, PoolTask};
+use super::next::{Next, Schedule};
 use super::probe::Probe;
 use super::relay::Relay;
 use super::tls_accept::TlsAccept;
+use crate::logic::terms::TunnelNo;
 use crate::net::mux::Muxes;
 use crate::run::messages::{Home, Proto};
 
-/// One thing a worker looks after: at any time a task is in one of these stages.
+/// One thing a worker looks after.
 pub enum Task {
-    /// Somebody at the tunnel's port who has not said yet what he wants (server).
-    Inbound(Inbound),
-    /// A route to the server: the handshake, or a pool connection that opens (client).
-    Connector(Connector),
+    /// On its way to one of the others. It goes on by value: its place is empty for the length of that call.
+    Stage(Option<Stage>),
     /// A pool connection without a user.
     Idle(Idle),
+    /// Two ends relay.
+    Relay(Relay),
+    /// A connection that carries many streams, each of which is a task of its own.
+    Mux(MuxTask),
+}
+
+/// A task that will be another before long.
+pub enum Stage {
+    /// A connection to the tunnel's port that has not said yet what it is (server).
+    Inbound(Inbound),
+    /// A connection to the server: the handshake, or a pool connection that opens (client).
+    Connector(Connector),
     /// A single-end user who speaks TLS and is not through with the handshake.
     TlsAccept(TlsAccept),
     /// A connection to a target is being made.
     Dialer(Dialer),
     /// A target is being measured.
     Probe(Probe),
-    /// Two ends relay.
-    Relay(Relay),
-    /// A connection that carries many streams, each of which is a task of its own.
-    MuxTask(MuxTask),
-}
-
-/// What a task wants after it went on. A task that becomes another is moved once; boxing it would cost an allocation.
-#[allow(clippy::large_enum_variant)]
-pub enum Next {
-    /// An edge, a job or its deadline.
-    Wait,
-    /// Another turn, after the others had theirs.
-    Again,
-    /// To go on as this, at once.
-    Become(Task),
-    /// To be dropped, with its sockets.
-    End,
 }
 
 impl Task {
-    /// Does what can be done now, within a bound.
-    pub fn advance(&mut self, home: Home, context: &mut Context, now: Instant) -> Next {
-        match self {
-            Task::Inbound(task) => task.advance(home, context, now),
-            Task::Connector(task) => task.advance(home, context, now),
-            Task::Idle(task) => task.advance(context),
-            Task::TlsAccept(task) => task.advance(home, context, now),
-            Task::Dialer(task) => task.advance(home, context, now),
-            Task::Probe(task) => task.advance(context, now),
-            Task::Relay(task) => task.advance(home, context, now),
-            Task::MuxTask(task) => task.advance(context, now),
+    /// Does what can be done now, within a bound, and through as many changes as that brings.
+    pub fn advance(&mut self, home: Home, context: &mut Context, now: Instant) -> Schedule {
+        loop {
+            let place = match self {
+                Task::Idle(idle) => return idle.advance(context),
+                Task::Relay(relay) => return relay.advance(home, context, now),
+                Task::Mux(mux) => return mux.advance(context, now),
+                Task::Stage(place) => place,
+            };
+            let Some(stage) = place.take() else { return Schedule::End };
+            match stage.advance(home, context, now) {
+                Next::Become(task) => *self = task,
+                Next::Wait(stage) => {
+                    *place = Some(stage);
+                    return Schedule::Wait;
+                }
+                Next::Again(stage) => {
+                    *place = Some(stage);
+                    return Schedule::Again;
+                }
+                Next::End => return Schedule::End,
+            }
         }
     }
 
-    /// Remembers an edge of its near (0) or far (1) socket.
-    pub fn note(&mut self, side: usize, event: &Event, muxes: &mut Muxes) {
+    /// Remembers an edge of one of its sockets.
+    pub fn note(&mut self, side: Side, event: &Event, muxes: &mut Muxes) {
         match self {
-            Task::Inbound(task) => task.leg.iter_mut().for_each(|leg| leg.note(event)),
-            Task::Connector(task) => task.note(event),
-            Task::Idle(task) => task.leg.iter_mut().for_each(|leg| leg.note(event)),
-            Task::TlsAccept(task) => task.user.iter_mut().for_each(|leg| leg.note(event)),
-            Task::Dialer(task) => task.note(side, event),
-            Task::Probe(task) => task.connect.note(event),
+            Task::Stage(stage) => stage.iter_mut().for_each(|stage| stage.note(side, event)),
+            Task::Idle(task) => task.leg.note(event),
             Task::Relay(task) => task.note(side, event),
-            Task::MuxTask(task) => task.note(event, muxes),
+            Task::Mux(task) => task.note(event, muxes),
         }
     }
 
-    /// When it wants to go on even without an edge.
+    /// When it goes on even without an edge.
     pub fn deadline(&self) -> Option<Instant> {
         match self {
-            Task::Inbound(task) => Some(task.deadline()),
-            Task::Connector(task) => task.deadline(),
-            Task::Idle(_) => None,
-            Task::TlsAccept(task) => Some(task.until),
-            Task::Dialer(task) => task.deadline(),
-            Task::Probe(task) => task.connect.deadline(),
+            Task::Stage(stage) => stage.as_ref()?.deadline(),
             Task::Relay(task) => task.deadline(),
-            // Looked at each turn, since its clocks are finer than the timers.
-            Task::MuxTask(_) => None,
+            // A shared connection is looked at each turn, since its clocks are finer than the timers.
+            Task::Idle(_) | Task::Mux(_) => None,
         }
     }
 
-    /// Whose slot it holds, if anybody's.
+    /// The tunnel it belongs to; 0 for none.
+    pub fn tunnel(&self, muxes: &Muxes) -> TunnelNo {
+        match self {
+            Task::Stage(Some(Stage::Connector(task))) => task.tunnel(),
+            Task::Stage(Some(Stage::Dialer(task))) => task.tunnel(),
+            Task::Stage(_) => 0,
+            Task::Idle(task) => task.tunnel,
+            Task::Relay(task) => task.tunnel(),
+            Task::Mux(task) => task.tunnel(muxes),
+        }
+    }
+
+    /// What its user speaks, if it holds a user's slot.
     pub fn proto(&self) -> Option<Proto> {
         match self {
-            Task::TlsAccept(_) => Some(Proto::Tcp),
-            Task::Dialer(task) => Some(task.proto()),
+            Task::Stage(Some(Stage::TlsAccept(_))) => Some(Proto::Tcp),
+            Task::Stage(Some(Stage::Dialer(task))) => Some(task.proto()),
             Task::Relay(task) => task.proto(),
-            Task::Inbound(_) | Task::Connector(_) | Task::Idle(_) | Task::Probe(_) | Task::MuxTask(_) => None,
+            Task::Stage(_) | Task::Idle(_) | Task::Mux(_) => None,
         }
+    }
+
+    /// Whether no user would miss it.
+    pub fn is_unused(&self) -> bool {
+        matches!(self, Task::Idle(_) | Task::Stage(Some(Stage::Inbound(_) | Stage::Connector(_)) | None))
+    }
+}
+
+impl Stage {
+    fn advance(self, home: Home, context: &mut Context, now: Instant) -> Next<Stage, Task> {
+        match self {
+            Stage::Inbound(task) => task.advance(home, context, now).widen(),
+            Stage::Connector(task) => task.advance(home, context, now).widen(),
+            Stage::TlsAccept(task) => task.advance(home, context, now).widen(),
+            Stage::Dialer(task) => task.advance(home, context, now).widen(),
+            Stage::Probe(task) => task.advance(context, now).widen(),
+        }
+    }
+
+    fn note(&mut self, side: Side, event: &Event) {
+        match self {
+            Stage::Inbound(task) => task.note(event),
+            Stage::Connector(task) => task.note(event),
+            Stage::TlsAccept(task) => task.note(event),
+            Stage::Dialer(task) => task.note(side, event),
+            Stage::Probe(task) => task.note(event),
+        }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        match self {
+            Stage::Inbound(task) => Some(task.deadline()),
+            Stage::Connector(task) => task.deadline(),
+            Stage::TlsAccept(task) => Some(task.deadline()),
+            Stage::Dialer(task) => task.deadline(),
+            Stage::Probe(task) => task.deadline(),
+        }
+    }
+}
+
+macro_rules! stages {
+    ($($name:ident)+) => { $(
+        impl From<$name> for Stage {
+            fn from(stage: $name) -> Stage {
+                Stage::$name(stage)
+            }
+        }
+
+        impl From<$name> for Task {
+            fn from(stage: $name) -> Task {
+                Task::Stage(Some(Stage::$name(stage)))
+            }
+        }
+    )+ };
+}
+
+stages! { Inbound Connector TlsAccept Dialer Probe }
+
+impl From<Relay> for Task {
+    fn from(relay: Relay) -> Task {
+        Task::Relay(relay)
+    }
+}
+
+impl From<MuxTask> for Task {
+    fn from(mux: MuxTask) -> Task {
+        Task::Mux(mux)
+    }
+}
+
+impl From<PoolTask> for Task {
+    fn from(task: PoolTask) -> Task {
+        match task {
+            PoolTask::Idle(idle) => Task::Idle(idle),
+            PoolTask::Mux(mux) => Task::Mux(mux),
+        }
+    }
+}
+
+impl From<Infallible> for Task {
+    fn from(none: Infallible) -> Task {
+        match none {}
     }
 }
 

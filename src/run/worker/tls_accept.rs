@@ -1,34 +1,45 @@
-//! A single-end user whose TLS ends here: first the handshake, then, with `block`, a look at what the user says.
+//! A single-end user whose TLS ends here: first the handshake, then, with `block`, the user's first bytes.
+//!
+//! ```text
+//!  Securing --with block--> Reading --allowed--> Dialer
+//!     +-----------------------------------------^
+//! ```
 
+use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
+use mio::event::Event;
 use mio::net::TcpStream;
 use rustls::ServerConfig;
 
-use super::context::{token, Context, LOCAL};
+use super::context::{token, Context, Side};
 use super::dial::Dialer;
-use super::task::{Next, Task};
-use crate::logic::sniff::{BlockVerdict, Sniff, MAX_FIRST_BYTES};
-use crate::net::leg::Leg;
-use crate::net::stream::{ready, Buffer};
+use super::next::Next;
+use crate::logic::sniff::{BlockVerdict, Blocked, Sniff, MAX_FIRST_BYTES};
+use crate::net::leg::Own;
+use crate::net::stream::{ready, Buffer, Stream};
 use crate::net::tcp::Tcp;
 use crate::net::tls::Tls;
 use crate::run::messages::{DialRequest, Home, Notice, Proto};
 
-/// A single-end user whose TLS ends here: first the handshake, then, with `block`, a look at what he says.
+/// A single-end user whose TLS ends here.
 pub struct TlsAccept {
-    /// His connection.
-    pub user: Option<Leg>,
-    /// When he has had his time.
-    pub until: Instant,
-    request: Option<DialRequest>,
-    /// With `block`, after the handshake: what the user says.
-    look: Option<(Sniff, Buffer)>,
+    user: Box<Tls>,
+    state: State,
+    /// The state must be over by then.
+    until: Instant,
+    request: DialRequest,
+}
+
+enum State {
+    Securing,
+    /// The first bytes, of which `block` may refuse some.
+    Reading(Sniff, Buffer),
 }
 
 impl TlsAccept {
-    /// Takes a user in, under the near socket's token of `home`.
+    /// Takes a user in, under the local token of `home`.
     pub fn new(
         socket: TcpStream,
         tls: Arc<ServerConfig>,
@@ -36,56 +47,58 @@ impl TlsAccept {
         home: Home,
         context: &Context,
         now: Instant,
-    ) -> std::io::Result<TlsAccept> {
+    ) -> io::Result<TlsAccept> {
         let mut tcp = Tcp::new(socket);
-        tcp.register(&context.registry, token(home.key, LOCAL))?;
-        let user = Some(Leg::Tls(Box::new(Tls::accept(tcp, tls)?)));
+        tcp.register(&context.registry, token(home.key, Side::Local))?;
+        let user = Box::new(Tls::accept(tcp, tls)?);
         let until = now + context.shared.config.limits.handshake;
-        Ok(TlsAccept { user, until, request: Some(request), look: None })
+        Ok(TlsAccept { user, state: State::Securing, until, request })
     }
 
     /// Goes on.
-    pub fn advance(&mut self, home: Home, context: &mut Context, now: Instant) -> Next {
-        match self.step(context, now) {
-            Ok(false) if now < self.until => Next::Wait,
-            Ok(true) => self.dial(home, context),
-            result => {
-                if let (Err(error), Some(request)) = (result, &self.request) {
-                    log::debug!("{} turned away: {error}", request.user);
-                }
-                context.hub.send(Notice::Done { home, tunnel: 0, proto: Proto::Tcp });
-                Next::End
-            }
+    pub fn advance(mut self, home: Home, context: &mut Context, now: Instant) -> Next<TlsAccept, Dialer> {
+        match self.step(context.shared.config.block, now) {
+            Ok(true) => return Next::Become(self.dial(home, context)),
+            Ok(false) if now < self.until => return Next::Wait(self),
+            Ok(false) => {}
+            Err(error) => log::debug!("{} refused: {error}", self.request.user),
         }
+        context.hub.send(Notice::Done { home, tunnel: 0, proto: Proto::Tcp });
+        Next::End
+    }
+
+    /// Remembers an edge.
+    pub fn note(&mut self, event: &Event) {
+        self.user.carrier().note(event);
+    }
+
+    /// When it goes on even without an edge.
+    pub fn deadline(&self) -> Instant {
+        self.until
     }
 
     /// Whether the user may go on to the target.
-    fn step(&mut self, context: &Context, now: Instant) -> std::io::Result<bool> {
-        let block = context.shared.config.block;
-        let Some(Leg::Tls(tls)) = &mut self.user else { return Ok(false) };
-        let Some((sniff, said)) = &mut self.look else {
-            if ready(tls.handshake())?.is_none() {
-                return Ok(false);
-            }
-            if !block.any() {
-                return Ok(true);
-            }
-            let sniff = Sniff::new(block, now);
-            self.until = sniff.deadline();
-            self.look = Some((sniff, Buffer::new(MAX_FIRST_BYTES)));
-            return self.step(context, now);
-        };
+    fn step(&mut self, block: Blocked, now: Instant) -> io::Result<bool> {
         loop {
-            use crate::net::stream::Stream;
-            let more = match said.is_full() {
-                true => None,
-                false => ready(tls.fill(said))?,
+            let (sniff, first) = match &mut self.state {
+                State::Reading(sniff, first) => (sniff, first),
+                State::Securing if ready(self.user.handshake())?.is_none() => return Ok(false),
+                State::Securing if !block.any() => return Ok(true),
+                State::Securing => {
+                    let sniff = Sniff::new(block, now);
+                    self.until = sniff.deadline();
+                    self.state = State::Reading(sniff, Buffer::new(MAX_FIRST_BYTES));
+                    continue;
+                }
             };
-            match sniff.judge(said.bytes(), more == Some(0), now) {
+            let more = match first.is_full() {
+                true => None,
+                false => ready(self.user.fill(first))?,
+            };
+            match sniff.judge(first.bytes(), more == Some(0), now) {
                 BlockVerdict::Refuse(what) => {
-                    let who = self.request.as_ref().map(|request| request.user.to_string()).unwrap_or_default();
-                    log::warn!("{what} from {who} refused by block");
-                    return Err(std::io::Error::other("refused"));
+                    log::warn!("{what} from {} refused by block", self.request.user);
+                    return Err(io::Error::other("refused"));
                 }
                 BlockVerdict::Pass => return Ok(true),
                 BlockVerdict::NeedMore if more.is_some() => {}
@@ -94,9 +107,11 @@ impl TlsAccept {
         }
     }
 
-    fn dial(&mut self, home: Home, context: &Context) -> Next {
-        let (Some(user), Some(request)) = (self.user.take(), self.request.take()) else { return Next::End };
-        let said = self.look.as_ref().map(|(_, said)| said.bytes().to_vec()).unwrap_or_default();
-        Next::Become(Task::Dialer(Dialer::for_user(user, request, Proto::Tcp, home, context).having_said(said)))
+    fn dial(self, home: Home, context: &Context) -> Dialer {
+        let first = match self.state {
+            State::Securing => Vec::new(),
+            State::Reading(_, first) => first.bytes().to_vec(),
+        };
+        Dialer::for_user(Own::Tls(self.user), self.request, Proto::Tcp, home, context).sending(first)
     }
 }

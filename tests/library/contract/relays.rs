@@ -17,21 +17,21 @@ use socket2::SockRef;
 use super::far::pair;
 use super::{flow, identity, nonblocking, GRACE, POOL};
 use nodepass::net::certs::{self, Trust};
-use nodepass::net::leg::Leg;
+use nodepass::net::leg::Own;
 use nodepass::net::relay::Half;
 use nodepass::net::stream::{ready, Conduit, Stores};
 use nodepass::net::sys::SPLICE;
 use nodepass::net::tls::Tls;
-use nodepass::net::ws::End;
+use nodepass::net::ws::{End, Ws};
 
 #[test]
 fn bare_sockets_are_joined_in_the_kernel_where_that_is_allowed_and_possible() {
     for allowed in [true, false] {
         let (mut user, ours) = pair(false);
-        let (mut a, mut b) = (Leg::Tcp(nonblocking(ours)), Leg::Tcp(nonblocking(pair(false).0)));
+        let (mut a, mut b) = (Own::Tcp(nonblocking(ours)), Own::Tcp(nonblocking(pair(false).0)));
         user.write_all(b"x").unwrap();
         let (mut conduit, mut stores) = (Conduit::Empty, Stores::new(SIZE, allowed));
-        ready(conduit.fill(a.own().unwrap(), b.own().unwrap(), 1, &mut stores)).unwrap();
+        ready(conduit.fill(a.stream(), b.stream(), 1, &mut stores)).unwrap();
         assert_eq!(matches!(conduit, Conduit::Kernel(_)), allowed && SPLICE);
         assert_eq!(matches!(conduit, Conduit::Memory(_)), !(allowed && SPLICE));
     }
@@ -192,7 +192,7 @@ fn world(way: &Way, small: bool) -> (TcpStream, TcpStream, Relays) {
         end.set_read_timeout(Some(GRACE)).unwrap();
         end.set_write_timeout(Some(GRACE)).unwrap();
     }
-    let (a, b) = (Leg::Tcp(nonblocking(a)), Leg::Tcp(nonblocking(b)));
+    let (a, b) = (Own::Tcp(nonblocking(a)), Own::Tcp(nonblocking(b)));
     let spawn = |a, b, splice, end| thread::spawn(move || relay(a, b, splice, end));
     let through =
         |a, near, far, b, end: [Option<End>; 2]| vec![spawn(a, near, true, end[0]), spawn(far, b, true, end[1])];
@@ -202,7 +202,7 @@ fn world(way: &Way, small: bool) -> (TcpStream, TcpStream, Relays) {
         Way::Copy => vec![spawn(a, b, false, None)],
         Way::Ws => {
             let (near, far) = pair(small);
-            through(a, Leg::Tcp(nonblocking(near)), Leg::Tcp(nonblocking(far)), b, sockets)
+            through(a, Own::Tcp(nonblocking(near)), Own::Tcp(nonblocking(far)), b, sockets)
         }
         Way::Tls | Way::Wss => {
             let (near, far) = pair(small);
@@ -211,7 +211,7 @@ fn world(way: &Way, small: bool) -> (TcpStream, TcpStream, Relays) {
             let near = Tls::connect(nonblocking(near), config, name).unwrap();
             let far = Tls::accept(nonblocking(far), identity(POOL).config).unwrap();
             let end = if matches!(way, Way::Wss) { sockets } else { [None, None] };
-            through(a, Leg::Tls(Box::new(near)), Leg::Tls(Box::new(far)), b, end)
+            through(a, Own::Tls(Box::new(near)), Own::Tls(Box::new(far)), b, end)
         }
     };
     (user, target, relays)
@@ -220,7 +220,7 @@ fn world(way: &Way, small: bool) -> (TcpStream, TcpStream, Relays) {
 /// What a worker does with two legs: handshakes first, and never again; then both directions at every edge.
 ///
 /// The client's end of a WebSocket is its far leg, the server's end its near one.
-fn relay(mut a: Leg, mut b: Leg, splice: bool, end: Option<End>) -> io::Result<()> {
+fn relay(mut a: Own, mut b: Own, splice: bool, end: Option<End>) -> io::Result<()> {
     let mut poll = Poll::new()?;
     a.register(poll.registry(), Token(0))?;
     b.register(poll.registry(), Token(1))?;
@@ -228,14 +228,14 @@ fn relay(mut a: Leg, mut b: Leg, splice: bool, end: Option<End>) -> io::Result<(
         listen(&mut poll, [&mut a, &mut b], GRACE)?;
     }
     match end {
-        Some(End::Client) => b = b.into_ws(End::Client, true, b"")?,
-        Some(End::Server) => a = a.into_ws(End::Server, true, b"")?,
+        Some(End::Client) => b = Ws::over(b, End::Client, true, b"")?.into(),
+        Some(End::Server) => a = Ws::over(a, End::Server, true, b"")?.into(),
         None => {}
     }
     let (mut forth, mut back, mut stores) = (Half::default(), Half::default(), Stores::new(SIZE, splice));
     loop {
-        let there = forth.pump(a.own().unwrap(), b.own().unwrap(), BUDGET, &mut stores)?;
-        let here = back.pump(b.own().unwrap(), a.own().unwrap(), BUDGET, &mut stores)?;
+        let there = forth.pump(a.stream(), b.stream(), BUDGET, &mut stores)?;
+        let here = back.pump(b.stream(), a.stream(), BUDGET, &mut stores)?;
         if forth.is_closed() && back.is_closed() {
             return Ok(());
         }
@@ -245,7 +245,7 @@ fn relay(mut a: Leg, mut b: Leg, splice: bool, end: Option<End>) -> io::Result<(
 }
 
 /// Waits for edges and notes them. With timeout, there have to be some.
-fn listen(poll: &mut Poll, legs: [&mut Leg; 2], timeout: Duration) -> io::Result<()> {
+fn listen(poll: &mut Poll, legs: [&mut Own; 2], timeout: Duration) -> io::Result<()> {
     let mut events = Events::with_capacity(16);
     while let Err(error) = poll.poll(&mut events, Some(timeout)) {
         if error.kind() != ErrorKind::Interrupted {
@@ -261,9 +261,9 @@ fn listen(poll: &mut Poll, legs: [&mut Leg; 2], timeout: Duration) -> io::Result
     Ok(())
 }
 
-fn established(leg: &mut Leg) -> io::Result<bool> {
+fn established(leg: &mut Own) -> io::Result<bool> {
     match leg {
-        Leg::Tls(tls) => Ok(ready(tls.handshake())?.is_some()),
+        Own::Tls(tls) => Ok(ready(tls.handshake())?.is_some()),
         _ => Ok(true),
     }
 }

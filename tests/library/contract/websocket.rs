@@ -49,9 +49,9 @@ pub fn ws<F: Far + Read + Write>(rig: Rig<F>, end: End) -> Rig<Socket<F>> {
         End::Client => Role::Server,
         End::Server => Role::Client,
     };
-    let Near::Leg(leg) = leg else { unreachable!() };
-    let (leg, far) = (leg.into_ws(end, true, b"").unwrap(), Socket::new(far, theirs));
-    Rig { poll, leg: Near::Leg(leg), door, far, buffer, heard }
+    let Near::Own(leg) = leg else { unreachable!() };
+    let (leg, far) = (Ws::over(leg, end, true, b"").unwrap().into(), Socket::new(far, theirs));
+    Rig { poll, leg: Near::Own(leg), door, far, buffer, heard }
 }
 
 /// A WebSocket as another program has it, with an empty message for an end.

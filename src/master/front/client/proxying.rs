@@ -2,13 +2,13 @@
 
 use std::io::{self, ErrorKind};
 
-use super::{own, refused, Means, State, Step};
+use super::{refused, Means, State, Step};
 use crate::logic::http::end_of_head;
 use crate::master::front::answer::{is_bodiless, Answered, BUSY};
 use crate::master::front::cors::{lines, Grant};
 use crate::master::front::link::Link;
 use crate::master::front::request::MAX_HEAD;
-use crate::net::leg::Leg;
+use crate::net::leg::Own;
 use crate::net::stream::{ready, Buffer};
 
 /// What of a request matters to its answer.
@@ -96,7 +96,7 @@ pub(super) fn answer(link: Link, answered: Answered, mut body: Vec<u8>, manner: 
 }
 
 /// Passes an answer's body on: no more is taken in than there is room for.
-pub(super) fn relay(leg: &mut Leg, link: &mut Link, buffer: &mut Buffer, left: &mut Left) -> io::Result<Step> {
+pub(super) fn relay(leg: &mut Own, link: &mut Link, buffer: &mut Buffer, left: &mut Left) -> io::Result<Step> {
     let mut dry = false;
     if !buffer.is_full() {
         let limit = match left {
@@ -117,7 +117,7 @@ pub(super) fn relay(leg: &mut Leg, link: &mut Link, buffer: &mut Buffer, left: &
             (Some(_), Left::Stream) => {}
         }
     }
-    match buffer.is_empty() || ready(own(leg)?.drain(buffer))?.is_none() {
+    match buffer.is_empty() || ready(leg.stream().drain(buffer))?.is_none() {
         false => Ok(Step::Moved),
         true if dry || buffer.is_full() => Ok(Step::Wait),
         true => Ok(Step::Again),

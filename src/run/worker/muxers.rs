@@ -1,0 +1,170 @@
+//! The shared connections of a worker: when they go on, what they bring about, and what is opened on them.
+//!
+//! They go on twice a turn: first to take in what came, last to send what the turn's relays made them say.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::accept::Inbound;
+use super::connect::Connector;
+use super::context::{socket_of, token, Context, MuxEvents, Side};
+use super::mux::{MuxTask, Opening};
+use super::task::Task;
+use super::tasks::Tasks;
+use crate::config::Transport;
+use crate::error::Error;
+use crate::logic::slab::Key;
+use crate::logic::terms::TunnelNo;
+use crate::net::leg::Leg;
+use crate::net::mux::{Loan, Mux};
+use crate::run::messages::{Home, Notice, ServerRoute, TunnelEvent};
+use crate::run::policy::AcceptPolicy;
+
+/// A worker's shared connections.
+#[derive(Default)]
+pub struct Muxers {
+    /// Their tasks.
+    keys: Vec<Key>,
+    /// The one that a client's pool connections are opened on, or the task that will become it.
+    current: Option<(TunnelNo, Key)>,
+    /// Pool connections to be opened on it: once it is up, and the peer allows more.
+    wanted: VecDeque<Arc<ServerRoute>>,
+    /// The hub knows that the peer allows no more.
+    exhausted: bool,
+}
+
+impl Muxers {
+    /// When the next clock has something to do.
+    pub fn deadline(&self, tasks: &Tasks) -> Option<Instant> {
+        self.keys.iter().filter_map(|key| mux(tasks.get(*key))?.deadline()).min()
+    }
+
+    /// Whether one of them has more to do at once.
+    pub fn is_busy(&self, tasks: &Tasks) -> bool {
+        self.keys.iter().any(|key| mux(tasks.get(*key)).is_some_and(MuxTask::is_ready))
+    }
+
+    /// A port to which connections of many streams come.
+    pub fn serve(&mut self, port: Box<dyn Mux>, policy: Arc<AcceptPolicy>, tasks: &mut Tasks, context: &mut Context) {
+        let made = |home, context: &mut Context| Ok(MuxTask::port(port, policy.clone(), home, context)?.into());
+        if tasks.start(context, made).is_some() {
+            self.set_policy(policy, tasks, context);
+        }
+    }
+
+    /// What peers at such ports must bring from now on.
+    pub fn set_policy(&mut self, policy: Arc<AcceptPolicy>, tasks: &mut Tasks, context: &mut Context) {
+        self.keys.append(&mut context.mux_events.started);
+        for key in &self.keys {
+            if let Some(Task::Mux(task)) = tasks.get_mut(*key) {
+                task.set_policy(&policy, &mut context.muxes);
+            }
+        }
+    }
+
+    /// A pool connection is to be opened on the shared connection of its tunnel, which is made if there is none.
+    pub fn request(&mut self, route: Arc<ServerRoute>, tasks: &mut Tasks, context: &mut Context, now: Instant) {
+        let lives = |(tunnel, key): (TunnelNo, Key)| tunnel == route.tunnel && tasks.get(key).is_some();
+        if !self.current.is_some_and(lives) {
+            self.fail_wanted(context);
+            let made = |home: Home, context: &mut Context| match route.transport {
+                Transport::Quic => Ok(MuxTask::quic(route.clone(), home, context, now)?.into()),
+                _ => Ok(Connector::carrying(route.clone(), home).into()),
+            };
+            let Some(key) = tasks.start(context, made) else {
+                let event = TunnelEvent::Failed(Some(Error::system("", "no socket to be had")));
+                return context.hub.send(Notice::Tunnel { number: route.tunnel, event });
+            };
+            self.current = Some((route.tunnel, key));
+            tasks.advance(key, context, now);
+        }
+        self.wanted.push_back(route);
+    }
+
+    /// Lets those go on that have a reason to, and applies what they bring about.
+    pub fn advance(&mut self, tasks: &mut Tasks, context: &mut Context, now: Instant) {
+        context.muxes.bury();
+        self.keys.append(&mut context.mux_events.started);
+        for key in &self.keys {
+            if mux(tasks.get(*key)).is_some_and(|task| task.is_due(&mut context.muxes, now)) {
+                tasks.advance(*key, context, now);
+            }
+        }
+        self.keys.retain(|key| tasks.get(*key).is_some());
+        self.open_wanted(tasks, context, now);
+        apply_events(tasks, context, now);
+    }
+
+    /// Opens what is wanted, as far as the peer allows.
+    fn open_wanted(&mut self, tasks: &mut Tasks, context: &mut Context, now: Instant) {
+        let Some((tunnel, key)) = self.current else { return };
+        while let Some(route) = self.wanted.front().cloned() {
+            let opening = match tasks.get(key) {
+                Some(Task::Mux(task)) => task.open(&mut context.muxes),
+                // What will become one is still on its way.
+                Some(_) => Ok(Opening::Early),
+                None => return self.fail_wanted(context),
+            };
+            match opening {
+                Ok(Opening::Opened(stream)) => start_opening(stream, route, tasks, context, now),
+                Ok(Opening::Early) => return,
+                Ok(Opening::Exhausted) => return self.set_exhausted(tunnel, true, context),
+                Err(_) => return self.fail_wanted(context),
+            }
+            self.wanted.pop_front();
+            self.set_exhausted(tunnel, false, context);
+        }
+    }
+
+    /// Whether the peer allows no more streams: the hub is told when that changes.
+    fn set_exhausted(&mut self, tunnel: TunnelNo, exhausted: bool, context: &Context) {
+        if std::mem::replace(&mut self.exhausted, exhausted) != exhausted {
+            context.hub.send(Notice::Tunnel { number: tunnel, event: TunnelEvent::Exhausted(exhausted) });
+        }
+    }
+
+    /// The connection is lost, and with it what waited for it.
+    fn fail_wanted(&mut self, context: &Context) {
+        (self.current, self.exhausted) = (None, false);
+        for route in std::mem::take(&mut self.wanted) {
+            context.hub.send(Notice::Tunnel { number: route.tunnel, event: TunnelEvent::Failed(None) });
+        }
+    }
+}
+
+/// Streams with an edge, streams that come in, and tunnels that have lost their streams.
+fn apply_events(tasks: &mut Tasks, context: &mut Context, now: Instant) {
+    let Context { mux_events: MuxEvents { edges, accepted, ended, .. }, muxes, .. } = context;
+    for token in edges.drain(..) {
+        tasks.queue_at(socket_of(token).0);
+    }
+    for tunnel in ended.drain(..) {
+        tasks.queue_all(|task| task.tunnel(muxes) == tunnel);
+    }
+    for (stream, from, policy) in std::mem::take(accepted) {
+        let made = |home: Home, context: &mut Context| {
+            context.muxes.watch(&stream, token(home.key, Side::Remote));
+            Ok(Inbound::of_stream(Leg::Mux(stream), from, policy, now).into())
+        };
+        tasks.start_inbound(context, made);
+    }
+}
+
+/// A stream that was opened becomes a pool connection.
+fn start_opening(stream: Loan, route: Arc<ServerRoute>, tasks: &mut Tasks, context: &mut Context, now: Instant) {
+    let made = |home: Home, context: &mut Context| {
+        context.muxes.watch(&stream, token(home.key, Side::Remote));
+        Ok(Connector::over(Leg::Mux(stream), route, now).into())
+    };
+    if let Some(key) = tasks.start(context, made) {
+        tasks.advance(key, context, now);
+    }
+}
+
+fn mux(task: Option<&Task>) -> Option<&MuxTask> {
+    match task {
+        Some(Task::Mux(mux)) => Some(mux),
+        _ => None,
+    }
+}

@@ -1,0 +1,249 @@
+//! The tasks of one worker and when each goes on: a queue of those that are ready, and timers.
+
+use std::collections::VecDeque;
+use std::io;
+use std::time::{Duration, Instant};
+
+use mio::event::Event;
+
+use super::context::{socket_of, Context};
+use super::idle::Idle;
+use super::next::Schedule;
+use super::task::{Stage, Task};
+use crate::heap;
+use crate::logic::slab::{Key, Slab};
+use crate::logic::timers::Timers;
+use crate::net::budget::budget;
+use crate::net::mux::Muxes;
+use crate::run::messages::{Home, Notice};
+
+/// The tasks of one worker.
+pub struct Tasks {
+    worker: usize,
+    slab: Slab<Slot>,
+    ready: VecDeque<Key>,
+    timers: Timers<Key>,
+    /// Connections that came in, oldest first. Some of them have become something else, or have gone.
+    inbounds: VecDeque<Key>,
+    busiest: usize,
+    tidy: Option<Instant>,
+}
+
+/// A task and its place in the queues.
+struct Slot {
+    /// Boxed, so that places which a crowd has left cost little until they are used again. Empty until the task is made, and
+    /// while another is made of it.
+    task: Option<Box<Task>>,
+    queued: bool,
+    armed: Option<Instant>,
+}
+
+impl Tasks {
+    /// None yet, at that worker.
+    pub fn new(worker: usize, now: Instant) -> Tasks {
+        let (slab, timers) = (Slab::new(), Timers::new(now));
+        let (ready, inbounds) = (VecDeque::new(), VecDeque::new());
+        Tasks { worker, slab, ready, timers, inbounds, busiest: 0, tidy: None }
+    }
+
+    /// A task, if it is still there.
+    pub fn get(&self, key: Key) -> Option<&Task> {
+        self.slab.get(key)?.task.as_deref()
+    }
+
+    /// A task, if it is still there.
+    pub fn get_mut(&mut self, key: Key) -> Option<&mut Task> {
+        self.slab.get_mut(key)?.task.as_deref_mut()
+    }
+
+    /// All of them.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Task> {
+        self.slab.iter_mut().filter_map(|(_, slot)| slot.task.as_deref_mut())
+    }
+
+    /// Where a task of this worker lives.
+    pub fn home(&self, key: Key) -> Home {
+        Home { worker: self.worker, key }
+    }
+
+    /// Makes a new task under a key of its own and queues it.
+    pub fn start(
+        &mut self,
+        context: &mut Context,
+        make: impl FnOnce(Home, &mut Context) -> io::Result<Task>,
+    ) -> Option<Key> {
+        let key = self.slab.insert(Slot { task: None, queued: false, armed: None });
+        match make(self.home(key), context) {
+            Ok(task) => {
+                self.put(key, task);
+                Some(key)
+            }
+            Err(error) => {
+                log::debug!("Connection lost before it began: {error}");
+                self.remove(key);
+                None
+            }
+        }
+    }
+
+    /// The same for a connection that came in.
+    pub fn start_inbound(&mut self, context: &mut Context, make: impl FnOnce(Home, &mut Context) -> io::Result<Task>) {
+        let started = self.start(context, make);
+        self.inbounds.extend(started);
+    }
+
+    /// Makes room for a connection that came in: with too many that have not said what they are, the oldest is closed.
+    pub fn evict_inbounds(&mut self) {
+        while self.inbounds.len() >= budget().inbounds {
+            let Some(oldest) = self.inbounds.pop_front() else { return };
+            if let Some(Task::Stage(Some(Stage::Inbound(_)))) = self.get(oldest) {
+                self.remove(oldest);
+            }
+        }
+    }
+
+    /// What is at that key is this task from now on. It is queued.
+    pub fn put(&mut self, key: Key, task: impl Into<Task>) {
+        if let Some(slot) = self.slab.get_mut(key) {
+            slot.task = Some(Box::new(task.into()));
+            self.queue(key);
+        }
+    }
+
+    /// Takes an idle connection out of its place, which stays for what is made of it.
+    pub fn take_idle(&mut self, key: Key) -> Option<Idle> {
+        let slot = self.slab.get_mut(key)?;
+        match *slot.task.take()? {
+            Task::Idle(idle) => Some(idle),
+            other => {
+                slot.task = Some(Box::new(other));
+                None
+            }
+        }
+    }
+
+    /// Drops a task, with its sockets.
+    pub fn remove(&mut self, key: Key) {
+        self.slab.remove(key);
+    }
+
+    /// Drops all of these. The slots of their users are free.
+    pub fn close(&mut self, context: &Context, which: impl Fn(&Task) -> bool) {
+        for key in self.find(which) {
+            let task = self.slab.remove(key).and_then(|slot| slot.task);
+            if let Some((proto, tunnel)) = task.and_then(|task| Some((task.proto()?, task.tunnel(&context.muxes)))) {
+                context.hub.send(Notice::Done { home: self.home(key), tunnel, proto });
+            }
+        }
+    }
+
+    /// Remembers an edge and queues its task.
+    pub fn note(&mut self, event: &Event, muxes: &mut Muxes) {
+        let (index, side) = socket_of(event.token());
+        let Some(key) = self.slab.at(index) else { return };
+        if let Some(task) = self.get_mut(key) {
+            task.note(side, event, muxes);
+            self.queue(key);
+        }
+    }
+
+    /// A task goes on in this turn, or in the next if this one's are under way.
+    pub fn queue(&mut self, key: Key) {
+        if let Some(slot) = self.slab.get_mut(key).filter(|slot| !slot.queued) {
+            slot.queued = true;
+            self.ready.push_back(key);
+        }
+    }
+
+    /// The same for the task with that index.
+    pub fn queue_at(&mut self, index: usize) {
+        if let Some(key) = self.slab.at(index) {
+            self.queue(key);
+        }
+    }
+
+    /// The same for all of these.
+    pub fn queue_all(&mut self, which: impl Fn(&Task) -> bool) {
+        self.find(which).into_iter().for_each(|key| self.queue(key));
+    }
+
+    /// Changes tasks; those for which the answer is `true` are queued.
+    pub fn change_all(&mut self, mut change: impl FnMut(&mut Task) -> bool) {
+        let tasks = self.slab.iter_mut().filter_map(|(key, slot)| Some((key, slot.task.as_deref_mut()?)));
+        let keys: Vec<Key> = tasks.filter_map(|(key, task)| change(task).then_some(key)).collect();
+        keys.into_iter().for_each(|key| self.queue(key));
+    }
+
+    /// Queues the tasks whose time has come.
+    pub fn wake(&mut self, now: Instant) {
+        while let Some(key) = self.timers.expired(now) {
+            if let Some(slot) = self.slab.get_mut(key) {
+                slot.armed = None;
+                self.queue(key);
+            }
+        }
+    }
+
+    /// Lets each go on that is ready now, once.
+    pub fn advance_ready(&mut self, context: &mut Context, now: Instant) {
+        for _ in 0..self.ready.len() {
+            if let Some(key) = self.ready.pop_front() {
+                self.advance(key, context, now);
+            }
+        }
+    }
+
+    /// Lets a task go on.
+    pub fn advance(&mut self, key: Key, context: &mut Context, now: Instant) {
+        let home = self.home(key);
+        let Some(slot) = self.slab.get_mut(key) else { return };
+        slot.queued = false;
+        let Some(task) = slot.task.as_deref_mut() else { return };
+        match task.advance(home, context, now) {
+            Schedule::Wait => {}
+            Schedule::Again => {
+                slot.queued = true;
+                self.ready.push_back(key);
+            }
+            Schedule::End => return self.remove(key),
+        }
+        if let Some(due) = task.deadline().filter(|due| slot.armed.is_none_or(|armed| *due < armed)) {
+            slot.armed = Some(due);
+            self.timers.arm(due, key);
+        }
+    }
+
+    /// Whether one is ready.
+    pub fn is_busy(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// When a timer is due.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.timers.next().into_iter().chain(self.tidy).min()
+    }
+
+    /// Some time after a crowd has gone, its memory goes back to the system.
+    pub fn tidy(&mut self, now: Instant) {
+        self.busiest = self.busiest.max(self.slab.len());
+        if self.busiest < CROWD || self.slab.len() > self.busiest / 4 {
+            self.tidy = None;
+        } else if now >= *self.tidy.get_or_insert(now + QUIET) {
+            (self.tidy, self.busiest) = (None, self.slab.len());
+            self.ready.shrink_to(CROWD);
+            self.inbounds.retain(|key| self.slab.get(*key).is_some());
+            self.inbounds.shrink_to(CROWD);
+            heap::trim();
+        }
+    }
+
+    fn find(&self, which: impl Fn(&Task) -> bool) -> Vec<Key> {
+        let tasks = self.slab.iter().filter_map(|(key, slot)| Some((key, slot.task.as_deref()?)));
+        tasks.filter(|(_, task)| which(task)).map(|(key, _)| key).collect()
+    }
+}
+
+/// From this many tasks on it is worth giving memory back after they have gone.
+const CROWD: usize = 128;
+/// So long after it has gone, since the last of a crowd go slowly.
+const QUIET: Duration = Duration::from_secs(2);
