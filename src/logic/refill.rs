@@ -107,18 +107,20 @@ impl Refill {
 
     /// Whether to open the first connection now, which becomes the control connection: alone, so that it is the first.
     pub fn open_first(&mut self, now: Instant) -> bool {
-        if self.opening > 0 || self.failing && now < self.next {
+        if now < self.next && (self.opening > 0 || self.failing) {
             return false;
         }
         self.next = now + self.pause;
+        let first = self.opening == 0;
         self.opening = 1;
-        true
+        first
     }
 
     /// When to ask again; a pool that is full, at its smallest and slowest needs no clock.
     pub fn deadline(&self) -> Option<Instant> {
         let round = (!self.resting).then_some(self.next);
-        self.batch.into_iter().chain(round).min()
+        // After a failure only the round opens more.
+        self.batch.filter(|_| !self.failing).into_iter().chain(round).min()
     }
 }
 
@@ -131,111 +133,124 @@ const STEP: Duration = Duration::from_millis(100);
 mod tests {
     use super::*;
 
-    fn pace(now: Instant) -> Refill {
+    fn refill(now: Instant) -> Refill {
         Refill::new(10, 20, Duration::from_millis(100), Duration::from_secs(1), now)
     }
 
     #[test]
     fn the_pool_is_filled_at_once_and_what_users_take_is_made_up_for_together_or_at_once_when_it_is_much() {
         let now = Instant::now();
-        let mut pace = pace(now);
-        assert_eq!(pace.open(0, now), 10);
-        assert_eq!(pace.open(0, now), 0);
+        let mut refill = refill(now);
+        assert_eq!(refill.open(0, now), 10);
+        assert_eq!(refill.open(0, now), 0);
         for _ in 0..10 {
-            pace.opened();
+            refill.opened();
         }
-        assert_eq!(pace.open(10, now), 0);
-        assert_eq!(pace.open(9, now), 0);
-        assert_eq!(pace.deadline(), Some(now + BATCH));
-        assert_eq!(pace.open(7, now + BATCH), 3);
+        assert_eq!(refill.open(10, now), 0);
+        assert_eq!(refill.open(9, now), 0);
+        assert_eq!(refill.deadline(), Some(now + BATCH));
+        assert_eq!(refill.open(7, now + BATCH), 3);
         for _ in 0..3 {
-            pace.opened();
+            refill.opened();
         }
-        assert_eq!(pace.open(5, now + BATCH), 5);
+        assert_eq!(refill.open(5, now + BATCH), 5);
     }
 
     #[test]
     fn the_first_connection_is_opened_alone() {
         let now = Instant::now();
-        let mut pace = pace(now);
-        assert!(pace.open_first(now));
-        assert!(!pace.open_first(now));
-        pace.failed();
-        assert!(!pace.open_first(now), "the next try waits for the clock");
-        assert!(pace.open_first(pace.next));
-        pace.opened();
-        assert_eq!(pace.open(0, now), 10);
+        let mut refill = refill(now);
+        assert!(refill.open_first(now));
+        assert!(!refill.open_first(now));
+        refill.failed();
+        assert!(!refill.open_first(now), "the next try waits for the clock");
+        assert!(refill.open_first(refill.next));
+        refill.opened();
+        assert_eq!(refill.open(0, now), 10);
+    }
+
+    #[test]
+    fn a_first_connection_that_takes_long_is_waited_for_without_haste() {
+        let now = Instant::now();
+        let mut refill = refill(now);
+        assert!(refill.open_first(now));
+        for n in 1..10 {
+            let due = now + n * Duration::from_millis(100);
+            assert_eq!(refill.deadline(), Some(due));
+            assert!(!refill.open_first(due));
+        }
     }
 
     #[test]
     fn a_full_pool_needs_no_clock() {
         let mut now = Instant::now();
-        let mut pace = pace(now);
-        while pace.deadline().is_some() {
-            assert_eq!(pace.open(10, now), 0);
-            now = pace.next;
+        let mut refill = refill(now);
+        while refill.deadline().is_some() {
+            assert_eq!(refill.open(10, now), 0);
+            now = refill.next;
         }
-        assert_eq!(pace.pause, Duration::from_secs(1));
+        assert_eq!(refill.pause, Duration::from_secs(1));
     }
 
     #[test]
     fn after_a_failure_only_the_clock_opens_more() {
         let now = Instant::now();
-        let mut pace = pace(now);
-        pace.open(0, now);
+        let mut refill = refill(now);
+        refill.open(0, now);
         for _ in 0..10 {
-            pace.failed();
+            refill.failed();
         }
-        assert_eq!(pace.open(0, now), 0);
-        assert!(pace.open(0, pace.next) > 0);
+        assert_eq!(refill.open(0, now), 0);
+        assert!(refill.deadline() > Some(now));
+        assert!(refill.open(0, refill.next) > 0);
     }
 
     #[test]
     fn capacity_follows_demand_within_its_bounds() {
         let mut now = Instant::now();
-        let mut pace = pace(now);
+        let mut refill = refill(now);
         for _ in 0..50 {
-            for _ in 0..pace.open(0, now) {
-                pace.opened();
+            for _ in 0..refill.open(0, now) {
+                refill.opened();
             }
-            now = pace.next;
+            now = refill.next;
         }
-        assert_eq!(pace.capacity, 20);
+        assert_eq!(refill.capacity, 20);
         for _ in 0..50 {
-            assert_eq!(pace.open(20, now), 0);
-            now = pace.next;
+            assert_eq!(refill.open(20, now), 0);
+            now = refill.next;
         }
-        assert_eq!(pace.capacity, 10);
+        assert_eq!(refill.capacity, 10);
     }
 
     #[test]
     fn a_full_pool_slows_the_clock_and_an_empty_one_quickens_it() {
         let mut now = Instant::now();
-        let mut pace = pace(now);
+        let mut refill = refill(now);
         for _ in 0..20 {
-            pace.open(10, now);
-            now = pace.next;
+            refill.open(10, now);
+            now = refill.next;
         }
-        assert_eq!(pace.pause, Duration::from_secs(1));
+        assert_eq!(refill.pause, Duration::from_secs(1));
         for _ in 0..20 {
-            pace.open(0, now);
-            now = pace.next;
+            refill.open(0, now);
+            now = refill.next;
         }
-        assert_eq!(pace.pause, Duration::from_millis(100));
+        assert_eq!(refill.pause, Duration::from_millis(100));
     }
 
     #[test]
     fn errors_over_half_of_the_idle_connections_are_a_sickness() {
         let now = Instant::now();
-        let mut pace = pace(now);
+        let mut refill = refill(now);
         for _ in 0..5 {
-            pace.failed();
+            refill.failed();
         }
-        assert!(!pace.is_sick(10));
+        assert!(!refill.is_sick(10));
         for _ in 0..6 {
-            pace.failed();
+            refill.failed();
         }
-        assert!(pace.is_sick(10));
-        assert!(!pace.is_sick(10));
+        assert!(refill.is_sick(10));
+        assert!(!refill.is_sick(10));
     }
 }

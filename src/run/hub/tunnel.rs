@@ -86,7 +86,7 @@ impl Opener {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        self.refill.deadline().into_iter().chain(self.flushing).min()
+        self.flushing.or_else(|| self.refill.deadline())
     }
 }
 
@@ -510,3 +510,6 @@ const FALLBACK_TIME: u32 = 3;
 const FLUSHING: Duration = Duration::from_millis(400);
 /// So many times `max` may be idle where streams overtake the signals about those before them.
 const SHARED_LAG: usize = 8;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,420 @@
+//! Two tunnels play against each other on a virtual clock: the server's end and the client's. A seed decides what is late,
+//! what is lost and when; messages of the control connection stay in order, those of different connections do not.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+
+use super::*;
+use crate::config::{parse, Command};
+use crate::logic::slab::{Key, Slab};
+use crate::testing::{epoch, Dice};
+
+#[test]
+fn whatever_is_late_or_lost_every_user_gets_one_connection_and_one_dial() {
+    for seed in 1..=SEEDS {
+        let mut world = World::new(seed, Fault::Any);
+        world.run();
+        assert!(world.over.is_empty(), "seed {seed}: {:?}", world.over);
+        assert!(world.served > 0, "seed {seed}: nobody was served");
+        assert_eq!(world.served + world.cut, world.granted.len(), "seed {seed}: a user was given a connection in vain");
+    }
+}
+
+#[test]
+fn a_pool_that_fails_again_and_again_comes_back() {
+    for seed in 1..=SEEDS / 4 {
+        let mut world = World::new(seed, Fault::ManyLosses);
+        world.run();
+        assert!(world.over.is_empty() && world.served > 0, "seed {seed}: {} served, {:?}", world.served, world.over);
+    }
+}
+
+#[test]
+fn with_another_certificate_in_between_the_tunnel_ends_and_nobody_is_served() {
+    for seed in 1..=SEEDS / 4 {
+        let mut world = World::new(seed, Fault::OtherCertificate);
+        world.run();
+        let mismatch = |reason: &EndReason| matches!(reason, EndReason::Control(Why::Mismatch { .. }));
+        assert!(world.over.first().is_some_and(mismatch), "seed {seed}: {:?}", world.over);
+        assert_eq!(world.granted.len(), 0, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_control_connection_that_is_silent_ends_the_tunnel() {
+    for seed in 1..=SEEDS / 4 {
+        let mut world = World::new(seed, Fault::Silence);
+        world.run();
+        let silent = |reason: &EndReason| matches!(reason, EndReason::Control(Why::Silence(_)));
+        assert!(world.over.first().is_some_and(silent), "seed {seed}: {:?}", world.over);
+    }
+}
+
+/// What goes wrong.
+#[derive(Clone, Copy, PartialEq)]
+enum Fault {
+    Any,
+    ManyLosses,
+    OtherCertificate,
+    Silence,
+}
+
+/// One end and where its connections live.
+struct End {
+    tunnel: Tunnel,
+    out: Out,
+    keys: Slab<usize>,
+    /// When its last signal arrives at the other end.
+    said: Instant,
+}
+
+/// A pool connection, from one end to the other.
+struct Link {
+    homes: [Home; 2],
+    id: Option<Id>,
+    alive: bool,
+    /// The user that it was given to.
+    user: Option<SocketAddr>,
+    /// Whether each end has a relay for that user.
+    carries: [bool; 2],
+}
+
+enum What {
+    Event(usize, TunnelEvent),
+    Users(usize),
+    /// A user's relay ends.
+    Leave(usize),
+    /// An idle connection dies.
+    Die(usize),
+}
+
+struct World {
+    now: Instant,
+    dice: Dice,
+    fault: Fault,
+    ends: [End; 2],
+    links: Vec<Link>,
+    queue: BinaryHeap<Reverse<(Instant, u64)>>,
+    things: HashMap<u64, What>,
+    granted: HashMap<SocketAddr, usize>,
+    served: usize,
+    cut: usize,
+    over: Vec<EndReason>,
+    users: u16,
+}
+
+impl World {
+    fn new(seed: u64, fault: Fault) -> World {
+        let now = epoch();
+        let terms = Terms {
+            flow: Direction::Reverse,
+            max: 32,
+            tls: 1,
+            transport: 0,
+            features: vec![Feature::UdpFrame, Feature::Open],
+            open: Some([0; 16]),
+        };
+        let config = config();
+        let peer = SocketAddr::from(([192, 0, 2, 1], 1));
+        let refill = Refill::new(4, 16, Duration::from_millis(50), Duration::from_millis(300), now);
+        let end = |tunnel, salt| {
+            let mut dice = Dice(seed * 7919 + salt);
+            let out = Out::new(2, Box::new(move || Id((dice.next() as u32).to_be_bytes())));
+            End { tunnel, out, keys: Slab::new(), said: now }
+        };
+        let server = Tunnel::new(1, terms.clone(), peer, None, &config, 2, now);
+        let client = Tunnel::new(1, terms, peer, Some(Opener::new(refill, route(&config))), &config, 2, now);
+        World {
+            now,
+            dice: Dice(seed),
+            fault,
+            ends: [end(server, 1), end(client, 2)],
+            links: Vec::new(),
+            queue: BinaryHeap::new(),
+            things: HashMap::new(),
+            granted: HashMap::new(),
+            served: 0,
+            cut: 0,
+            over: Vec::new(),
+            users: 0,
+        }
+    }
+
+    /// Users for a while, then quiet until all that was under way has come to its end.
+    fn run(&mut self) {
+        for _ in 0..USERS {
+            let later = self.dice.below(20_000u64);
+            self.later(later, What::Users(1));
+        }
+        let until = self.now + Duration::from_secs(40);
+        self.settle(CLIENT);
+        for step in 0.. {
+            assert!(step < MAX_STEPS, "time does not pass: {:?}", self.clocks());
+            if self.now >= until || self.over.len() >= 2 {
+                break;
+            }
+            let events = self.queue.peek().map(|Reverse((at, _))| *at);
+            let clocks = self.ends.iter().filter_map(|end| end.tunnel.deadline());
+            let next = clocks.chain(events).min().unwrap_or(until).max(self.now);
+            self.now = next.min(until);
+            while let Some(Reverse((_, number))) = self.queue.peek().filter(|Reverse((at, _))| *at <= self.now).copied()
+            {
+                self.queue.pop();
+                if let Some(what) = self.things.remove(&number) {
+                    self.happens(what);
+                }
+            }
+            for side in [SERVER, CLIENT] {
+                let end = &mut self.ends[side];
+                if end.tunnel.deadline().is_some_and(|due| due <= self.now) {
+                    end.tunnel.tick(self.now, &mut end.out);
+                    self.settle(side);
+                }
+            }
+            self.check();
+        }
+    }
+
+    /// How long each clock of each end has to go: stage, opener, check, pool.
+    fn clocks(&self) -> Vec<[Option<Duration>; 4]> {
+        let left = |at: Option<Instant>| at.map(|at| at.saturating_duration_since(self.now));
+        let clocks = |Tunnel { stage, opener, check, pool, .. }: &Tunnel| {
+            let stage = match stage {
+                Stage::Up { control, .. } => control.deadline(),
+                Stage::Opening { until } => Some(*until),
+            };
+            [stage, opener.as_ref().and_then(Opener::deadline), check.deadline(), pool.deadline()].map(left)
+        };
+        self.ends.iter().map(|end| clocks(&end.tunnel)).collect()
+    }
+
+    fn happens(&mut self, what: What) {
+        match what {
+            What::Event(side, event) => {
+                let end = &mut self.ends[side];
+                end.tunnel.on(event, self.now, &mut end.out);
+                self.settle(side);
+            }
+            What::Users(count) => (0..count).for_each(|_| self.user()),
+            What::Leave(link) => self.part(link),
+            What::Die(link) => self.die(link),
+        }
+    }
+
+    /// A user comes in at the server, and comes again later where there is no connection.
+    fn user(&mut self) {
+        let end = &mut self.ends[SERVER];
+        if !end.tunnel.can_serve() {
+            return self.later(100, What::Users(1));
+        }
+        self.users += 1;
+        let user = SocketAddr::from(([203, 0, 113, 1], self.users));
+        let Some(Granted { home, framed: true }) = end.tunnel.take(user, false, &mut end.out) else {
+            panic!("it can serve, and does not")
+        };
+        let link = *end.keys.get(home.key).expect("a connection that was opened");
+        assert_eq!(self.links[link].user.replace(user), None, "a connection that is in use was given away");
+        self.granted.insert(user, link);
+        self.links[link].carries[SERVER] = true;
+        self.settle(SERVER);
+        if !self.links[link].alive {
+            self.part(link);
+        } else {
+            let later = 500 + self.dice.below(3000u64);
+            self.later(later, What::Leave(link));
+        }
+    }
+
+    /// The user of a link leaves: the relay ends at each end that has one.
+    fn part(&mut self, link: usize) {
+        let Link { alive, carries, .. } = &mut self.links[link];
+        match std::mem::take(alive) && carries[CLIENT] {
+            true => self.served += 1,
+            false => self.cut += 1,
+        }
+        for side in [SERVER, CLIENT] {
+            self.ends[side].keys.remove(self.links[link].homes[side].key);
+            self.release(link, side);
+        }
+    }
+
+    /// The relay of a link at one end has ended, if there was one.
+    fn release(&mut self, link: usize, side: usize) {
+        let Link { homes, carries, .. } = &mut self.links[link];
+        if std::mem::take(&mut carries[side]) {
+            self.ends[side].tunnel.released();
+            self.ends[side].out.loads.end(homes[side].worker);
+        }
+    }
+
+    /// An idle connection dies; each end notices in its own time.
+    fn die(&mut self, link: usize) {
+        let Link { alive, user, id, .. } = &mut self.links[link];
+        let Some(id) = id.filter(|id| *id != CONTROL && user.is_none() && *alive) else { return };
+        *alive = false;
+        for side in [SERVER, CLIENT] {
+            let late = self.dice.below(200u64);
+            self.later(late, What::Event(side, TunnelEvent::Gone(id)));
+        }
+    }
+
+    /// Carries out what an end has decided.
+    fn settle(&mut self, side: usize) {
+        let end = &mut self.ends[side];
+        end.tunnel.advance(self.now, &mut end.out);
+        while let Some(action) = self.ends[side].out.next() {
+            match action {
+                Action::Job(worker, job) => self.job(side, worker, job),
+                Action::Dial { home, user, framed } => {
+                    assert!(framed && side == CLIENT);
+                    let at_home = |link: &Link| link.homes[CLIENT] == home;
+                    let link = self.links.iter().position(at_home).expect("a connection that was opened");
+                    let address = user.address.expect("an address");
+                    assert_eq!(
+                        self.granted.get(&address),
+                        Some(&link),
+                        "dialled over another connection than the user's"
+                    );
+                    assert!(!std::mem::replace(&mut self.links[link].carries[CLIENT], true), "dialled twice");
+                    // The worker finds a connection that is gone, and says so.
+                    if self.ends[CLIENT].keys.get(home.key).is_none() {
+                        self.release(link, CLIENT);
+                    }
+                }
+                Action::Over(reason) => {
+                    self.over.push(reason);
+                    let late = self.late();
+                    self.later(late, What::Event(1 - side, TunnelEvent::Closed("closed".into())));
+                }
+                Action::CheckPoint | Action::Trouble { .. } | Action::Opened => {}
+            }
+        }
+    }
+
+    fn job(&mut self, side: usize, worker: usize, job: Job) {
+        match job {
+            Job::Open(_) => self.open(worker),
+            Job::Number { key, id } => {
+                let link = self.link(side, key);
+                self.links[link].id = Some(id);
+                let home = self.links[link].homes[CLIENT];
+                let late = self.late();
+                self.later(late, What::Event(CLIENT, TunnelEvent::Opened { home, id, fp: Some(self.certificate()) }));
+                if id != CONTROL && self.dice.below(self.losses()) == 0 {
+                    let die = self.dice.below(4000u64);
+                    self.later(die, What::Die(link));
+                }
+            }
+            Job::Say { bytes, .. } => {
+                if self.fault == Fault::Silence && self.now > epoch() + Duration::from_secs(5) {
+                    return;
+                }
+                let arrival = (self.now + Duration::from_millis(self.late())).max(self.ends[side].said);
+                self.ends[side].said = arrival;
+                self.at(arrival, What::Event(1 - side, TunnelEvent::Said(bytes)));
+            }
+            Job::Close(key) => {
+                if let Some(link) = self.ends[side].keys.remove(key) {
+                    self.links[link].alive = false;
+                    if let Some(id) = self.links[link].id {
+                        let late = self.late();
+                        self.later(late, What::Event(1 - side, TunnelEvent::Ended(id)));
+                    }
+                }
+            }
+            Job::Control(_) => {}
+            _ => panic!("a tunnel does not ask for that"),
+        }
+    }
+
+    /// The client opens a connection, which may fail.
+    fn open(&mut self, worker: usize) {
+        let late = self.late();
+        let first = self.links.is_empty();
+        if !first && self.dice.below(self.losses()) == 0 {
+            return self.later(late, What::Event(CLIENT, TunnelEvent::Failed(Some(Error::lost("lost")))));
+        }
+        let link = self.links.len();
+        let mut home = |side: usize, worker| Home { worker, key: self.ends[side].keys.insert(link) };
+        let homes = [home(SERVER, link % 2), home(CLIENT, worker)];
+        self.links.push(Link { homes, id: None, alive: true, user: None, carries: [false; 2] });
+        let fp = Some(Fingerprint::of(b"server"));
+        self.later(late, What::Event(SERVER, TunnelEvent::Arrived { home: homes[SERVER], fp }));
+    }
+
+    fn link(&self, side: usize, key: Key) -> usize {
+        *self.ends[side].keys.get(key).expect("a connection that is open")
+    }
+
+    /// What the client sees of the server's certificate.
+    fn certificate(&self) -> Fingerprint {
+        Fingerprint::of(if self.fault == Fault::OtherCertificate { b"middle" } else { b"server" })
+    }
+
+    /// One in so many connections is lost.
+    fn losses(&self) -> u64 {
+        if self.fault == Fault::ManyLosses {
+            2
+        } else {
+            12
+        }
+    }
+
+    fn late(&mut self) -> u64 {
+        1 + self.dice.below(80u64)
+    }
+
+    fn later(&mut self, millis: u64, what: What) {
+        self.at(self.now + Duration::from_millis(millis), what);
+    }
+
+    fn at(&mut self, when: Instant, what: What) {
+        let number = self.dice.next();
+        self.queue.push(Reverse((when, number)));
+        self.things.insert(number, what);
+    }
+
+    /// What must hold after every step.
+    fn check(&self) {
+        let living = self.links.iter().filter(|link| link.id.is_some()).count();
+        for end in &self.ends {
+            assert!(end.tunnel.idle() <= living, "more idle connections than there are");
+            assert!(end.tunnel.idle() <= 64, "more idle connections than may be");
+            assert!(end.tunnel.live() <= self.granted.len(), "more users than came");
+        }
+    }
+}
+
+fn config() -> Config {
+    let url = "server://key@127.0.0.1:1/127.0.0.1:2?max=32";
+    let Ok(parsed) = parse(&[url.into()], &|_| None) else { panic!("no URL") };
+    let Command::Run(config) = parsed.command else { panic!("no instance") };
+    *config
+}
+
+fn route(config: &Config) -> Arc<ServerRoute> {
+    Arc::new(ServerRoute {
+        tunnel: 1,
+        addresses: Vec::new(),
+        via: None,
+        tls: None,
+        quic: None,
+        transport: Transport::Tcp,
+        authority: String::new(),
+        open: None,
+        ws_eof: false,
+        quiet: false,
+        round: Duration::ZERO,
+        dial: config.limits.tcp_dial,
+        timeout: config.limits.handshake,
+    })
+}
+
+const SERVER: usize = 0;
+const CLIENT: usize = 1;
+/// Worlds of the longest test.
+const SEEDS: u64 = 200;
+/// Steps of a world: many times what it takes.
+const MAX_STEPS: usize = 100_000;
+/// Users of a world.
+const USERS: usize = 100;
