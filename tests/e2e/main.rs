@@ -3,6 +3,7 @@
 
 #[cfg(feature = "master")]
 mod api;
+mod clients;
 mod cross;
 #[cfg(feature = "quic")]
 mod fallback;
