@@ -8,10 +8,13 @@
 //!
 //! One hub runs on the first worker's thread. It decides; workers carry.
 
+pub(in crate::run) mod certificates;
 pub(in crate::run) mod client;
 mod fallback;
 pub mod ingress;
+mod opener;
 mod out;
+pub(in crate::run) mod part;
 pub(in crate::run) mod route;
 pub(in crate::run) mod server;
 pub(in crate::run) mod single;
@@ -29,18 +32,13 @@ use signal_hook::consts::SIGHUP;
 use self::client::Client;
 use self::ingress::Ingress;
 use self::out::{Action, EndReason, Out, PeerUser};
-use self::server::Server;
-use self::single::Single;
+use self::part::Part;
 use self::targets::{TargetEvent, TargetRouter};
 use self::tunnel::{Granted, Side, Tunnel};
-use crate::config::Role;
 use crate::error::Error;
-use crate::logic::checkpoint::CheckPoint;
 use crate::logic::deadlines::Deadlines;
 use crate::logic::handshake::{judge, Request, Verdict};
 use crate::logic::terms::TunnelNo;
-use crate::logic::wire::Id;
-use crate::net::certs::{Audience, Certs};
 use crate::run::channel::{Receiver, Sender};
 use crate::run::messages::{Answered, Home, Job, Notice, Proto, TunnelEvent, User};
 use crate::run::shared::Shared;
@@ -64,35 +62,6 @@ pub struct Hub {
     stopping: Option<Instant>,
 }
 
-/// What this instance is.
-pub(in crate::run) enum Part {
-    /// A tunnel's server.
-    Server(Server),
-    /// A tunnel's client.
-    Client(Client),
-    /// A client that forwards by itself.
-    Single(Single),
-}
-
-impl Part {
-    fn tunnel(&mut self, number: TunnelNo) -> Option<&mut Tunnel> {
-        match self {
-            Part::Server(server) => server.tunnel(number),
-            Part::Client(client) => client.tunnel_mut(number),
-            Part::Single(_) => None,
-        }
-    }
-
-    fn tunnels(&self) -> impl Iterator<Item = &Tunnel> {
-        let (server, client) = match self {
-            Part::Server(server) => (Some(server.tunnels()), None),
-            Part::Client(client) => (None, client.tunnel()),
-            Part::Single(_) => (None, None),
-        };
-        server.into_iter().flatten().chain(client)
-    }
-}
-
 impl Hub {
     /// A hub whose users come in nowhere yet: see [`Hub::ingress`].
     pub(in crate::run) fn new(
@@ -107,7 +76,7 @@ impl Hub {
         let targets = TargetRouter::new(&shared.config, sender, now);
         let ends_tls = matches!(&part, Part::Single(single) if single.ends_tls());
         let ingress = Ingress::new(shared.clone(), ends_tls);
-        let out = Out::new(workers.len(), Box::new(random_id));
+        let out = Out::new(workers.len(), Box::new(out::random_id));
         Hub {
             workers,
             registry,
@@ -386,16 +355,8 @@ impl Hub {
                 Action::Job(worker, job) => self.workers[worker].send(job),
                 Action::Dial { home, user, framed } => self.dial(home, number, user, framed, now),
                 Action::CheckPoint => self.tunnel_reported(now),
-                Action::Trouble { why, loud } => {
-                    if let Part::Client(client) = &mut self.part {
-                        client.trouble(why, loud);
-                    }
-                }
-                Action::Opened => {
-                    if let Part::Client(client) = &mut self.part {
-                        client.opened();
-                    }
-                }
+                Action::Trouble { why, loud } => self.part.client().map_or((), |client| client.trouble(why, loud)),
+                Action::Opened => self.part.client().map_or((), Client::opened),
                 Action::Over(reason) => self.end_tunnel(number, &reason, now),
             }
         }
@@ -496,25 +457,9 @@ impl Hub {
 
     /// Logs the figures; dashboards read them.
     fn check_point(&self, ping: Duration) {
-        let ingress = self.part.tunnels().any(|tunnel| tunnel.side() == Side::Ingress);
-        let mode = match &self.part {
-            Part::Single(_) => 1,
-            _ if ingress && self.shared.config.role == Role::Server => 1,
-            _ => 2,
-        };
-        let (tcps, udps) = self.ingress.slots.counts();
-        let [tcprx, tcptx, udprx, udptx] = self.shared.meters.read();
-        let figures = CheckPoint {
-            mode,
-            ping: ping.as_millis() as u64,
-            pool: self.part.tunnels().map(Tunnel::idle).sum::<usize>() as u64,
-            tcps: tcps as u64,
-            udps: udps as u64,
-            tcprx,
-            tcptx,
-            udprx,
-            udptx,
-        };
+        let pool = self.part.tunnels().map(Tunnel::idle).sum();
+        let users = self.ingress.slots.counts();
+        let figures = self.shared.meters.check_point(self.part.mode(), ping, pool, users);
         crate::event!("{figures}");
     }
 
@@ -546,33 +491,6 @@ impl Hub {
         self.workers.iter().for_each(|worker| worker.send(Job::Drain));
         None
     }
-}
-
-/// A random id. Without chance there is no safe way to go on.
-fn random_id() -> Id {
-    Id(crate::net::random::bytes().expect("the system gives random numbers"))
-}
-
-/// Looks at the certificate files again, and says what came of it.
-fn reload_certs(certs: &mut Certs) {
-    match certs.reload() {
-        Ok(true) => log::info!("Certificate loaded again: new connections use the new one"),
-        Ok(false) => {}
-        Err(why) => log::error!("Certificate not loaded again, the old one stays: {why}"),
-    }
-}
-
-/// The certificate that this configuration asks for, for that audience.
-pub(in crate::run) fn certs(tls: &crate::config::Tls, audience: Audience) -> Result<Option<Certs>, Error> {
-    use crate::config::Tls;
-    use crate::net::certs::Origin;
-    let origin = match tls {
-        Tls::Off => return Ok(None),
-        Tls::SelfSigned => Origin::Memory,
-        Tls::Files { crt, key } => Origin::Files { crt: crt.clone(), key: key.clone() },
-        Tls::Verified => return Err(crate::config::needs_files()),
-    };
-    Certs::new(origin, audience).map(Some)
 }
 
 /// The token of the tunnel port. Tokens from here on are the hub's, smaller ones the worker's.

@@ -14,12 +14,14 @@ use signal_hook::iterator::Signals;
 
 use super::channel::{channel, Sender, Waker};
 use super::event_loop::{self, LEASH, WAKER};
+use super::hub::certificates::certs;
 use super::hub::client::Client;
 use super::hub::ingress::listeners::Listeners;
+use super::hub::part::Part;
 use super::hub::route::speech;
 use super::hub::server::Server;
 use super::hub::single::Single;
-use super::hub::{certs, Hub, Part, USERS_TOKEN};
+use super::hub::{Hub, USERS_TOKEN};
 use super::leash;
 use super::messages::{Job, Notice};
 use super::resources::Resources;

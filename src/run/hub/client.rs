@@ -9,10 +9,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::fallback::QuicFallback;
+use super::opener::Opener;
 use super::out::{EndReason, Out};
 use super::route::{first_hop, Routes};
 use super::targets::TargetRouter;
-use super::tunnel::{Opener, Side, Tunnel};
+use super::tunnel::{Side, Tunnel};
 use crate::error::Error;
 use crate::logic::backoff::Backoff;
 use crate::logic::control::Why;

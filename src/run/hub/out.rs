@@ -90,3 +90,8 @@ impl Out {
         self.actions.pop_front()
     }
 }
+
+/// A random id. Without chance there is no safe way to go on.
+pub(in crate::run) fn random_id() -> Id {
+    Id(crate::net::random::bytes().expect("the system gives random numbers"))
+}

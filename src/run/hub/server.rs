@@ -7,10 +7,11 @@ use std::time::Instant;
 
 use mio::{Registry, Token};
 
+use super::certificates::reload_certs;
 use super::ingress::listeners::listening_addresses;
 use super::out::Out;
 use super::tunnel::Tunnel;
-use super::{reload_certs, TUNNEL_TOKEN};
+use super::TUNNEL_TOKEN;
 use crate::config::{Config, Transport};
 use crate::error::Error;
 use crate::logic::terms::TunnelNo;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use rustls::ServerConfig;
 
-use super::reload_certs;
+use super::certificates::reload_certs;
 use super::targets::TargetRouter;
 use crate::config::Limits;
 use crate::net::certs::Certs;

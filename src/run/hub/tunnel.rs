@@ -11,13 +11,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::opener::Opener;
 use super::out::{Action, EndReason, Out, PeerUser};
 use crate::config::{Config, Transport};
 use crate::error::Error;
 use crate::logic::control::{Control, Do, Why};
 use crate::logic::fingerprint::{FingerprintCheck, Judged, Verdict};
 use crate::logic::pool::{Grant, Pool, Taken};
-use crate::logic::refill::Refill;
 use crate::logic::terms::TunnelNo;
 use crate::logic::terms::{Direction, Feature, Terms};
 use crate::logic::wire::{Fingerprint, Id, CONTROL};
@@ -50,18 +50,6 @@ enum Stage {
     Up { control: Control, home: Home },
 }
 
-/// How a client opens pool connections.
-pub(in crate::run) struct Opener {
-    refill: Refill,
-    route: Arc<ServerRoute>,
-    /// Why the last one was not opened, until one is.
-    failing: Option<Error>,
-    /// The server allows no more streams for the time being.
-    exhausted: bool,
-    /// We asked for a new pool: no connection is opened before that has arrived.
-    flushing: Option<Instant>,
-}
-
 /// Which side takes users in and which dials targets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::run) enum Side {
@@ -77,17 +65,6 @@ pub(in crate::run) struct Granted {
     pub home: Home,
     /// Whether datagrams travel in frames.
     pub framed: bool,
-}
-
-impl Opener {
-    /// Opens pool connections by `route`, as many and as fast as `refill` says.
-    pub fn new(refill: Refill, route: Arc<ServerRoute>) -> Opener {
-        Opener { refill, route, failing: None, exhausted: false, flushing: None }
-    }
-
-    fn deadline(&self) -> Option<Instant> {
-        self.flushing.or_else(|| self.refill.deadline())
-    }
 }
 
 impl Tunnel {
@@ -444,8 +421,7 @@ impl Tunnel {
             return;
         }
         control.flush();
-        // Streams of a shared connection would overtake it, and be closed by it in their turn.
-        opener.flushing = Some(now + FLUSHING);
+        opener.flushed(now);
         match self.side {
             Side::Ingress => self.pool.flush().into_iter().for_each(|home| out.close(home)),
             Side::Egress => self.pool.flush_late(now),
@@ -455,21 +431,9 @@ impl Tunnel {
     /// Opens what the client's pool lacks.
     fn refill(&mut self, now: Instant, out: &mut Out) {
         let Some(opener) = &mut self.opener else { return };
-        if opener.flushing.is_some_and(|until| now < until) {
-            return;
-        }
-        opener.flushing = None;
-        if matches!(self.stage, Stage::Opening { .. }) {
-            if opener.refill.open_first(now) {
-                out.job(0, Job::Open(opener.route.clone()));
-            }
-            return;
-        }
-        for _ in 0..opener.refill.open(self.pool.idle(), now) {
-            // One connection carries them all, and it lives where the control connection does.
-            let shared = opener.route.transport.is_shared();
-            let worker = if shared { 0 } else { self.pool.next_worker(&mut out.loads) };
-            out.job(worker, Job::Open(opener.route.clone()));
+        match self.stage {
+            Stage::Opening { .. } => opener.open_first(now, out),
+            Stage::Up { .. } => opener.open(&mut self.pool, now, out),
         }
     }
 
@@ -506,8 +470,6 @@ pub(in crate::run) fn describe(terms: &Terms) -> String {
 const NO_ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0);
 /// So many times the usual wait for the first pool connection, where the client may have to fall back to TCP.
 const FALLBACK_TIME: u32 = 3;
-/// Time for a flush to arrive.
-const FLUSHING: Duration = Duration::from_millis(400);
 /// So many times `max` may be idle where streams overtake the signals about those before them.
 const SHARED_LAG: usize = 8;
 

@@ -6,6 +6,7 @@ use std::collections::{BinaryHeap, HashMap};
 
 use super::*;
 use crate::config::{parse, Command};
+use crate::logic::refill::Refill;
 use crate::logic::slab::{Key, Slab};
 use crate::testing::{epoch, Dice};
 

@@ -1,0 +1,65 @@
+//! How a client opens the pool connections of a tunnel: as many and as fast as `Refill` says, on the workers that have the least
+//! to do.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::out::{Out, PeerUser};
+use crate::error::Error;
+use crate::logic::pool::Pool;
+use crate::logic::refill::Refill;
+use crate::run::messages::{Home, Job, ServerRoute};
+
+/// How a client opens pool connections.
+pub(in crate::run) struct Opener {
+    pub refill: Refill,
+    /// How they reach the server.
+    pub route: Arc<ServerRoute>,
+    /// Why the last one was not opened, until one is.
+    pub failing: Option<Error>,
+    /// The server allows no more streams for the time being.
+    pub exhausted: bool,
+    /// We asked for a new pool: no connection is opened before that has arrived.
+    flushing: Option<Instant>,
+}
+
+impl Opener {
+    /// Opens pool connections by `route`, as many and as fast as `refill` says.
+    pub fn new(refill: Refill, route: Arc<ServerRoute>) -> Opener {
+        Opener { refill, route, failing: None, exhausted: false, flushing: None }
+    }
+
+    /// When the clock has something to say.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.flushing.or_else(|| self.refill.deadline())
+    }
+
+    /// The first one, which becomes the control connection: alone, so that it is the first.
+    pub fn open_first(&mut self, now: Instant, out: &mut Out) {
+        if self.refill.open_first(now) {
+            out.job(0, Job::Open(self.route.clone()));
+        }
+    }
+
+    /// As many as the pool lacks.
+    pub fn open(&mut self, pool: &mut Pool<Home, PeerUser>, now: Instant, out: &mut Out) {
+        if self.flushing.is_some_and(|until| now < until) {
+            return;
+        }
+        self.flushing = None;
+        for _ in 0..self.refill.open(pool.idle(), now) {
+            // One connection carries them all, and it lives where the control connection does.
+            let shared = self.route.transport.is_shared();
+            let worker = if shared { 0 } else { pool.next_worker(&mut out.loads) };
+            out.job(worker, Job::Open(self.route.clone()));
+        }
+    }
+
+    /// The peer was asked to drop its pool: streams of a shared connection would overtake that, and be closed by it in their turn.
+    pub fn flushed(&mut self, now: Instant) {
+        self.flushing = Some(now + FLUSHING);
+    }
+}
+
+/// Time for a flush to arrive.
+const FLUSHING: Duration = Duration::from_millis(400);

@@ -1,0 +1,55 @@
+//! What an instance is: a tunnel's server, its client, or a client by itself.
+
+use super::client::Client;
+use super::server::Server;
+use super::single::Single;
+use super::tunnel::{Side, Tunnel};
+use crate::logic::terms::TunnelNo;
+
+/// What this instance is.
+pub(in crate::run) enum Part {
+    /// A tunnel's server.
+    Server(Server),
+    /// A tunnel's client.
+    Client(Client),
+    /// A client that forwards by itself.
+    Single(Single),
+}
+
+impl Part {
+    /// The tunnel of that number: the one place where numbers are looked up.
+    pub fn tunnel(&mut self, number: TunnelNo) -> Option<&mut Tunnel> {
+        match self {
+            Part::Server(server) => server.tunnel(number),
+            Part::Client(client) => client.tunnel_mut(number),
+            Part::Single(_) => None,
+        }
+    }
+
+    /// The client's state, if it is one.
+    pub fn client(&mut self) -> Option<&mut Client> {
+        match self {
+            Part::Client(client) => Some(client),
+            Part::Server(_) | Part::Single(_) => None,
+        }
+    }
+
+    /// All tunnels in being.
+    pub fn tunnels(&self) -> impl Iterator<Item = &Tunnel> {
+        let (server, client) = match self {
+            Part::Server(server) => (Some(server.tunnels()), None),
+            Part::Client(client) => (None, client.tunnel()),
+            Part::Single(_) => (None, None),
+        };
+        server.into_iter().flatten().chain(client)
+    }
+
+    /// The run mode in force, as a check point says it: 1 where users come in at a server, or without one.
+    pub fn mode(&self) -> u64 {
+        match self {
+            Part::Single(_) => 1,
+            Part::Server(server) if server.tunnels().any(|tunnel| tunnel.side() == Side::Ingress) => 1,
+            Part::Server(_) | Part::Client(_) => 2,
+        }
+    }
+}
