@@ -47,8 +47,7 @@ pub mod logic {
 
 /// Bytes in motion: nothing here waits, and nothing decides.
 pub mod net {
-    #[cfg(feature = "quic")]
-    mod batch;
+    pub mod batch;
     pub mod budget;
     mod cert_errors;
     pub mod certs;

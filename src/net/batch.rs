@@ -1,4 +1,5 @@
-//! Many datagrams in one system call: sendmmsg with segmentation offload, recvmmsg with receive offload.
+//! Many datagrams in one system call: sendmmsg with segmentation offload, recvmmsg with receive offload. QUIC's sockets, users'
+//! and targets' use it.
 //!
 //! ```text
 //!   packets of one size to one peer  ->  one message (GSO)  \
@@ -26,28 +27,114 @@ pub struct Outgoing<'a> {
     pub from: Option<IpAddr>,
 }
 
-/// Where one message lies in the buffer of [`receive_many`]: packets of one size, the last may be shorter.
+/// One message in a [`PacketQueue`]: packets of one size, the last may be shorter.
 #[derive(Clone, Copy, Debug)]
 pub struct Incoming {
     /// Bytes received in this slot.
     pub len: usize,
+    /// Bytes of the whole message: more than `len` if the kernel had to cut it.
+    pub whole: usize,
     /// How long each packet is; `len` when there is but one.
     pub segment: usize,
     /// The sender.
     pub from: SocketAddr,
     /// The local address it was sent to, when the kernel said so.
     pub to: Option<IpAddr>,
-    /// Whether the kernel had to cut it.
-    pub cut: bool,
+    /// Datagrams lost before it, of all that came to this socket, since the receive buffer was full; none where the kernel was not asked.
+    pub lost: u32,
+}
+
+/// Packets that were received by one call.
+#[derive(Default)]
+pub struct PacketQueue {
+    bytes: Vec<u8>,
+    slot: usize,
+    messages: [Option<Incoming>; MOST],
+}
+
+impl PacketQueue {
+    /// Receives up to `slots` messages of at most `slot` bytes; how many came. Nothing is `WouldBlock`.
+    pub fn receive(&mut self, socket: BorrowedFd<'_>, slots: usize, slot: usize) -> io::Result<usize> {
+        let room = slots * slot;
+        if self.bytes.len() < room {
+            // Its pages are taken when something is written to them.
+            self.bytes = vec![0; room];
+        }
+        self.slot = slot;
+        receive_many(socket, &mut self.bytes[..room], slot, &mut self.messages)
+    }
+
+    /// The first `count` messages.
+    pub fn messages(&self, count: usize) -> impl Iterator<Item = &Incoming> {
+        self.messages.iter().take(count).flatten()
+    }
+
+    /// The packets of the first `count` messages, each with its sender and the address it was sent to. One that was cut has
+    /// none.
+    pub fn packets(&mut self, count: usize) -> impl Iterator<Item = (Incoming, &mut [u8])> {
+        let slots = self.bytes.chunks_exact_mut(self.slot.max(1)).zip(self.messages.iter()).take(count);
+        slots.filter_map(|(slot, message)| Some((*message)?).map(|message| (message, slot))).flat_map(
+            |(message, slot)| {
+                let usable = if message.whole > message.len { 0 } else { message.len };
+                let empty: Option<&mut [u8]> = (message.whole == 0).then(Default::default);
+                slot[..usable].chunks_mut(message.segment.max(1)).chain(empty).map(move |packet| (message, packet))
+            },
+        )
+    }
+
+    /// Gives its memory back.
+    #[cfg(feature = "quic")]
+    pub fn shrink(&mut self) {
+        self.bytes = Vec::new();
+    }
+}
+
+/// Where the datagrams of [`receive_slots`] go: each into a slot of its own, what is longer goes on in its overflow.
+pub struct Slots<'a> {
+    /// The slots.
+    pub bytes: &'a mut [u8],
+    /// How far it is from one to the next.
+    pub stride: usize,
+    /// Bytes before each datagram that are left free.
+    pub head: usize,
+    /// The overflows, one for each slot.
+    pub overflow: &'a mut [u8],
+    /// How long each is.
+    pub longest: usize,
+}
+
+impl Slots<'_> {
+    fn count(&self) -> usize {
+        (self.bytes.len() / self.stride.max(1)).min(self.overflow.len() / self.longest.max(1)).min(MOST)
+    }
+}
+
+/// Whether a kernel that answers this to a message of several packets cannot make packets of it.
+pub fn cannot_segment(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EIO | libc::EINVAL | libc::EOPNOTSUPP | libc::ENOSYS))
 }
 
 /// Most messages of one call.
 pub const MOST: usize = 32;
+/// Most bytes of one message: the largest UDP datagram over IPv4, and over IPv6 too.
+pub const MAX_MESSAGE: usize = 65507;
+/// Most packets of one message: what kernels before 6.9 allow.
+pub const MAX_SEGMENTS: usize = 64;
 
 #[cfg(target_os = "linux")]
-pub use linux::{offload_receiving, receive_many, send_many};
+#[cfg(feature = "quic")]
+pub use linux::offload_receiving;
+#[cfg(target_os = "linux")]
+use linux::receive_many;
+#[cfg(target_os = "linux")]
+pub use linux::{receive_slots, send_many};
 #[cfg(not(target_os = "linux"))]
-pub use plain::{offload_receiving, receive_many, send_many};
+#[cfg(feature = "quic")]
+pub use plain::offload_receiving;
+#[cfg(not(target_os = "linux"))]
+use plain::receive_many;
+#[cfg(not(target_os = "linux"))]
+pub use plain::{receive_slots, send_many};
 
 #[cfg(target_os = "linux")]
 mod linux {
@@ -56,7 +143,7 @@ mod linux {
     use std::os::fd::AsRawFd;
 
     use super::*;
-    use crate::net::sys::{address, retry, switch_on};
+    use crate::net::sys::{address, retry};
 
     /// Sends up to [`MOST`] messages and says how many went. The error is that of the first message.
     ///
@@ -175,26 +262,54 @@ mod linux {
                 header.msg_controllen = size_of::<CmsgSpace>() as _;
             }
             let none = std::ptr::null_mut();
-            let came =
-                retry(|| libc::recvmmsg(socket.as_raw_fd(), headers.as_mut_ptr(), count as _, 0 as _, none) as isize)?;
+            let came = retry(|| {
+                libc::recvmmsg(socket.as_raw_fd(), headers.as_mut_ptr(), count as _, libc::MSG_TRUNC as _, none)
+                    as isize
+            })?;
             for (at, entry) in headers.iter().take(came.min(count)).enumerate() {
                 into[at] = address(&names[at]).map(|from| {
-                    let len = (entry.msg_len as usize).min(slot);
-                    let (to, segment) = read_control(&entry.msg_hdr);
-                    let cut = entry.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
-                    Incoming { len, segment: segment.filter(|&size| size > 0).unwrap_or(len.max(1)), from, to, cut }
+                    let whole = entry.msg_len as usize;
+                    let len = whole.min(slot);
+                    let one = Incoming { len, whole, segment: len.max(1), from, to: None, lost: 0 };
+                    read_control(&entry.msg_hdr, one)
                 });
             }
             Ok(came)
         }
     }
 
-    /// The destination and the packet size among the control messages.
+    /// Receives from a connected socket; how long each datagram was, in the order of their slots. `Ok(0)` never.
+    pub fn receive_slots(socket: BorrowedFd<'_>, slots: Slots<'_>, lens: &mut [usize; MOST]) -> io::Result<usize> {
+        let Slots { stride, head, longest, .. } = slots;
+        let count = slots.count();
+        // SAFETY: zero is a valid value of these plain C structs. Each header points into its own pair of parts, each part
+        // into its own piece of the borrowed bytes, with its length.
+        unsafe {
+            let mut parts: [[libc::iovec; 2]; MOST] = zeroed();
+            let mut headers: [libc::mmsghdr; MOST] = zeroed();
+            let places = slots.bytes.chunks_exact_mut(stride).zip(slots.overflow.chunks_exact_mut(longest));
+            for (at, (slot, more)) in places.take(count).enumerate() {
+                let slot = &mut slot[head..];
+                parts[at][0] = libc::iovec { iov_base: slot.as_mut_ptr().cast(), iov_len: slot.len() };
+                parts[at][1] = libc::iovec { iov_base: more.as_mut_ptr().cast(), iov_len: more.len() };
+                headers[at].msg_hdr.msg_iov = parts[at].as_mut_ptr();
+                headers[at].msg_hdr.msg_iovlen = 2;
+            }
+            let none = std::ptr::null_mut();
+            let came =
+                retry(|| libc::recvmmsg(socket.as_raw_fd(), headers.as_mut_ptr(), count as _, 0 as _, none) as isize)?;
+            for (len, header) in lens.iter_mut().zip(&headers).take(came.min(count)) {
+                *len = header.msg_len as usize;
+            }
+            Ok(came)
+        }
+    }
+
+    /// The message with what the control messages say of it: the destination, the packet size, and how many were lost before it.
     ///
     /// # Safety
     /// `header` was filled in by a successful `recvmmsg` and its control buffer still lives.
-    unsafe fn read_control(header: &libc::msghdr) -> (Option<IpAddr>, Option<usize>) {
-        let (mut to, mut segment) = (None, None);
+    unsafe fn read_control(header: &libc::msghdr, mut one: Incoming) -> Incoming {
         // SAFETY: the caller's promise: the kernel wrote these messages, and the macros stay within what it wrote.
         unsafe {
             let mut message = libc::CMSG_FIRSTHDR(header);
@@ -203,30 +318,32 @@ mod linux {
                 match ((*message).cmsg_level, (*message).cmsg_type) {
                     (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
                         let info = data.cast::<libc::in_pktinfo>().read_unaligned();
-                        to = Some(Ipv4Addr::from(info.ipi_addr.s_addr.to_ne_bytes()).into());
+                        one.to = Some(Ipv4Addr::from(info.ipi_addr.s_addr.to_ne_bytes()).into());
                     }
                     (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
                         let info = data.cast::<libc::in6_pktinfo>().read_unaligned();
-                        to = Some(Ipv6Addr::from(info.ipi6_addr.s6_addr).into());
+                        one.to = Some(Ipv6Addr::from(info.ipi6_addr.s6_addr).into());
                     }
                     (libc::SOL_UDP, UDP_GRO) => {
                         let size = data.cast::<libc::c_int>().read_unaligned();
-                        segment = usize::try_from(size).ok();
+                        one.segment = usize::try_from(size).ok().filter(|&size| size > 0).unwrap_or(one.segment);
                     }
+                    (libc::SOL_SOCKET, libc::SO_RXQ_OVFL) => one.lost = data.cast::<u32>().read_unaligned(),
                     _ => {}
                 }
                 message = libc::CMSG_NXTHDR(header, message);
             }
         }
-        (to, segment)
+        one
     }
 
     /// Asks the kernel to hand packets of one size over in one piece. `false` if it cannot.
+    #[cfg(feature = "quic")]
     pub fn offload_receiving(socket: BorrowedFd<'_>) -> bool {
-        switch_on(socket, libc::SOL_UDP, UDP_GRO).is_ok()
+        crate::net::sys::switch_on(socket, libc::SOL_UDP, UDP_GRO).is_ok()
     }
 
-    /// Room for an address and a segment size, aligned as the C library wants it.
+    /// Room for an address, a segment size and a number, aligned as the C library wants it.
     #[repr(C, align(8))]
     #[derive(Clone, Copy)]
     struct CmsgSpace([u8; 96]);
@@ -264,12 +381,26 @@ mod plain {
         let size = slot.min(bytes.len());
         let arrived = sys::receive(socket, &mut bytes[..size])?;
         let len = arrived.len.min(size);
-        let cut = arrived.len > size;
-        into[0] = Some(Incoming { len, segment: len.max(1), from: arrived.from, to: arrived.to, cut });
+        let (from, to) = (arrived.from, arrived.to);
+        into[0] = Some(Incoming { len, whole: arrived.len, segment: len.max(1), from, to, lost: 0 });
+        Ok(1)
+    }
+
+    /// Receives one datagram.
+    pub fn receive_slots(socket: BorrowedFd<'_>, slots: Slots<'_>, lens: &mut [usize; MOST]) -> io::Result<usize> {
+        let Slots { bytes, stride, head, overflow, longest } = slots;
+        // Received behind the slot and laid out as if it had not fitted.
+        let (slot, mut all) = (stride - head, vec![0; stride - head + longest]);
+        let len = sys::receive(socket, &mut all)?.len.min(all.len());
+        let first = len.min(slot);
+        bytes[head..head + first].copy_from_slice(&all[..first]);
+        overflow[..len - first].copy_from_slice(&all[first..len]);
+        lens[0] = len;
         Ok(1)
     }
 
     /// Not here.
+    #[cfg(feature = "quic")]
     pub fn offload_receiving(_: BorrowedFd<'_>) -> bool {
         false
     }

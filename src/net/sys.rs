@@ -180,6 +180,7 @@ pub fn unacknowledged(_: BorrowedFd<'_>) -> Option<Duration> {
 }
 
 /// A datagram as it came: how long, from whom, and the local address it was sent to.
+#[cfg(not(target_os = "linux"))]
 #[derive(Clone, Copy, Debug)]
 pub struct Arrived {
     /// Bytes of payload; more than the buffer's length if it was cut.
@@ -188,11 +189,10 @@ pub struct Arrived {
     pub from: SocketAddr,
     /// The local address it was sent to, when the kernel said so.
     pub to: Option<IpAddr>,
-    /// Datagrams lost before it, of all that came to this socket, since the receive buffer was full.
-    pub lost: u32,
 }
 
 /// Receives one datagram with its destination (after [`tell_destination`]).
+#[cfg(not(target_os = "linux"))]
 pub fn receive(socket: BorrowedFd<'_>, into: &mut [u8]) -> io::Result<Arrived> {
     // SAFETY: zero is a valid value of these plain C structs; every pointer is to a local with its length beside it, and
     // the control messages are walked by the C library's own macros within the length that the kernel gave back.
@@ -209,8 +209,7 @@ pub fn receive(socket: BorrowedFd<'_>, into: &mut [u8]) -> io::Result<Arrived> {
         header.msg_controllen = size_of::<CmsgBuffer>() as _;
         let len = retry(|| libc::recvmsg(socket.as_raw_fd(), &mut header, libc::MSG_TRUNC))?;
         let from = address(&name).ok_or(io::ErrorKind::InvalidData)?;
-        let (to, lost) = told(&header);
-        Ok(Arrived { len, from, to, lost })
+        Ok(Arrived { len, from, to: destination(&header) })
     }
 }
 
@@ -262,12 +261,13 @@ unsafe fn put<T>(header: &mut libc::msghdr, level: libc::c_int, kind: libc::c_in
     }
 }
 
-/// The destination and the number of lost datagrams among the control messages.
+/// The destination among the control messages.
 ///
 /// # Safety
 /// `header` was filled in by a successful `recvmsg` and its control buffer still lives.
-unsafe fn told(header: &libc::msghdr) -> (Option<IpAddr>, u32) {
-    let (mut to, mut lost) = (None, 0);
+#[cfg(not(target_os = "linux"))]
+unsafe fn destination(header: &libc::msghdr) -> Option<IpAddr> {
+    let mut to = None;
     // SAFETY: the caller's promise: the kernel wrote these messages, and the macros stay within what it wrote.
     unsafe {
         let mut message = libc::CMSG_FIRSTHDR(header);
@@ -282,14 +282,12 @@ unsafe fn told(header: &libc::msghdr) -> (Option<IpAddr>, u32) {
                     let info = data.cast::<libc::in6_pktinfo>().read_unaligned();
                     to = Some(Ipv6Addr::from(info.ipi6_addr.s6_addr).into());
                 }
-                #[cfg(target_os = "linux")]
-                (libc::SOL_SOCKET, libc::SO_RXQ_OVFL) => lost = data.cast::<u32>().read_unaligned(),
                 _ => {}
             }
             message = libc::CMSG_NXTHDR(header, message);
         }
     }
-    (to, lost)
+    to
 }
 
 /// An internet address out of the kernel's storage.

@@ -7,11 +7,13 @@
 //!
 //! With a 1.14 peer there are no frames: each datagram is written as it is, and one read is taken for one datagram.
 
+mod burst;
+mod listener;
+
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::Arc;
 
 use mio::event::{Event, Source};
@@ -19,82 +21,12 @@ use mio::net::UdpSocket;
 use mio::{Interest, Registry, Token};
 use socket2::{Domain, Protocol, Socket, Type};
 
+use self::burst::Departure;
+pub use self::listener::{sender, UdpListener};
 use super::budget::budget;
-use super::listen_addr::ListenAddr;
 use super::stream::{would_block, Buffer, Stream};
-use super::sys::{self, Arrived};
-use super::tcp::canonical;
+use super::sys;
 use crate::logic::wire::{next_frame, Frame};
-
-/// A UDP socket that many users send to. It knows, for each datagram, which local address was asked.
-pub struct UdpListener {
-    socket: UdpSocket,
-    v6: bool,
-    /// Lost datagrams that were told.
-    told: AtomicU32,
-}
-
-impl UdpListener {
-    /// Binds to `at`.
-    pub fn open(at: ListenAddr) -> io::Result<UdpListener> {
-        let ListenAddr { address, dual } = at;
-        let domain = Domain::for_address(address);
-        let socket = Socket::new(domain, Type::DGRAM.nonblocking().cloexec(), Some(Protocol::UDP))?;
-        if address.is_ipv6() {
-            socket.set_only_v6(!dual)?;
-        }
-        // Everybody's datagrams wait here while this machine is busy: as many as the kernel allows.
-        let size = LISTENER_BUFFER.min(4 * budget().mail);
-        if !sys::force_receive_buffer(socket.as_fd(), size) {
-            let _ = socket.set_recv_buffer_size(size);
-        }
-        sys::tell_lost(socket.as_fd());
-        sys::tell_destination(socket.as_fd(), address.is_ipv6())?;
-        socket.bind(&address.into())?;
-        let told = AtomicU32::new(0);
-        Ok(UdpListener { socket: UdpSocket::from_std(socket.into()), v6: address.is_ipv6(), told })
-    }
-
-    /// How many datagrams were lost so far since the receive buffer was full, if it is time to say so: when it is the first one, and when
-    /// they are twice as many as were told. So a flood of them does not fill the log.
-    pub fn lost(&self, arrived: &Arrived) -> Option<u32> {
-        let (lost, told) = (arrived.lost, self.told.load(Ordering::Relaxed));
-        let due = lost > 0 && lost >= told.saturating_mul(2);
-        due.then(|| {
-            self.told.store(lost, Ordering::Relaxed);
-            lost
-        })
-    }
-
-    /// Registers it under `token`, once.
-    pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
-        self.socket.register(registry, token, Interest::READABLE)
-    }
-
-    /// The next datagram, with canonical addresses.
-    pub fn receive(&self, into: &mut [u8]) -> io::Result<Arrived> {
-        let arrived = sys::receive(self.socket.as_fd(), into)?;
-        Ok(Arrived { from: canonical(arrived.from), to: arrived.to.map(|ip| ip.to_canonical()), ..arrived })
-    }
-
-    /// Answers a user from the address that was asked.
-    pub fn answer(&self, bytes: &[u8], user: SocketAddr, asked: Option<IpAddr>) -> io::Result<usize> {
-        let mapped = |ip: IpAddr| match ip {
-            IpAddr::V4(v4) if self.v6 => IpAddr::V6(v4.to_ipv6_mapped()),
-            ip => ip,
-        };
-        let user = match user {
-            SocketAddr::V4(v4) => SocketAddr::new(mapped((*v4.ip()).into()), v4.port()),
-            v6 => v6,
-        };
-        sys::send(self.socket.as_fd(), bytes, user, asked.map(mapped))
-    }
-
-    /// Its own address.
-    pub fn local(&self) -> io::Result<SocketAddr> {
-        self.socket.local_addr()
-    }
-}
 
 /// One user's datagrams as a stream: at the ingress through the shared listener, at the egress through a socket of its own.
 pub struct Session {
@@ -103,6 +35,8 @@ pub struct Session {
     largest: usize,
     tally: Tally,
     refused: bool,
+    /// Whether the kernel makes many datagrams of one message here.
+    segments: bool,
 }
 
 enum End {
@@ -118,7 +52,36 @@ enum End {
         socket: UdpSocket,
         group: Option<SocketAddr>,
         readable: bool,
+        waiting: Waiting,
     },
+}
+
+/// What came in a burst and did not fit: frames, as far as they were not taken yet.
+#[derive(Default)]
+struct Waiting {
+    frames: Vec<u8>,
+    taken: usize,
+    /// Datagrams are large here: one at a time.
+    large: bool,
+}
+
+impl Waiting {
+    /// Moves whole frames into `into`, which has room for one at least; their bytes.
+    fn take(&mut self, into: &mut Buffer) -> usize {
+        let mut moved = 0;
+        while let Frame::Whole(payload) = next_frame(&self.frames[self.taken..]) {
+            let frame = &self.frames[self.taken..][..payload.end];
+            if into.room(frame.len()).len() < frame.len() {
+                break;
+            }
+            moved += into.append(frame);
+            self.taken += frame.len();
+        }
+        if self.taken == self.frames.len() {
+            (self.frames, self.taken) = (Vec::new(), 0);
+        }
+        moved
+    }
 }
 
 /// Datagrams that wait for their session's relay.
@@ -137,6 +100,10 @@ impl Inbox {
     fn push(&mut self, packet: Vec<u8>) {
         self.bytes += packet.len();
         self.packets.push_back(packet);
+    }
+
+    fn next_len(&self) -> Option<usize> {
+        self.packets.front().map(Vec::len)
     }
 
     fn pop(&mut self) -> Option<Vec<u8>> {
@@ -167,7 +134,7 @@ impl Session {
         largest: usize,
     ) -> Session {
         let end = End::UdpListener { listener, user, asked, inbox: Inbox::default(), over: false };
-        Session { end, framed, largest, tally: Tally::default(), refused: false }
+        Session::over(end, framed, largest)
     }
 
     /// The egress side: a socket connected to the target, from the local address `from` if one is given.
@@ -179,8 +146,12 @@ impl Session {
             socket.bind(&SocketAddr::new(from, 0).into())?;
         }
         let group = join(&socket, target, from)?;
-        let end = End::Own { socket: UdpSocket::from_std(socket.into()), group, readable: true };
-        Ok(Session { end, framed, largest, tally: Tally::default(), refused: false })
+        let (socket, waiting) = (UdpSocket::from_std(socket.into()), Waiting::default());
+        Ok(Session::over(End::Own { socket, group, readable: true, waiting }, framed, largest))
+    }
+
+    fn over(end: End, framed: bool, largest: usize) -> Session {
+        Session { end, framed, largest, tally: Tally::default(), refused: false, segments: true }
     }
 
     /// Registers its own socket, where it has one.
@@ -229,6 +200,14 @@ impl Session {
         std::mem::take(&mut self.tally)
     }
 
+    /// After an error of the socket: nothing more for now, or for ever.
+    fn no_more<T>(&mut self, error: io::Error) -> io::Result<T> {
+        if let (End::Own { readable, .. }, ErrorKind::WouldBlock) = (&mut self.end, error.kind()) {
+            *readable = false;
+        }
+        Err(error)
+    }
+
     /// Whether the target has said since the last call that nobody listens there.
     pub fn refused(&mut self) -> bool {
         std::mem::take(&mut self.refused)
@@ -255,8 +234,11 @@ impl Session {
                 None => would_block(),
             },
             End::Own { readable: false, .. } => would_block(),
-            End::Own { socket, readable, .. } => match socket.recv(room) {
-                Ok(count) if count <= self.largest => Ok(Received::Datagram(count)),
+            End::Own { socket, readable, waiting, .. } => match socket.recv(room) {
+                Ok(count) if count <= self.largest => {
+                    waiting.large = count > burst::SLOT;
+                    Ok(Received::Datagram(count))
+                }
                 Ok(_) => {
                     self.tally.dropped += 1;
                     Ok(Received::Nothing)
@@ -265,15 +247,76 @@ impl Session {
                     *readable = false;
                     Err(error)
                 }
-                // "Port unreachable" for an earlier datagram: the target may be back for the next one.
                 Err(error) if is_passing(&error) => {
-                    self.refused |= error.kind() == ErrorKind::ConnectionRefused;
-                    self.tally.dropped += 1;
+                    self.passed(&error);
                     Ok(Received::Nothing)
                 }
                 Err(error) => Err(error),
             },
         }
+    }
+
+    /// Takes as many datagrams as there are and fit, where that is worth it. `None`: one at a time.
+    fn fill_many(&mut self, into: &mut Buffer) -> io::Result<Option<usize>> {
+        let (need, largest) = (HEAD + self.largest + 1, self.largest);
+        match &mut self.end {
+            End::UdpListener { inbox, .. } => {
+                let mut moved = 0;
+                while let Some(len) = inbox.next_len().filter(|len| into.room(need).len() > HEAD + len) {
+                    let Some(packet) = inbox.pop() else { break };
+                    into.append(&(len as u16).to_be_bytes());
+                    moved += HEAD + into.append(&packet);
+                    self.tally.received += len as u64;
+                }
+                Ok((moved > 0).then_some(moved))
+            }
+            End::Own { waiting, .. } if !waiting.frames.is_empty() => Ok(Some(waiting.take(into))),
+            End::Own { socket, readable: true, waiting, .. } if !waiting.large => {
+                let room = into.room(need);
+                if !burst::pays(room.len(), largest) {
+                    return Ok(None);
+                }
+                let received = match burst::receive(socket.as_fd(), room, largest) {
+                    Ok(received) => received,
+                    Err(error) if is_passing(&error) => {
+                        self.passed(&error);
+                        return Ok(Some(0));
+                    }
+                    Err(error) => return Err(error),
+                };
+                into.advance(received.framed);
+                self.tally.received += received.payload as u64;
+                self.tally.dropped += received.dropped;
+                (waiting.large, waiting.frames) = (!received.left_over.is_empty(), received.left_over);
+                Ok(Some(received.framed + if received.framed == 0 { waiting.take(into) } else { 0 }))
+            }
+            End::Own { .. } => Ok(None),
+        }
+    }
+
+    /// The network has said something of an earlier datagram: the target may be back for the next one.
+    fn passed(&mut self, error: &io::Error) {
+        self.refused |= error.kind() == ErrorKind::ConnectionRefused;
+        self.tally.dropped += 1;
+    }
+
+    /// Sends the whole frames at the front of `bytes`: how many bytes they were.
+    fn send_many(&mut self, bytes: &mut [u8]) -> usize {
+        let (socket, to, from) = match &self.end {
+            End::UdpListener { listener, user, asked, .. } => {
+                let (to, from) = listener.as_asked(*user, *asked);
+                (listener.as_fd(), Some(to), from)
+            }
+            End::Own { socket, group, .. } => (socket.as_fd(), *group, None),
+        };
+        let (largest, segments) = (self.largest, self.segments);
+        let mut departure = Departure { socket, to, from, largest, segments, sent: 0, dropped: 0, refused: false };
+        let gone = departure.send(bytes);
+        let Departure { segments, sent, dropped, refused, .. } = departure;
+        (self.segments, self.refused) = (segments, self.refused | refused);
+        self.tally.sent += sent;
+        self.tally.dropped += dropped;
+        gone
     }
 
     /// Sends one datagram. What the kernel does not take now is lost, as on any network.
@@ -336,14 +379,30 @@ fn is_passing(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionRefused | HostUnreachable | Interrupted | NetworkUnreachable)
 }
 
+/// Whether more than one datagram waits to be sent.
+fn has_two_frames(bytes: &[u8]) -> bool {
+    match next_frame(bytes) {
+        Frame::Whole(first) => matches!(next_frame(&bytes[first.end..]), Frame::Whole(_)),
+        Frame::Partial => false,
+    }
+}
+
 impl Stream for Session {
-    /// One datagram, whole. A buffer without room for the largest one has to be drained first.
+    /// Datagrams, whole; one without frames. A buffer without room for the largest one has to be drained first.
     fn fill(&mut self, into: &mut Buffer) -> io::Result<usize> {
         let (head, need) = (self.head(), self.head() + self.largest + 1);
         if !self.framed && !into.is_empty() || into.room(need).len() < need {
             return would_block();
         }
         for _ in 0..MAX_SKIPPED {
+            if self.framed {
+                match self.fill_many(into) {
+                    Ok(Some(0)) => continue,
+                    Ok(Some(count)) => return Ok(count),
+                    Ok(None) => {}
+                    Err(error) => return self.no_more(error),
+                }
+            }
             let count = match self.receive(&mut into.room(need)[head..])? {
                 // An empty datagram without a frame moves nothing; it cannot be told from the end, so it is skipped.
                 Received::Datagram(0) if !self.framed => continue,
@@ -365,7 +424,13 @@ impl Stream for Session {
     fn drain(&mut self, from: &mut Buffer) -> io::Result<usize> {
         let mut gone = 0;
         while !from.is_empty() {
-            let bytes = from.bytes();
+            let bytes = from.bytes_mut();
+            if self.framed && has_two_frames(bytes) {
+                let sent = self.send_many(bytes);
+                from.consume(sent);
+                gone += sent;
+                continue;
+            }
             let (skip, len) = match self.framed {
                 false => (0, bytes.len()),
                 true => match next_frame(bytes) {
@@ -376,7 +441,8 @@ impl Stream for Session {
             if len > self.largest {
                 self.tally.dropped += 1;
             } else {
-                self.send(&bytes[skip..skip + len]);
+                let packet = &bytes[skip..skip + len];
+                self.send(packet);
             }
             from.consume(skip + len);
             gone += skip + len;
@@ -397,12 +463,12 @@ impl Stream for Session {
     }
 }
 
+/// Bytes of a frame's head.
+const HEAD: usize = 2;
 /// Receive buffer asked of the kernel for each target's socket, in bytes.
 const SOCKET_BUFFER: usize = 1024 * 1024;
 /// Most datagrams that one `fill` passes over: empty ones, too large ones, refusals.
 const MAX_SKIPPED: usize = 64;
-/// Receive buffer asked of the kernel for a port that all users share, in bytes: two seconds at 60 Mbit/s.
-const LISTENER_BUFFER: usize = 16 * 1024 * 1024;
 /// Most datagrams that wait for one session's relay.
 const INBOX: usize = 256;
 /// Most bytes of a conduit that carries datagrams: a header, the largest payload, one byte to notice a larger one.
@@ -417,12 +483,15 @@ mod tests {
 
     use mio::{Events, Poll};
 
+    use super::listener::LISTENER_BUFFER;
     use super::*;
+    use crate::net::batch::PacketQueue;
+    use crate::net::listen_addr::ListenAddr;
     use crate::net::stream::ready;
     use crate::testing::skip;
 
     #[test]
-    fn a_wildcard_door_answers_from_the_address_that_was_asked() {
+    fn a_wildcard_listener_answers_from_the_address_that_was_asked() {
         let listener = UdpListener::open(any("0.0.0.0").into()).unwrap();
         for asked in ["127.0.0.1", "127.0.0.2", "127.8.9.10"] {
             speaks_through(&listener, "127.0.0.1", asked);
@@ -430,7 +499,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wildcard_ipv6_door_serves_both_families_from_the_address_that_was_asked() {
+    fn a_wildcard_ipv6_listener_serves_both_families_from_the_address_that_was_asked() {
         let Ok(listener) = UdpListener::open(ListenAddr { address: any("[::]"), dual: true }) else {
             return skip("IPv6");
         };
@@ -440,7 +509,7 @@ mod tests {
     }
 
     #[test]
-    fn a_door_of_one_address_serves_that_address() {
+    fn a_listener_of_one_address_serves_that_address() {
         speaks_through(&UdpListener::open(any("127.0.0.3").into()).unwrap(), "127.0.0.1", "127.0.0.3");
         match UdpListener::open(any("[::1]").into()) {
             Ok(listener) => speaks_through(&listener, "::1", "::1"),
@@ -461,9 +530,9 @@ mod tests {
         user.connect(SocketAddr::V6(asked)).unwrap();
         user.set_read_timeout(Some(GRACE)).unwrap();
         user.send(b"question").unwrap();
-        let arrived = received(&listener, &mut [0; 64]);
-        assert_eq!(arrived.from, user.local_addr().unwrap(), "without its interface the address means nothing");
-        listener.answer(b"answer", arrived.from, arrived.to).unwrap();
+        let (_, from, to) = received(&listener);
+        assert_eq!(from, user.local_addr().unwrap(), "without its interface the address means nothing");
+        listener.answer(b"answer", from, to).unwrap();
         assert_eq!(heard(&user), b"answer");
     }
 
@@ -502,13 +571,62 @@ mod tests {
         }
         let mut buffer = Buffer::new(conduit_size(500));
         let mut bytes = Vec::new();
-        for packet in sent {
-            assert_eq!(filled(&mut session, &mut buffer), 2 + packet.len());
+        while bytes.len() < frames(&sent).len() {
+            filled(&mut session, &mut buffer);
             bytes.extend_from_slice(buffer.bytes());
             buffer.consume(usize::MAX / 2);
         }
         assert_eq!(bytes, frames(&sent));
         assert_eq!(session.tally(), Tally { received: 1000, sent: 0, dropped: 0 });
+    }
+
+    #[test]
+    fn datagrams_that_wait_at_a_socket_are_taken_together() {
+        let (mut session, target) = to_target(65535);
+        let sent: Vec<Vec<u8>> = (0..10).map(|number| vec![number; 1200]).collect();
+        for packet in &sent {
+            target.send(packet).unwrap();
+        }
+        let mut buffer = Buffer::new(conduit_size(65535));
+        assert_eq!(filled(&mut session, &mut buffer), 10 * 1202);
+        assert_eq!(buffer.bytes(), frames(&sent.iter().map(Vec::as_slice).collect::<Vec<_>>()));
+    }
+
+    #[test]
+    fn a_large_datagram_among_small_ones_arrives_whole_and_in_its_place() {
+        let (mut session, target) = to_target(65535);
+        let sent: [&[u8]; 9] =
+            [b"a", &[2; 2047], &[3; 2048], &[4; 2049], b"e", &[6; 60_000], &[7; 60_000], b"", &[9; 30_000]];
+        let (mut buffer, mut bytes) = (Buffer::new(conduit_size(65535)), Vec::new());
+        for packet in sent {
+            target.send(packet).unwrap();
+        }
+        while bytes.len() < frames(&sent).len() {
+            filled(&mut session, &mut buffer);
+            bytes.extend_from_slice(buffer.bytes());
+            buffer.consume(usize::MAX / 2);
+        }
+        assert!(bytes == frames(&sent));
+        assert_eq!(session.tally().dropped, 0);
+    }
+
+    #[test]
+    fn frames_that_wait_together_leave_as_the_datagrams_they_hold() {
+        let sizes = [1200, 1200, 1200, 300, 0, 0, 1400, 5000, 5000, 1200, 1201, 1, 1, 1].into_iter().cycle().take(100);
+        let sent: Vec<Vec<u8>> = sizes.enumerate().map(|(number, len)| vec![number as u8; len]).collect();
+        let bytes = frames(&sent.iter().map(Vec::as_slice).collect::<Vec<_>>());
+        for mut pair in [to_target(65535), of_user(true, 65535)] {
+            let (session, other) = (&mut pair.0, &pair.1);
+            socket2::SockRef::from(other).set_recv_buffer_size(SOCKET_BUFFER).unwrap();
+            let mut buffer = Buffer::holding(bytes.clone());
+            for packet in &sent {
+                if !buffer.is_empty() {
+                    session.drain(&mut buffer).unwrap();
+                }
+                assert!(heard(other) == *packet, "{} bytes", packet.len());
+            }
+            assert_eq!(session.tally().dropped, 0);
+        }
     }
 
     #[test]
@@ -560,11 +678,12 @@ mod tests {
             session.deliver(vec![number as u8]);
         }
         let mut buffer = Buffer::new(conduit_size(100));
-        for number in 0..INBOX {
-            assert_eq!(session.fill(&mut buffer).unwrap(), 3);
-            assert_eq!(buffer.bytes(), [0, 1, number as u8]);
-            buffer.consume(3);
+        let mut bytes = Vec::new();
+        while let Some(count) = ready(session.fill(&mut buffer)).unwrap() {
+            bytes.extend_from_slice(buffer.bytes());
+            buffer.consume(count);
         }
+        assert!(bytes.chunks(3).map(|frame| frame[2] as usize).eq(0..INBOX), "{} bytes", bytes.len());
         assert_eq!(session.fill(&mut buffer).unwrap_err().kind(), ErrorKind::WouldBlock);
         assert_eq!(session.tally(), Tally { received: INBOX as u64, sent: 0, dropped: 3 });
     }
@@ -671,6 +790,8 @@ mod tests {
             let mut packet = [0; 100];
             let (count, user) = target.recv_from(&mut packet).unwrap();
             assert_eq!(&packet[..count], b"wake up", "{host}");
+            session.drain(&mut Buffer::holding(frames(&[b"both", b"together"]))).unwrap();
+            assert_eq!([heard(&target), heard(&target)], [b"both".to_vec(), b"together".to_vec()], "{host}");
             target.send_to(b"yes", user).unwrap();
             assert_eq!(filled(&mut session, &mut Buffer::new(conduit_size(100))), 5);
         }
@@ -683,14 +804,14 @@ mod tests {
         let listener = UdpListener::open(any("127.0.0.1").into()).unwrap();
         let user = Plain::bind(any("127.0.0.1")).unwrap();
         user.connect(listener.local().unwrap()).unwrap();
-        let mut packet = vec![0; 65536];
+        let mut batch = PacketQueue::default();
         let mut flood = |datagrams: usize| {
             (0..datagrams).for_each(|_| assert_eq!(user.send(&[0; 60_000]).unwrap(), 60_000));
             let mut told = Vec::new();
             let mut come = 0;
-            while let Some(arrived) = ready(listener.receive(&mut packet)).unwrap() {
-                come += 1;
-                told.extend(listener.lost(&arrived));
+            while let Some(count) = ready(listener.receive(&mut batch, 65535)).unwrap() {
+                come += count;
+                told.extend(listener.lost(batch.messages(count)));
             }
             (come, told)
         };
@@ -714,21 +835,24 @@ mod tests {
         user.connect((asked, port)).unwrap();
         user.set_read_timeout(Some(GRACE)).unwrap();
         user.send(b"question").unwrap();
-        let mut packet = [0; 64];
-        let arrived = received(listener, &mut packet);
-        assert_eq!((&packet[..arrived.len], arrived.from), (&b"question"[..], user.local_addr().unwrap()));
-        assert_eq!(arrived.to, Some(asked));
-        assert_eq!(listener.answer(b"answer", arrived.from, arrived.to).unwrap(), 6);
+        let (packet, from, to) = received(listener);
+        assert_eq!((&packet[..], from), (&b"question"[..], user.local_addr().unwrap()));
+        assert_eq!(to, Some(asked));
+        assert_eq!(listener.answer(b"answer", from, to).unwrap(), 6);
         assert_eq!(heard(&user), b"answer");
     }
 
     /// The next datagram at the listener, as soon as it is there.
-    fn received(listener: &UdpListener, packet: &mut [u8]) -> Arrived {
+    fn received(listener: &UdpListener) -> (Vec<u8>, SocketAddr, Option<IpAddr>) {
+        let mut batch = PacketQueue::default();
         loop {
-            match ready(listener.receive(packet)).unwrap() {
-                Some(arrived) => return arrived,
-                None => std::thread::yield_now(),
-            }
+            let Some(count) = ready(listener.receive(&mut batch, 64)).unwrap() else {
+                std::thread::yield_now();
+                continue;
+            };
+            let (message, packet) = batch.packets(count).next().unwrap();
+            let (from, to) = sender(&message);
+            return (packet.to_vec(), from, to);
         }
     }
 

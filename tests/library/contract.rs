@@ -27,6 +27,7 @@ use rustls::{
 };
 
 use far::{pair, Far, Nobody};
+use nodepass::net::batch::PacketQueue;
 use nodepass::net::certs::{self, Audience, Certs, Origin, Trust};
 #[cfg(feature = "h2")]
 use nodepass::net::h2::{Limits, H2};
@@ -458,10 +459,10 @@ impl<F: Far> Rig<F> {
         for event in &events {
             match &self.door {
                 Some(door) if event.token() == DOOR => {
-                    let mut packet = [0; 65536];
-                    while let Some(arrived) = ready(door.receive(&mut packet)).unwrap() {
+                    let mut queue = PacketQueue::default();
+                    while let Some(count) = ready(door.receive(&mut queue, 65535)).unwrap() {
                         let Near::Own(Own::Udp(session)) = &mut self.leg else { unreachable!() };
-                        session.deliver(packet[..arrived.len].to_vec());
+                        queue.packets(count).for_each(|(_, packet)| session.deliver(packet.to_vec()));
                     }
                 }
                 _ => {

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use super::connection::{Connection, Sent};
 use super::packet_size::SMALLEST;
-use super::socket::{Outbox, PacketQueue, Socket, Tally};
+use super::socket::{Outbox, Socket, Tally};
+use crate::net::batch::PacketQueue;
 use crate::net::mtu::{self, HEADERS_V4, HEADERS_V6};
 use crate::net::stream::ready;
 

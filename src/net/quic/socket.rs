@@ -12,7 +12,7 @@ use mio::{Interest, Registry, Token};
 use socket2::{Domain, Protocol, Type};
 
 use super::packet_size::SMALLEST;
-use crate::net::batch::{self, Incoming, Outgoing, MOST};
+use crate::net::batch::{self, cannot_segment, Outgoing, PacketQueue, MAX_MESSAGE, MAX_SEGMENTS, MOST};
 use crate::net::listen_addr::ListenAddr;
 use crate::net::stream::would_block;
 use crate::net::{mtu, sys};
@@ -141,18 +141,12 @@ impl Socket {
         if !self.readable {
             return would_block();
         }
-        let (slot, all) = if self.coalesces { (COALESCED, SLOTS * COALESCED) } else { (PLAIN, MOST * PLAIN) };
-        let room = if self.batched { all } else { slot };
-        inbox.slot = slot;
-        if inbox.bytes.len() < room {
-            inbox.bytes = vec![0; room];
-        }
+        let (slot, most) = if self.coalesces { (COALESCED, SLOTS) } else { (PLAIN, MOST) };
         self.tally.receives += 1;
-        let result = batch::receive_many(self.socket.as_fd(), &mut inbox.bytes[..room], slot, &mut inbox.messages);
+        let result = inbox.receive(self.socket.as_fd(), if self.batched { most } else { 1 }, slot);
         match result {
             Ok(count) => {
-                self.tally.received +=
-                    inbox.messages.iter().take(count).flatten().map(|one| one.len as u64).sum::<u64>();
+                self.tally.received += inbox.messages(count).map(|one| one.len as u64).sum::<u64>();
                 Ok(count)
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
@@ -260,41 +254,6 @@ fn is_too_large(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::EMSGSIZE)
 }
 
-fn cannot_segment(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EIO | libc::EINVAL | libc::EOPNOTSUPP | libc::ENOSYS))
-}
-
-/// Packets that were received by one call.
-pub struct PacketQueue {
-    bytes: Vec<u8>,
-    slot: usize,
-    messages: [Option<Incoming>; MOST],
-}
-
-impl Default for PacketQueue {
-    fn default() -> Self {
-        PacketQueue { bytes: Vec::new(), slot: PLAIN, messages: [None; MOST] }
-    }
-}
-
-impl PacketQueue {
-    /// The packets of the first `count` messages, each with its sender and the address it was sent to.
-    pub fn packets(&mut self, count: usize) -> impl Iterator<Item = (Incoming, &mut [u8])> {
-        let slots = self.bytes.chunks_exact_mut(self.slot.max(1)).zip(self.messages.iter()).take(count);
-        slots.filter_map(|(slot, message)| Some((*message)?).map(|message| (message, slot))).flat_map(
-            |(message, slot)| {
-                let usable = if message.cut { 0 } else { message.len };
-                slot[..usable].chunks_mut(message.segment.max(1)).map(move |packet| (message, packet))
-            },
-        )
-    }
-
-    /// Gives its memory back.
-    pub fn shrink(&mut self) {
-        self.bytes = Vec::new();
-    }
-}
-
 /// Packets that wait to be sent, put together for as few calls as possible.
 #[derive(Default)]
 pub struct Outbox {
@@ -393,10 +352,6 @@ const SLOTS: usize = 4;
 const PLAIN: usize = 2048;
 /// Bytes of packets that wait to be sent.
 const OUTBOX: usize = 4 * 65536;
-/// Most bytes of one message: the largest UDP datagram over IPv4, and over IPv6 too.
-const MAX_MESSAGE: usize = 65507;
-/// Most packets of one message: what kernels before 6.9 allow.
-const MAX_SEGMENTS: usize = 64;
 
 #[cfg(test)]
 mod tests {

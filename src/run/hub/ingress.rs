@@ -28,8 +28,9 @@ use super::USERS_TOKEN;
 use crate::config::Endpoint;
 use crate::error::Error;
 use crate::logic::slab::Key;
+use crate::net::batch::PacketQueue;
 use crate::net::budget::budget;
-use crate::net::udp::UdpListener;
+use crate::net::udp::{sender, UdpListener};
 use crate::run::channel::Sender;
 use crate::run::messages::{Home, Job, Proto, SessionKey, User};
 use crate::run::shared::Shared;
@@ -42,7 +43,8 @@ pub(in crate::run) struct Ingress {
     /// Sniffed users with news.
     stirred: Vec<Key>,
     sessions: Sessions,
-    packet: Vec<u8>,
+    /// What came last to a listener for datagrams.
+    batch: PacketQueue,
     arrived: VecDeque<User>,
     /// Datagrams for sessions that have a task.
     mail: VecDeque<(Home, Vec<u8>)>,
@@ -69,14 +71,13 @@ impl Ingress {
         let sniffing = Sniffing::new(shared.config.block, SNIFFING_TOKEN);
         let slots = Slots::new(shared.config.slot);
         let waiting = Waiting::new(shared.config.limits.pool_get);
-        let packet = vec![0; shared.config.limits.udp_buffer + 1];
         Ingress {
             shared,
             listeners: Opening::Unwanted,
             sniffing,
             stirred: Vec::new(),
             sessions: Sessions::default(),
-            packet,
+            batch: PacketQueue::default(),
             arrived: VecDeque::new(),
             mail: VecDeque::new(),
             ends_tls,
@@ -136,32 +137,8 @@ impl Ingress {
                 self.admit_tcp(socket, from, registry, now);
             }
         }
-        for (door, ready) in listeners.udp.iter_mut().filter(|(_, ready)| *ready) {
-            let mut taken = 0;
-            for _ in 0..MAX_AT_A_TIME {
-                if taken >= budget().gulp {
-                    break;
-                }
-                match door.receive(&mut self.packet) {
-                    Ok(arrived) if arrived.len >= self.packet.len() => {
-                        let (len, from) = (arrived.len, arrived.from);
-                        log::warn!("Datagram of {len} bytes from {from} dropped: larger than NP_UDP_DATA_BUF_SIZE");
-                    }
-                    Ok(arrived) => {
-                        if let (Some(lost), Ok(at)) = (door.lost(&arrived), door.local()) {
-                            log::warn!("{lost} datagrams lost at {at} so far: its receive buffer was full (net.core.rmem_max allows more)");
-                        }
-                        taken += arrived.len;
-                        self.admit_udp(door, SessionKey { user: arrived.from, asked: arrived.to }, arrived.len);
-                    }
-                    Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
-                        *ready = false;
-                        break;
-                    }
-                    // An earlier answer could not be delivered; that is between the kernel and that user.
-                    Err(_) => {}
-                }
-            }
+        for (listener, ready) in listeners.udp.iter_mut().filter(|(_, ready)| *ready) {
+            *ready = self.admit_datagrams(listener);
         }
         self.listeners = Opening::Open(listeners);
     }
@@ -261,8 +238,39 @@ impl Ingress {
         }
     }
 
-    fn admit_udp(&mut self, listener: &Arc<UdpListener>, key: SessionKey, len: usize) {
-        let packet = self.packet[..len].to_vec();
+    /// Takes a bounded number of datagrams from a listener; whether there may be more.
+    fn admit_datagrams(&mut self, listener: &Arc<UdpListener>) -> bool {
+        let mut batch = std::mem::take(&mut self.batch);
+        let (mut taken, mut count, mut more) = (0, 0, true);
+        while more && taken < budget().gulp && count < MAX_AT_A_TIME {
+            match listener.receive(&mut batch, self.shared.config.limits.udp_buffer) {
+                Ok(came) => {
+                    count += came;
+                    taken += batch.messages(came).map(|message| message.len).sum::<usize>();
+                    for message in batch.messages(came).filter(|message| message.whole > message.len) {
+                        let (len, (from, _)) = (message.whole, sender(message));
+                        log::warn!("Datagram of {len} bytes from {from} dropped: larger than NP_UDP_DATA_BUF_SIZE");
+                    }
+                    let lost = listener.lost(batch.messages(came));
+                    if let Some((lost, at)) = lost.and_then(|lost| Some((lost, listener.local().ok()?))) {
+                        log::warn!("{lost} datagrams lost at {at} so far: its receive buffer was full (net.core.rmem_max allows more)");
+                    }
+                    for (message, packet) in batch.packets(came) {
+                        let (user, asked) = sender(&message);
+                        self.admit_udp(listener, SessionKey { user, asked }, packet);
+                    }
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => more = false,
+                // An earlier answer could not be delivered; that is between the kernel and that user.
+                Err(_) => count += 1,
+            }
+        }
+        self.batch = batch;
+        more
+    }
+
+    fn admit_udp(&mut self, listener: &Arc<UdpListener>, key: SessionKey, packet: &[u8]) {
+        let packet = packet.to_vec();
         match self.sessions.get(&key) {
             Some(Place::At(home)) => self.mail.push_back((*home, packet)),
             Some(Place::Waiting(packets)) => Place::keep(packets, packet),
