@@ -2,20 +2,27 @@
 
 use std::time::{Duration, Instant};
 
-/// Pauses that double from `first` to `max`, and begin again once a try has held for a while.
+/// Pauses that double from `first` to `max`, and begin again once a try has held for long enough.
 #[derive(Debug)]
 pub struct Backoff {
     first: Duration,
     max: Duration,
+    settled: Duration,
     next: Duration,
     /// When the last try succeeded, if it has not failed since.
     since: Option<Instant>,
 }
 
 impl Backoff {
-    /// Pauses of `first`, twice that and so on, at most `max`.
-    pub fn new(first: Duration, max: Duration) -> Backoff {
-        Backoff { first, max, next: first, since: None }
+    /// Pauses of `first`, twice that and so on, at most `max`. What has held for `settled` has worked.
+    pub fn new(first: Duration, max: Duration, settled: Duration) -> Backoff {
+        let first = first.min(max);
+        Backoff { first, max, settled, next: first, since: None }
+    }
+
+    /// The same for something that has never worked: the pause is `max` until it has.
+    pub fn untried(first: Duration, max: Duration, settled: Duration) -> Backoff {
+        Backoff { next: max, ..Backoff::new(first, max, settled) }
     }
 
     /// A try succeeded.
@@ -23,21 +30,18 @@ impl Backoff {
         self.since = Some(now);
     }
 
-    /// It has failed: how long to wait before the next try. What held for [`SETTLED`] and for longer than the last pause
-    /// counts as the first failure.
+    /// It has failed: how long to wait before the next try. What had worked, and for longer than the last pause, fails for the
+    /// first time.
     pub fn failed(&mut self, now: Instant) -> Duration {
         let held = self.since.take().map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
-        if held >= SETTLED && held >= self.next {
+        if held >= self.settled && held >= self.next {
             self.next = self.first;
         }
         let pause = self.next;
-        self.next = (2 * self.next).min(self.max).max(self.first);
+        self.next = (2 * self.next).min(self.max);
         pause
     }
 }
-
-/// What held for so long has worked.
-pub const SETTLED: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests {
@@ -46,14 +50,26 @@ mod tests {
     #[test]
     fn pauses_double_up_to_the_longest_and_begin_again_after_a_success_that_held() {
         let (now, second) = (Instant::now(), Duration::from_secs(1));
-        let mut backoff = Backoff::new(3 * second, 20 * second);
+        let mut backoff = Backoff::new(3 * second, 20 * second, 60 * second);
         let pauses = [(); 5].map(|()| {
             backoff.succeeded(now);
             backoff.failed(now + second)
         });
         assert_eq!(pauses, [3, 6, 12, 20, 20].map(|n| n * second));
         backoff.succeeded(now);
-        assert_eq!(backoff.failed(now + SETTLED), 3 * second);
-        assert_eq!(backoff.failed(now + SETTLED), 6 * second, "without a success in between");
+        assert_eq!(backoff.failed(now + 60 * second), 3 * second);
+        assert_eq!(backoff.failed(now + 60 * second), 6 * second, "without a success in between");
+    }
+
+    #[test]
+    fn what_has_never_worked_waits_the_longest_until_it_has() {
+        let (now, second) = (Instant::now(), Duration::from_secs(1));
+        let mut backoff = Backoff::untried(second, 4 * second, 4 * second);
+        assert_eq!([(); 2].map(|()| backoff.failed(now)), [4 * second; 2]);
+        backoff.succeeded(now);
+        assert_eq!(
+            [1, 2, 4, 4].map(|n| (backoff.failed(now + 5 * second), n * second)).map(|(is, wanted)| is == wanted),
+            [true; 4]
+        );
     }
 }

@@ -29,7 +29,6 @@ use mio::event::Event;
 use mio::Registry;
 use signal_hook::consts::SIGHUP;
 
-use self::client::Client;
 use self::ingress::Ingress;
 use self::out::{Action, EndReason, Out, PeerUser};
 use self::part::Part;
@@ -109,7 +108,8 @@ impl Hub {
 
     /// One turn: who came, what workers say, and what follows. A code when the program is to end.
     pub fn turn(&mut self, now: Instant) -> Option<ExitCode> {
-        while let Some(notice) = self.inbox.next() {
+        for _ in 0..MAX_NOTICES {
+            let Some(notice) = self.inbox.next() else { break };
             if let Some(code) = self.handle(notice, now) {
                 return Some(code);
             }
@@ -287,9 +287,8 @@ impl Hub {
             return;
         }
         let number = self.next_number();
-        let workers = self.workers.len();
         let Part::Client(client) = &mut self.part else { return };
-        match client.answered(answer, number, &mut self.targets, workers, now) {
+        match client.answered(answer, number, &mut self.targets, self.workers.len(), now) {
             Some(Side::Ingress) => self.ingress.open(&self.shared.config.targets[0], &self.registry, now),
             Some(Side::Egress) => self.ingress.close(),
             None => return,
@@ -356,7 +355,7 @@ impl Hub {
                 Action::Dial { home, user, framed } => self.dial(home, number, user, framed, now),
                 Action::CheckPoint => self.tunnel_reported(now),
                 Action::Trouble { why, loud } => self.part.client().map_or((), |client| client.trouble(why, loud)),
-                Action::Opened => self.part.client().map_or((), Client::opened),
+                Action::Opened => self.part.client().map_or((), |client| client.opened(now)),
                 Action::Over(reason) => self.end_tunnel(number, &reason, now),
             }
         }
@@ -493,6 +492,8 @@ impl Hub {
     }
 }
 
+/// Most notices of one turn: workers may make them as fast as the hub takes them.
+const MAX_NOTICES: usize = 4096;
 /// The token of the tunnel port. Tokens from here on are the hub's, smaller ones the worker's.
 pub(in crate::run) const TUNNEL_TOKEN: usize = 1 << 28;
 /// Where the tokens of the users' listeners begin.

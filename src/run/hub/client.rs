@@ -18,6 +18,7 @@ use crate::error::Error;
 use crate::logic::backoff::Backoff;
 use crate::logic::control::Why;
 use crate::logic::refill::Refill;
+use crate::logic::reminder::{Reminder, Word};
 use crate::logic::terms::TunnelNo;
 use crate::run::messages::{Answered, Job, TunnelEvent};
 use crate::run::shared::Shared;
@@ -26,12 +27,16 @@ use crate::run::shared::Shared;
 pub(in crate::run) struct Client {
     shared: Arc<Shared>,
     state: State,
-    /// What was last complained of: said once, not every second.
+    /// Why pool connections were last not opened: said once, not every second.
     said: Option<Error>,
+    /// Handshakes that fail: said once, and then now and then.
+    outage: Reminder,
+    /// Pauses before the next handshake.
+    retry: Backoff,
     routes: Routes,
     fallback: QuicFallback,
     /// Pauses after another client took the tunnel over.
-    backoff: Backoff,
+    taken: Backoff,
 }
 
 enum State {
@@ -44,9 +49,17 @@ enum State {
 impl Client {
     /// A client that will call at once.
     pub fn new(shared: Arc<Shared>, now: Instant) -> Client {
-        let backoff = Backoff::new(shared.config.limits.cooldown, MAX_BACKOFF);
-        let (said, routes, fallback) = (None, Routes::default(), QuicFallback::default());
-        Client { shared, state: State::Resting { until: now }, said, routes, fallback, backoff }
+        let cooldown = shared.config.limits.cooldown;
+        Client {
+            shared,
+            state: State::Resting { until: now },
+            said: None,
+            outage: Reminder::default(),
+            retry: Backoff::untried(FIRST_PAUSE, cooldown, cooldown),
+            routes: Routes::default(),
+            fallback: QuicFallback::default(),
+            taken: Backoff::new(cooldown, MAX_PAUSE, SETTLED),
+        }
     }
 
     /// When the clock has something to say.
@@ -120,7 +133,8 @@ impl Client {
         match answer.and_then(|answer| self.tunnel_with(answer, number, workers, now)) {
             Ok(tunnel) => {
                 let side = tunnel.side();
-                self.backoff.succeeded(now);
+                self.retry.succeeded(now);
+                self.taken.succeeded(now);
                 self.state = State::Up(Box::new(tunnel));
                 Some(side)
             }
@@ -180,8 +194,11 @@ impl Client {
     }
 
     /// Pool connections are opened again.
-    pub fn opened(&mut self) {
+    pub fn opened(&mut self, now: Instant) {
         self.said = None;
+        if let Some((count @ 2.., time)) = self.outage.worked(now) {
+            log::info!("The server is reached again, after {count} tries in {} s", time.as_secs());
+        }
     }
 
     /// Says why there are no pool connections: loud once, and only while there is no tunnel without them.
@@ -197,8 +214,8 @@ impl Client {
     pub fn end(&mut self, number: TunnelNo, reason: &EndReason, now: Instant) -> Option<Box<Tunnel>> {
         self.tunnel_mut(number)?;
         let pause = match reason {
-            EndReason::Control(Why::Taken { .. }) => self.backoff.failed(now),
-            _ => self.shared.config.limits.cooldown,
+            EndReason::Control(Why::Taken { .. }) => self.taken.failed(now),
+            _ => self.retry.failed(now),
         };
         match std::mem::replace(&mut self.state, State::Resting { until: now + pause }) {
             State::Up(tunnel) => Some(tunnel),
@@ -206,24 +223,29 @@ impl Client {
         }
     }
 
-    /// Says what is wrong, once, and calls again after a pause.
+    /// Says what is wrong, once and now and then, and calls again after a pause.
     fn complain(&mut self, why: Error, targets: &mut TargetRouter, now: Instant) {
         let (config, cooldown) = (&self.shared.config, self.shared.config.limits.cooldown);
         targets.doubt(first_hop(config), now);
-        if self.said.as_ref() == Some(&why) {
-            log::debug!("Handshake with {} failed again: {why}", config.tunnel);
-        } else {
-            // These two words make a dashboard's light red, until a check point comes.
-            let what = match &why {
-                Error::Name(_) | Error::Proxy(_) => String::new(),
-                _ => format!("handshake with {} failed: ", config.tunnel),
-            };
-            log::error!("Client error: {what}{why}; trying again every {cooldown:?}");
-            self.said = Some(why);
+        let what = match &why {
+            Error::Name(_) | Error::Proxy(_) => String::new(),
+            _ => format!("handshake with {} failed: ", config.tunnel),
+        };
+        // `Client error:` makes a dashboard's light red, until a check point comes.
+        match self.outage.failed(&why.to_string(), now) {
+            Some(Word::Fails(why)) => log::error!("Client error: {what}{why}; trying again every {cooldown:?}"),
+            Some(Word::StillFails { since, count, why }) => {
+                log::error!("Client error: {what}{why}; for {} minutes now, {count} tries", since.as_secs() / 60);
+            }
+            None => log::debug!("Handshake with {} failed again: {why}", config.tunnel),
         }
-        self.state = State::Resting { until: now + cooldown };
+        self.state = State::Resting { until: now + self.retry.failed(now) };
     }
 }
 
+/// The pause before the first handshake after a tunnel that was lost; then twice that each time, up to `NP_SERVICE_COOLDOWN`.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// The longest pause of a client whose tunnel another one keeps taking over.
-const MAX_BACKOFF: Duration = Duration::from_secs(300);
+const MAX_PAUSE: Duration = Duration::from_secs(300);
+/// A tunnel that was not taken for so long is the client's own.
+const SETTLED: Duration = Duration::from_secs(60);
