@@ -191,21 +191,26 @@ fn luci() -> String {
         "\t// name, meaning, default, what is accepted, words to choose from, who takes it\n\tparameters: [\n",
     );
     for row in &PARAMETERS {
-        let words = match value(row.values) {
-            Value::Word(words) => words,
-            Value::File | Value::Free => Vec::new(),
-        };
         let roles: Vec<_> = row.roles.iter().map(|role| role.name()).collect();
-        let entry = serde_json::json!([row.name, row.meaning, row.default, row.values, words, roles]);
+        let entry = serde_json::json!([row.name, row.meaning, row.default, row.values, choices(row.values), roles]);
         let _ = writeln!(text, "\t\t{entry},");
     }
-    text.push_str("\t],\n\t// name, meaning, default, what is accepted\n\tvariables: [\n");
+    text.push_str("\t],\n\t// name, meaning, default, what is accepted, words to choose from\n\tvariables: [\n");
     for variable in &VARIABLES {
-        let entry = serde_json::json!([variable.name, variable.meaning, variable.default, variable.values]);
+        let accepted = variable.values;
+        let entry = serde_json::json!([variable.name, variable.meaning, variable.default, accepted, choices(accepted)]);
         let _ = writeln!(text, "\t\t{entry},");
     }
     text.push_str("\t]\n});\n");
     text
+}
+
+/// The words to choose from that `accepted` names; none where something else is taken.
+fn choices(accepted: &'static str) -> Vec<&'static str> {
+    match value(accepted) {
+        Value::Word(words) => words,
+        Value::File | Value::Free => Vec::new(),
+    }
 }
 
 /// The router's service, its two lists of options brought up to date.

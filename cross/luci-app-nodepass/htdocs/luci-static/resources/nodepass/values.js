@@ -10,6 +10,8 @@ const PART = /^[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?$/;
 const BYTE = /^(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])$/;
 const ADDRESS = /^(?:\[([^\]]*:[^\]]*)\]|([^\[\]:]*)):([1-9][0-9]{0,4})$/;
 const DIGITS = /^[0-9]*$/;
+const ORIGIN = /^[A-Za-z][A-Za-z0-9+.-]*:\/\/[A-Za-z0-9._:[\]-]+$/;
+const MAX_ORIGINS = 64;
 
 function number(text, least, most) {
 	return text !== '' && DIGITS.test(text) && +text >= least && +text <= most;
@@ -41,6 +43,11 @@ function host(text) {
 	return bare.length <= 253 && !DIGITS.test(parts[parts.length - 1]) && parts.every((part) => PART.test(part));
 }
 
+function origins(text) {
+	const list = text.split(',');
+	return text === '*' || text === 'none' || (list.length <= MAX_ORIGINS && list.every((origin) => ORIGIN.test(origin.trim())));
+}
+
 return baseclass.extend({
 	// Is `value` one that the tables describe as `accepted`, with these words to choose from?
 	fits: function(accepted, words, value) {
@@ -55,6 +62,8 @@ return baseclass.extend({
 			return host(value);
 		if (accepted === 'auto or an IP address')
 			return value === 'auto' || ip(value.startsWith('[') && value.endsWith(']') ? value.slice(1, -1) : value);
+		if (accepted.startsWith('origins'))
+			return origins(value);
 		return !words.length || words.includes(value);
 	},
 
