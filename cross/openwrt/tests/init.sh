@@ -348,23 +348,26 @@ renew_signals_all_instances() {
 }
 
 every_parameter_arrives_at_the_program_byte_by_byte() {
-	local name role rest
+	local name kind role rest
 	for name in $PARAMETERS; do
-		role=server
+		kind=instance role=server
 		case "$name" in
 		sni | min) role=client ;;
+		cors) kind=master ;;
 		# A path may be anything: see below.
 		crt | key) continue ;;
 		esac
 		given <<-END
-			config instance 'a'
+			config $kind 'a'
 				option role '$role'
 				option tunnel '127.0.0.1:1'
 				list target '127.0.0.1:2'
+				option NP_STATE_DIR '$ROOT/state'
 				option $name $(quoted "$NASTY")
 		END
 		init start
-		"$NODEPASS" "$(url a)" >"$ROOT/said" 2>&1 && fail "$name: $NASTY is accepted"
+		# A program that takes it would run on.
+		busybox timeout 20 "$NODEPASS" "$(url a)" >"$ROOT/said" 2>&1 && fail "$name: $NASTY is accepted"
 		# The program shows a backslash as two, and bytes beyond ASCII by their numbers.
 		rest="$(printf '%s' "$NASTY" | sed 's/\\/\\\\/g; s/ü/\\xc3\\xbc/')"
 		grep -qF "Error: bad parameter $name \"$rest\": expected " "$ROOT/said" || fail "$name: $(cat "$ROOT/said")"
@@ -391,7 +394,7 @@ every_parameter_has_its_effect() {
 	local pair name listen
 	listen="$(port)"
 	for pair in server:log=debug server:tls=1 server:dns=1h30m client:sni=www.example.com server:lbs=1 client:min=7 \
-		server:max=99 server:mode=2 server:quic=0 server:type=0 server:dial=127.0.0.1 server:read=10m server:rate=12 server:slot=9 \
+		server:max=99 server:clients=3 server:mode=2 server:quic=0 server:type=0 server:dial=127.0.0.1 server:read=10m server:rate=12 server:slot=9 \
 		server:proxy=1 server:block=13 server:notcp=1 server:noudp=1; do
 		echo "${pair#*:}" | sed 's/=.*//' >>"$ROOT/names"
 		given <<-END
@@ -415,9 +418,24 @@ every_parameter_has_its_effect() {
 		*) grep -qE "started: .*[?&]${pair#*:}(&|\$)" "$ROOT/said" || fail "$pair: $(cat "$ROOT/said")" ;;
 		esac
 	done
-	# None is forgotten here; the certificate has a test of its own.
-	printf 'crt\nkey\n' >>"$ROOT/names"
+	# None is forgotten here; the certificate and a master's parameters have tests of their own.
+	printf 'crt\nkey\ncors\n' >>"$ROOT/names"
 	for name in $PARAMETERS; do grep -qx "$name" "$ROOT/names" || fail "$name is not tested"; done
+}
+
+a_master_takes_a_list_of_origins() {
+	local listen
+	listen="$(port)"
+	given <<-END
+		config master 'a'
+			option tunnel '127.0.0.1:$listen'
+			option NP_STATE_DIR '$ROOT/state'
+			option cors 'https://a.example,http://[::1]:8080'
+	END
+	init start
+	quiet
+	says "Master started: 127.0.0.1:$listen" NP_STATE_DIR="$ROOT/state" "$NODEPASS" "$(url a)"
+	! grep -q 'WARN .*cors' "$ROOT/said" || fail "$(cat "$ROOT/said")"
 }
 
 a_key_and_the_path_of_a_certificate_may_be_anything() {
