@@ -7,7 +7,9 @@
 //!
 //! Needs root, `ip` and `/dev/net/tun`.
 
-#[path = "../../netns/path.rs"]
+// The tests use more of it.
+#[allow(dead_code)]
+#[path = "../../system/netns/path.rs"]
 mod path;
 
 use std::io;
