@@ -59,7 +59,7 @@ pub fn trim() {
 }
 
 /// One heap for all threads, where the C library would make more (glibc). To be called before there are any threads.
-pub fn budget() {
+pub fn share() {
     #[cfg(target_env = "gnu")]
     // SAFETY: sets a number of the allocator's.
     unsafe {

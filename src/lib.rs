@@ -61,7 +61,6 @@ pub mod net {
     pub mod leg;
     pub mod listen;
     pub mod listen_addr;
-    #[cfg(any(feature = "h2", feature = "ws"))]
     pub mod lower;
     #[cfg(feature = "quic")]
     mod mtu;

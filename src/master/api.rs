@@ -1,6 +1,6 @@
 //! What the API asks of the supervisor and of the machine, whatever way it was asked itself.
 //!
-//! [`routes`](super::routes) answers REST, [`mcp`](super::mcp) assistants.
+//! `routes` answers REST, `mcp` assistants.
 
 mod body;
 mod reply;

@@ -1,7 +1,7 @@
 //! What stands between the network and the API: TLS, HTTP's framing, and every limit that a stranger could try.
 //!
 //! ```text
-//!  network --TCP, TLS--> [ door ] --> [ client, client, ... ] --whole requests--> [ http: tiny_http ] --> Answer
+//!  network --TCP, TLS--> [ acceptor ] --> [ client, client, ... ] --whole requests--> [ http: tiny_http ] --> Answer
 //!                         one thread, one event loop             a Unix socket      a thread a call
 //! ```
 //!
@@ -77,18 +77,18 @@ impl Front {
         let failed = |error: io::Error| Error::system("cannot start the API", error);
         let poll = Poll::new().map_err(failed)?;
         let waker = Arc::new(Waker::new(poll.registry(), BELL).map_err(failed)?);
-        let mut doors = Vec::new();
+        let mut acceptors = Vec::new();
         let mut addresses = Vec::new();
         for (n, at) in listening_addresses(listen)?.into_iter().take(MAX_DOORS).enumerate() {
-            let door = Acceptor::open(at, poll.registry(), Token(n));
-            let door = door.map_err(|error| Error::listen(at, "TCP", error))?;
-            addresses.push(door.address().map_err(failed)?);
-            doors.push(door);
+            let acceptor = Acceptor::open(at, poll.registry(), Token(n));
+            let acceptor = acceptor.map_err(|error| Error::listen(at, "TCP", error))?;
+            addresses.push(acceptor.address().map_err(failed)?);
+            acceptors.push(acceptor);
         }
         let http = Http::start(answer).map_err(failed)?;
         let registry = poll.registry().try_clone().map_err(failed)?;
         let (orders, received) = channel();
-        let desk = Desk::new(registry, doors, (certs, reload), cors, http, received, Instant::now());
+        let desk = Desk::new(registry, acceptors, (certs, reload), cors, http, received, Instant::now());
         let run = move || {
             if let Err(error) = turns(poll, desk) {
                 log::error!("The API has ended: {error}");
@@ -108,7 +108,7 @@ impl Front {
         self.order(Order::Reload);
     }
 
-    /// Takes nobody any more, lets answers that are under way come to their end for at most 5 s, and ends.
+    /// Accepts no connection any more, lets answers that are under way come to their end for at most 5 s, and ends.
     pub fn close(self) {}
 
     fn order(&self, order: Order) {
@@ -130,7 +130,7 @@ impl Drop for Front {
 /// Everything that the thread owns.
 struct Desk {
     registry: Registry,
-    doors: Vec<Acceptor>,
+    acceptors: Vec<Acceptor>,
     certs: Option<Certs>,
     /// How often certificate files are looked at, and when next.
     reload: Duration,
@@ -148,7 +148,7 @@ struct Desk {
     /// Clients get no descriptor from here on: what is left is for those who are answered, and for the rest of the program.
     ceiling: usize,
     means: Means,
-    /// It takes nobody any more, and ends then.
+    /// It accepts no connection any more, and ends then.
     closing: Option<Instant>,
 }
 
@@ -188,7 +188,7 @@ impl Limits {
 impl Desk {
     fn new(
         registry: Registry,
-        doors: Vec<Acceptor>,
+        acceptors: Vec<Acceptor>,
         (certs, reload): (Option<Certs>, Duration),
         cors: Cors,
         http: Http,
@@ -201,7 +201,7 @@ impl Desk {
         let means = Means { scratch: Buffer::new(SCRATCH), large: true, stream: true, time: SystemTime::now(), cors };
         Desk {
             registry,
-            doors,
+            acceptors,
             certs,
             reload,
             recheck,
@@ -221,19 +221,19 @@ impl Desk {
 
     /// Whether there is something to do without waiting.
     fn is_busy(&self) -> bool {
-        !self.ready.is_empty() || self.doors.iter().any(Acceptor::is_ready)
+        !self.ready.is_empty() || self.acceptors.iter().any(Acceptor::is_ready)
     }
 
     fn deadline(&self, now: Instant) -> Option<Instant> {
-        let doors = self.doors.iter().filter_map(Acceptor::deadline);
+        let acceptors = self.acceptors.iter().filter_map(Acceptor::deadline);
         let turn = (!self.waiting.is_empty()).then_some(now + SLOW);
-        doors.chain(self.timers.next()).chain(turn).chain(self.closing).chain(self.recheck).min()
+        acceptors.chain(self.timers.next()).chain(turn).chain(self.closing).chain(self.recheck).min()
     }
 
     fn note(&mut self, event: &Event) {
         let Token(token) = event.token();
-        if let Some(door) = self.doors.get_mut(token) {
-            return door.note();
+        if let Some(acceptor) = self.acceptors.get_mut(token) {
+            return acceptor.note();
         }
         let Some(number) = token.checked_sub(MAX_DOORS) else { return };
         let Some(key) = self.clients.at(number / 2) else { return };
@@ -277,15 +277,15 @@ impl Desk {
 
     /// Takes newcomers in.
     fn admit(&mut self, now: Instant) {
-        for door in 0..self.doors.len() {
+        for acceptor in 0..self.acceptors.len() {
             for _ in 0..ADMITTED {
-                let Some((socket, _)) = self.doors[door].accept(now) else { break };
+                let Some((socket, _)) = self.acceptors[acceptor].accept(now) else { break };
                 if self.used.clients >= self.most.clients {
                     self.make_place(now);
                 }
                 // The system gives the lowest number that is free, so a high one says that few are left.
                 if usize::try_from(socket.as_raw_fd()).is_ok_and(|number| number < self.ceiling) {
-                    // A socket that cannot be registered is closed; whoever it was comes again.
+                    // A socket that cannot be registered is closed; the client comes again.
                     let _ = self.take_in(socket, now);
                 }
             }
@@ -379,7 +379,7 @@ impl Desk {
         }
     }
 
-    /// Others wait: whoever has taken an answer most slowly is cut off; whether there was one.
+    /// Others wait: the client that has taken an answer most slowly is cut off; whether there was one.
     fn hurry(&mut self, now: Instant) -> bool {
         let slow = self.clients.iter().filter_map(|(key, client)| Some((client.holds_up(now)?, key)));
         match slow.filter(|(time, _)| *time >= SLOW).max() {
@@ -400,7 +400,7 @@ impl Desk {
     }
 
     fn close(&mut self, now: Instant) {
-        self.doors.clear();
+        self.acceptors.clear();
         self.closing.get_or_insert(now + FAREWELL);
     }
 }
@@ -429,7 +429,7 @@ fn turns(mut poll: Poll, mut desk: Desk) -> io::Result<()> {
 const BELL: Token = Token(usize::MAX);
 /// Most addresses of one name that are listened at.
 const MAX_DOORS: usize = 8;
-/// Newcomers taken in at one door in one turn.
+/// Connections accepted at one address in one turn.
 const ADMITTED: usize = 64;
 /// Events taken from the kernel at once.
 const MAX_EVENTS: usize = 256;

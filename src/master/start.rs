@@ -36,7 +36,7 @@ pub fn start(config: Config) -> Result<ExitCode, Error> {
     let failed = |error: io::Error| Error::system("cannot start", error);
     sys::raise_descriptor_limit();
     if Resources::here().wants_one_heap() {
-        heap::budget();
+        heap::share();
     }
     // The HTTP server's own threads; the standard library's 2 MiB each are much where memory is little.
     std::env::set_var("RUST_MIN_STACK", http::STACK.to_string());

@@ -94,7 +94,7 @@ pub mod h2 {
 pub mod ws {
     use super::*;
     use crate::logic::wire::Fingerprint;
-    use crate::net::leg::Own;
+    use crate::net::lower::Lower;
     use crate::net::stream::{Buffer, Stream};
     use crate::net::tcp::Tcp;
 
@@ -111,7 +111,7 @@ pub mod ws {
 
     impl Ws {
         /// Always an error.
-        pub fn over(_own: Own, _end: End, _ws_eof: bool, _early: &[u8]) -> io::Result<Ws> {
+        pub fn over(_lower: Box<dyn Lower>, _end: End, _ws_eof: bool, _early: &[u8]) -> io::Result<Ws> {
             Err(left_out())
         }
 
@@ -141,7 +141,7 @@ pub mod ws {
         }
 
         /// Never called.
-        pub fn carrier(&mut self) -> &mut Tcp {
+        pub fn socket(&mut self) -> &mut Tcp {
             match *self {}
         }
 

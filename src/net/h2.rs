@@ -69,13 +69,13 @@ impl Limits {
 
 /// The side that dials, over TLS that has agreed on HTTP/2; [`Limits::new`] are its windows.
 pub fn client(mut tls: Tls, authority: &str, report: Duration) -> io::Result<Box<dyn Mux>> {
-    tls.carrier().keep_queue_short();
+    tls.socket().keep_queue_short();
     Ok(Box::new(H2::client(tls, authority, Limits::new(0, report))?))
 }
 
 /// The side that was dialled by `peer`, who may have so many streams open at a time.
 pub fn server(mut tls: Tls, peer: SocketAddr, streams: usize, report: Duration) -> io::Result<Box<dyn Mux>> {
-    tls.carrier().keep_queue_short();
+    tls.socket().keep_queue_short();
     Ok(Box::new(H2::server(tls, peer, Limits::new(streams as u32, report))?))
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use mio::event::Event;
 use mio::{Registry, Token};
 
+use super::lower::Lower;
 use super::mux::{Loan, MuxStream, Muxes};
 use super::stream::{would_block, Buffer, Stream};
 use super::tcp::Tcp;
@@ -74,7 +75,7 @@ impl Own {
     pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         match self {
             Own::Udp(session) => session.register(registry, token),
-            other => other.carrier().map_or(Ok(()), |tcp| tcp.register(registry, token)),
+            other => other.socket().map_or(Ok(()), |tcp| tcp.register(registry, token)),
         }
     }
 
@@ -83,7 +84,7 @@ impl Own {
         match self {
             Own::Udp(session) => session.note(event),
             other => {
-                if let Some(tcp) = other.carrier() {
+                if let Some(tcp) = other.socket() {
                     tcp.note(event);
                 }
             }
@@ -94,18 +95,18 @@ impl Own {
     pub fn failed(&mut self) -> bool {
         match self {
             Own::Ws(ws) => ws.failed(),
-            other => other.carrier().is_some_and(|tcp| tcp.failed()),
+            other => other.socket().is_some_and(|tcp| tcp.failed()),
         }
     }
 
     /// How long the other side has not acknowledged what is on its way to it; `None` if nothing is.
     pub fn unacknowledged(&mut self) -> Option<Duration> {
-        self.carrier().and_then(|tcp| tcp.unacknowledged())
+        self.socket().and_then(|tcp| tcp.unacknowledged())
     }
 
     /// Makes the coming close a reset where that loses nothing.
     pub fn abort(&mut self) {
-        if let Some(tcp) = self.carrier() {
+        if let Some(tcp) = self.socket() {
             tcp.abort();
         }
     }
@@ -117,12 +118,23 @@ impl Own {
         lives(self.waiting(), quiet)
     }
 
+    /// What other frames can be put on: TLS or TCP.
+    pub fn into_lower(self) -> io::Result<Box<dyn Lower>> {
+        match self {
+            Own::Tcp(tcp) => Ok(Box::new(tcp)),
+            Own::Tls(tls) => Ok(tls),
+            Own::Ws(_) | Own::Udp(_) | Own::Line(_) => {
+                Err(io::Error::other("no connection that could carry a WebSocket"))
+            }
+        }
+    }
+
     /// The TCP socket underneath, where there is one.
-    pub fn carrier(&mut self) -> Option<&mut Tcp> {
+    pub fn socket(&mut self) -> Option<&mut Tcp> {
         match self {
             Own::Tcp(tcp) => Some(tcp),
-            Own::Tls(tls) => Some(tls.carrier()),
-            Own::Ws(ws) => Some(ws.carrier()),
+            Own::Tls(tls) => Some(tls.socket()),
+            Own::Ws(ws) => Some(ws.socket()),
             Own::Udp(_) | Own::Line(_) => None,
         }
     }

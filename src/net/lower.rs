@@ -57,7 +57,7 @@ impl Lower for Tls {
     }
 
     fn socket(&mut self) -> &mut Tcp {
-        self.carrier()
+        self.socket()
     }
 
     fn fingerprint(&self) -> Option<Fingerprint> {

@@ -26,7 +26,7 @@ use crate::logic::wire::Fingerprint;
 /// A TLS session and the socket that carries it.
 pub struct Tls {
     session: Session,
-    carrier: Tcp,
+    tcp: Tcp,
     /// The beginning of a record, or of a message in several records.
     part: Vec<u8>,
     desk: Desk,
@@ -49,18 +49,18 @@ struct Desk {
 
 impl Tls {
     /// The side that was dialled.
-    pub fn accept(carrier: Tcp, config: Arc<ServerConfig>) -> io::Result<Tls> {
-        Tls::new(carrier, UnbufferedServerConnection::new(config).map(Session::Server))
+    pub fn accept(tcp: Tcp, config: Arc<ServerConfig>) -> io::Result<Tls> {
+        Tls::new(tcp, UnbufferedServerConnection::new(config).map(Session::Server))
     }
 
     /// The side that dials. `name` is who must answer, where the configuration verifies that.
-    pub fn connect(carrier: Tcp, config: Arc<ClientConfig>, name: ServerName<'static>) -> io::Result<Tls> {
-        Tls::new(carrier, UnbufferedClientConnection::new(config, name).map(Session::Client))
+    pub fn connect(tcp: Tcp, config: Arc<ClientConfig>, name: ServerName<'static>) -> io::Result<Tls> {
+        Tls::new(tcp, UnbufferedClientConnection::new(config, name).map(Session::Client))
     }
 
-    fn new(carrier: Tcp, session: Result<Session, Error>) -> io::Result<Tls> {
+    fn new(tcp: Tcp, session: Result<Session, Error>) -> io::Result<Tls> {
         let session = session.map_err(io::Error::other)?;
-        Ok(Tls { session, carrier, part: Vec::new(), desk: Desk::default() })
+        Ok(Tls { session, tcp, part: Vec::new(), desk: Desk::default() })
     }
 
     /// Goes on with the handshake; `WouldBlock` until it is over. Not to be called after that.
@@ -101,8 +101,8 @@ impl Tls {
     }
 
     /// The socket underneath.
-    pub fn carrier(&mut self) -> &mut Tcp {
-        &mut self.carrier
+    pub fn socket(&mut self) -> &mut Tcp {
+        &mut self.tcp
     }
 
     /// [`Tls::pull`] after the handshake: a session with many bytes and no plaintext among them has failed. Tickets are such
@@ -137,7 +137,7 @@ impl Tls {
                 end if end > kept => end,
                 _ => kept + MIN_READ,
             };
-            let read = self.carrier.read(&mut scratch.records[kept..end.min(most)])?;
+            let read = self.tcp.read(&mut scratch.records[kept..end.min(most)])?;
             let came = &mut scratch.records[..kept + read];
             came[..kept].copy_from_slice(&self.part);
             let mut turn = Turn { into, ..Turn::at(&mut self.desk) };
@@ -163,7 +163,7 @@ impl Tls {
             result?;
             let made = &scratch.records[..made];
             let sent = match self.desk.held.is_empty() && !made.is_empty() {
-                true => ready(self.carrier.write(made))?.unwrap_or(0),
+                true => ready(self.tcp.write(made))?.unwrap_or(0),
                 false => 0,
             };
             self.desk.held.add(&made[sent..]);
@@ -174,7 +174,7 @@ impl Tls {
     /// Sends records.
     fn push(&mut self) -> io::Result<()> {
         while !self.desk.held.is_empty() {
-            match self.carrier.write(self.desk.held.bytes())? {
+            match self.tcp.write(self.desk.held.bytes())? {
                 0 => return would_block(),
                 count => self.desk.held.consume(count),
             }
@@ -252,7 +252,7 @@ impl Stream for Tls {
     fn finish(&mut self) -> io::Result<()> {
         self.say(Words::Goodbye)?;
         self.push()?;
-        self.carrier.finish()
+        self.tcp.finish()
     }
 }
 
@@ -531,7 +531,7 @@ mod tests {
             }
             poll.poll(&mut events, Some(GRACE)).unwrap();
             assert!(!events.is_empty(), "no edge came");
-            events.iter().for_each(|event| tls.carrier().note(event));
+            events.iter().for_each(|event| tls.socket().note(event));
         }
     }
 

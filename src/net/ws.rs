@@ -27,7 +27,6 @@ use std::io::{self, ErrorKind};
 
 use tungstenite::protocol::frame::coding::{Control, OpCode};
 
-use super::leg::Own;
 use super::lower::Lower;
 use super::stream::{ready, would_block, Buffer, Stream};
 use super::tcp::Tcp;
@@ -100,15 +99,8 @@ impl Ws {
         }
     }
 
-    /// The same over this connection.
-    pub fn over(own: Own, end: End, ws_eof: bool, early: &[u8]) -> io::Result<Ws> {
-        let lower: Box<dyn Lower> = match own {
-            Own::Tcp(tcp) => Box::new(tcp),
-            Own::Tls(tls) => tls,
-            Own::Ws(_) | Own::Udp(_) | Own::Line(_) => {
-                return Err(io::Error::other("no connection that could carry a WebSocket"))
-            }
-        };
+    /// The same, as it is asked for where a build may have no WebSockets.
+    pub fn over(lower: Box<dyn Lower>, end: End, ws_eof: bool, early: &[u8]) -> io::Result<Ws> {
         Ok(Ws::new(lower, end, ws_eof, early))
     }
 
@@ -150,7 +142,7 @@ impl Ws {
 
     /// Whether the socket has failed while there was still something to say or to hear.
     pub fn failed(&mut self) -> bool {
-        !self.is_over() && self.carrier().failed()
+        !self.is_over() && self.socket().failed()
     }
 
     /// Whether both directions have ended.
@@ -160,7 +152,7 @@ impl Ws {
     }
 
     /// The socket underneath.
-    pub fn carrier(&mut self) -> &mut Tcp {
+    pub fn socket(&mut self) -> &mut Tcp {
         self.lower.socket()
     }
 

@@ -67,7 +67,7 @@ impl<T> Clone for Sender<T> {
 }
 
 impl<T> Sender<T> {
-    /// Queues a message and wakes its reader if he sleeps. At the program's end there may be no reader any more.
+    /// Queues a message and wakes its reader if that sleeps. At the program's end there may be no reader any more.
     pub fn send(&self, message: T) {
         if self.queue.send(message).is_ok() {
             self.waker.ring();

@@ -28,7 +28,7 @@ pub struct Resources {
 pub struct Fitted {
     /// What each thing may take.
     pub budget: Budget,
-    /// A line for the user, if anything is less than he asked for.
+    /// A line for the user, if anything is less than was asked for.
     pub line: Option<String>,
 }
 

@@ -37,26 +37,15 @@ use crate::net::certs::Audience;
 use crate::net::{budget, sys, tcp};
 
 /// Runs a server or a client until it is told to stop. The error is for the user: one line.
-pub fn start(mut config: Config) -> Result<ExitCode, Error> {
+pub fn start(config: Config) -> Result<ExitCode, Error> {
     if !config.transport.is_built() {
         let (code, name, feature) = (config.transport.code(), config.transport.name(), config.transport.feature());
         return Err(Error::unsupported(format!(
             "type={code} ({name}) is not part of this build, which was made without the cargo feature \"{feature}\""
         )));
     }
-    sys::raise_descriptor_limit();
-    let resources = Resources::here();
-    if resources.wants_one_heap() {
-        heap::budget();
-    }
-    let fitted = resources.fit(&mut config);
-    budget::set(fitted.budget);
-    fitted.line.iter().for_each(|line| log::info!("{line}"));
-    tcp::set_keepalive(Some(config.limits.keepalive).filter(|after| !after.is_zero()));
     let epoch = Instant::now();
-    let bucket = || config.rate.map(|rate| Bucket::new(rate, epoch));
-    let (up, down) = (bucket(), bucket());
-    let shared = Arc::new(Shared { meters: Meters::default(), up, down, config });
+    let shared = shared(config, epoch);
     let failed = |error: io::Error| Error::system("cannot start", error);
 
     let count = shared.workers();
@@ -66,14 +55,14 @@ pub fn start(mut config: Config) -> Result<ExitCode, Error> {
         let waker = Arc::new(Waker::new(poll.registry(), WAKER).map_err(failed)?);
         threads.push((poll, waker));
     }
-    let (post, inbox) = channel::<Notice>(&threads[0].1);
-    let (posts, inboxes): (Vec<Sender<Job>>, Vec<_>) = threads.iter().map(|(_, waker)| channel(waker)).unzip();
+    let (sender, inbox) = channel::<Notice>(&threads[0].1);
+    let (senders, inboxes): (Vec<Sender<Job>>, Vec<_>) = threads.iter().map(|(_, waker)| channel(waker)).unzip();
 
-    listen_for_signals(post.clone()).map_err(failed)?;
+    listen_for_signals(sender.clone()).map_err(failed)?;
 
     let registry = threads[0].0.registry().try_clone().map_err(failed)?;
     let (part, user_port) = part(&shared, &registry, epoch)?;
-    let mut hub = Hub::new(shared.clone(), posts, registry, inbox, post.clone(), part, epoch);
+    let mut hub = Hub::new(shared.clone(), senders, registry, inbox, sender.clone(), part, epoch);
     let (ingress, registry) = hub.ingress();
     match user_port {
         UserPort::Open(listeners) => ingress.take(listeners),
@@ -84,7 +73,7 @@ pub fn start(mut config: Config) -> Result<ExitCode, Error> {
     let mut first = None;
     for (index, ((poll, waker), inbox)) in threads.into_iter().zip(inboxes).enumerate() {
         let registry = poll.registry().try_clone().map_err(failed)?;
-        let worker = Worker::new(index, inbox, post.clone(), registry, shared.clone(), epoch);
+        let worker = Worker::new(index, inbox, sender.clone(), registry, shared.clone(), epoch);
         match index {
             0 => first = Some((poll, waker, worker)),
             _ => {
@@ -96,9 +85,25 @@ pub fn start(mut config: Config) -> Result<ExitCode, Error> {
     }
     let (poll, waker, worker) = first.ok_or_else(|| Error::system("cannot start", "no worker"))?;
     let held = leash::is_held().then(|| leash::watch(poll.registry(), LEASH)).transpose().map_err(failed)?;
-    let code = event_loop::run(poll, &waker, worker, Some((hub, post))).map_err(failed);
+    let code = event_loop::run(poll, &waker, worker, Some((hub, sender))).map_err(failed);
     drop(held);
     code
+}
+
+/// The configuration made to fit this machine, and what goes with it.
+fn shared(mut config: Config, epoch: Instant) -> Arc<Shared> {
+    sys::raise_descriptor_limit();
+    let resources = Resources::here();
+    if resources.wants_one_heap() {
+        heap::share();
+    }
+    let fitted = resources.fit(&mut config);
+    budget::set(fitted.budget);
+    fitted.line.iter().for_each(|line| log::info!("{line}"));
+    tcp::set_keepalive(Some(config.limits.keepalive).filter(|after| !after.is_zero()));
+    let bucket = || config.rate.map(|rate| Bucket::new(rate, epoch));
+    let (up, down) = (bucket(), bucket());
+    Arc::new(Shared { meters: Meters::default(), up, down, config })
 }
 
 /// Where users come in.
@@ -156,9 +161,9 @@ fn part(shared: &Arc<Shared>, registry: &mio::Registry, now: Instant) -> Result<
 }
 
 /// Signals come in as notices, from a thread that does nothing else.
-fn listen_for_signals(post: Sender<Notice>) -> io::Result<()> {
+fn listen_for_signals(sender: Sender<Notice>) -> io::Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
-    let run = move || signals.forever().for_each(|signal| post.send(Notice::Signal(signal)));
+    let run = move || signals.forever().for_each(|signal| sender.send(Notice::Signal(signal)));
     thread::Builder::new().name("signals".into()).stack_size(STACK).spawn(run).map(drop)
 }
 

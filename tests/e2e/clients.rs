@@ -59,18 +59,18 @@ fn a_thousand_users_lose_nothing_while_a_client_among_three_dies() {
 fn in_the_forward_flow_each_client_has_users_of_its_own() {
     let (target, tunnel) = (Target::echo(), free_addr());
     let server = Process::nodepass(&format!("server://{KEY}@{tunnel}/{}?log=debug&mode=2&clients=2", target.addr()));
-    let doors = [free_addr(), free_addr()];
+    let ports = [free_addr(), free_addr()];
     let clients =
-        doors.map(|door| Process::nodepass(&format!("client://{KEY}@{tunnel}/{door}?log=debug&mode=2&min=2")));
-    doors.iter().for_each(|door| until("a user of each client", GRACE, || exchange(*door, b"hello").map(drop)));
-    let held = connect(doors[1]);
+        ports.map(|port| Process::nodepass(&format!("client://{KEY}@{tunnel}/{port}?log=debug&mode=2&min=2")));
+    ports.iter().for_each(|port| until("a user of each client", GRACE, || exchange(*port, b"hello").map(drop)));
+    let held = connect(ports[1]);
     put(&held, b"held");
     assert_eq!(take(&held, 4), b"held");
     clients[0].kill();
     server.says("ended", GRACE);
     put(&held, b"still");
     assert_eq!(take(&held, 5), b"still");
-    echoed(doors[1], b"and newcomers");
+    echoed(ports[1], b"and newcomers");
 }
 
 #[test]

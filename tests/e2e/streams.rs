@@ -133,10 +133,10 @@ fn answer(mut stream: TcpStream, transport: u8, identity: &Identity, dead: &Atom
     stream.set_nonblocking(true)?;
     let mut tls = Tls::accept(Tcp::new(mio::net::TcpStream::from_std(stream)), identity.config.clone())?;
     let (mut poll, mut events) = (Poll::new()?, Events::with_capacity(8));
-    tls.carrier().register(poll.registry(), Token(0))?;
+    tls.socket().register(poll.registry(), Token(0))?;
     while ready(tls.handshake())?.is_none() {
         let _ = poll.poll(&mut events, Some(TICK));
-        events.iter().for_each(|event| tls.carrier().note(event));
+        events.iter().for_each(|event| tls.socket().note(event));
     }
     let server = H2::server(tls, peer, Limits::new(STREAMS as u32, REPORT))?;
     play(server, poll, dead);

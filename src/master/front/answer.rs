@@ -102,7 +102,7 @@ pub fn date(time: SystemTime) -> String {
 
 /// The request cannot be read.
 pub const BAD: Refusal = Refusal(400, "Bad request");
-/// The body is, or would be, larger than [`MAX_BODY`](super::chunks::MAX_BODY).
+/// The body is, or would be, larger than `MAX_BODY`.
 pub const TOO_LARGE: Refusal = Refusal(413, "Request body too large");
 /// The request did not come in time.
 pub const TOO_SLOW: Refusal = Refusal(408, "Request timeout");

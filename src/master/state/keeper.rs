@@ -48,7 +48,7 @@ impl Keeper {
         });
     }
 
-    /// Ends the thread. Everything is written when this returns, or could not be within [`CLOSE`]. The same happens on drop.
+    /// Ends the thread. Everything is written when this returns, or could not be within `CLOSE`. The same happens on drop.
     pub fn close(self) {}
 }
 

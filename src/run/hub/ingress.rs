@@ -55,7 +55,7 @@ pub(in crate::run) struct Ingress {
     pub waiting: Waiting<User>,
 }
 
-/// The entrance, or when to try again to open it.
+/// The listeners, or when to try again to open it.
 enum Opening {
     /// Users do not come in here.
     Unwanted,
@@ -86,7 +86,7 @@ impl Ingress {
         }
     }
 
-    /// Opens the entrance, unless it is open already.
+    /// Opens the listeners, unless they are open.
     pub fn open(&mut self, at: &Endpoint, registry: &Registry, now: Instant) {
         if matches!(self.listeners, Opening::Unwanted) {
             self.listeners = Opening::Closed { at: at.clone(), again: now, said: None };
@@ -99,7 +99,7 @@ impl Ingress {
         matches!(self.listeners, Opening::Open(_))
     }
 
-    /// Takes an entrance that was opened elsewhere.
+    /// Takes listeners that were opened elsewhere.
     pub fn take(&mut self, listeners: Listeners) {
         self.listeners = Opening::Open(listeners);
     }
@@ -112,7 +112,7 @@ impl Ingress {
         }
     }
 
-    /// An edge of one of the entrance's or the sniffing's sockets.
+    /// An edge of a listener, or of a user whose first bytes are looked at.
     pub fn note(&mut self, event: &Event) {
         let token = event.token().0;
         if token >= SNIFFING_TOKEN {
@@ -126,14 +126,14 @@ impl Ingress {
     /// Lets in who waits, a bounded number: see [`Ingress::next`] and [`Ingress::deliver`].
     pub fn admit(&mut self, registry: &Registry, now: Instant) {
         self.sniff(registry, now);
-        // A door that lacked descriptors is not ready until it is tried again: so every open one is asked.
+        // A listener that lacked descriptors is not ready until it is tried again: so every open one is asked.
         if !matches!(&self.listeners, Opening::Open(_)) {
             return;
         }
         let Opening::Open(mut listeners) = std::mem::replace(&mut self.listeners, Opening::Unwanted) else { return };
-        for door in &mut listeners.tcp {
+        for listener in &mut listeners.tcp {
             for _ in 0..MAX_AT_A_TIME {
-                let Some((socket, from)) = door.accept(now) else { break };
+                let Some((socket, from)) = listener.accept(now) else { break };
                 self.admit_tcp(socket, from, registry, now);
             }
         }
@@ -160,7 +160,7 @@ impl Ingress {
         matches!(&self.listeners, Opening::Open(listeners) if listeners.is_ready())
     }
 
-    /// Time has passed: an entrance that could not be opened is tried again.
+    /// Time has passed: listeners that could not be opened are tried again.
     pub fn tick(&mut self, registry: &Registry, now: Instant) {
         let Opening::Closed { at, again, said } = &mut self.listeners else { return };
         if now < *again {
@@ -199,26 +199,26 @@ impl Ingress {
     /// A user's relay will live at `home`; the datagrams of a UDP session that waited go with the user.
     pub fn bind(&mut self, user: User, home: Home) -> User {
         match user {
-            User::Udp(door, flow, _) => {
-                let packets = self.sessions.bind(&flow, home);
-                User::Udp(door, flow, packets)
+            User::Udp(listener, session, _) => {
+                let packets = self.sessions.bind(&session, home);
+                User::Udp(listener, session, packets)
             }
             user => user,
         }
     }
 
     /// The same, for a task that was started with nothing: the datagrams that waited are in the mail.
-    pub fn bind_session(&mut self, flow: &SessionKey, home: Home) {
-        let packets = self.sessions.bind(flow, home);
+    pub fn bind_session(&mut self, session: &SessionKey, home: Home) {
+        let packets = self.sessions.bind(session, home);
         self.mail.extend(packets.into_iter().map(|packet| (home, packet)));
     }
 
     /// A user needs another relay: the datagrams of a UDP session wait again.
     pub fn unbind(&mut self, user: User) -> User {
         match user {
-            User::Udp(door, flow, packets) => {
-                self.sessions.unbind(&flow, packets);
-                User::Udp(door, flow, Vec::new())
+            User::Udp(listener, session, packets) => {
+                self.sessions.unbind(&session, packets);
+                User::Udp(listener, session, Vec::new())
             }
             user => user,
         }
@@ -319,7 +319,7 @@ impl Ingress {
     }
 }
 
-/// Where the tokens of the sniffing's pending begin; the entrance has few.
+/// Where the tokens of users begin whose first bytes are looked at; there are few listeners.
 const SNIFFING_TOKEN: usize = USERS_TOKEN + 1023;
-/// Most connections and datagrams taken from one door in one turn.
+/// Most connections and datagrams taken from one listener in one turn.
 const MAX_AT_A_TIME: usize = 256;

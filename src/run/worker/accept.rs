@@ -134,7 +134,7 @@ impl Inbound {
     pub fn note(&mut self, event: &Event) {
         match &mut self.state {
             State::Peeking(tcp) => tcp.note(event),
-            State::Securing(tls) | State::Upgrading(tls, _) => tls.carrier().note(event),
+            State::Securing(tls) | State::Upgrading(tls, _) => tls.socket().note(event),
             State::Reading(leg, _) | State::Heading(leg, _) | State::Asked(leg, _) => leg.note(event),
             State::Answering(leg, _) | State::Lingering(leg) => leg.note(event),
         }
@@ -272,7 +272,7 @@ fn headed(leg: Leg, progress: HeadProgress, reader: HeadReader, peer: &Peer) -> 
 
 /// The connection is a WebSocket now. An original waits for its id at once.
 fn upgraded(tls: Box<Tls>, peer: &mut Peer, now: Instant) -> io::Result<Step> {
-    let leg = Leg::from(Ws::over(Own::Tls(tls), End::Server, false, &[])?);
+    let leg = Leg::from(Ws::over(tls, End::Server, false, &[])?);
     Ok(match (peer.silent(Kind::WebSocket), peer.policy.expects_opening(Kind::WebSocket)) {
         (Some(expected), false) => Step::Pool(leg, expected),
         (silent, true) => {

@@ -130,7 +130,7 @@ impl Connector {
         match &mut self.state {
             State::Dialling(connect) => connect.note(event),
             State::Proxying(tcp, _) => tcp.note(event),
-            State::Securing(tls) => tls.carrier().note(event),
+            State::Securing(tls) => tls.socket().note(event),
             State::Upgrading { own, .. } => own.note(event),
             State::Asking { leg, .. } | State::Opening { leg, .. } => leg.note(event),
         }
@@ -208,7 +208,7 @@ fn upgrade(
         part.consume(count);
         match upgrade::parse_answer(&reply, key) {
             upgrade::UpgradeAnswer::Done(head) => {
-                let ws = Ws::over(own, End::Client, call.route.ws_eof, &reply[head..])?;
+                let ws = Ws::over(own.into_lower()?, End::Client, call.route.ws_eof, &reply[head..])?;
                 return Ok(Step::On(call.opening(ws.into())));
             }
             upgrade::UpgradeAnswer::Bad(error) => return Err(error.into()),

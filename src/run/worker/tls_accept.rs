@@ -69,7 +69,7 @@ impl TlsAccept {
 
     /// Remembers an edge.
     pub fn note(&mut self, event: &Event) {
-        self.user.carrier().note(event);
+        self.user.socket().note(event);
     }
 
     /// When it goes on even without an edge.

@@ -79,15 +79,15 @@ fn carry(near: TcpStream, server: SocketAddr, identity: &Identity, speech: Speec
     let trusting = client(Trust::Anyone, speech).expect("a configuration");
     let mut far = Tls::connect(plain(far)?, trusting, server_name("nodepass.invalid")?)?;
     let (mut poll, mut events) = (Poll::new()?, Events::with_capacity(8));
-    near.carrier().register(poll.registry(), Token(0))?;
-    far.carrier().register(poll.registry(), Token(1))?;
+    near.socket().register(poll.registry(), Token(0))?;
+    far.socket().register(poll.registry(), Token(1))?;
     let (mut forth, mut back, mut stores) = (Half::default(), Half::default(), Stores::new(16 * 1024, false));
     while !forth.is_closed() || !back.is_closed() {
         let _ = poll.poll(&mut events, Some(TICK));
         for event in &events {
             match event.token() {
-                Token(0) => near.carrier().note(event),
-                _ => far.carrier().note(event),
+                Token(0) => near.socket().note(event),
+                _ => far.socket().note(event),
             }
         }
         if ready(near.handshake())?.is_some() && ready(far.handshake())?.is_some() {

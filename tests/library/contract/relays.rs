@@ -228,8 +228,8 @@ fn relay(mut a: Own, mut b: Own, splice: bool, end: Option<End>) -> io::Result<(
         listen(&mut poll, [&mut a, &mut b], GRACE)?;
     }
     match end {
-        Some(End::Client) => b = Ws::over(b, End::Client, true, b"")?.into(),
-        Some(End::Server) => a = Ws::over(a, End::Server, true, b"")?.into(),
+        Some(End::Client) => b = Ws::over(b.into_lower()?, End::Client, true, b"")?.into(),
+        Some(End::Server) => a = Ws::over(a.into_lower()?, End::Server, true, b"")?.into(),
         None => {}
     }
     let (mut forth, mut back, mut stores) = (Half::default(), Half::default(), Stores::new(SIZE, splice));

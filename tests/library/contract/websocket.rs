@@ -50,7 +50,7 @@ pub fn ws<F: Far + Read + Write>(rig: Rig<F>, end: End) -> Rig<Socket<F>> {
         End::Server => Role::Client,
     };
     let Near::Own(leg) = leg else { unreachable!() };
-    let (leg, far) = (Ws::over(leg, end, true, b"").unwrap().into(), Socket::new(far, theirs));
+    let (leg, far) = (Ws::over(leg.into_lower().unwrap(), end, true, b"").unwrap().into(), Socket::new(far, theirs));
     Rig { poll, leg: Near::Own(leg), door, far, buffer, heard }
 }
 

@@ -129,7 +129,7 @@ fn serve(socket: std::net::TcpStream) {
     let peer = socket.peer_addr().unwrap();
     let mut poll = Poll::new().unwrap();
     let mut tls = Tls::accept(nonblocking(socket), server_config()).unwrap();
-    tls.carrier().register(poll.registry(), Token(0)).unwrap();
+    tls.socket().register(poll.registry(), Token(0)).unwrap();
     let mut events = Events::with_capacity(8);
     loop {
         match ready(tls.handshake()) {
@@ -137,7 +137,7 @@ fn serve(socket: std::net::TcpStream) {
             Ok(Some(())) => break,
             Err(_) => return,
         }
-        events.iter().for_each(|event| tls.carrier().note(event));
+        events.iter().for_each(|event| tls.socket().note(event));
     }
     let mut end = End::registered(H2::server(tls, peer, limits()).unwrap(), poll);
     let mut streams: Vec<(StreamNo, Vec<u8>, bool)> = Vec::new();

@@ -133,13 +133,13 @@ pub fn sessions() -> [(Tls, Poll); 2] {
     let mut ends = [Tls::connect(one, client, name), Tls::accept(two, server_config())]
         .map(|tls| (tls.unwrap(), Poll::new().unwrap(), false));
     for (tls, poll, _) in &mut ends {
-        tls.carrier().register(poll.registry(), Token(0)).unwrap();
+        tls.socket().register(poll.registry(), Token(0)).unwrap();
     }
     while ends.iter().any(|(.., done)| !done) {
         for (tls, poll, done) in ends.iter_mut().filter(|(.., done)| !done) {
             let mut events = Events::with_capacity(8);
             poll.poll(&mut events, Some(Duration::from_millis(1))).unwrap();
-            events.iter().for_each(|event| tls.carrier().note(event));
+            events.iter().for_each(|event| tls.socket().note(event));
             *done = ready(tls.handshake()).unwrap().is_some();
         }
     }

@@ -47,7 +47,7 @@ fn tls() -> f64 {
 fn listen(tls: &mut Tls, poll: &mut Poll) {
     let mut events = Events::with_capacity(8);
     poll.poll(&mut events, Some(Duration::ZERO)).unwrap();
-    events.iter().for_each(|event| tls.carrier().note(event));
+    events.iter().for_each(|event| tls.socket().note(event));
 }
 
 /// Whatever bytes are in it, once it is empty.
