@@ -276,9 +276,9 @@ impl Hub {
             true => "",
             false => "; if this goes on, two clients share one key: give each a server of its own, or raise clients",
         };
-        tunnel.take_over(from, now, &mut self.out);
+        tunnel.replace(from, format!("{from} takes it over{hint}"), now, &mut self.out);
+        self.touched.push(number);
         self.flush(number, now);
-        self.end_tunnel(number, &EndReason::TakenOver(format!("{from} takes it over{hint}")), now);
     }
 
     /// The server's answer to our handshake.

@@ -85,13 +85,16 @@ fn beyond_the_limit_a_newcomer_takes_the_place_of_one_client_and_the_others_stay
 
 #[test]
 fn of_two_clients_with_one_key_the_loser_is_told_and_waits_longer_each_time() {
+    for (transport, tls) in kinds() {
+        let fleet = Fleet::start(1, &format!("type={transport}&tls={tls}"));
+        let second = fleet.client(1);
+        fleet.clients[0].says(TOLD, GRACE);
+        second.says(TOLD, GRACE);
+    }
     let fleet = Fleet::start(1, "tls=1");
-    let second = fleet.client(1);
-    let told = "another client with this key (127.0.0.1:";
-    fleet.clients[0].says(told, GRACE);
-    second.says(told, GRACE);
+    let _second = fleet.client(1);
     // 300 ms, 600 ms, 1.2 s, 2.4 s: each time the other one has the tunnel for longer.
-    assert!(eventually(GRACE, || fleet.clients[0].count(told) >= 3), "{}", fleet.clients[0].count(told));
+    assert!(eventually(GRACE, || fleet.clients[0].count(TOLD) >= 3), "{}", fleet.clients[0].count(TOLD));
     let taken = || fleet.server.count("takes it over");
     let before = taken();
     fleet.server.reports(3);
@@ -188,5 +191,6 @@ fn introduce(mut stream: TcpStream, number: u8) {
 }
 
 const KEY: &str = "a-test-key";
+const TOLD: &str = "another client with this key (127.0.0.1:";
 /// Targets of a fleet.
 const MAX_CLIENTS: usize = 3;

@@ -114,8 +114,14 @@ impl Server {
         let original = !features.contains(&Feature::Open);
         let same = |tunnel: &Tunnel| tunnel.peer().ip() == from;
         let is_original = |tunnel: &Tunnel| tunnel.terms().open.is_none();
+        let present = self.tunnels.values().filter(|tunnel| !tunnel.is_replaced());
         let (mut ended, mut rest): (Vec<&Tunnel>, Vec<&Tunnel>) =
-            self.tunnels.values().partition(|tunnel| original && same(tunnel) && is_original(tunnel));
+            present.partition(|tunnel| original && same(tunnel) && is_original(tunnel));
+        // A handshake can be asked for again and again: tunnels that no connection came for make room first.
+        let opening: Vec<usize> = (0..rest.len()).filter(|&at| !rest[at].is_up()).collect();
+        if opening.len() >= MAX_OPENING {
+            ended.push(rest.remove(opening[0]));
+        }
         if let Some(clients) = self.shared.config.clients {
             rest.sort_by_key(|tunnel| !same(tunnel));
             let surplus = (rest.len() + 1).saturating_sub(clients);
@@ -276,6 +282,8 @@ fn streams_for(max: usize, slot: Option<usize>) -> usize {
     slot.unwrap_or(MAX_STREAMS).saturating_add(max.saturating_mul(2)).clamp(max + 1, MAX_STREAMS)
 }
 
+/// Most tunnels whose first pool connection has not come.
+const MAX_OPENING: usize = 64;
 /// Most streams of one connection at once, whatever `slot` says.
 const MAX_STREAMS: usize = 131_072;
 /// Handshakes at this port come inside TLS.

@@ -30,6 +30,8 @@ pub(in crate::run) struct Tunnel {
     side: Side,
     peer: SocketAddr,
     stage: Stage,
+    /// Another client has its place: it ends when its own client has heard that, or then.
+    replaced: Option<Replaced>,
     pool: Pool<Home, PeerUser>,
     check: FingerprintCheck,
     opener: Option<Opener>,
@@ -48,6 +50,12 @@ enum Stage {
     Opening { until: Instant },
     /// The first one is the control connection.
     Up { control: Control, home: Home },
+}
+
+/// Why a tunnel ends that was replaced, and when at the latest.
+struct Replaced {
+    reason: String,
+    until: Instant,
 }
 
 /// Which side takes users in and which dials targets.
@@ -95,6 +103,7 @@ impl Tunnel {
             stage: Stage::Opening { until: now + limits.handshake * tries },
             pool: Pool::new(workers, max_idle, limits.pool_get, limits.semaphore),
             check: FingerprintCheck::new(checked, limits.pool_get),
+            replaced: None,
             opener,
             live: 0,
             rtt: Duration::ZERO,
@@ -148,7 +157,12 @@ impl Tunnel {
     /// Whether a user who comes in here can have a connection at once.
     pub fn can_serve(&self) -> bool {
         let ready = matches!(&self.stage, Stage::Up { control, .. } if control.is_ready());
-        ready && self.side == Side::Ingress && self.pool.idle() > 0
+        ready && self.side == Side::Ingress && self.replaced.is_none() && self.pool.idle() > 0
+    }
+
+    /// Whether another client has its place.
+    pub fn is_replaced(&self) -> bool {
+        self.replaced.is_some()
     }
 
     /// Whether the peer owes an answer for longer than it takes: users go to others first.
@@ -191,7 +205,10 @@ impl Tunnel {
                     control.heard(&bytes, now);
                 }
             }
-            TunnelEvent::Closed(why) => out.push(Action::Over(EndReason::Lost(why))),
+            TunnelEvent::Closed(why) => out.push(Action::Over(match self.replaced.take() {
+                Some(Replaced { reason, .. }) => EndReason::TakenOver(reason),
+                None => EndReason::Lost(why),
+            })),
         }
     }
 
@@ -220,13 +237,15 @@ impl Tunnel {
         }
     }
 
-    /// Tells the peer that the client at `by` gets its tunnel.
-    pub fn take_over(&mut self, by: SocketAddr, now: Instant, out: &mut Out) {
-        if self.terms.features.contains(&Feature::Taken) {
-            if let Stage::Up { control, .. } = &mut self.stage {
+    /// The client at `by` gets its place. A peer that knows the feature `taken` is told, and has a moment to hear it; it serves no
+    /// more users.
+    pub fn replace(&mut self, by: SocketAddr, reason: String, now: Instant, out: &mut Out) {
+        match &mut self.stage {
+            Stage::Up { control, .. } if self.terms.features.contains(&Feature::Taken) => {
                 control.taken(by);
+                self.replaced = Some(Replaced { reason, until: now + GOODBYE });
             }
-            self.advance(now, out);
+            _ => out.push(Action::Over(EndReason::TakenOver(reason))),
         }
     }
 
@@ -254,6 +273,9 @@ impl Tunnel {
             Stage::Opening { until } if now >= *until => return out.push(Action::Over(EndReason::NoConnection)),
             Stage::Opening { .. } => {}
         }
+        if let Some(Replaced { reason, .. }) = self.replaced.take_if(|replaced| now >= replaced.until) {
+            return out.push(Action::Over(EndReason::TakenOver(reason)));
+        }
         while let Some(id) = self.check.expired(now) {
             log::debug!("Certificate check for {id}, a connection that never came: ignored");
         }
@@ -278,7 +300,8 @@ impl Tunnel {
             Stage::Opening { until } => Some(*until),
         };
         let opener = self.opener.as_ref().and_then(Opener::deadline);
-        [stage, opener, self.check.deadline(), self.pool.deadline()].into_iter().flatten().min()
+        let replaced = self.replaced.as_ref().map(|replaced| replaced.until);
+        [stage, opener, replaced, self.check.deadline(), self.pool.deadline()].into_iter().flatten().min()
     }
 
     /// No pool connections are opened any more: the program stops.
@@ -396,7 +419,7 @@ impl Tunnel {
     /// The peer gave a user to connection `id`.
     fn launched(&mut self, udp: bool, remote: &str, id: Id, now: Instant) {
         let address: Option<SocketAddr> = remote.parse().ok();
-        let session = SessionKey { user: address.unwrap_or(NO_ADDRESS), asked: None };
+        let session = SessionKey { user: address.unwrap_or_else(|| SocketAddr::from(([0; 4], 0))), asked: None };
         let proto = if udp { Proto::Udp(session) } else { Proto::Tcp };
         if self.pool.claim(id, PeerUser { address, proto }, now).is_err() {
             log::debug!("A user for connection {id}, too many or twice: ignored");
@@ -466,8 +489,8 @@ pub(in crate::run) fn describe(terms: &Terms) -> String {
     format!("{flow}; {transport} pool of at most {}, tls={}{extra}", terms.max, terms.tls)
 }
 
-/// Stands for a user whose address the peer did not give.
-const NO_ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0);
+/// Time for a client to hear that another has its place.
+const GOODBYE: Duration = Duration::from_secs(1);
 /// So many times the usual wait for the first pool connection, where the client may have to fall back to TCP.
 const FALLBACK_TIME: u32 = 3;
 /// So many times `max` may be idle where streams overtake the signals about those before them.
