@@ -230,13 +230,7 @@ impl Hub {
         };
         let known = match &mut self.part {
             Part::Client(client) => client.on(number, event, now, &mut self.out),
-            part => match part.tunnel(number) {
-                Some(tunnel) => {
-                    tunnel.on(event, now, &mut self.out);
-                    true
-                }
-                None => false,
-            },
+            part => part.tunnel(number).map(|tunnel| tunnel.on(event, now, &mut self.out)).is_some(),
         };
         match (known, late) {
             (true, _) => self.touched.push(number),
@@ -319,6 +313,8 @@ impl Hub {
     /// Lets each tunnel go on that something happened to.
     fn advance_touched(&mut self, now: Instant) {
         let mut touched = std::mem::take(&mut self.touched);
+        // Many notices of one turn are about the same tunnel.
+        touched.dedup();
         for number in touched.drain(..) {
             if let Some(tunnel) = self.part.tunnel(number) {
                 tunnel.advance(now, &mut self.out);
