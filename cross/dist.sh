@@ -4,7 +4,7 @@
 #   cross/dist.sh TARGET ...           a name of cross/targets, or `all`
 #
 # For each target an archive with the program, manual page, completions, units and installer, full and lite; packages for dpkg, rpm and opkg
-# where such systems have the processor; for all of them a container image, install.sh, SHA256SUMS and a list of what is inside (CycloneDX). It
+# where such systems have the processor; the page for LuCI; for all of them a container image, install.sh, SHA256SUMS and a list of what is inside (CycloneDX). It
 # goes to DIST_OUT (default target/dist), which is emptied first. The same binaries and SOURCE_DATE_EPOCH (default: the last commit's time) make the same
 # bytes. DIST_REVISION is the packages' own number behind the version.
 set -eu
@@ -41,6 +41,7 @@ main() {
         archive "$out/nodepass-$name-lite" "nodepass-$version-linux-$name-lite"
         packages
     done
+    "$here/openwrt/ipk.sh" --luci "$dist" >/dev/null
     "$here/image.sh" "$dist/nodepass-$version-oci.tar" "$@"
     cp "$root/scripts/install.sh" "$dist"
     chmod 755 "$dist/install.sh"
@@ -53,12 +54,12 @@ main() {
 archive() {
     work=$(mktemp -d)
     folder=$work/$2
-    mkdir -p "$folder/docs" "$folder/openwrt/files"
+    mkdir -p "$folder/docs" "$folder/openwrt/nodepass/files"
     cp "$1" "$folder/nodepass"
     cp "$root/LICENSE" "$root/README.md" "$root/README_zh.md" "$root/scripts/install.sh" "$folder"
     cp "$root"/docs/* "$folder/docs"
     cp -R "$root/scripts/completions" "$root/scripts/systemd" "$folder"
-    cp "$here"/openwrt/files/* "$folder/openwrt/files"
+    cp "$here"/openwrt/nodepass/files/* "$folder/openwrt/nodepass/files"
     find "$folder" -type f -exec chmod 644 {} +
     chmod 755 "$folder/nodepass" "$folder/install.sh"
     tar -C "$work" --sort=name --owner=0 --group=0 --numeric-owner --mtime="@$SOURCE_DATE_EPOCH" --format=gnu -c "$2" |

@@ -105,8 +105,8 @@ looks_like() {
 each_file() {
 	case "$system" in
 	openwrt)
-		"$1" 755 openwrt/files/nodepass.init /etc/init.d/nodepass
-		"$1" 644 openwrt/files/nodepass.keep /lib/upgrade/keep.d/nodepass
+		"$1" 755 openwrt/nodepass/files/nodepass.init /etc/init.d/nodepass
+		"$1" 644 openwrt/nodepass/files/nodepass.keep /lib/upgrade/keep.d/nodepass
 		;;
 	*)
 		"$1" 644 docs/nodepass.1 "$prefix/share/man/man1/nodepass.1"
@@ -129,8 +129,8 @@ install_all() {
 	case "$system" in
 	systemd) said systemctl daemon-reload ;;
 	openwrt)
-		[ -e "$root/etc/config/nodepass" ] || put_our 600 openwrt/files/nodepass.config /etc/config/nodepass
-		did "make /etc/nodepass, for root alone" private "$root/etc/nodepass"
+		[ -e "$root/etc/config/nodepass" ] || put_our 600 openwrt/nodepass/files/nodepass.config /etc/config/nodepass
+		did "make /etc/nodepass, to go through" passable "$root/etc/nodepass"
 		said /etc/init.d/nodepass enable
 		;;
 	esac
@@ -287,6 +287,11 @@ put() {
 	echo "installed $root$3"
 }
 
+# What is in it is for its owners alone; users of the router's sections go through it to theirs.
+passable() {
+	mkdir -p "$1" && chmod 711 "$1"
+}
+
 private() {
 	mkdir -p "$1" && chmod 700 "$1"
 }
@@ -342,7 +347,7 @@ said() {
 say_next() {
 	[ -z "$dry$root" ] || return 0
 	case "$system" in
-	systemd) echo "Next: put NODEPASS_URL=\"...\" into /etc/nodepass/NAME.conf, then systemctl enable --now nodepass@NAME" ;;
+	systemd) echo "Next: put NP_URL=\"...\" into /etc/nodepass/NAME.conf, then systemctl enable --now nodepass@NAME" ;;
 	openwrt) echo "Next: edit /etc/config/nodepass, then service nodepass reload" ;;
 	none) echo "Next: nodepass help" ;;
 	esac

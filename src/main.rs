@@ -16,11 +16,12 @@ static HEAP: Heap = Heap;
 fn main() -> ExitCode {
     let line = match CommandLine::read() {
         Ok(line) => line,
-        Err(error) => return refuse(&error, 1),
+        Err(error) => return fault(&error, 1),
     };
     let parsed = match parse(&line.args, &|name| std::env::var(name).ok()) {
         Ok(parsed) => parsed,
-        Err(error) => return refuse(&line.named(error.error), error.status),
+        Err(error) if line.is_typed() => return refuse(&error.error, error.status),
+        Err(error) => return fault(&line.named(error.error), error.status),
     };
     let config = match parsed.command {
         Command::Help(text) => return say(&text),
@@ -65,6 +66,12 @@ fn master(_: Config) -> Result<ExitCode, Error> {
 /// Says what is wrong with the command line.
 fn refuse(error: &Error, status: u8) -> ExitCode {
     lines::last_words(format!("Error: {}\n\n{}\n", escaped(&error.to_string()), short_usage()));
+    ExitCode::from(status)
+}
+
+/// Says in one line what is wrong with a URL that is not on the command line: a service's log gets it at each try.
+fn fault(error: &Error, status: u8) -> ExitCode {
+    lines::last_words(format!("Error: {}\n", escaped(&error.to_string())));
     ExitCode::from(status)
 }
 

@@ -329,7 +329,7 @@ const DATE: &str = "2026-11-21";
 const WIDTH: usize = 78;
 
 /// The service's script, which is written by hand but for two lists.
-const SERVICE: &str = "cross/openwrt/files/nodepass.init";
+const SERVICE: &str = "cross/openwrt/nodepass/files/nodepass.init";
 
 /// Columns of a list in the script.
 const LINE: usize = 112;

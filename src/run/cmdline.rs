@@ -92,6 +92,11 @@ impl CommandLine {
         }
     }
 
+    /// Whether the words were on the command line itself, where the usage helps.
+    pub fn is_typed(&self) -> bool {
+        matches!(self.place, Place::Arguments | Place::Socket)
+    }
+
     /// Takes the key out of what other users see: the process begins anew, under its number, with the words in a socket. Returns only if
     /// there is no need for that, or, with a warning, if it cannot be done.
     pub fn hide(&self) -> Option<String> {

@@ -21,6 +21,28 @@ fn the_init_script_starts_what_the_configuration_says() {
 }
 
 #[test]
+fn the_page_for_luci_is_a_package_of_its_own() {
+    if program("tar").is_none() || program("gzip").is_none() {
+        return;
+    }
+    let folder = Folder::new();
+    let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/cross/openwrt/ipk.sh"));
+    command.arg("--luci").arg(folder.path());
+    let (status, package, errors) = output(command);
+    assert_eq!(status, 0, "{errors}");
+    let mut command = Command::new("sh");
+    command.args(["-ec", "tar -xzOf \"$1\" ./data.tar.gz | tar -tz | grep -v '/$' | sort", "sh", &package]);
+    let wanted = [
+        "./usr/share/luci/menu.d/luci-app-nodepass.json",
+        "./usr/share/rpcd/acl.d/luci-app-nodepass.json",
+        "./www/luci-static/resources/nodepass/tables.js",
+        "./www/luci-static/resources/nodepass/values.js",
+        "./www/luci-static/resources/view/nodepass.js",
+    ];
+    assert_eq!(output(command).1.lines().collect::<Vec<_>>(), wanted);
+}
+
+#[test]
 fn a_package_holds_the_program_and_its_files_with_their_rights_and_is_the_same_each_time() {
     if program("tar").is_none() || program("gzip").is_none() {
         return;
@@ -85,7 +107,7 @@ fn the_feeds_own_test_of_the_package_passes_and_can_fail() {
     let tested = |package: &str, version: &str| {
         let mut command = Command::new("sh");
         command
-            .args([concat!(env!("CARGO_MANIFEST_DIR"), "/cross/openwrt/test.sh"), package, version])
+            .args([concat!(env!("CARGO_MANIFEST_DIR"), "/cross/openwrt/nodepass/test.sh"), package, version])
             .env("PATH", &path);
         output(command).0
     };
@@ -97,7 +119,7 @@ fn the_feeds_own_test_of_the_package_passes_and_can_fail() {
 #[test]
 fn the_packages_version_and_features_are_the_projects() {
     let read = |path: &str| std::fs::read_to_string(format!("{}/{path}", env!("CARGO_MANIFEST_DIR"))).unwrap();
-    let (makefile, manifest) = (read("cross/openwrt/Makefile"), read("Cargo.toml"));
+    let (makefile, manifest) = (read("cross/openwrt/nodepass/Makefile"), read("Cargo.toml"));
     assert!(makefile.contains(concat!("\nPKG_VERSION:=", env!("CARGO_PKG_VERSION"), "\n")));
     assert!(manifest.contains("\n[profile.small]\n") && makefile.contains("\nCARGO_PKG_PROFILE:=small\n"));
     let full = manifest.lines().find_map(|line| line.strip_prefix("full = ")).expect("the feature full");

@@ -3,10 +3,10 @@
 #
 #   NODEPASS=<the program> busybox ash init.sh        prints a line a test; status 1 if one failed
 #
-# shellcheck shell=dash disable=SC3043,SC2317,SC2016,SC1091
+# shellcheck shell=dash disable=SC3043,SC2317,SC2016,SC1091,SC2015
 
 here="$(cd "$(dirname "$0")" && pwd)"
-INIT="${INIT:-$here/../files/nodepass.init}"
+INIT="${INIT:-$here/../nodepass/files/nodepass.init}"
 export INIT
 NODEPASS="${NODEPASS:?the program under test}"
 
@@ -47,9 +47,10 @@ quiet() {
 	[ ! -s "$ROOT/log" ] || fail "in the log: $(cat "$ROOT/log")"
 }
 
-# url <section>: the URL it is started with.
+# url <section>: the URL it is started with, in the file that it is told.
 url() {
-	sed -n "/^open_instance|$1\$/,/^close_instance\$/s/^set_param|command|[^|]*|//p" "$ROOT/procd"
+	called "set_param|file|$ROOT/run/$1"
+	cat "$ROOT/run/$1"
 }
 
 fail() {
@@ -88,7 +89,7 @@ port() {
 }
 
 the_shipped_configuration_starts_nothing_and_can_be_read() {
-	cp "$here/../files/nodepass.config" "$ROOT/nodepass"
+	cp "$here/../nodepass/files/nodepass.config" "$ROOT/nodepass"
 	init start
 	not_called open_instance
 	quiet
@@ -110,7 +111,11 @@ an_instance_is_watched_bounded_and_heard() {
 	END
 	init start
 	called 'open_instance|a'
-	called 'set_param|command|/usr/bin/nodepass|server://:1000/10.0.0.1:80'
+	called "set_param|command|/usr/bin/nodepass|@$ROOT/run/a"
+	[ "$(url a)" = 'server://:1000/10.0.0.1:80' ] || fail "$(url a)"
+	[ "$(stat -c %a "$ROOT/run") $(stat -c %a "$ROOT/run/a")" = '711 600' ] || fail "$(ls -l "$ROOT/run")"
+	not_called '://'
+	called 'append_param|env|NP_CHECK_POINT=0'
 	called 'set_param|respawn|60|5|10'
 	called 'set_param|limits|nofile=65536 65536|core=0'
 	called 'set_param|stdout|1'
@@ -208,12 +213,87 @@ a_master_keeps_its_state_where_nobody_else_reads_it() {
 	[ "$(url m)" = 'master://127.0.0.1:9000/my%20api/?log=warn' ] || fail "$(url m)"
 	called "append_param|env|NP_STATE_DIR=$ROOT/state"
 	[ "$(stat -c %a "$ROOT/state")" = 700 ] || fail "$(stat -c %a "$ROOT/state")"
-	# Without the option it is a folder that upgrades keep. (The script's own constant, so that no test makes that folder.)
+	# Without the option it is a folder of its own in one that upgrades keep.
 	sed -i '/NP_STATE_DIR/d' "$ROOT/nodepass"
-	sed "s|^STATE=/etc/nodepass\$|STATE=$ROOT/kept|" "$INIT" >"$ROOT/script"
-	INIT="$ROOT/script" init start
-	called "append_param|env|NP_STATE_DIR=$ROOT/kept"
-	[ "$(stat -c %a "$ROOT/kept")" = 700 ] || fail "$(stat -c %a "$ROOT/kept")"
+	init start
+	called "append_param|env|NP_STATE_DIR=$ROOT/state/m"
+	[ "$(stat -c %a "$ROOT/state/m")" = 700 ] || fail "$(stat -c %a "$ROOT/state/m")"
+}
+
+a_masters_user_gets_its_state_and_nothing_beside_it() {
+	[ "$(id -u)" = 0 ] || return 0
+	given <<-END
+		config master 'm'
+			option tunnel '127.0.0.1:9000'
+			option user 'nobody'
+			option NP_STATE_DIR '$ROOT/shared'
+	END
+	mkdir "$ROOT/shared"
+	touch "$ROOT/shared/site.key" "$ROOT/shared/nodepass.gob"
+	init start
+	[ "$(stat -c %U "$ROOT/shared" "$ROOT/shared/nodepass.gob" "$ROOT/shared/site.key" | tr '\n' ' ')" = 'nobody nobody root ' ] ||
+		fail "$(ls -la "$ROOT/shared")"
+}
+
+what_is_misspelt_is_told_and_no_tunnel_is_open_by_it() {
+	given <<-'END'
+		config instance 'open'
+			option role 'server'
+			option pasword 'k'
+			option tunnel ':1'
+			list target 't:2'
+		config instance 'rate'
+			option role 'server'
+			option password 'k'
+			option rat '5'
+			list targets 't:3'
+			option tunnel ':1'
+			list target 't:2'
+		config instance 'raw'
+			option url 'client://k@h:1/t:2'
+			option enable '1'
+		config tunnel 'typo'
+			option role 'server'
+	END
+	init start
+	logged 'warn|section typo is left out: unknown type "tunnel", expected instance or master'
+	logged 'err|section open is not started: unknown option: pasword; and there is no option password: is it misspelt?'
+	logged 'warn|section rate: unknown option: rat targets'
+	logged 'warn|section raw: unknown option: enable'
+	[ "$(grep -c '^open_instance' "$ROOT/procd")" = 2 ] || fail "$(cat "$ROOT/procd")"
+	init check >"$ROOT/shown"
+	grep -qF 'typo is left out' "$ROOT/shown" && grep -qxF 'rate: note: unknown option: rat targets' "$ROOT/shown" &&
+		grep -q '^open: unknown option: pasword' "$ROOT/shown" || fail "$(cat "$ROOT/shown")"
+}
+
+a_section_that_is_gone_leaves_no_file_with_its_key() {
+	printf "config instance 'a'\noption url 'client://k@:1/t:2'\nconfig instance 'b'\noption url 'client://k@:3/t:2'\n" | given
+	init start
+	sed -i '/config instance .b/,$d' "$ROOT/nodepass"
+	init reload
+	[ "$(ls "$ROOT/run")" = a ] || fail "$(ls "$ROOT/run")"
+}
+
+the_firewall_is_told_the_ports_at_which_the_network_is_served_and_only_if_asked() {
+	local section url ports
+	while read -r section url ports; do
+		printf "config instance '%s'\n\toption firewall '1'\n\toption url '%s'\n" "$section" "$url" | given
+		init start
+		[ "$(sed -n 's/^json_add_string|dest_port|//p' "$ROOT/procd")" = "$ports" ] || fail "$url: $(cat "$ROOT/procd")"
+	done <<-'END'
+		a server://k@:10101/:8080?mode=1 10101 8080
+		b server://k@0.0.0.0:10101/10.0.0.1:80?mode=2 10101
+		c client://k@server.example:10101/:8080?mode=2 8080
+		d client://k@server.example:10101/127.0.0.1:80
+		e client://:8080/10.0.0.1:80,10.0.0.2:80?lbs=1&mode=1 8080
+		f master://[::]:9090/api 9090
+		g master://127.0.0.1:9090/api
+		h server://k@[::1]:10101/:80 80
+	END
+	sed -i '/firewall/d' "$ROOT/nodepass"
+	init start
+	not_called json_
+	called 'set_config_changed|firewall'
 }
 
 every_variable_reaches_the_environment() {
@@ -240,14 +320,15 @@ what_the_service_may_do_is_set_by_section() {
 			option respawn_timeout '1'
 			option respawn_retry '0'
 			option term_timeout '30'
-			option user 'nodepass'
+			option user 'nobody'
 	END
 	init start
-	called 'set_param|command|/opt/nodepass|client://:1/t:2'
+	called "set_param|command|/opt/nodepass|@$ROOT/run/a"
 	called 'set_param|limits|nofile=512 512|core=0'
 	called 'set_param|respawn|10|1|0'
 	called 'set_param|term_timeout|30'
-	called 'set_param|user|nodepass'
+	called 'set_param|user|nobody'
+	[ "$(stat -c %U "$ROOT/run/a")" = nobody ] || [ "$(id -u)" != 0 ] || fail "$(ls -l "$ROOT/run")"
 }
 
 a_jail_shows_what_is_needed_and_is_told_about_if_there_is_none() {
@@ -299,7 +380,7 @@ a_change_of_the_configuration_and_interfaces_that_come_up_reload() {
 	END
 	init start
 	called 'add_reload_trigger|nodepass'
-	for name in wan wan6 lan; do called "add_reload_interface_trigger|$name"; done
+	for name in wan wan6 lan; do called "add_interface_trigger|interface.*.up|$name|/etc/init.d/nodepass|resume"; done
 	[ "$(grep -c interface_trigger "$ROOT/procd")" = 3 ] || fail "$(cat "$ROOT/procd")"
 }
 

@@ -6,11 +6,24 @@
 #
 # shellcheck shell=dash disable=SC3043
 
-uci_file="$ROOT/nodepass"
+uci_file="$ROOT/nodepass" uci_sections=''
+
+# A name of a line end, as the router's functions.sh has it.
+# shellcheck disable=SC2034
+N='
+'
+
+reset_cb() {
+	config_cb() { :; }
+	option_cb() { :; }
+	list_cb() { :; }
+}
+reset_cb
 
 config_load() {
-	local stub_list
+	local stub_list stub_section
 	[ "$1" = nodepass ] || return 1
+	for stub_section in $uci_sections; do eval "uci_value_${stub_section}_unknown_options=''"; done
 	# Loading again is starting anew; sections without a name get the same one.
 	for stub_list in $uci_lists; do eval "uci_count_$stub_list=0 uci_value_$stub_list=''"; done
 	uci_sections='' uci_lists='' uci_unnamed=0
@@ -24,11 +37,19 @@ config() {
 	uci_unnamed=$((uci_unnamed + 1))
 	uci_section="${2:-cfg$uci_unnamed}"
 	uci_sections="$uci_sections $uci_section"
+	# shellcheck disable=SC2034
+	CONFIG_SECTION="$uci_section"
 	eval "uci_type_$uci_section=\$1"
+	config_cb "$1" "$uci_section"
 }
 
 option() {
 	eval "uci_value_${uci_section}_$1=\$2"
+	option_cb "$1" "$2"
+}
+
+config_set() {
+	eval "uci_value_$1_$2=\$3"
 }
 
 list() {
@@ -38,6 +59,7 @@ list() {
 	uci_lists="$uci_lists ${uci_section}_$1"
 	# A list that is read as an option is its items with spaces between.
 	eval "uci_value_${uci_section}_$1=\"\${uci_value_${uci_section}_$1:+\$uci_value_${uci_section}_$1 }\$2\""
+	list_cb "$1" "$2"
 }
 
 config_get() {
@@ -78,8 +100,13 @@ recorded() {
 }
 
 for call in open_instance close_instance set_param append_param add_jail add_jail_mount add_jail_mount_rw \
-	add_reload_trigger add_reload_interface_trigger send_signal; do
+	add_reload_trigger add_interface_trigger open_trigger close_trigger send_signal kill open_data close_data \
+	set_config_changed; do
 	eval "procd_$call() { recorded $call \"\$@\"; }"
+done
+
+for call in add_array close_array add_object close_object add_string; do
+	eval "json_$call() { recorded json_$call \"\$@\"; }"
 done
 
 logger() {
@@ -95,6 +122,7 @@ run() {
 	start | reload)
 		start_service
 		service_triggers
+		service_started
 		;;
 	*)
 		case " $EXTRA_COMMANDS " in
@@ -105,5 +133,7 @@ run() {
 	esac
 }
 
-# shellcheck disable=SC1090
-. "$INIT"
+# The places of a router are in $ROOT. (By the script's own constants.)
+sed "s|^RUN=.*|RUN=$ROOT/run|; s|^STATE=.*|STATE=$ROOT/state|" "$INIT" >"$ROOT/under_test"
+# shellcheck disable=SC1090,SC1091
+. "$ROOT/under_test"

@@ -66,13 +66,13 @@ fn the_package_is_installed_upgraded_removed_and_purged() {
     debian.dpkg(&["--install", &package(&release.dist(), ".deb")]);
     assert!(debian.program());
     let unit = fs::read_to_string(debian.path("lib/systemd/system/nodepass@.service")).unwrap();
-    assert!(unit.contains("\nExecStart=/usr/bin/nodepass "), "{unit}");
+    assert!(unit.contains("\nExecStart=/usr/bin/nodepass\n"), "{unit}");
     assert_eq!(fs::metadata(debian.path("etc/nodepass")).unwrap().permissions().mode() & 0o777, 0o700);
 
     // What is configured and kept belongs to the user: it stays until a purge.
     let (config, state) = (debian.path("etc/nodepass/web.conf"), debian.path("var/lib/nodepass/nodepass.gob"));
     fs::create_dir_all(state.parent().unwrap()).unwrap();
-    fs::write(&config, "NODEPASS_URL=x").unwrap();
+    fs::write(&config, "NP_URL=x").unwrap();
     fs::write(&state, "").unwrap();
     let newer = release.newer();
     assert!(package(&newer, ".deb").contains(&format!("{VERSION}-2")));
@@ -111,9 +111,9 @@ fn the_rpm_is_installed_upgraded_and_removed() {
     // The root has no shell, which the package's scripts want.
     run(&["--install", "--nodeps", "--noscripts", &package(&release.dist(), ".rpm")]);
     let unit = fs::read_to_string(folder.file("usr/lib/systemd/system/nodepass@.service")).unwrap();
-    assert!(program.exists() && unit.contains("\nExecStart=/usr/bin/nodepass "), "{unit}");
+    assert!(program.exists() && unit.contains("\nExecStart=/usr/bin/nodepass\n"), "{unit}");
     let config = folder.file("etc/nodepass/web.conf");
-    fs::write(&config, "NODEPASS_URL=x").unwrap();
+    fs::write(&config, "NP_URL=x").unwrap();
     run(&["--upgrade", "--nodeps", "--noscripts", &package(&release.newer(), ".rpm")]);
     assert_eq!(run(&["--query", "--queryformat", "%{version}-%{release}", "nodepass"]), format!("{VERSION}-2"));
     run(&["--erase", "--noscripts", "nodepass"]);

@@ -20,6 +20,17 @@ mkdir -p "$2/bin" && echo program >"$2/bin/nodepass"
 /// Builds one variant for a processor out of `tree` (the project, or a feed's folder): what make said, and the files of the
 /// package with their modes.
 fn built(tree: &str, variant: &str, processor: &str, prepare: impl Fn(&Folder)) -> Option<(String, Vec<String>)> {
+    built_with(tree, variant, processor, &[], prepare)
+}
+
+/// The same with some options chosen.
+fn built_with(
+    tree: &str,
+    variant: &str,
+    processor: &str,
+    chosen: &[&str],
+    prepare: impl Fn(&Folder),
+) -> Option<(String, Vec<String>)> {
     let make = program("make")?;
     let out = Folder::new();
     fs::create_dir(out.file("programs")).unwrap();
@@ -30,7 +41,7 @@ fn built(tree: &str, variant: &str, processor: &str, prepare: impl Fn(&Folder)) 
     command.args(["--no-print-directory", "-C", tree]);
     command.arg(concat!("TOPDIR=", env!("CARGO_MANIFEST_DIR"), "/cross/openwrt/tests/sdk"));
     command.args([format!("BUILD_VARIANT={variant}"), format!("ARCH={processor}")]);
-    command.arg(format!("OUT={}", out.path().display()));
+    command.arg(format!("OUT={}", out.path().display())).args(chosen);
     let path = std::env::var("PATH").unwrap_or_default();
     command.env("PATH", format!("{}:{path}", out.file("programs").display()));
     // Nothing of the make and the cargo that run this test.
@@ -47,7 +58,7 @@ fn built(tree: &str, variant: &str, processor: &str, prepare: impl Fn(&Folder)) 
     Some((said, files))
 }
 
-const PROJECT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/cross/openwrt");
+const PROJECT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/cross/openwrt/nodepass");
 
 #[test]
 fn both_variants_of_the_feeds_package_are_built_and_hold_the_same_files() {
@@ -55,7 +66,6 @@ fn both_variants_of_the_feeds_package_are_built_and_hold_the_same_files() {
         let Some((said, files)) = built(PROJECT, variant, "aarch64", |_| ()) else { return };
         let all = [
             "600 etc/config/nodepass",
-            "644 lib/upgrade/keep.d/nodepass",
             "755 etc/init.d/nodepass",
             "755 etc/uci-defaults/50-nodepass",
             "755 usr/bin/nodepass",
@@ -81,20 +91,18 @@ fn both_variants_of_the_feeds_package_are_built_and_hold_the_same_files() {
 }
 
 #[test]
-fn quic_is_left_out_where_boringssl_does_not_run_and_all_else_is_there() {
-    let features = |variant: &str, processor: &str| {
-        let (said, _) = built(PROJECT, variant, processor, |_| ())?;
+fn quic_is_an_option_and_all_else_is_there_without_it() {
+    let features = |variant: &str, chosen: &str| {
+        let (said, _) = built_with(PROJECT, variant, "x86_64", &[&format!("CONFIG_NODEPASS_QUIC={chosen}")], |_| ())?;
         let cargo = said.lines().find(|line| line.starts_with("cargo install "))?;
         Some(cargo.split_once(" --locked ").expect("the feed's own argument").1.to_string())
     };
-    let Some(all) = features("full", "x86_64") else { return };
+    let Some(all) = features("full", "y") else { return };
     assert_eq!(all, format!("--no-default-features --features {}", FULL.join(",")));
-    for processor in ["mips", "mipsel", "mips64", "powerpc64"] {
-        let given = features("full", processor).unwrap();
-        assert_eq!(given, format!("--no-default-features --features {}", FULL[1..].join(",")), "{processor}");
-    }
-    for processor in ["aarch64", "mips"] {
-        assert_eq!(features("lite", processor).unwrap(), "--no-default-features");
+    let plain = features("full", "").unwrap();
+    assert_eq!(plain, format!("--no-default-features --features {}", FULL[1..].join(",")));
+    for chosen in ["", "y"] {
+        assert_eq!(features("lite", chosen).unwrap(), "--no-default-features");
     }
 }
 
@@ -118,6 +126,6 @@ fn outside_of_the_tree_the_package_builds_the_releases_archive() {
         assert_eq!(output(tar).0, 0);
     };
     let Some((said, files)) = built(&copy.display().to_string(), "lite", "mipsel", archive) else { return };
-    assert_eq!(files.len(), 5, "{said}");
+    assert_eq!(files.len(), 4, "{said}");
     assert!(!said.contains("cp -fpR"), "nothing is copied out of the tree: {said}");
 }

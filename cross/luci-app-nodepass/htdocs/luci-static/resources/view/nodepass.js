@@ -107,6 +107,10 @@ function service(section) {
 	let o = section.taboption('service', form.Flag, 'jail', 'jail', _('Show the process only what it needs of the file system (package procd-ujail).'));
 	o.modalonly = true;
 
+	o = section.taboption('service', form.Flag, 'firewall', 'firewall',
+		_('Open the firewall from the zone wan while the service runs: for the ports at which this end listens.'));
+	o.modalonly = true;
+
 	o = section.taboption('service', form.DynamicList, 'interface', 'interface',
 		_('What has given up is started again when one of these comes up. Without it: wan, wan6.'));
 	o.modalonly = true;

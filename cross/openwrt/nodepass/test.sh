@@ -6,9 +6,15 @@ nodepass-full | nodepass-lite) ;;
 *) exit 0 ;;
 esac
 
-nodepass version | grep -F "nodepass ${2%%-*} linux/" || exit 1
-nodepass help | grep -q '^Usage:' || exit 1
+case "$(nodepass version)" in
+"nodepass ${2%%-*} linux/"*) ;;
+*) exit 1 ;;
+esac
 
 # A value that cannot be used is told, with the status of an unusable URL.
 said="$(nodepass 'client://:1/127.0.0.1:2?tls=7' 2>&1)"
-[ $? = 1 ] && echo "$said" | grep -qF 'bad parameter tls "7"'
+[ $? = 1 ] || exit 1
+case "$said" in
+*'bad parameter tls "7"'*) ;;
+*) exit 1 ;;
+esac
