@@ -21,6 +21,8 @@ pub struct Control {
     bad: u32,
     keepalive: Keepalive,
     asked: Option<Instant>,
+    /// The peer understands a goodbye.
+    polite: bool,
     out: VecDeque<Do>,
 }
 
@@ -70,6 +72,8 @@ pub enum Why {
     Silence(Duration),
     /// Too many lines in a row could not be read.
     Noise,
+    /// The peer ended it, and lets the relays go on.
+    Goodbye,
     /// The fingerprints differ: a third party sits in the middle.
     Mismatch {
         /// The peer's view.
@@ -89,6 +93,7 @@ impl std::fmt::Display for Why {
         match self {
             Why::Silence(time) => write!(f, "nothing heard from the peer for {time:?}"),
             Why::Noise => f.write_str("the peer sends lines that cannot be read: is the key the same on both sides?"),
+            Why::Goodbye => f.write_str("the peer says goodbye"),
             Why::Mismatch { peer, own } => write!(
                 f,
                 "certificate fingerprint mismatch: the peer has {peer}, here it is {own}; a third party may sit in the middle"
@@ -110,10 +115,16 @@ impl Control {
             bad: 0,
             keepalive: Keepalive::new(report, Duration::ZERO, now),
             asked: None,
+            polite: false,
             out: VecDeque::new(),
         };
         control.tick(now);
         control
+    }
+
+    /// The peer understands a goodbye: it gets one at the end.
+    pub fn polite(self, polite: bool) -> Control {
+        Control { polite, ..self }
     }
 
     /// Whether users may come in.
@@ -163,6 +174,14 @@ impl Control {
             Signal::Flush => self.out.push_back(Do::Flush),
             Signal::Verify { id, fp } => self.out.push_back(Do::Verify { id, fp }),
             Signal::Taken { remote } => self.end(Why::Taken { by: remote.parse().ok() }),
+            Signal::Goodbye => self.end(Why::Goodbye),
+        }
+    }
+
+    /// Tells the peer that the tunnel is over and the relays are not.
+    pub fn goodbye(&mut self) {
+        if self.polite {
+            self.say(&Signal::Goodbye);
         }
     }
 
@@ -205,7 +224,11 @@ impl Control {
                 self.asked.get_or_insert(now);
                 self.say(&Signal::Ping);
             }
-            Beat::Silent(time) => self.end(Why::Silence(time)),
+            Beat::Silent(time) => {
+                // A peer that only slept reads it when it wakes.
+                self.goodbye();
+                self.end(Why::Silence(time));
+            }
         }
     }
 
@@ -345,6 +368,18 @@ mod tests {
         a.taken(by);
         let (_, for_b) = talk(&mut a, &mut b, now);
         assert!(for_b.contains(&Do::Over(Why::Taken { by: Some(by) })));
+    }
+
+    #[test]
+    fn a_side_that_gives_up_says_goodbye_to_a_peer_that_understands_it() {
+        for polite in [false, true] {
+            let (a, mut b, now) = pair(false);
+            let mut a = a.polite(polite);
+            (1..=3).for_each(|n| a.tick(now + n * REPORT));
+            b.heard(&drain(&mut a).0, now + 4 * REPORT);
+            let said = drain(&mut b).1.contains(&Do::Over(Why::Goodbye));
+            assert_eq!(said, polite);
+        }
     }
 
     #[test]

@@ -411,7 +411,7 @@ mod tests {
         assert_eq!(
             text.split("\r\n\r\n").nth(1),
             Some(
-                "{\"flow\":\"+\",\"max\":7,\"tls\":\"2\",\"type\":\"3\",\"features\":[\"udp-frame\",\"ws-eof\",\"open\",\"edge\",\"fallback\",\"taken\"],\
+                "{\"flow\":\"+\",\"max\":7,\"tls\":\"2\",\"type\":\"3\",\"features\":[\"udp-frame\",\"ws-eof\",\"open\",\"edge\",\"fallback\",\"taken\",\"goodbye\"],\
                  \"open\":\"00ababababababababababababababab\"}\n"
             )
         );

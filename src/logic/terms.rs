@@ -105,12 +105,21 @@ pub enum Feature {
     Fallback,
     /// `taken`: a client whose tunnel goes to another client is told so.
     Taken,
+    /// `goodbye`: a side that ends the tunnel, and not its users' relays, says so.
+    Goodbye,
 }
 
 impl Feature {
     /// All of them, in the order in which lists name them.
-    pub const ALL: [Feature; 6] =
-        [Feature::UdpFrame, Feature::WsEof, Feature::Open, Feature::Edge, Feature::Fallback, Feature::Taken];
+    pub const ALL: [Feature; 7] = [
+        Feature::UdpFrame,
+        Feature::WsEof,
+        Feature::Open,
+        Feature::Edge,
+        Feature::Fallback,
+        Feature::Taken,
+        Feature::Goodbye,
+    ];
 
     /// Its name on the wire.
     pub fn name(self) -> &'static str {
@@ -121,6 +130,7 @@ impl Feature {
             Feature::Edge => "edge",
             Feature::Fallback => "fallback",
             Feature::Taken => "taken",
+            Feature::Goodbye => "goodbye",
         }
     }
 

@@ -100,6 +100,8 @@ pub enum Signal {
         /// The address of that client; at most [`MAX_REMOTE`] bytes.
         remote: String,
     },
+    /// This tunnel is over, the relays that it brought about are not (the feature `goodbye`).
+    Goodbye,
 }
 
 /// Appends `signal` to `out` as the line that the peer expects, newline included.
@@ -114,6 +116,7 @@ pub fn encode(signal: &Signal, key: &[u8], out: &mut Vec<u8>) {
         Signal::Flush => ("flush", "", None, ""),
         Signal::Verify { id, fp } => ("verify", "", Some(id), fp.as_str()),
         Signal::Taken { remote } => ("taken", remote.as_str(), None, ""),
+        Signal::Goodbye => ("goodbye", "", None, ""),
     };
     let id = id.map(Id::to_string).unwrap_or_default();
     let mut json = String::with_capacity(SHORT_LINE);
@@ -236,6 +239,7 @@ fn decode(line: &[u8], key: &[u8]) -> Result<Signal, BadLine> {
         "pong" => Signal::Pong,
         "flush" => Signal::Flush,
         "taken" => Signal::Taken { remote: remote()? },
+        "goodbye" => Signal::Goodbye,
         "verify" => Signal::Verify { id: id()?, fp: text(&fields, "fp").ok_or(BadLine::Field)? },
         _ => return Err(BadLine::Unknown),
     })

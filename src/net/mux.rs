@@ -93,6 +93,8 @@ struct MuxEntry {
     mux: Box<dyn Mux>,
     /// The tunnel whose streams it was last known to carry; 0 is none.
     owner: TunnelNo,
+    /// Streams of it that are in use.
+    claims: usize,
 }
 
 /// What is not used any more.
@@ -111,7 +113,7 @@ impl Default for Muxes {
 impl Muxes {
     /// Takes a connection in; it ends with a goodbye when what this answers is dropped.
     pub fn insert(&mut self, mux: Box<dyn Mux>) -> Hold {
-        Hold { mux: self.muxes.insert(MuxEntry { mux, owner: 0 }), release: self.release.clone() }
+        Hold { mux: self.muxes.insert(MuxEntry { mux, owner: 0, claims: 0 }), release: self.release.clone() }
     }
 
     /// A connection, if it still lives.
@@ -121,7 +123,13 @@ impl Muxes {
 
     /// A claim to a stream; the stream is released when the claim is dropped.
     pub fn claim(&mut self, hold: &Hold, stream: StreamNo) -> Loan {
+        self.muxes.get_mut(hold.mux).into_iter().for_each(|entry| entry.claims += 1);
         Loan { mux: hold.mux, stream, release: self.release.clone() }
+    }
+
+    /// How many streams of a connection are in use.
+    pub fn claims(&self, hold: &Hold) -> usize {
+        self.muxes.get(hold.mux).map_or(0, |entry| entry.claims)
     }
 
     /// The stream's connection carries streams of this tunnel.
@@ -155,7 +163,10 @@ impl Muxes {
             match gone {
                 Released::Mux(mux) => self.muxes.remove(mux).iter_mut().for_each(|entry| entry.mux.close()),
                 Released::Stream(mux, stream) => {
-                    self.muxes.get_mut(mux).into_iter().for_each(|entry| entry.mux.release(stream))
+                    if let Some(entry) = self.muxes.get_mut(mux) {
+                        entry.claims -= 1;
+                        entry.mux.release(stream);
+                    }
                 }
             }
         }

@@ -30,10 +30,10 @@ use mio::Registry;
 use signal_hook::consts::SIGHUP;
 
 use self::ingress::Ingress;
-use self::out::{Action, EndReason, Out, PeerUser};
+use self::out::{Action, EndReason, Granted, Out, PeerUser};
 use self::part::Part;
 use self::targets::{TargetEvent, TargetRouter};
-use self::tunnel::{Granted, Side, Tunnel};
+use self::tunnel::{Side, Tunnel};
 use crate::error::Error;
 use crate::logic::deadlines::Deadlines;
 use crate::logic::handshake::{judge, Request, Verdict};
@@ -304,7 +304,7 @@ impl Hub {
             self.dispatch(event);
         }
         self.advance_touched(now);
-        if let Part::Server(server) = &mut self.part {
+        if let (Part::Server(server), None) = (&mut self.part, self.stopping) {
             server.publish_policy(&mut self.out);
         }
         self.flush(0, now);
@@ -423,7 +423,7 @@ impl Hub {
         self.ingress.leave(user.proto());
     }
 
-    /// A tunnel is over: its relays and its pool end with it, users wait for another.
+    /// A tunnel is over: its pool ends with it, and the relays that cannot go on without it; users wait for another.
     fn end_tunnel(&mut self, number: TunnelNo, reason: &EndReason, now: Instant) {
         let peer = match &mut self.part {
             Part::Server(server) => server.end(number).map(|tunnel| tunnel.peer()),
@@ -432,7 +432,8 @@ impl Hub {
         };
         let Some(peer) = peer else { return };
         self.deadlines.set(number, None);
-        self.workers.iter().for_each(|worker| worker.send(Job::End(number)));
+        let survivors = reason.survivors(self.stopping.is_some());
+        self.workers.iter().for_each(|worker| worker.send(Job::End { tunnel: number, survivors }));
         self.ingress.waiting.shrink();
         if self.stopping.is_none() {
             log::warn!("Tunnel with {peer} ended: {reason}");
@@ -475,10 +476,12 @@ impl Hub {
         log::info!("Stopping: {} connections have {:?} to finish", self.ingress.slots.live(), limits.shutdown);
         self.stopping = Some(now + limits.shutdown);
         self.ingress.close();
-        match &mut self.part {
-            Part::Server(server) => server.close(),
-            Part::Client(client) => client.drain(),
-            Part::Single(_) => {}
+        if let Part::Server(server) = &mut self.part {
+            server.close();
+        }
+        for number in self.part.tunnels().map(Tunnel::number).collect::<Vec<_>>() {
+            self.part.tunnel(number).into_iter().for_each(Tunnel::drain);
+            self.touched.push(number);
         }
         while let Some(user) = self.ingress.waiting.pop() {
             self.refuse(user);

@@ -131,10 +131,26 @@ pub enum Job {
     Datagram(Key, Vec<u8>),
     /// Close a task without a word.
     Close(Key),
-    /// Close all that belongs to a tunnel.
-    End(TunnelNo),
+    /// A tunnel is over: close what belongs to it, but these of its users' relays.
+    End {
+        /// Which one.
+        tunnel: TunnelNo,
+        /// What goes on.
+        survivors: Survivors,
+    },
     /// Close what is idle, let relays go on: the program stops.
     Drain,
+}
+
+/// Which users' relays go on when their tunnel is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Survivors {
+    /// None.
+    None,
+    /// TCP users whose pool connection is one of its own. The next datagram of a UDP user finds the next tunnel.
+    Own,
+    /// All, with the shared connections that carry them.
+    All,
 }
 
 /// What a worker tells the hub.

@@ -195,7 +195,11 @@ impl Worker {
             }
             Job::Datagram(key, packet) => self.deliver(key, packet),
             Job::Close(key) => tasks.remove(key),
-            Job::End(tunnel) => tasks.close(context, |task| task.tunnel(&context.muxes) == tunnel),
+            Job::End { tunnel, survivors } => {
+                let ends = |task: &Task| task.tunnel(&context.muxes) == tunnel && !task.survives(survivors);
+                tasks.close(context, ends);
+                muxers.leave(tunnel, tasks, &context.muxes);
+            }
             Job::Drain => self.drain(),
         }
     }

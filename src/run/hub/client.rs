@@ -186,13 +186,6 @@ impl Client {
         true
     }
 
-    /// No pool connections are opened any more: the program stops.
-    pub fn drain(&mut self) {
-        if let State::Up(tunnel) = &mut self.state {
-            tunnel.drain();
-        }
-    }
-
     /// Pool connections are opened again.
     pub fn opened(&mut self, now: Instant) {
         self.said = None;

@@ -3,9 +3,10 @@
 use std::collections::VecDeque;
 
 use crate::error::Error;
+use crate::logic::control::Why;
 use crate::logic::loads::Loads;
 use crate::logic::wire::Id;
-use crate::run::messages::{Home, Job, Proto};
+use crate::run::messages::{Home, Job, Proto, Survivors};
 
 /// What a tunnel may use and change outside itself. The hub owns one and empties it after each call.
 pub(in crate::run) struct Out {
@@ -32,6 +33,14 @@ pub(in crate::run) enum Action {
     Over(EndReason),
 }
 
+/// A pool connection for a user.
+pub(in crate::run) struct Granted {
+    /// Where it lives.
+    pub home: Home,
+    /// Whether datagrams travel in frames.
+    pub framed: bool,
+}
+
 /// A user at the peer's side, for whom this side dials.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::run) struct PeerUser {
@@ -45,20 +54,41 @@ pub(in crate::run) struct PeerUser {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::run) enum EndReason {
     /// What the control connection says.
-    Control(crate::logic::control::Why),
+    Control(Why),
     /// The control connection was lost.
     Lost(String),
     /// No pool connection came after the handshake.
     NoConnection,
     /// The server gave it to another client (server).
-    TakenOver(String),
+    TakenOver {
+        /// To whom, in the user's words.
+        why: String,
+        /// By its address it is the same client, which calls again.
+        same: bool,
+    },
+}
+
+impl EndReason {
+    /// Which relays of the tunnel's users go on: those that may still have both their ends, and nobody else to end them.
+    /// All where the program stops: what is left goes on for as long as that takes.
+    pub fn survivors(&self, stopping: bool) -> Survivors {
+        match self {
+            _ if stopping => Survivors::All,
+            EndReason::Control(Why::Goodbye) => Survivors::All,
+            EndReason::Control(Why::Silence(_) | Why::Noise) | EndReason::TakenOver { same: true, .. } => {
+                Survivors::Own
+            }
+            EndReason::Control(Why::Mismatch { .. } | Why::Taken { .. }) => Survivors::None,
+            EndReason::Lost(_) | EndReason::NoConnection | EndReason::TakenOver { .. } => Survivors::None,
+        }
+    }
 }
 
 impl std::fmt::Display for EndReason {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             EndReason::Control(why) => why.fmt(f),
-            EndReason::Lost(why) | EndReason::TakenOver(why) => f.write_str(why),
+            EndReason::Lost(why) | EndReason::TakenOver { why, .. } => f.write_str(why),
             EndReason::NoConnection => f.write_str("no pool connection came in time"),
         }
     }

@@ -31,7 +31,7 @@ impl Routes {
         addresses: Vec<SocketAddr>,
     ) -> Result<(Arc<ServerRoute>, Vec<u8>), Error> {
         let offered = |feature: &Feature| match feature {
-            Feature::UdpFrame | Feature::Open | Feature::Taken => true,
+            Feature::UdpFrame | Feature::Open | Feature::Taken | Feature::Goodbye => true,
             Feature::WsEof => Transport::WebSocket.is_built(),
             Feature::Edge => config.tunnel.port == HTTPS,
             Feature::Fallback => Transport::Quic.is_built(),

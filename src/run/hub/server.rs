@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use mio::{Registry, Token};
 
@@ -14,6 +14,7 @@ use super::tunnel::Tunnel;
 use super::TUNNEL_TOKEN;
 use crate::config::{Config, Transport};
 use crate::error::Error;
+use crate::logic::backoff::Backoff;
 use crate::logic::terms::TunnelNo;
 use crate::logic::terms::{opening, Direction, Feature, Terms};
 use crate::net::certs::Certs;
@@ -30,6 +31,7 @@ pub(in crate::run) struct Server {
     acceptors: Vec<Acceptor>,
     /// When to try to open the tunnel port, and what was said of the last failure.
     again: Option<Instant>,
+    retry: Backoff,
     said: Option<Error>,
     certs: Option<Certs>,
     reload: Instant,
@@ -58,6 +60,8 @@ impl Server {
         Server {
             acceptors: Vec::new(),
             again: Some(now),
+            // A server that stops may still hold the port, for a moment.
+            retry: Backoff::new(FIRST_PAUSE, config.limits.cooldown, config.limits.cooldown),
             said: None,
             certs,
             reload: now + config.limits.reload,
@@ -203,7 +207,7 @@ impl Server {
                 if self.said.as_ref() != Some(&why) {
                     log::error!("Server error: {why}; trying again every {cooldown:?}");
                 }
-                (self.again, self.said) = (Some(now + cooldown), Some(why));
+                (self.again, self.said) = (Some(now + self.retry.failed(now)), Some(why));
             }
         }
     }
@@ -269,7 +273,7 @@ fn worker_for(tunnels: &mut BTreeMap<TunnelNo, Tunnel>, from: IpAddr, out: &mut 
 /// What this build can do beyond 1.14 with that transport and TLS mode.
 fn features_with(transport: Transport, tls: u8) -> Vec<Feature> {
     let has = |feature: &Feature| match feature {
-        Feature::UdpFrame | Feature::Open | Feature::Taken => true,
+        Feature::UdpFrame | Feature::Open | Feature::Taken | Feature::Goodbye => true,
         Feature::WsEof => transport == Transport::WebSocket,
         Feature::Edge => transport != Transport::Quic && tls > 0,
         Feature::Fallback => transport == Transport::Quic,
@@ -282,6 +286,8 @@ fn streams_for(max: usize, slot: Option<usize>) -> usize {
     slot.unwrap_or(MAX_STREAMS).saturating_add(max.saturating_mul(2)).clamp(max + 1, MAX_STREAMS)
 }
 
+/// The pause before the tunnel's port is tried again; then twice that each time, up to `NP_SERVICE_COOLDOWN`.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// Most tunnels whose first pool connection has not come.
 const MAX_OPENING: usize = 64;
 /// Most streams of one connection at once, whatever `slot` says.

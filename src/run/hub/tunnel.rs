@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::opener::Opener;
-use super::out::{Action, EndReason, Out, PeerUser};
+use super::out::{Action, EndReason, Granted, Out, PeerUser};
 use crate::config::{Config, Transport};
 use crate::error::Error;
 use crate::logic::control::{Control, Do, Why};
@@ -30,8 +30,8 @@ pub(in crate::run) struct Tunnel {
     side: Side,
     peer: SocketAddr,
     stage: Stage,
-    /// Another client has its place: it ends when its own client has heard that, or then.
-    replaced: Option<Replaced>,
+    /// Another client has its place: it ends for that reason when its own client has heard it, or then.
+    replaced: Option<(EndReason, Instant)>,
     pool: Pool<Home, PeerUser>,
     check: FingerprintCheck,
     opener: Option<Opener>,
@@ -52,12 +52,6 @@ enum Stage {
     Up { control: Control, home: Home },
 }
 
-/// Why a tunnel ends that was replaced, and when at the latest.
-struct Replaced {
-    reason: String,
-    until: Instant,
-}
-
 /// Which side takes users in and which dials targets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::run) enum Side {
@@ -65,14 +59,6 @@ pub(in crate::run) enum Side {
     Ingress,
     /// Targets are dialled from here.
     Egress,
-}
-
-/// A pool connection for a user.
-pub(in crate::run) struct Granted {
-    /// Where it lives.
-    pub home: Home,
-    /// Whether datagrams travel in frames.
-    pub framed: bool,
 }
 
 impl Tunnel {
@@ -205,10 +191,12 @@ impl Tunnel {
                     control.heard(&bytes, now);
                 }
             }
-            TunnelEvent::Closed(why) => out.push(Action::Over(match self.replaced.take() {
-                Some(Replaced { reason, .. }) => EndReason::TakenOver(reason),
-                None => EndReason::Lost(why),
-            })),
+            TunnelEvent::Closed(why) => {
+                // What was said last says more than the end: the first reason counts.
+                self.follow_control(now, out);
+                let replaced = self.replaced.take().map(|(reason, _)| reason);
+                out.push(Action::Over(replaced.unwrap_or(EndReason::Lost(why))));
+            }
         }
     }
 
@@ -239,13 +227,14 @@ impl Tunnel {
 
     /// The client at `by` gets its place. A peer that knows the feature `taken` is told, and has a moment to hear it; it serves no
     /// more users.
-    pub fn replace(&mut self, by: SocketAddr, reason: String, now: Instant, out: &mut Out) {
+    pub fn replace(&mut self, by: SocketAddr, why: String, now: Instant, out: &mut Out) {
+        let reason = EndReason::TakenOver { why, same: by.ip() == self.peer.ip() };
         match &mut self.stage {
             Stage::Up { control, .. } if self.terms.features.contains(&Feature::Taken) => {
                 control.taken(by);
-                self.replaced = Some(Replaced { reason, until: now + GOODBYE });
+                self.replaced = Some((reason, now + GOODBYE));
             }
-            _ => out.push(Action::Over(EndReason::TakenOver(reason))),
+            _ => out.push(Action::Over(reason)),
         }
     }
 
@@ -273,8 +262,8 @@ impl Tunnel {
             Stage::Opening { until } if now >= *until => return out.push(Action::Over(EndReason::NoConnection)),
             Stage::Opening { .. } => {}
         }
-        if let Some(Replaced { reason, .. }) = self.replaced.take_if(|replaced| now >= replaced.until) {
-            return out.push(Action::Over(EndReason::TakenOver(reason)));
+        if let Some((reason, _)) = self.replaced.take_if(|(_, until)| now >= *until) {
+            return out.push(Action::Over(reason));
         }
         while let Some(id) = self.check.expired(now) {
             log::debug!("Certificate check for {id}, a connection that never came: ignored");
@@ -300,13 +289,18 @@ impl Tunnel {
             Stage::Opening { until } => Some(*until),
         };
         let opener = self.opener.as_ref().and_then(Opener::deadline);
-        let replaced = self.replaced.as_ref().map(|replaced| replaced.until);
+        let replaced = self.replaced.as_ref().map(|(_, until)| *until);
         [stage, opener, replaced, self.check.deadline(), self.pool.deadline()].into_iter().flatten().min()
     }
 
-    /// No pool connections are opened any more: the program stops.
+    /// The program stops: no pool connections are opened any more, and the peer hears that it is to look for another tunnel. A client
+    /// keeps what its connection carries by not saying so.
     pub fn drain(&mut self) {
-        self.opener = None;
+        let is_client = self.opener.take().is_some();
+        let shared = Transport::from_code(self.terms.transport).is_some_and(Transport::is_shared);
+        if let (Stage::Up { control, .. }, false) = (&mut self.stage, is_client && shared) {
+            control.goodbye();
+        }
     }
 
     /// A connection of the tunnel's: the control connection, or one for the pool, or one too many (server).
@@ -366,7 +360,8 @@ impl Tunnel {
     fn begin_control(&mut self, home: Home, now: Instant, out: &mut Out) {
         let edge = self.terms.features.contains(&Feature::Edge);
         let proving = self.side == Side::Ingress && self.terms.tls == 1 && !edge;
-        let control = Control::new(&self.key, self.report, proving, now);
+        let polite = self.terms.features.contains(&Feature::Goodbye);
+        let control = Control::new(&self.key, self.report, proving, now).polite(polite);
         out.job(home.worker, Job::Control(home.key));
         self.stage = Stage::Up { control, home };
         log::info!("Tunnel with {} is up: {}", self.peer, describe(&self.terms));

@@ -119,6 +119,11 @@ impl Dialer {
         }
     }
 
+    /// Whether its pool connection is not a stream of a shared one.
+    pub fn has_own_connection(&self) -> bool {
+        !matches!(self.waiting, Waiting::Pool(Leg::Mux(_), _))
+    }
+
     /// When it goes on even without an edge.
     pub fn deadline(&self) -> Option<Instant> {
         self.connect.deadline()

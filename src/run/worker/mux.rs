@@ -34,6 +34,8 @@ pub struct MuxTask {
     due: Option<Instant>,
     /// An edge came, or more waits.
     ready: bool,
+    /// Its tunnel is over: it ends with the last of its streams.
+    leaving: bool,
 }
 
 enum Purpose {
@@ -108,7 +110,7 @@ impl MuxTask {
 
     fn new(mux: Box<dyn Mux>, purpose: Purpose, home: Home, context: &mut Context) -> MuxTask {
         context.mux_events.started.push(home.key);
-        MuxTask { hold: context.muxes.insert(mux), purpose, due: None, ready: true }
+        MuxTask { hold: context.muxes.insert(mux), purpose, due: None, ready: true, leaving: false }
     }
 
     /// Takes in, runs the clocks, sends.
@@ -144,6 +146,16 @@ impl MuxTask {
             Purpose::Accept(_) => muxes.owner(&self.hold),
             Purpose::Open { route, .. } => route.tunnel,
         }
+    }
+
+    /// Its tunnel is over, and relays that it carries go on.
+    pub fn leave(&mut self) {
+        self.leaving = true;
+    }
+
+    /// Whether nothing is left for it to carry.
+    pub fn is_over(&self, muxes: &Muxes) -> bool {
+        self.leaving && muxes.claims(&self.hold) == 0
     }
 
     /// Remembers an edge.

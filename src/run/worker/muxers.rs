@@ -17,7 +17,7 @@ use crate::error::Error;
 use crate::logic::slab::Key;
 use crate::logic::terms::TunnelNo;
 use crate::net::leg::Leg;
-use crate::net::mux::{Loan, Mux};
+use crate::net::mux::{Loan, Mux, Muxes};
 use crate::run::messages::{Home, Notice, ServerRoute, TunnelEvent};
 use crate::run::policy::AcceptPolicy;
 
@@ -82,11 +82,23 @@ impl Muxers {
         self.wanted.push_back(route);
     }
 
+    /// A tunnel is over: what is left of its shared connections ends with the relays that they carry.
+    pub fn leave(&mut self, tunnel: TunnelNo, tasks: &mut Tasks, muxes: &Muxes) {
+        for key in &self.keys {
+            if let Some(Task::Mux(task)) = tasks.get_mut(*key).filter(|task| task.tunnel(muxes) == tunnel) {
+                task.leave();
+            }
+        }
+    }
+
     /// Lets those go on that have a reason to, and applies what they bring about.
     pub fn advance(&mut self, tasks: &mut Tasks, context: &mut Context, now: Instant) {
         context.muxes.bury();
         self.keys.append(&mut context.mux_events.started);
         for key in &self.keys {
+            if mux(tasks.get(*key)).is_some_and(|task| task.is_over(&context.muxes)) {
+                tasks.remove(*key);
+            }
             if mux(tasks.get(*key)).is_some_and(|task| task.is_due(&mut context.muxes, now)) {
                 tasks.advance(*key, context, now);
             }

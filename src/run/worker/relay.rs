@@ -217,6 +217,11 @@ impl Relay {
         self.join.proto
     }
 
+    /// Whether its pool connection is not a stream of a shared one.
+    pub fn has_own_connection(&self) -> bool {
+        matches!(self.remote, Leg::Own(_))
+    }
+
     /// The tunnel it belongs to; 0 in single-end mode.
     pub fn tunnel(&self) -> TunnelNo {
         self.join.tunnel

@@ -24,7 +24,7 @@ use super::relay::Relay;
 use super::tls_accept::TlsAccept;
 use crate::logic::terms::TunnelNo;
 use crate::net::mux::Muxes;
-use crate::run::messages::{Home, Proto};
+use crate::run::messages::{Home, Proto, Survivors};
 
 /// One thing a worker looks after.
 pub enum Task {
@@ -117,6 +117,21 @@ impl Task {
             Task::Stage(Some(Stage::Dialer(task))) => Some(task.proto()),
             Task::Relay(task) => task.proto(),
             Task::Stage(_) | Task::Idle(_) | Task::Mux(_) => None,
+        }
+    }
+
+    /// Whether it goes on though its tunnel is over.
+    pub fn survives(&self, survivors: Survivors) -> bool {
+        let own = match self {
+            Task::Relay(relay) => relay.has_own_connection(),
+            Task::Stage(Some(Stage::Dialer(dialer))) => dialer.has_own_connection(),
+            Task::Mux(_) => return survivors == Survivors::All,
+            Task::Stage(_) | Task::Idle(_) => return false,
+        };
+        match (survivors, self.proto()) {
+            (Survivors::None, _) | (_, None) => false,
+            (Survivors::Own, Some(proto)) => own && proto == Proto::Tcp,
+            (Survivors::All, Some(_)) => true,
         }
     }
 

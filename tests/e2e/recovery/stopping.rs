@@ -59,6 +59,32 @@ fn while_it_stops_nobody_new_comes_in() {
 }
 
 #[test]
+fn a_client_goes_on_with_the_next_server_while_users_of_the_one_that_stops_finish() {
+    each_tunnel(|builder| {
+        // A QUIC server's port is that of its users' streams, too.
+        if builder.transport() == 1 {
+            return;
+        }
+        let mut tunnel = builder.server("max=8").env(LONG.0, LONG.1).start();
+        let (user, served) = joined(&tunnel);
+        let stopped = tunnel.server.take().expect("a server");
+        stopped.terminate();
+        stopped.says("Stopping", GRACE);
+        tunnel.client.says("ended: the peer says goodbye", GRACE);
+        tunnel.restart_server();
+        let (new, new_served) = joined(&tunnel);
+        put(&user, b"still here");
+        assert_eq!(take(&served, 10), b"still here");
+        assert_eq!(stopped.ended(), None);
+        drop((user, served));
+        assert_eq!(stopped.wait(GRACE), 0);
+        put(&new_served, b"as before");
+        assert_eq!(take(&new, 9), b"as before");
+        tunnel.client.checkpoint(|now| now.tcps == 1);
+    });
+}
+
+#[test]
 fn a_relay_that_does_not_end_is_cut_when_the_time_is_over() {
     each_end(|builder, ingress| {
         let tunnel = builder.server("max=8").env("NP_SHUTDOWN_TIMEOUT", "1s").start();

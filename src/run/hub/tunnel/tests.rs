@@ -8,6 +8,7 @@ use super::*;
 use crate::config::{parse, Command};
 use crate::logic::refill::Refill;
 use crate::logic::slab::{Key, Slab};
+use crate::run::messages::Survivors;
 use crate::testing::{epoch, Dice};
 
 #[test]
@@ -48,6 +49,21 @@ fn a_control_connection_that_is_silent_ends_the_tunnel() {
         world.run();
         let silent = |reason: &EndReason| matches!(reason, EndReason::Control(Why::Silence(_)));
         assert!(world.over.first().is_some_and(silent), "seed {seed}: {:?}", world.over);
+        assert_eq!(world.over[0].survivors(false), Survivors::Own);
+    }
+}
+
+#[test]
+fn when_a_side_stops_the_other_hears_it_and_the_relays_go_on() {
+    for side in [SERVER, CLIENT] {
+        for seed in 1..=SEEDS / 4 {
+            let mut world = World::new(seed, Fault::Any);
+            world.later(5000, What::Stop(side));
+            world.run();
+            let goodbye = EndReason::Control(Why::Goodbye);
+            assert_eq!(world.over.first(), Some(&goodbye), "seed {seed}");
+            assert_eq!(goodbye.survivors(false), Survivors::All);
+        }
     }
 }
 
@@ -87,6 +103,8 @@ enum What {
     Leave(usize),
     /// An idle connection dies.
     Die(usize),
+    /// That end's program stops.
+    Stop(usize),
 }
 
 struct World {
@@ -112,7 +130,7 @@ impl World {
             max: 32,
             tls: 1,
             transport: 0,
-            features: vec![Feature::UdpFrame, Feature::Open],
+            features: vec![Feature::UdpFrame, Feature::Open, Feature::Goodbye],
             open: Some([0; 16]),
         };
         let config = config();
@@ -199,6 +217,10 @@ impl World {
             What::Users(count) => (0..count).for_each(|_| self.user()),
             What::Leave(link) => self.part(link),
             What::Die(link) => self.die(link),
+            What::Stop(side) => {
+                self.ends[side].tunnel.drain();
+                self.settle(side);
+            }
         }
     }
 
