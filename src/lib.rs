@@ -27,11 +27,13 @@ pub mod logic {
     pub mod deadlines;
     pub mod expiring;
     pub mod fingerprint;
+    pub mod guard;
     pub mod handshake;
     pub mod http;
     pub mod keepalive;
     pub mod loads;
     pub mod names;
+    pub mod networks;
     pub mod pool;
     pub mod proxy;
     pub mod refill;

@@ -43,6 +43,17 @@ impl<K: Copy + Eq + Hash, V> Expiring<K, V> {
         Some((key, self.remove(&key)?))
     }
 
+    /// Takes the oldest entry out.
+    pub fn pop(&mut self) -> Option<(K, V)> {
+        let (_, key) = *self.order.front()?;
+        Some((key, self.remove(&key)?))
+    }
+
+    /// All entries, in no order.
+    pub fn values(&self) -> impl Iterator<Item = &V> {
+        self.entries.values().map(|(_, value)| value)
+    }
+
     /// When the next entry ends.
     pub fn deadline(&self) -> Option<Instant> {
         self.order.front().map(|(until, _)| *until)

@@ -11,6 +11,7 @@ use std::net::IpAddr;
 use data_encoding::BASE64;
 
 use super::http::{end_of_head, status, Head, MAX_HEAD};
+use super::networks::Network;
 use crate::error::Error;
 
 /// An HTTP proxy that is reached over plain TCP. Shown without its credentials.
@@ -117,9 +118,8 @@ fn excepts(entry: &str, host: &str, port: u16) -> bool {
     }
     let address = host.parse::<IpAddr>().ok().map(|ip| ip.to_canonical());
     let bare = |text: &str| text.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-    if let Some((net, bits)) = entry.split_once('/') {
-        let (Some(address), Ok(net), Ok(bits)) = (address, bare(net), bits.parse()) else { return false };
-        return within(address, net, bits);
+    if entry.contains('/') {
+        return address.zip(Network::parse(entry)).is_some_and(|(address, network)| network.contains(address));
     }
     if let Ok(ip) = bare(entry) {
         return address == Some(ip.to_canonical());
@@ -138,17 +138,6 @@ fn excepts(entry: &str, host: &str, port: u16) -> bool {
         _ if entry == "*" => true,
         Some(name) => below(name),
         None => !entry.is_empty() && (host == entry || below(&entry)),
-    }
-}
-
-/// Whether an address lies in the block of those that begin with the same `bits` as `net`.
-fn within(address: IpAddr, net: IpAddr, bits: u32) -> bool {
-    let same =
-        |one: u128, other: u128, width: u32| bits <= width && (one ^ other).checked_shr(width - bits).unwrap_or(0) == 0;
-    match (address, net) {
-        (IpAddr::V4(one), IpAddr::V4(other)) => same(one.to_bits().into(), other.to_bits().into(), 32),
-        (IpAddr::V6(one), IpAddr::V6(other)) => same(one.to_bits(), other.to_bits(), 128),
-        _ => false,
     }
 }
 

@@ -10,6 +10,7 @@ use data_encoding::BASE64;
 use nodepass::config::{self, Command, Config};
 use nodepass::logic::handshake::{judge, parse_answer, HeadProgress, HeadReader, ServerAnswer, Verdict};
 use nodepass::logic::http::MAX_ANSWER;
+use nodepass::logic::networks::{entries, Entry, MAX_NETWORKS};
 use nodepass::logic::sniff::{self, Blocked, FirstBytes};
 use nodepass::logic::wire::{encode, frame_header, next_frame, token_matches, BadLine, Frame, Lines, Signal, MAX_LINE};
 #[cfg(feature = "master")]
@@ -75,6 +76,14 @@ pub fn source(data: &[u8]) {
             assert!(told.lines().count() == 1 && told.contains("expected"), "{told:?}");
         }
     }
+}
+
+/// A list of addresses and ranges.
+pub fn networks(data: &[u8]) {
+    let Some(list) = entries(&String::from_utf8_lossy(data)) else { return };
+    assert!((1..=MAX_NETWORKS).contains(&list.len()));
+    let shown: Vec<String> = list.iter().map(Entry::to_string).collect();
+    assert_eq!(entries(&shown.join(",")), Some(list), "{shown:?}");
 }
 
 /// A visitor's request.

@@ -42,6 +42,11 @@ fn any_file_holds_one_url_or_is_refused_with_the_reason() {
     replay("source", targets::source);
 }
 
+#[test]
+fn any_list_of_ranges_is_refused_or_shown_as_it_is_read() {
+    replay("networks", targets::networks);
+}
+
 #[cfg(feature = "master")]
 #[test]
 fn any_state_file_is_refused_or_its_records_survive_being_written() {

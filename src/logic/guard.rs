@@ -1,0 +1,395 @@
+//! Which sources have failed too often to be listened to, and how many users each source has. Asked at every listener.
+//!
+//! ```text
+//!  failed(source) --NP_BAN_FAILURES within a minute--> banned for NP_BAN_TIME --> expired
+//!  is_banned(source)   at accept, before anything is read       lift(source) ---^
+//! ```
+//!
+//! A source is an IPv4 address or an IPv6 /64: who has one address of a /64 has all of it. What is kept is bounded: the oldest
+//! source leaves.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::{Duration, Instant};
+
+use super::expiring::Expiring;
+
+/// Where connections come from, as they are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Source {
+    /// An IPv4 address.
+    V4(Ipv4Addr),
+    /// The first 64 bits of an IPv6 address.
+    V6(u64),
+}
+
+impl Source {
+    /// The source that this address is of.
+    pub fn of(address: IpAddr) -> Source {
+        match address.to_canonical() {
+            IpAddr::V4(v4) => Source::V4(v4),
+            IpAddr::V6(v6) => Source::V6((v6.to_bits() >> 64) as u64),
+        }
+    }
+
+    /// Reads what `Display` writes, or any address of it.
+    pub fn parse(text: &str) -> Option<Source> {
+        text.strip_suffix("/64").unwrap_or(text).parse().ok().map(Source::of)
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Source::V4(v4) => v4.fmt(f),
+            Source::V6(first) => write!(f, "{}/64", Ipv6Addr::from_bits(u128::from(*first) << 64)),
+        }
+    }
+}
+
+/// What a stranger got wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// A handshake at the tunnel's port.
+    Handshake,
+    /// The opening of a pool connection.
+    Opening,
+    /// A key of the API.
+    ApiKey,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Failure::Handshake => "wrong handshake",
+            Failure::Opening => "wrong opening of a pool connection",
+            Failure::ApiKey => "wrong API key",
+        })
+    }
+}
+
+/// A source that is closed at accept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ban {
+    /// Which one.
+    pub source: Source,
+    /// What it got wrong last.
+    pub what: Failure,
+    /// When it ends.
+    pub until: Instant,
+    /// Connections that were closed so far.
+    pub refused: u64,
+}
+
+/// What the log is to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// So many failures of a source since it was last told of.
+    Failed(Source, Failure, u32),
+    /// A ban begins, and lasts so long.
+    Begun(Ban, Duration),
+    /// A ban ends.
+    Ended(Ban),
+}
+
+/// One line.
+impl fmt::Display for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Told::Failed(source, what, 1) => write!(f, "{what} from {source}"),
+            Told::Failed(source, what, count) => {
+                write!(f, "{what} from {source}, {count} failures in all since the last line")
+            }
+            Told::Begun(Ban { source, what, .. }, time) => {
+                write!(f, "{source} banned for {time:?}: too many failures within a minute, the last a {what} (NP_BAN_FAILURES, NP_BAN_TIME)")
+            }
+            Told::Ended(Ban { source, refused, .. }) => {
+                write!(f, "{source} is not banned any more: {refused} connections were closed")
+            }
+        }
+    }
+}
+
+/// The failures of one source within a minute.
+#[derive(Debug)]
+struct Count {
+    failures: u32,
+    /// Of them, those that the log has not told, and when it last did.
+    untold: u32,
+    told: Instant,
+}
+
+/// The sources that have failed, and those that are banned.
+#[derive(Debug)]
+pub struct Guard {
+    most: u32,
+    time: Duration,
+    counts: Expiring<Source, Count>,
+    bans: Expiring<Source, Ban>,
+}
+
+impl Guard {
+    /// Bans a source for `time` after `most` failures within a minute; never if one of them is zero.
+    pub fn new(most: u32, time: Duration) -> Guard {
+        Guard { most, time, counts: Expiring::default(), bans: Expiring::default() }
+    }
+
+    /// Whether a connection from that address is to be closed; it is counted. `kept`: the address of a living tunnel, which keeps
+    /// a place whatever others behind the same address do.
+    pub fn is_banned(&mut self, address: IpAddr, kept: bool, now: Instant) -> bool {
+        let ban = self.bans.get_mut(&Source::of(address)).filter(|ban| !kept && now < ban.until);
+        ban.map(|ban| ban.refused += 1).is_some()
+    }
+
+    /// A stranger at that address got something wrong; what the log is to say. `kept` is as in [`Guard::is_banned`].
+    ///
+    /// This machine's own loopback addresses are never banned: a reverse proxy there speaks for everyone.
+    pub fn failed(&mut self, address: IpAddr, what: Failure, kept: bool, now: Instant) -> Option<Told> {
+        let source = Source::of(address);
+        while self.counts.expired(now).is_some() {}
+        if !self.counts.contains(&source) {
+            if self.counts.len() >= MAX_SOURCES {
+                self.counts.pop();
+            }
+            self.counts.insert(source, Count { failures: 0, untold: 0, told: now }, now + WINDOW);
+        }
+        let count = self.counts.get_mut(&source)?;
+        count.failures += 1;
+        count.untold += 1;
+        let is_banned = self.bans.contains(&source);
+        let bans = self.most > 0 && !self.time.is_zero() && !kept && !address.to_canonical().is_loopback();
+        if bans && !is_banned && count.failures >= self.most {
+            self.counts.remove(&source);
+            return Some(self.ban(source, what, now));
+        }
+        if count.failures > 1 && now.saturating_duration_since(count.told) < PAUSE {
+            return None;
+        }
+        count.told = now;
+        Some(Told::Failed(source, what, std::mem::take(&mut count.untold)))
+    }
+
+    /// A ban that has ended, until `None`.
+    pub fn expired(&mut self, now: Instant) -> Option<Told> {
+        self.bans.expired(now).map(|(_, ban)| Told::Ended(ban))
+    }
+
+    /// Ends a ban before its time; what the log is to say, if there was one.
+    pub fn lift(&mut self, source: Source) -> Option<Told> {
+        self.bans.remove(&source).map(Told::Ended)
+    }
+
+    /// When the next ban ends.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.bans.deadline()
+    }
+
+    /// The bans in force.
+    pub fn bans(&self) -> impl Iterator<Item = &Ban> {
+        self.bans.values()
+    }
+
+    fn ban(&mut self, source: Source, what: Failure, now: Instant) -> Told {
+        if self.bans.len() >= MAX_SOURCES {
+            self.bans.pop();
+        }
+        let ban = Ban { source, what, until: now + self.time, refused: 0 };
+        self.bans.insert(source, ban, ban.until);
+        Told::Begun(ban, self.time)
+    }
+}
+
+/// How many users each source has (`perip`).
+#[derive(Debug)]
+pub struct PerSource {
+    limit: Option<usize>,
+    live: HashMap<Source, usize>,
+}
+
+impl PerSource {
+    /// At most `limit` users of one source at once, if there is a limit; without one nothing is counted.
+    pub fn new(limit: Option<usize>) -> PerSource {
+        PerSource { limit, live: HashMap::new() }
+    }
+
+    /// One more user of that address, if it may have one.
+    pub fn enter(&mut self, address: IpAddr) -> bool {
+        let Some(limit) = self.limit else { return true };
+        let count = self.live.entry(Source::of(address)).or_default();
+        let entered = *count < limit;
+        *count += usize::from(entered);
+        entered
+    }
+
+    /// A user of that source has left.
+    pub fn leave(&mut self, address: IpAddr) {
+        let source = Source::of(address);
+        if let Some(count) = self.live.get_mut(&source) {
+            *count -= 1;
+            if *count == 0 {
+                self.live.remove(&source);
+                if self.live.len() < self.live.capacity() / 8 {
+                    self.live.shrink_to(SLACK);
+                }
+            }
+        }
+    }
+}
+
+/// Sources whose failures are counted, and as many that are banned: the oldest leaves for one more.
+pub const MAX_SOURCES: usize = 4096;
+/// So long failures of a source add up.
+const WINDOW: Duration = Duration::from_secs(60);
+/// A source's failures are told at most this often.
+const PAUSE: Duration = Duration::from_secs(10);
+/// Places of sources that are kept after a crowd.
+const SLACK: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{epoch, Dice};
+
+    const BAN: Duration = Duration::from_secs(600);
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    fn banned_at(guard: &mut Guard, address: &str, now: Instant) -> bool {
+        guard.is_banned(ip(address), false, now)
+    }
+
+    fn fail(guard: &mut Guard, address: &str, times: u32, now: Instant) -> Vec<Told> {
+        (0..times).filter_map(|_| guard.failed(ip(address), Failure::Handshake, false, now)).collect()
+    }
+
+    #[test]
+    fn the_tenth_failure_within_a_minute_bans_the_source_and_no_other() {
+        let (mut guard, now) = (Guard::new(10, BAN), epoch());
+        assert_eq!(fail(&mut guard, "192.0.2.1", 9, now).len(), 1, "one line for all of them");
+        assert!(!banned_at(&mut guard, "192.0.2.1", now));
+        assert!(matches!(fail(&mut guard, "192.0.2.1", 1, now + 59 * SECOND)[..], [Told::Begun(..)]));
+        assert!(
+            banned_at(&mut guard, "::ffff:192.0.2.1", now + 60 * SECOND) && !banned_at(&mut guard, "192.0.2.2", now)
+        );
+        let end = now + 59 * SECOND + BAN;
+        assert_eq!(guard.deadline(), Some(end));
+        assert!(banned_at(&mut guard, "192.0.2.1", end - SECOND) && !banned_at(&mut guard, "192.0.2.1", end));
+        assert!(matches!(guard.expired(end), Some(Told::Ended(Ban { refused: 2, .. }))));
+        assert_eq!((guard.expired(end), guard.deadline()), (None, None));
+    }
+
+    #[test]
+    fn failures_of_earlier_minutes_do_not_count() {
+        let (mut guard, now) = (Guard::new(10, BAN), epoch());
+        for minute in 0..20 {
+            fail(&mut guard, "192.0.2.1", 9, now + minute * 60 * SECOND);
+        }
+        assert_eq!(guard.bans().count(), 0);
+    }
+
+    #[test]
+    fn all_of_an_ipv6_64_is_one_source() {
+        let (mut guard, now) = (Guard::new(10, BAN), epoch());
+        for host in 0..10 {
+            fail(&mut guard, &format!("2001:db8::{host}"), 1, now);
+        }
+        assert!(banned_at(&mut guard, "2001:db8::ffff", now) && !banned_at(&mut guard, "2001:db8:0:1::", now));
+        assert_eq!(guard.bans().next().unwrap().source.to_string(), "2001:db8::/64");
+    }
+
+    #[test]
+    fn failures_are_told_at_once_and_then_every_ten_seconds() {
+        let (mut guard, now) = (Guard::new(0, BAN), epoch());
+        let mut told = Vec::new();
+        for tenth in 0..300 {
+            told.extend(fail(&mut guard, "192.0.2.1", 1, now + tenth * SECOND / 10));
+        }
+        let counts: Vec<u32> =
+            told.iter().map(|told| if let Told::Failed(_, _, count) = told { *count } else { 0 }).collect();
+        assert_eq!(counts, [1, 100, 100]);
+    }
+
+    #[test]
+    fn zero_switches_bans_off_and_neither_a_tunnel_nor_loopback_is_banned() {
+        let now = epoch();
+        for mut guard in [Guard::new(0, BAN), Guard::new(10, Duration::ZERO)] {
+            fail(&mut guard, "192.0.2.1", 100, now);
+            assert!(!banned_at(&mut guard, "192.0.2.1", now));
+        }
+        let mut guard = Guard::new(10, BAN);
+        for address in ["127.0.0.1", "127.8.0.1", "::1", "::ffff:127.0.0.1"] {
+            fail(&mut guard, address, 100, now);
+            assert!(!banned_at(&mut guard, address, now), "{address}");
+        }
+        for _ in 0..100 {
+            guard.failed(ip("192.0.2.1"), Failure::Opening, true, now);
+        }
+        assert!(!banned_at(&mut guard, "192.0.2.1", now), "a tunnel lives there");
+        fail(&mut guard, "192.0.2.1", 1, now);
+        assert!(guard.is_banned(ip("192.0.2.1"), false, now) && !guard.is_banned(ip("192.0.2.1"), true, now));
+    }
+
+    #[test]
+    fn a_ban_is_lifted_by_any_spelling_of_its_source() {
+        let (mut guard, now) = (Guard::new(1, BAN), epoch());
+        for (address, spelling) in
+            [("2001:db8::7", "2001:db8::/64"), ("2001:db8::7", "2001:db8::1"), ("192.0.2.1", "192.0.2.1")]
+        {
+            fail(&mut guard, address, 1, now);
+            assert!(banned_at(&mut guard, address, now));
+            let source = Source::parse(spelling).unwrap();
+            assert!(matches!(guard.lift(source), Some(Told::Ended(_))) && guard.lift(source).is_none());
+            assert!(!banned_at(&mut guard, address, now));
+        }
+        assert_eq!((Source::parse(""), Source::parse("192.0.2.1/24"), Source::parse("x")), (None, None, None));
+    }
+
+    #[test]
+    fn whatever_comes_memory_is_bounded_and_no_source_is_banned_for_what_others_did() {
+        for seed in 1..20 {
+            let (mut dice, mut now) = (Dice(seed * 7919), epoch());
+            let most = 1 + dice.below(12_u32);
+            let mut guard = Guard::new(most, BAN);
+            let spread = [4_u32, 300, 20_000][dice.below(3)];
+            let mut since: HashMap<Source, Vec<Instant>> = HashMap::new();
+            for _ in 0..20_000 {
+                now += Duration::from_millis(dice.below(100));
+                let address = IpAddr::V4((0x0a00_0000 + dice.below(spread)).into());
+                let source = Source::of(address);
+                if !guard.is_banned(address, false, now) {
+                    since.entry(source).or_default().push(now);
+                    if let Some(Told::Begun(ban, _)) = guard.failed(address, Failure::Handshake, false, now) {
+                        assert_eq!(ban.source, source);
+                        let recent = since[&source].iter().filter(|at| now - **at <= WINDOW).count();
+                        assert!(recent >= most as usize, "seed {seed}: banned after {recent} of {most}");
+                        assert!(guard.is_banned(address, false, now));
+                    }
+                }
+                while guard.expired(now).is_some() {}
+                assert!(guard.counts.len() <= MAX_SOURCES && guard.bans.len() <= MAX_SOURCES, "seed {seed}");
+                assert!(guard.deadline().is_none_or(|deadline| deadline > now));
+            }
+        }
+    }
+
+    #[test]
+    fn a_source_has_so_many_users_and_no_more() {
+        let mut users = PerSource::new(Some(2));
+        assert_eq!([(); 3].map(|()| users.enter(ip("192.0.2.1"))), [true, true, false]);
+        assert!(users.enter(ip("192.0.2.2")) && users.enter(ip("2001:db8::1")) && users.enter(ip("2001:db8::2")));
+        assert!(!users.enter(ip("2001:db8::3")));
+        users.leave(ip("192.0.2.1"));
+        assert_eq!([(); 2].map(|()| users.enter(ip("192.0.2.1"))), [true, false]);
+        for _ in 0..2 {
+            users.leave(ip("192.0.2.1"));
+            users.leave(ip("2001:db8::9"));
+        }
+        users.leave(ip("192.0.2.2"));
+        assert!(users.live.is_empty());
+        assert!((0..100).all(|_| PerSource::new(None).enter(ip("192.0.2.1"))));
+    }
+}

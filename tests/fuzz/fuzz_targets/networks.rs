@@ -1,0 +1,7 @@
+//! See `targets::networks`.
+#![no_main]
+
+#[path = "../targets.rs"]
+mod targets;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| targets::networks(data));
