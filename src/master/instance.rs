@@ -465,5 +465,4 @@ pub const LONG_LIFE: Duration = Duration::from_secs(60);
 pub const MAX_LINES: usize = 200;
 
 #[cfg(test)]
-#[path = "instance/tests.rs"]
 mod tests;

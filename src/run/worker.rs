@@ -46,7 +46,7 @@ use crate::net::tcp::Tcp;
 use crate::net::udp::{conduit_size, Session};
 use crate::net::{sys, tcp};
 use crate::run::channel::{Receiver, Sender};
-use crate::run::messages::{DialRequest, Home, Job, Notice, Proto, ServerRoute, TunnelEvent, User};
+use crate::run::messages::{DialRequest, Home, Job, Notice, Proto, ServerRoute, Survivors, TunnelEvent, User};
 use crate::run::shared::Shared;
 
 /// One worker: its tasks, and the jobs that change them.
@@ -195,13 +195,17 @@ impl Worker {
             }
             Job::Datagram(key, packet) => self.deliver(key, packet),
             Job::Close(key) => tasks.remove(key),
-            Job::End { tunnel, survivors } => {
-                let ends = |task: &Task| task.tunnel(&context.muxes) == tunnel && !task.survives(survivors);
-                tasks.close(context, ends);
-                muxers.leave(tunnel, tasks, &context.muxes);
-            }
+            Job::End { tunnel, survivors } => self.end(tunnel, survivors),
             Job::Drain => self.drain(),
         }
+    }
+
+    /// A tunnel is over: what belongs to it ends, but for the relays that go on and what carries them.
+    fn end(&mut self, tunnel: TunnelNo, survivors: Survivors) {
+        let Worker { tasks, muxers, context, .. } = self;
+        let ends = |task: &Task| task.tunnel(&context.muxes) == tunnel && !task.survives(survivors);
+        tasks.close(context, ends);
+        muxers.leave(tunnel, tasks, &context.muxes);
     }
 
     /// The program stops: what has no user leaves, and so do users whose target has refused; other relays go on.
