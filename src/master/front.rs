@@ -38,7 +38,7 @@ use crate::net::certs::Certs;
 use crate::net::leg::Own;
 use crate::net::listen::Acceptor;
 use crate::net::stream::Buffer;
-use crate::net::tcp::Tcp;
+use crate::net::tcp::{SocketKeepalive, Tcp, KEEPALIVE_AFTER};
 use crate::net::tls::Tls;
 use crate::run::hub::ingress::listeners::listening_addresses;
 use crate::run::resources::Resources;
@@ -80,7 +80,7 @@ impl Front {
         let mut acceptors = Vec::new();
         let mut addresses = Vec::new();
         for (n, at) in listening_addresses(listen)?.into_iter().take(MAX_DOORS).enumerate() {
-            let acceptor = Acceptor::open(at, poll.registry(), Token(n));
+            let acceptor = Acceptor::open(at, SocketKeepalive::after(KEEPALIVE_AFTER), poll.registry(), Token(n));
             let acceptor = acceptor.map_err(|error| Error::listen(at, "TCP", error))?;
             addresses.push(acceptor.address().map_err(failed)?);
             acceptors.push(acceptor);

@@ -7,7 +7,7 @@ use mio::event::Event;
 use mio::{Registry, Token};
 
 use super::stream::ready;
-use super::tcp::Tcp;
+use super::tcp::{SocketKeepalive, Tcp};
 use crate::error::{Cause, Error};
 
 /// A TCP connection on its way to the first of several addresses that answers.
@@ -15,6 +15,7 @@ pub struct Connect {
     addresses: Vec<SocketAddr>,
     from: Option<IpAddr>,
     timeout: Duration,
+    keepalive: SocketKeepalive,
     token: Token,
     at: usize,
     current: Option<(Tcp, Instant)>,
@@ -35,8 +36,14 @@ pub enum Outcome {
 
 impl Connect {
     /// Dials `addresses` in that order, each for at most `timeout`, from `from` if given; registered under `token`.
-    pub fn new(addresses: Vec<SocketAddr>, from: Option<IpAddr>, timeout: Duration, token: Token) -> Connect {
-        Connect { addresses, from, timeout, token, at: 0, current: None, failure: None }
+    pub fn new(
+        addresses: Vec<SocketAddr>,
+        from: Option<IpAddr>,
+        timeout: Duration,
+        keepalive: SocketKeepalive,
+        token: Token,
+    ) -> Connect {
+        Connect { addresses, from, timeout, keepalive, token, at: 0, current: None, failure: None }
     }
 
     /// Goes on; call again until `Wait`, `Reached` or `Failed`.
@@ -63,7 +70,7 @@ impl Connect {
             let none = || Error::unreachable("", "no address to dial");
             return Outcome::Failed(self.failure.take().unwrap_or_else(none));
         };
-        let dialled = Tcp::dial(address, self.from).and_then(|mut tcp| {
+        let dialled = Tcp::dial(address, self.from, self.keepalive).and_then(|mut tcp| {
             tcp.register(registry, self.token)?;
             Ok(tcp)
         });
@@ -161,7 +168,7 @@ mod tests {
     fn an_address_that_does_not_answer_is_given_up_at_its_deadline_and_the_next_has_its_own() {
         let (silent, _full) = silent();
         let poll = Poll::new().unwrap();
-        let mut connect = Connect::new(vec![silent, silent], None, TIMEOUT, Token(0));
+        let mut connect = Connect::new(vec![silent, silent], None, TIMEOUT, SocketKeepalive::after(TIMEOUT), Token(0));
         let begin = Instant::now();
         assert_eq!(connect.deadline(), None);
         assert!(matches!(connect.advance(poll.registry(), begin), Outcome::Wait));
@@ -196,7 +203,10 @@ mod tests {
 
     impl Dial {
         fn new(addresses: Vec<SocketAddr>, from: Option<IpAddr>) -> Dial {
-            Dial { connect: Connect::new(addresses, from, TIMEOUT, Token(0)), poll: Poll::new().unwrap() }
+            Dial {
+                connect: Connect::new(addresses, from, TIMEOUT, SocketKeepalive::after(TIMEOUT), Token(0)),
+                poll: Poll::new().unwrap(),
+            }
         }
 
         /// What comes next, whether at once or after an edge. Time stands still.

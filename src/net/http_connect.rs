@@ -60,6 +60,7 @@ mod tests {
     use mio::{Events, Poll, Token};
 
     use super::*;
+    use crate::net::tcp::{SocketKeepalive, KEEPALIVE_AFTER};
 
     #[test]
     fn the_request_goes_out_and_the_answer_is_taken_in_to_its_last_byte_and_no_further() {
@@ -112,7 +113,7 @@ mod tests {
 
     fn pair() -> (Tcp, TcpStream, Poll) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let mut tcp = Tcp::dial(listener.local_addr().unwrap(), None).unwrap();
+        let mut tcp = Tcp::dial(listener.local_addr().unwrap(), None, SocketKeepalive::after(KEEPALIVE_AFTER)).unwrap();
         let (proxy, _) = listener.accept().unwrap();
         let poll = Poll::new().unwrap();
         tcp.register(poll.registry(), Token(0)).unwrap();

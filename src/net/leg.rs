@@ -115,6 +115,10 @@ impl Own {
     ///
     /// `quiet` says that the peer has no reason to speak before we do: a connection that does is not the peer's.
     pub fn is_alive(&mut self, quiet: bool) -> bool {
+        // Where the peer may speak only its end counts, and that is announced by an edge.
+        if matches!(self, Own::Tcp(tcp) if !quiet && !tcp.is_ending()) {
+            return true;
+        }
         lives(self.waiting(), quiet)
     }
 

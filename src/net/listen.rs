@@ -9,7 +9,7 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry, Token};
 
 use super::listen_addr::ListenAddr;
-use super::tcp::{canonical, listen};
+use super::tcp::{canonical, listen, SocketKeepalive};
 
 /// A TCP listener that accepts a bounded number at a time and survives a lack of descriptors.
 pub struct Acceptor {
@@ -20,9 +20,9 @@ pub struct Acceptor {
 }
 
 impl Acceptor {
-    /// Listens at `at`, registered under `token`.
-    pub fn open(at: ListenAddr, registry: &Registry, token: Token) -> io::Result<Acceptor> {
-        let mut listener = listen(at)?;
+    /// Listens at `at`, registered under `token`. What comes in is kept alive as `keepalive` says.
+    pub fn open(at: ListenAddr, keepalive: SocketKeepalive, registry: &Registry, token: Token) -> io::Result<Acceptor> {
+        let mut listener = listen(at, keepalive)?;
         listener.register(registry, token, Interest::READABLE)?;
         Ok(Acceptor { listener, ready: true, again: None, starved: false })
     }

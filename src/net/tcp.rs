@@ -3,7 +3,6 @@
 use std::io::{self, IoSlice, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::os::fd::AsFd;
-use std::sync::OnceLock;
 use std::time::Duration;
 
 use mio::event::{Event, Source};
@@ -36,20 +35,21 @@ impl Tcp {
         Tcp { socket, readable: true, writable: true, failed: false, ending: false, urgent: false }
     }
 
-    /// Starts to connect to `to`, from the local address `from` if one is given.
+    /// Starts to connect to `to`, from the local address `from` if one is given; kept alive as `keepalive` says.
     ///
     /// An address that cannot be used as a source is an error here and never replaced by another.
-    pub fn dial(to: SocketAddr, from: Option<IpAddr>) -> io::Result<Tcp> {
+    pub fn dial(to: SocketAddr, from: Option<IpAddr>, keepalive: SocketKeepalive) -> io::Result<Tcp> {
         let socket = Socket::new(Domain::for_address(to), Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
         socket.set_tcp_nodelay(true)?;
-        keep_alive(&socket)?;
+        keepalive.set(&socket)?;
         if let Some(from) = from {
             sys::choose_port_late(socket.as_fd());
             socket.bind(&SocketAddr::new(from, 0).into())?;
         }
         match socket.connect(&to.into()) {
             Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error),
-            _ => Ok(Tcp::new(TcpStream::from_std(socket.into()))),
+            // Nothing has come yet, and what comes makes an edge.
+            _ => Ok(Tcp { readable: false, ..Tcp::new(TcpStream::from_std(socket.into())) }),
         }
     }
 
@@ -57,7 +57,7 @@ impl Tcp {
     pub fn connected(&mut self) -> io::Result<()> {
         match self.socket.peer_addr() {
             Ok(_) => {
-                (self.readable, self.writable) = (true, true);
+                self.writable = true;
                 Ok(())
             }
             Err(error) if error.kind() == io::ErrorKind::NotConnected => match self.socket.take_error()? {
@@ -97,6 +97,11 @@ impl Tcp {
             let _ = SockRef::from(&self.socket).set_out_of_band_inline(true);
             self.urgent = true;
         }
+    }
+
+    /// Whether the other side has announced its end. What it said before may still wait to be read.
+    pub fn is_ending(&self) -> bool {
+        self.ending
     }
 
     /// Whether the other side has reset the connection, or the path has: nothing more can be sent.
@@ -156,7 +161,12 @@ impl Read for Tcp {
             return would_block();
         }
         let result = again(|| self.socket.read(into));
-        self.readable = !is_blocked(&result);
+        self.readable = match result {
+            // Less than there is room for is all there was, and what comes next makes an edge: a call less for each edge. An end
+            // and urgent data cut a read short, too; their edge has been noted, or is still to come.
+            Ok(count @ 1..) if SHORT_READS_TELL => count == into.len() || self.ending || self.urgent,
+            _ => !is_blocked(&result),
+        };
         result
     }
 }
@@ -245,12 +255,12 @@ impl Stream for Tcp {
 }
 
 /// Listens on `at`. Accepted sockets inherit no-delay and keep-alive, so accepting costs one system call.
-pub fn listen(at: ListenAddr) -> io::Result<TcpListener> {
+pub fn listen(at: ListenAddr, keepalive: SocketKeepalive) -> io::Result<TcpListener> {
     let ListenAddr { address, dual } = at;
     let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_tcp_nodelay(true)?;
-    keep_alive(&socket)?;
+    keepalive.set(&socket)?;
     if address.is_ipv6() {
         socket.set_only_v6(!dual)?;
     }
@@ -268,32 +278,52 @@ pub fn canonical(address: SocketAddr) -> SocketAddr {
     }
 }
 
-/// Sets after how long a silent connection is asked whether the other side still lives ([`KEEPALIVE_AFTER`] if it is not set): for sockets
-/// that are made from then on, and once, as sockets are made in many places. `None` leaves it to the system.
-pub fn set_keepalive(after: Option<Duration>) {
-    // The first one counts.
-    let _ = AFTER.set(after.map(|after| after.max(MIN_INTERVAL)));
+/// When a silent connection is asked whether the other side still lives, and when it is given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SocketKeepalive {
+    /// Silence before the first question, time between two, and how many; `None` leaves it to the system.
+    questions: Option<(Duration, Duration, u32)>,
+    /// How many the system would ask: not worth a call for each socket.
+    usual: u32,
 }
 
-/// After how long of no answer a connection is given up: the time before the first question, and that of all of them.
-pub fn keepalive_timeout() -> Option<Duration> {
-    keepalive_after().map(|after| after + interval(after) * QUESTIONS)
+impl SocketKeepalive {
+    /// The first question after so much silence, the others in as long again; zero leaves it to the system.
+    pub fn after(silence: Duration) -> SocketKeepalive {
+        SocketKeepalive::beside(silence, usual_questions().unwrap_or(0))
+    }
+
+    /// As many questions as are `usual` on this system, where they are at least [`MIN_INTERVAL`] apart.
+    fn beside(silence: Duration, usual: u32) -> SocketKeepalive {
+        let after = silence.max(MIN_INTERVAL);
+        let most = u32::try_from(after.as_secs()).unwrap_or(u32::MAX);
+        let count = if usual == 0 { QUESTIONS } else { usual }.min(most);
+        let interval = Duration::from_secs(after.as_secs() / u64::from(count));
+        SocketKeepalive { questions: (!silence.is_zero()).then_some((after, interval, count)), usual }
+    }
+
+    /// After how long of no answer a connection is given up.
+    pub fn timeout(self) -> Option<Duration> {
+        self.questions.map(|(after, interval, count)| after + interval * count)
+    }
+
+    fn set(self, socket: &Socket) -> io::Result<()> {
+        let Some((after, interval, count)) = self.questions else { return Ok(()) };
+        let ask = TcpKeepalive::new().with_time(after);
+        #[cfg(not(target_os = "openbsd"))]
+        let ask = ask.with_interval(interval);
+        #[cfg(not(target_os = "openbsd"))]
+        let ask = if count == self.usual { ask } else { ask.with_retries(count) };
+        socket.set_tcp_keepalive(&ask)
+    }
 }
 
-fn keepalive_after() -> Option<Duration> {
-    AFTER.get().copied().unwrap_or(Some(KEEPALIVE_AFTER))
-}
-
-fn interval(after: Duration) -> Duration {
-    (after / QUESTIONS).max(MIN_INTERVAL)
-}
-
-fn keep_alive(socket: &Socket) -> io::Result<()> {
-    let Some(after) = keepalive_after() else { return Ok(()) };
-    let ask = TcpKeepalive::new().with_time(after);
+/// How many questions this system asks by itself.
+fn usual_questions() -> io::Result<u32> {
+    #[cfg(target_os = "openbsd")]
+    return Ok(0);
     #[cfg(not(target_os = "openbsd"))]
-    let ask = ask.with_interval(interval(after)).with_retries(QUESTIONS);
-    socket.set_tcp_keepalive(&ask)
+    Socket::new(Domain::IPV4, Type::STREAM, None)?.tcp_keepalive_retries()
 }
 
 /// Whether a call has found that its socket can do nothing more now.
@@ -317,12 +347,12 @@ const BACKLOG: i32 = 4096;
 const UNSENT: u32 = 64 * 1024;
 /// A silent connection is asked whether it still lives after this long.
 pub const KEEPALIVE_AFTER: Duration = Duration::from_secs(30);
-/// So many times, at intervals that together are as long again, before it is given up.
+/// So many questions where the system does not say how many it asks.
 const QUESTIONS: u32 = 3;
 /// The system counts in seconds.
 const MIN_INTERVAL: Duration = Duration::from_secs(1);
-/// What [`set_keepalive`] has set.
-static AFTER: OnceLock<Option<Duration>> = OnceLock::new();
+/// Whether a read that leaves room has emptied the socket. On Linux urgent data, which cuts a read short, is known by an edge.
+const SHORT_READS_TELL: bool = cfg!(any(target_os = "linux", target_os = "android"));
 /// What is watched: both directions, and urgent data where the system tells of it.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const EDGES: Interest = Interest::READABLE.add(Interest::WRITABLE).add(Interest::PRIORITY);
@@ -340,16 +370,56 @@ mod tests {
 
     #[test]
     fn accepted_sockets_inherit_no_delay_and_keep_alive() {
-        let listener = listen(at("127.0.0.1:0")).unwrap();
+        let listener = listen(at("127.0.0.1:0"), SocketKeepalive::after(KEEPALIVE_AFTER)).unwrap();
         let _user = Plain::connect(listener.local_addr().unwrap()).unwrap();
         let (socket, _) = listener.accept().unwrap();
         let socket = SockRef::from(&socket);
         assert!(socket.tcp_nodelay().unwrap());
         assert!(socket.keepalive().unwrap());
         assert_eq!(socket.tcp_keepalive_time().unwrap(), KEEPALIVE_AFTER);
-        assert_eq!(socket.tcp_keepalive_interval().unwrap(), Duration::from_secs(10));
-        assert_eq!(socket.tcp_keepalive_retries().unwrap(), QUESTIONS);
-        assert_eq!(keepalive_timeout(), Some(Duration::from_secs(60)));
+        let (interval, count) = (socket.tcp_keepalive_interval().unwrap(), socket.tcp_keepalive_retries().unwrap());
+        assert_eq!(SocketKeepalive::after(KEEPALIVE_AFTER).timeout(), Some(KEEPALIVE_AFTER + interval * count));
+    }
+
+    #[test]
+    fn an_unanswered_connection_is_given_up_after_twice_the_silence() {
+        for (silence, usual, timeout) in [(30, 9, 57), (30, 3, 60), (30, 0, 60), (30, 100, 60), (2, 9, 4), (1, 9, 2)] {
+            let keepalive = SocketKeepalive::beside(Duration::from_secs(silence), usual);
+            assert_eq!(keepalive.timeout(), Some(Duration::from_secs(timeout)), "{silence} s, {usual} usual");
+        }
+        assert_eq!(SocketKeepalive::after(Duration::from_millis(1)).timeout(), Some(Duration::from_secs(2)));
+        assert_eq!(SocketKeepalive::after(Duration::ZERO).timeout(), None);
+    }
+
+    #[test]
+    fn sockets_ask_as_often_as_they_are_told_whatever_is_usual() {
+        let listener = PlainListener::bind("127.0.0.1:0").unwrap();
+        for (usual, count) in [(usual_questions().unwrap(), 2), (0, 2)] {
+            let keepalive = SocketKeepalive::beside(Duration::from_secs(2), usual);
+            let tcp = Tcp::dial(listener.local_addr().unwrap(), None, keepalive).unwrap();
+            assert_eq!(SockRef::from(&tcp.socket).tcp_keepalive_retries().unwrap(), count);
+        }
+        let left_alone = SocketKeepalive::after(Duration::ZERO);
+        let tcp = Tcp::dial(listener.local_addr().unwrap(), None, left_alone).unwrap();
+        assert!(!SockRef::from(&tcp.socket).keepalive().unwrap());
+    }
+
+    #[test]
+    fn an_end_that_came_with_the_last_bytes_is_read_though_they_left_room() {
+        let (mut tcp, mut peer) = pair();
+        let mut poll = Poll::new().unwrap();
+        let mut events = Events::with_capacity(8);
+        tcp.register(poll.registry(), Token(0)).unwrap();
+        peer.write_all(b"bye").unwrap();
+        drop(peer);
+        while !tcp.is_ending() {
+            poll.poll(&mut events, Some(GRACE)).unwrap();
+            assert!(!events.is_empty(), "no edge came");
+            events.iter().for_each(|event| tcp.note(event));
+        }
+        let mut bytes = [0; 8];
+        assert_eq!(tcp.read(&mut bytes).unwrap(), 3);
+        assert_eq!(tcp.read(&mut bytes).unwrap(), 0);
     }
 
     #[test]
@@ -383,7 +453,10 @@ mod tests {
 
     #[test]
     fn a_listener_of_both_families_names_ipv4_users_as_such() {
-        let Ok(listener) = listen(ListenAddr { dual: true, ..at("[::]:0") }) else { return skip("IPv6") };
+        let Ok(listener) = listen(ListenAddr { dual: true, ..at("[::]:0") }, SocketKeepalive::after(KEEPALIVE_AFTER))
+        else {
+            return skip("IPv6");
+        };
         let port = listener.local_addr().unwrap().port();
         for host in ["127.0.0.1", "::1"] {
             let host: IpAddr = host.parse().unwrap();
@@ -396,9 +469,9 @@ mod tests {
 
     #[test]
     fn an_ipv6_listener_leaves_the_port_to_an_ipv4_one() {
-        let Ok(six) = listen(at("[::]:0")) else { return skip("IPv6") };
+        let Ok(six) = listen(at("[::]:0"), SocketKeepalive::after(KEEPALIVE_AFTER)) else { return skip("IPv6") };
         let port = six.local_addr().unwrap().port();
-        let four = listen(at(&format!("0.0.0.0:{port}"))).unwrap();
+        let four = listen(at(&format!("0.0.0.0:{port}")), SocketKeepalive::after(KEEPALIVE_AFTER)).unwrap();
         let user = Plain::connect(("127.0.0.1", port)).unwrap();
         assert_eq!(four.accept().unwrap().1, user.local_addr().unwrap());
         let user = Plain::connect(("::1", port)).unwrap();
@@ -475,10 +548,13 @@ mod tests {
     fn a_dial_goes_out_from_the_address_that_is_asked_for_or_not_at_all() {
         let listener = PlainListener::bind("127.0.0.1:0").unwrap();
         let to = listener.local_addr().unwrap();
-        let _tcp = Tcp::dial(to, Some([127, 0, 0, 5].into())).unwrap();
+        let _tcp = Tcp::dial(to, Some([127, 0, 0, 5].into()), SocketKeepalive::after(KEEPALIVE_AFTER)).unwrap();
         assert_eq!(listener.accept().unwrap().1.ip(), IpAddr::from([127, 0, 0, 5]));
-        assert!(Tcp::dial(to, Some([203, 0, 113, 77].into())).is_err());
-        assert!(Tcp::dial(to, Some(Ipv6Addr::LOCALHOST.into())).is_err(), "the wrong family");
+        assert!(Tcp::dial(to, Some([203, 0, 113, 77].into()), SocketKeepalive::after(KEEPALIVE_AFTER)).is_err());
+        assert!(
+            Tcp::dial(to, Some(Ipv6Addr::LOCALHOST.into()), SocketKeepalive::after(KEEPALIVE_AFTER)).is_err(),
+            "the wrong family"
+        );
     }
 
     #[test]
@@ -492,7 +568,7 @@ mod tests {
     /// A dialled socket of ours and a plain one at its other end.
     fn pair() -> (Tcp, Plain) {
         let listener = PlainListener::bind("127.0.0.1:0").unwrap();
-        let mut tcp = Tcp::dial(listener.local_addr().unwrap(), None).unwrap();
+        let mut tcp = Tcp::dial(listener.local_addr().unwrap(), None, SocketKeepalive::after(KEEPALIVE_AFTER)).unwrap();
         let (peer, _) = listener.accept().unwrap();
         peer.set_read_timeout(Some(GRACE)).unwrap();
         tcp.connected().unwrap();

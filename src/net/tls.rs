@@ -491,6 +491,7 @@ mod tests {
 
     use super::*;
     use crate::net::certs::{self, Audience, Certs, Origin, Speech, Trust};
+    use crate::net::tcp::{SocketKeepalive, KEEPALIVE_AFTER};
 
     #[test]
     fn a_peer_whose_session_is_busy_with_itself_and_carries_no_data_is_left() {
@@ -502,7 +503,7 @@ mod tests {
         let address = listener.local_addr().unwrap();
         // It ends with its own session, or when the client has left.
         let server = thread::spawn(move || serve(listener.accept().unwrap().0, config));
-        let mut tcp = Tcp::dial(address, None).unwrap();
+        let mut tcp = Tcp::dial(address, None, SocketKeepalive::after(KEEPALIVE_AFTER)).unwrap();
         let mut poll = Poll::new().unwrap();
         tcp.register(poll.registry(), Token(0)).unwrap();
         let trust = certs::client(Trust::Anyone, Speech::Raw).unwrap();

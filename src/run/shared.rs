@@ -2,12 +2,15 @@
 
 use crate::config::{Config, Role};
 use crate::logic::timers::Bucket;
+use crate::net::tcp::SocketKeepalive;
 use crate::run::stats::Meters;
 
 /// What every thread of an instance shares: what never changes, and counters.
 pub struct Shared {
     /// The whole configuration.
     pub config: Config,
+    /// How TCP connections are kept alive.
+    pub keepalive: SocketKeepalive,
     /// Bytes since the start.
     pub meters: Meters,
     /// The rate limit from users to targets.

@@ -34,7 +34,8 @@ use crate::heap;
 use crate::logic::terms::Direction;
 use crate::logic::timers::Bucket;
 use crate::net::certs::Audience;
-use crate::net::{budget, sys, tcp};
+use crate::net::tcp::SocketKeepalive;
+use crate::net::{budget, sys};
 
 /// Runs a server or a client until it is told to stop. The error is for the user: one line.
 pub fn start(config: Config) -> Result<ExitCode, Error> {
@@ -100,10 +101,10 @@ fn shared(mut config: Config, epoch: Instant) -> Arc<Shared> {
     let fitted = resources.fit(&mut config);
     budget::set(fitted.budget);
     fitted.line.iter().for_each(|line| log::info!("{line}"));
-    tcp::set_keepalive(Some(config.limits.keepalive).filter(|after| !after.is_zero()));
+    let keepalive = SocketKeepalive::after(config.limits.keepalive);
     let bucket = || config.rate.map(|rate| Bucket::new(rate, epoch));
     let (up, down) = (bucket(), bucket());
-    Arc::new(Shared { meters: Meters::default(), up, down, config })
+    Arc::new(Shared { keepalive, meters: Meters::default(), up, down, config })
 }
 
 /// Where users come in.
@@ -116,7 +117,7 @@ enum UserPort {
 /// What this instance is, by its role and mode; `mode=0` decides by trying to bind.
 fn part(shared: &Arc<Shared>, registry: &mio::Registry, now: Instant) -> Result<(Part, UserPort), Error> {
     let config = &shared.config;
-    let try_at = |at| Listeners::open(at, config.tcp, config.udp, registry, USERS_TOKEN);
+    let try_at = |at| Listeners::open(at, shared, registry, USERS_TOKEN);
     match config.role {
         Role::Master => Err(Error::unsupported("the master does not run as an instance")),
         Role::Server => {

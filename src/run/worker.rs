@@ -117,7 +117,9 @@ impl Worker {
         for route in later {
             if route.transport.is_shared() {
                 muxers.request(route, tasks, context, now);
-            } else if let Some(key) = tasks.start(context, |home, _| Ok(Connector::new(route, None, home).into())) {
+            } else if let Some(key) =
+                tasks.start(context, |home, context| Ok(Connector::new(route, None, home, context).into()))
+            {
                 tasks.advance(key, context, now);
             }
         }
@@ -157,7 +159,7 @@ impl Worker {
                 }
             }
             Job::Handshake { route, request } => {
-                tasks.start(context, |home, _| Ok(Connector::new(route, Some(request), home).into()));
+                tasks.start(context, |home, context| Ok(Connector::new(route, Some(request), home, context).into()));
             }
             Job::Open(route) => self.later.push(route),
             Job::Number { key, id } => self.number(key, id),

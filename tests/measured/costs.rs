@@ -208,8 +208,8 @@ const USERS: usize = 100;
 /// Bytes of a bulk transfer.
 const BULK: usize = 32 << 20;
 /// Most calls for ten users: for them, for the refill, for waiting.
-const MAX_SERVER: [usize; 3] = [200, 90, 85];
-const MAX_CLIENT: [usize; 3] = [290, 125, 85];
+const MAX_SERVER: [usize; 3] = [200, 75, 85];
+const MAX_CLIENT: [usize; 3] = [270, 125, 85];
 /// Most calls of a process at rest in three report intervals: some 30, or 50 where the control connection happens to be
 /// with another thread than the hub and each word between them wakes one.
 const MAX_AT_REST: usize = 64;

@@ -167,7 +167,7 @@ impl Ingress {
             return;
         }
         let config = &self.shared.config;
-        match Listeners::open(at, config.tcp, config.udp, registry, USERS_TOKEN) {
+        match Listeners::open(at, &self.shared, registry, USERS_TOKEN) {
             Ok(listeners) => self.listeners = Opening::Open(listeners),
             Err(why) => {
                 if said.as_ref() != Some(&why) {

@@ -82,13 +82,13 @@ enum Step {
 
 impl Connector {
     /// For a pool connection, or with `request` for the terms.
-    pub fn new(route: Arc<ServerRoute>, request: Option<Vec<u8>>, home: Home) -> Connector {
-        Connector::dialling(route, request.map_or(Purpose::Open, Purpose::Ask), home)
+    pub fn new(route: Arc<ServerRoute>, request: Option<Vec<u8>>, home: Home, context: &Context) -> Connector {
+        Connector::dialling(route, request.map_or(Purpose::Open, Purpose::Ask), home, context)
     }
 
     /// For a connection over TCP that will carry the tunnel's pool connections.
-    pub fn carrying(route: Arc<ServerRoute>, home: Home) -> Connector {
-        Connector::dialling(route, Purpose::Carry, home)
+    pub fn carrying(route: Arc<ServerRoute>, home: Home, context: &Context) -> Connector {
+        Connector::dialling(route, Purpose::Carry, home, context)
     }
 
     /// Makes a stream of such a connection a pool connection. It is watched already.
@@ -99,8 +99,9 @@ impl Connector {
         Connector { call, state }
     }
 
-    fn dialling(route: Arc<ServerRoute>, purpose: Purpose, home: Home) -> Connector {
-        let connect = Connect::new(route.addresses.clone(), None, route.dial, token(home.key, Side::Remote));
+    fn dialling(route: Arc<ServerRoute>, purpose: Purpose, home: Home, context: &Context) -> Connector {
+        let (addresses, token) = (route.addresses.clone(), token(home.key, Side::Remote));
+        let connect = Connect::new(addresses, None, route.dial, context.shared.keepalive, token);
         let call = Call { route, purpose, reached: (0, Duration::ZERO), until: None };
         Connector { call, state: State::Dialling(connect) }
     }

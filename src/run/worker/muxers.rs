@@ -70,7 +70,7 @@ impl Muxers {
             self.fail_wanted(context);
             let made = |home: Home, context: &mut Context| match route.transport {
                 Transport::Quic => Ok(MuxTask::quic(route.clone(), home, context, now)?.into()),
-                _ => Ok(Connector::carrying(route.clone(), home).into()),
+                _ => Ok(Connector::carrying(route.clone(), home, context).into()),
             };
             let Some(key) = tasks.start(context, made) else {
                 let event = TunnelEvent::Failed(Some(Error::system("", "no socket to be had")));

@@ -20,9 +20,10 @@ pub struct Probe {
 impl Probe {
     /// Measures `target`, which is at `address`.
     pub fn new(target: usize, address: SocketAddr, home: Home, context: &Context) -> Probe {
-        let config = &context.shared.config;
+        let (config, keepalive) = (&context.shared.config, context.shared.keepalive);
         let token = token(home.key, Side::Remote);
-        Probe { target, connect: Connect::new(vec![address], config.dial, config.limits.tcp_dial, token) }
+        let connect = Connect::new(vec![address], config.dial, config.limits.tcp_dial, keepalive, token);
+        Probe { target, connect }
     }
 
     /// Goes on.

@@ -12,7 +12,6 @@ use crate::logic::timers::Bucket;
 use crate::net::leg::{Leg, Line, Own};
 use crate::net::mux::Muxes;
 use crate::net::relay::{Half, Pumped};
-use crate::net::tcp;
 use crate::run::messages::{Home, Notice, Proto, TunnelEvent};
 use crate::run::stats::add;
 
@@ -125,7 +124,9 @@ impl Relay {
             Ok(_) if self.has_failed(context) => self.end(Some("reset".into()), home, context),
             Ok(_) if self.is_refused(context) => self.end(Some("the target refuses".into()), home, context),
             Ok(_) if self.is_unheard(context, now) => self.end(Some("the target is silent".into()), home, context),
-            Ok(_) if self.is_unanswered(now) => self.end(Some("no answer from the other side".into()), home, context),
+            Ok(_) if self.is_unanswered(context, now) => {
+                self.end(Some("no answer from the other side".into()), home, context)
+            }
             Ok(_) if self.is_idle(now) => self.end(Some("idle for too long".into()), home, context),
             Ok(true) => Schedule::Again,
             Ok(false) => Schedule::Wait,
@@ -162,7 +163,7 @@ impl Relay {
         }
         if self.join.proto == Some(Proto::Tcp) {
             if self.active == now && self.watch.is_none() {
-                self.watch = tcp::keepalive_timeout().map(|timeout| now + timeout / WATCHES);
+                self.watch = shared.keepalive.timeout().map(|timeout| now + timeout / WATCHES);
             }
             add(&shared.meters.tcp_rx, rx.moved as u64);
             add(&shared.meters.tcp_tx, tx.moved as u64);
@@ -301,8 +302,9 @@ impl Relay {
 
     /// Whether one end has not acknowledged for too long what was sent to it. The kernel itself gives up after a quarter of an hour, and its
     /// own limit (`TCP_USER_TIMEOUT`) would also end peers that live and do not read for a while.
-    fn is_unanswered(&mut self, now: Instant) -> bool {
-        let Some(timeout) = tcp::keepalive_timeout().filter(|_| self.watch.is_some_and(|due| now >= due)) else {
+    fn is_unanswered(&mut self, context: &Context, now: Instant) -> bool {
+        let Some(timeout) = context.shared.keepalive.timeout().filter(|_| self.watch.is_some_and(|due| now >= due))
+        else {
             return false;
         };
         let since = self.local.unacknowledged().max(self.remote.unacknowledged());

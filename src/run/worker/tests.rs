@@ -9,6 +9,7 @@ use mio::{Events, Poll};
 use super::*;
 use crate::config::{parse, Command};
 use crate::logic::slab::Slab;
+use crate::net::tcp::SocketKeepalive;
 use crate::run::channel::{channel, Waker};
 use crate::run::event_loop::WAKER;
 use crate::run::policy::AcceptPolicy;
@@ -60,7 +61,13 @@ impl Rig {
         let ((jobs, inbox), (hub, notices)) = (channel(&waker), channel(&waker));
         let Ok(parsed) = parse(&["server://127.0.0.1:1/127.0.0.1:2".into()], &|_| None) else { panic!("no URL") };
         let Command::Run(config) = parsed.command else { panic!("no instance") };
-        let shared = Arc::new(Shared { config: *config, meters: Meters::default(), up: None, down: None });
+        let shared = Arc::new(Shared {
+            keepalive: SocketKeepalive::after(GRACE),
+            config: *config,
+            meters: Meters::default(),
+            up: None,
+            down: None,
+        });
         let (registry, now) = (poll.registry().try_clone().unwrap(), epoch());
         let worker = Worker::new(0, inbox, hub, registry, shared, now);
         Rig { poll, worker, jobs, notices, now }

@@ -12,6 +12,7 @@ use crate::net::listen::Acceptor;
 use crate::net::listen_addr::ListenAddr;
 use crate::net::resolve::look_up;
 use crate::net::udp::UdpListener;
+use crate::run::shared::Shared;
 
 /// What users come in through: TCP and UDP side by side on the same addresses.
 pub struct Listeners {
@@ -22,15 +23,15 @@ pub struct Listeners {
 }
 
 impl Listeners {
-    /// Opens `at` for the chosen protocols; tokens count up from `first`: TCP even, UDP odd.
-    pub fn open(at: &Endpoint, tcp: bool, udp: bool, registry: &Registry, first: usize) -> Result<Listeners, Error> {
+    /// Opens `at` for the protocols of this instance; tokens count up from `first`: TCP even, UDP odd.
+    pub fn open(at: &Endpoint, shared: &Shared, registry: &Registry, first: usize) -> Result<Listeners, Error> {
         let mut entrance = Listeners { tcp: Vec::new(), udp: Vec::new() };
         for (n, address) in listening_addresses(at)?.into_iter().take(MAX_ADDRESSES).enumerate() {
-            if tcp {
-                let door = Acceptor::open(address, registry, Token(first + 2 * n));
+            if shared.config.tcp {
+                let door = Acceptor::open(address, shared.keepalive, registry, Token(first + 2 * n));
                 entrance.tcp.push(door.map_err(|error| Error::listen(address, "TCP", error))?);
             }
-            if udp {
+            if shared.config.udp {
                 let open = || {
                     let mut door = UdpListener::open(address)?;
                     door.register(registry, Token(first + 2 * n + 1))?;
