@@ -159,7 +159,7 @@ pub fn parse(args: &[String], env: &dyn Fn(&str) -> Option<String>) -> Result<Pa
         Some(first) => match Role::from_name(first) {
             // The flags of a role come out of the table of parameters, which pico-args has no names for.
             Some(role) => match flags::parts(role, &args[1..]).map_err(UsageError::flags)? {
-                Some(parts) => return parts.settle(env).map_err(UsageError::flags),
+                Some(parts) => return parts.resolve(env).map_err(UsageError::flags),
                 None => return shown(help::of_role(role)),
             },
             None => url::parts(first).map_err(UsageError::url)?,
@@ -169,7 +169,7 @@ pub fn parse(args: &[String], env: &dyn Fn(&str) -> Option<String>) -> Result<Pa
     if let Some(stray) = more.first() {
         return Err(UsageError::flags(bad("argument", stray, "nothing after the URL")));
     }
-    parts.settle(env).map_err(UsageError::url)
+    parts.resolve(env).map_err(UsageError::url)
 }
 
 fn nothing_said(args: &[String]) -> UsageError {
@@ -213,7 +213,7 @@ struct Parts {
 
 impl Parts {
     /// Understands the parts, and checks what only makes sense together.
-    fn settle(self, env: &dyn Fn(&str) -> Option<String>) -> Result<Parsed, Error> {
+    fn resolve(self, env: &dyn Fn(&str) -> Option<String>) -> Result<Parsed, Error> {
         let Parts { role, key, tunnel, path, given, mut warnings } = self;
         let mut draft = Draft::new(role);
         draft.config.tunnel = Endpoint::parse(&tunnel).map_err(|expected| bad(role.address(), &tunnel, expected))?;
@@ -417,7 +417,7 @@ fn unknown_parameter(name: &str) -> String {
     }
 }
 
-/// The key of those who give none: the 32-bit FNV-1a hash of the port's digits, as 8 hex digits.
+/// The key where none is given: the 32-bit FNV-1a hash of the port's digits, as 8 hex digits.
 fn default_key(port: u16) -> Secret {
     let mix = |hash: u32, byte: u8| (hash ^ u32::from(byte)).wrapping_mul(FNV_PRIME);
     Secret::new(format!("{:08x}", port.to_string().bytes().fold(FNV_START, mix)))

@@ -2,7 +2,7 @@
 //!
 //! Users, pools and queues are bounded so that they fit (`run::room`); what is left are limits too low to begin with, `slot=0`,
 //! and memory that other processes use up. Then this process ends as with any other error, in one line and with exit status 1,
-//! where Rust's own way is to abort. Whoever started it starts it again.
+//! where Rust's own way is to abort. Its supervisor starts it again.
 //!
 //! Static builds bring dlmalloc, for their C code too: beside the allocator that comes with their C library it takes 8 KiB for
 //! an encrypted connection instead of 15, and what a crowd leaves can be given back (docs/benchmarks.md, "Static builds").

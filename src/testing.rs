@@ -37,16 +37,16 @@ impl Dice {
 /// A TLS session in memory, until neither side has anything to say: what the client finds wrong, if it does.
 pub fn shake_hands(client: &mut ClientConnection, server: &mut ServerConnection) -> Result<(), Error> {
     while client.wants_write() || server.wants_write() {
-        let (mut hers, mut his) = (Vec::new(), Vec::new());
+        let (mut from_client, mut from_server) = (Vec::new(), Vec::new());
         while client.wants_write() {
-            client.write_tls(&mut hers).unwrap();
+            client.write_tls(&mut from_client).unwrap();
         }
-        server.read_tls(&mut &hers[..]).unwrap();
+        server.read_tls(&mut &from_client[..]).unwrap();
         server.process_new_packets().unwrap();
         while server.wants_write() {
-            server.write_tls(&mut his).unwrap();
+            server.write_tls(&mut from_server).unwrap();
         }
-        let mut left = &his[..];
+        let mut left = &from_server[..];
         while !left.is_empty() {
             client.read_tls(&mut left).unwrap();
             client.process_new_packets()?;

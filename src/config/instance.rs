@@ -38,7 +38,7 @@ pub struct Fault {
 /// Makes an instance of the URL that a user sends to this master.
 ///
 /// Added where it is missing: the master's `log`; to a server its `tls`, unless that is 0, and with `tls=2` its `crt` and
-/// `key`. Parameters that nobody knows are kept.
+/// `key`. Unknown parameters are kept.
 ///
 /// # Errors
 ///
@@ -49,7 +49,7 @@ pub fn instance(text: &str, master: &Config) -> Result<Asked, Fault> {
     let mut given = parts(text).map_err(|error| Fault::new(error.to_string()))?.given;
     add_masters(&mut given, kind, master);
     let url = written(kind, &pieces, &given);
-    parts(&url).and_then(|parts| parts.settle(&|_| None)).map_err(|error| Fault::new(error.to_string()))?;
+    parts(&url).and_then(|parts| parts.resolve(&|_| None)).map_err(|error| Fault::new(error.to_string()))?;
     add_defaults(&mut given, kind, pieces.tunnel);
     Ok(Asked { kind, url, config: written(kind, &pieces, &given) })
 }

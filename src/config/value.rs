@@ -55,12 +55,12 @@ pub(super) fn host_name(text: &str) -> Option<String> {
 
 /// A duration of 1 ms to a year.
 pub(super) fn period(text: &str) -> Option<Duration> {
-    duration(text).filter(|period| (SHORTEST..=LONGEST).contains(period))
+    duration(text).filter(|period| (MIN_PERIOD..=MAX_PERIOD).contains(period))
 }
 
 /// A duration of 1 ms to a year, or zero.
 pub(super) fn period_or_zero(text: &str) -> Option<Duration> {
-    duration(text).filter(|period| period.is_zero() || (SHORTEST..=LONGEST).contains(period))
+    duration(text).filter(|period| period.is_zero() || (MIN_PERIOD..=MAX_PERIOD).contains(period))
 }
 
 /// A duration as Go writes them: numbers with a unit, one after the other (`1h30m`, `1.5s`), or `0`.
@@ -171,10 +171,10 @@ pub(super) fn percent_encoded(text: &str) -> String {
 }
 
 /// Shortest duration other than zero: less than the clocks here can keep.
-const SHORTEST: Duration = Duration::from_millis(1);
+const MIN_PERIOD: Duration = Duration::from_millis(1);
 
 /// Longest duration: a year, far from where sums of times overflow.
-const LONGEST: Duration = Duration::from_secs(8760 * 3600);
+const MAX_PERIOD: Duration = Duration::from_secs(8760 * 3600);
 
 /// Bytes in a host name (DNS).
 const NAME: usize = 253;
@@ -226,8 +226,8 @@ mod tests {
 
     #[test]
     fn periods_are_from_a_millisecond_to_a_year() {
-        assert_eq!(period("1ms"), Some(SHORTEST));
-        assert_eq!(period("8760h"), Some(LONGEST));
+        assert_eq!(period("1ms"), Some(MIN_PERIOD));
+        assert_eq!(period("8760h"), Some(MAX_PERIOD));
         for text in ["0", "0s", "999us", "8760h1ms", "1ns"] {
             assert_eq!(period(text), None, "{text}");
         }

@@ -29,7 +29,7 @@ impl Trimming {
         let mut heap = self.lock();
         let page = page_size();
         // SAFETY: a block of `size` bytes is written to at its beginning only, and freed once with its own layout. The
-        // pages that are dropped lie within it, and nobody expects anything of what they hold.
+        // pages that are dropped lie within it, and what they hold is not used.
         unsafe {
             heap.trim(0);
             heap.allocator_mut().closed = true;
@@ -140,7 +140,7 @@ unsafe fn unmap(base: *mut libc::c_void, size: usize) -> bool {
     unsafe { libc::munmap(base, size) == 0 }
 }
 
-/// The same for tests, which ask what is resident there: nobody else may get the addresses.
+/// The same for tests, which ask what is resident there: no other allocation may get the addresses.
 #[cfg(test)]
 unsafe fn unmap(base: *mut libc::c_void, size: usize) -> bool {
     let kind = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED;

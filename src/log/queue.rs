@@ -1,4 +1,4 @@
-//! The queue between those who log and the one thread that writes, so that no other thread waits for a reader or a disk.
+//! The queue between the threads that log and the one that writes, so that no other thread waits for a reader or a disk.
 //!
 //! ```text
 //!   push --> lines (bounded) --swap--> writer thread --> stdout

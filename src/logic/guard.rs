@@ -5,7 +5,7 @@
 //!  is_banned(source)   at accept, before anything is read       lift(source) ---^
 //! ```
 //!
-//! A source is an IPv4 address or an IPv6 /64: who has one address of a /64 has all of it. What is kept is bounded: the oldest
+//! A source is an IPv4 address or an IPv6 /64: a host with one address of a /64 has all of it. What is kept is bounded: the oldest
 //! source leaves.
 
 use std::collections::HashMap;

@@ -1,7 +1,7 @@
 //! The cache of resolved names: who asks the resolver, when, and what is answered meanwhile.
 //!
 //! ```text
-//!  look  --> never asked          Ask       one question, by the one who looked first
+//!  lookup--> never asked          Ask       one question, by the caller that looked it up first
 //!            asked, no answer     Wait      all others share it
 //!            answered             Known     also when past its time: then asked again in the background (poll)
 //!            no answer to be had  Failed    for a moment, then Ask
@@ -9,7 +9,7 @@
 //!
 //! Once a name has been resolved its users never wait for the resolver again, and a resolver that fails takes no
 //! answer away: the last good one stays. With a time to live of zero nothing is kept: each user asks afresh, and only
-//! those who wait for the same answer share it.
+//! callers that wait for the same answer share it.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
@@ -29,12 +29,12 @@ pub struct Names {
 
 /// What is known about a name right now. The addresses are in the resolver's order.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Look<'a> {
+pub enum Lookup<'a> {
     /// Its addresses: one to `MAX_ADDRESSES`.
     Known(&'a [IpAddr]),
     /// It cannot be resolved at the moment, and why.
     Failed(Error),
-    /// The caller sends one question to the resolver now and waits; all others are told to [`Look::Wait`].
+    /// The caller sends one question to the resolver now and waits; all others are told to [`Lookup::Wait`].
     Ask,
     /// The question has been sent: wait until the answer comes.
     Wait,
@@ -65,7 +65,7 @@ enum Answer {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Question {
-    /// Nobody is asking.
+    /// No question is under way.
     Resting,
     /// To be asked in the background, when `poll` is called.
     Wanted,
@@ -81,17 +81,17 @@ impl Names {
 
     /// What is known about `host`. A caller that is told to ask owes an [`answered`](Self::answered), a failure if the
     /// question cannot even be sent.
-    pub fn look(&mut self, host: &str, now: Instant) -> Look<'_> {
+    pub fn lookup(&mut self, host: &str, now: Instant) -> Lookup<'_> {
         if !self.names.contains_key(host) {
             if !self.make_room() {
-                return Look::Failed(Error::name(host.to_owned(), TOO_MANY));
+                return Lookup::Failed(Error::name(host.to_owned(), TOO_MANY));
             }
             let new = Name { answer: Answer::Nothing, question: Question::Resting, used: now };
             self.names.insert(host.to_owned(), new);
         }
         let keeps = !self.ttl.is_zero();
         let Some(name) = self.names.get_mut(host) else {
-            return Look::Failed(Error::name(host.to_owned(), TOO_MANY));
+            return Lookup::Failed(Error::name(host.to_owned(), TOO_MANY));
         };
         name.used = now;
         match &name.answer {
@@ -100,13 +100,13 @@ impl Names {
                     name.question = Question::Wanted;
                     self.wanted.push_back(host.to_owned());
                 }
-                Look::Known(addresses)
+                Lookup::Known(addresses)
             }
-            Answer::Bad { why, until } if now <= *until => Look::Failed(why.clone()),
-            _ if name.question == Question::Asked => Look::Wait,
+            Answer::Bad { why, until } if now <= *until => Lookup::Failed(why.clone()),
+            _ if name.question == Question::Asked => Lookup::Wait,
             _ => {
                 name.question = Question::Asked;
-                Look::Ask
+                Lookup::Ask
             }
         }
     }
@@ -124,9 +124,9 @@ impl Names {
 
     /// The resolver's answer for `host`, and what to hand to everyone who waits for it: never `Ask` or `Wait`. Those
     /// who look themselves at the same `now` find the same, whatever the time to live.
-    pub fn answered(&mut self, host: &str, result: Result<Vec<IpAddr>, Error>, now: Instant) -> Look<'_> {
+    pub fn answered(&mut self, host: &str, result: Result<Vec<IpAddr>, Error>, now: Instant) -> Lookup<'_> {
         let Some(name) = self.names.get_mut(host).filter(|name| name.question == Question::Asked) else {
-            return Look::Failed(Error::name(host.to_owned(), NOT_ASKED));
+            return Lookup::Failed(Error::name(host.to_owned(), NOT_ASKED));
         };
         name.question = Question::Resting;
         match (result.and_then(|addresses| usable(host, addresses)), &mut name.answer) {
@@ -144,9 +144,9 @@ impl Names {
             }
         }
         match &name.answer {
-            Answer::Good { addresses, .. } => Look::Known(addresses),
-            Answer::Bad { why, .. } => Look::Failed(why.clone()),
-            Answer::Nothing => Look::Failed(Error::name(host.to_owned(), NOT_ASKED)),
+            Answer::Good { addresses, .. } => Lookup::Known(addresses),
+            Answer::Bad { why, .. } => Lookup::Failed(why.clone()),
+            Answer::Nothing => Lookup::Failed(Error::name(host.to_owned(), NOT_ASKED)),
         }
     }
 
@@ -157,7 +157,7 @@ impl Names {
         }
     }
 
-    /// Whether one more name may be kept, after forgetting the one nobody has looked at for longest, if it must be. A
+    /// Whether one more name may be kept, after forgetting the one that was not looked up for longest, if it must be. A
     /// name with the resolver, or about to be, stays: a user may wait for it.
     fn make_room(&mut self) -> bool {
         if self.names.len() < MAX_NAMES {
@@ -191,7 +191,7 @@ fn later(now: Instant, pause: Duration) -> Instant {
     now + pause.min(FOR_EVER)
 }
 
-/// Most names of one instance; one that nobody used for longest makes room for a new one.
+/// Most names of one instance; the one that was not used for longest makes room for a new one.
 pub const MAX_NAMES: usize = 256;
 /// Most addresses kept for a name; the resolver's first ones.
 pub const MAX_ADDRESSES: usize = 8;
@@ -230,7 +230,7 @@ mod tests {
     /// A cache that has just learnt that `a.example` is 192.0.2.1.
     fn knowing(ttl: Duration, now: Instant) -> Names {
         let mut names = Names::new(ttl);
-        assert_eq!(names.look("a.example", now), Look::Ask);
+        assert_eq!(names.lookup("a.example", now), Lookup::Ask);
         names.answered("a.example", Ok(vec![ip(1)]), now);
         names
     }
@@ -239,14 +239,14 @@ mod tests {
     fn the_first_to_look_asks_and_all_others_wait_for_the_same_answer() {
         let now = epoch();
         let mut names = Names::new(TTL);
-        assert_eq!(names.look("a.example", now), Look::Ask);
-        assert_eq!(names.look("a.example", now), Look::Wait);
-        assert_eq!(names.look("b.example", now), Look::Ask);
-        assert_eq!(names.look("a.example", now + SECOND), Look::Wait);
+        assert_eq!(names.lookup("a.example", now), Lookup::Ask);
+        assert_eq!(names.lookup("a.example", now), Lookup::Wait);
+        assert_eq!(names.lookup("b.example", now), Lookup::Ask);
+        assert_eq!(names.lookup("a.example", now + SECOND), Lookup::Wait);
         let told = [ip(2), ip(1), ip(3)];
-        assert_eq!(names.answered("a.example", Ok(told.to_vec()), now + SECOND), Look::Known(&told));
-        assert_eq!(names.look("a.example", now + SECOND), Look::Known(&told));
-        assert_eq!(names.look("b.example", now + SECOND), Look::Wait);
+        assert_eq!(names.answered("a.example", Ok(told.to_vec()), now + SECOND), Lookup::Known(&told));
+        assert_eq!(names.lookup("a.example", now + SECOND), Lookup::Known(&told));
+        assert_eq!(names.lookup("b.example", now + SECOND), Lookup::Wait);
         assert_eq!(names.poll(), None);
     }
 
@@ -254,18 +254,18 @@ mod tests {
     fn a_fresh_answer_asks_nobody_and_an_old_one_is_asked_again_once_in_the_background() {
         let start = epoch();
         let mut names = knowing(TTL, start);
-        assert_eq!(names.look("a.example", start + TTL), Look::Known(&[ip(1)]));
+        assert_eq!(names.lookup("a.example", start + TTL), Lookup::Known(&[ip(1)]));
         assert_eq!(names.poll(), None);
         let now = start + TTL + TICK;
         for _ in 0..3 {
-            assert_eq!(names.look("a.example", now), Look::Known(&[ip(1)]));
+            assert_eq!(names.lookup("a.example", now), Lookup::Known(&[ip(1)]));
         }
         assert_eq!(names.poll().as_deref(), Some("a.example"));
         assert_eq!(names.poll(), None);
-        assert_eq!(names.look("a.example", now), Look::Known(&[ip(1)]));
+        assert_eq!(names.lookup("a.example", now), Lookup::Known(&[ip(1)]));
         assert_eq!(names.poll(), None, "it is being asked already");
         names.answered("a.example", Ok(vec![ip(9)]), now);
-        assert_eq!(names.look("a.example", now + TTL), Look::Known(&[ip(9)]));
+        assert_eq!(names.lookup("a.example", now + TTL), Lookup::Known(&[ip(9)]));
         assert_eq!(names.poll(), None);
     }
 
@@ -275,31 +275,31 @@ mod tests {
         let mut names = knowing(TTL, start);
         let mut now = start + TTL + TICK;
         for _ in 0..5 {
-            names.look("a.example", now);
+            names.lookup("a.example", now);
             assert!(names.poll().is_some());
-            assert_eq!(names.answered("a.example", broken(), now), Look::Known(&[ip(1)]));
-            assert_eq!(names.look("a.example", now + RETRY_PAUSE), Look::Known(&[ip(1)]));
+            assert_eq!(names.answered("a.example", broken(), now), Lookup::Known(&[ip(1)]));
+            assert_eq!(names.lookup("a.example", now + RETRY_PAUSE), Lookup::Known(&[ip(1)]));
             assert_eq!(names.poll(), None);
             now += RETRY_PAUSE + TICK;
         }
-        names.look("a.example", now);
+        names.lookup("a.example", now);
         assert!(names.poll().is_some());
-        assert_eq!(names.answered("a.example", Ok(vec![]), now), Look::Known(&[ip(1)]));
+        assert_eq!(names.answered("a.example", Ok(vec![]), now), Lookup::Known(&[ip(1)]));
     }
 
     #[test]
     fn a_failure_without_an_earlier_answer_is_told_for_a_moment_and_then_asked_again() {
         let now = epoch();
         let mut names = Names::new(TTL);
-        names.look("a.example", now);
-        let failed = Look::Failed(down());
+        names.lookup("a.example", now);
+        let failed = Lookup::Failed(down());
         assert_eq!(names.answered("a.example", broken(), now), failed);
-        assert_eq!(names.look("a.example", now + FAILURE_PAUSE), failed);
+        assert_eq!(names.lookup("a.example", now + FAILURE_PAUSE), failed);
         assert_eq!(names.poll(), None);
         let now = now + FAILURE_PAUSE + TICK;
-        assert_eq!(names.look("a.example", now), Look::Ask);
-        assert_eq!(names.look("a.example", now), Look::Wait);
-        assert_eq!(names.answered("a.example", Ok(vec![ip(4)]), now), Look::Known(&[ip(4)]));
+        assert_eq!(names.lookup("a.example", now), Lookup::Ask);
+        assert_eq!(names.lookup("a.example", now), Lookup::Wait);
+        assert_eq!(names.answered("a.example", Ok(vec![ip(4)]), now), Lookup::Known(&[ip(4)]));
     }
 
     #[test]
@@ -307,12 +307,12 @@ mod tests {
         let mut now = epoch();
         let mut names = Names::new(Duration::ZERO);
         for n in 1..5 {
-            assert_eq!(names.look("a.example", now), Look::Ask);
-            assert_eq!(names.look("a.example", now + TICK), Look::Wait);
+            assert_eq!(names.lookup("a.example", now), Lookup::Ask);
+            assert_eq!(names.lookup("a.example", now + TICK), Lookup::Wait);
             now += SECOND;
             let told = [ip(n)];
-            assert_eq!(names.answered("a.example", Ok(told.to_vec()), now), Look::Known(&told));
-            assert_eq!(names.look("a.example", now), Look::Known(&told), "woken in the same turn");
+            assert_eq!(names.answered("a.example", Ok(told.to_vec()), now), Lookup::Known(&told));
+            assert_eq!(names.lookup("a.example", now), Lookup::Known(&told), "woken in the same turn");
             assert_eq!(names.poll(), None);
             now += TICK;
         }
@@ -323,48 +323,48 @@ mod tests {
         let now = epoch();
         let mut names = knowing(Duration::ZERO, now);
         let now = now + SECOND;
-        assert_eq!(names.look("a.example", now), Look::Ask);
-        assert_eq!(names.answered("a.example", broken(), now), Look::Failed(down()));
-        assert_eq!(names.look("a.example", now + TICK), Look::Ask);
+        assert_eq!(names.lookup("a.example", now), Lookup::Ask);
+        assert_eq!(names.answered("a.example", broken(), now), Lookup::Failed(down()));
+        assert_eq!(names.lookup("a.example", now + TICK), Lookup::Ask);
     }
 
     #[test]
     fn an_answer_without_an_address_is_a_failure() {
         let now = epoch();
         let mut names = Names::new(TTL);
-        names.look("a.example", now);
-        assert_eq!(names.answered("a.example", Ok(vec![]), now), Look::Failed(Error::name("a.example", NO_ADDRESS)));
+        names.lookup("a.example", now);
+        assert_eq!(names.answered("a.example", Ok(vec![]), now), Lookup::Failed(Error::name("a.example", NO_ADDRESS)));
     }
 
     #[test]
     fn addresses_are_kept_in_the_resolvers_order_each_once_and_not_too_many() {
         let now = epoch();
         let mut names = Names::new(TTL);
-        names.look("a.example", now);
+        names.lookup("a.example", now);
         let six = IpAddr::V6(Ipv6Addr::LOCALHOST);
         let mut told = vec![six, ip(200), six, ip(200)];
         told.extend((1..=20).map(ip));
         let kept = [six, ip(200), ip(1), ip(2), ip(3), ip(4), ip(5), ip(6)];
         assert_eq!(kept.len(), MAX_ADDRESSES);
-        assert_eq!(names.answered("a.example", Ok(told), now), Look::Known(&kept));
+        assert_eq!(names.answered("a.example", Ok(told), now), Lookup::Known(&kept));
     }
 
     #[test]
     fn an_answer_nobody_asked_for_changes_nothing() {
         let now = epoch();
         let mut names = knowing(TTL, now);
-        let not_asked = |name: &'static str| Look::Failed(Error::name(name, NOT_ASKED));
+        let not_asked = |name: &'static str| Lookup::Failed(Error::name(name, NOT_ASKED));
         assert_eq!(names.answered("a.example", Ok(vec![ip(66)]), now), not_asked("a.example"));
         assert_eq!(names.answered("b.example", Ok(vec![ip(66)]), now), not_asked("b.example"));
-        assert_eq!(names.look("a.example", now), Look::Known(&[ip(1)]));
-        assert_eq!(names.look("b.example", now), Look::Ask);
+        assert_eq!(names.lookup("a.example", now), Lookup::Known(&[ip(1)]));
+        assert_eq!(names.lookup("b.example", now), Lookup::Ask);
     }
 
     #[test]
     fn the_longest_ttl_lasts_and_does_not_overflow() {
         let now = epoch();
         let mut names = knowing(Duration::MAX, now);
-        assert_eq!(names.look("a.example", now + 1000 * TTL), Look::Known(&[ip(1)]));
+        assert_eq!(names.lookup("a.example", now + 1000 * TTL), Lookup::Known(&[ip(1)]));
         assert_eq!(names.poll(), None);
     }
 
@@ -374,15 +374,15 @@ mod tests {
         let mut names = knowing(TTL, start);
         for n in 1..MAX_NAMES as u32 {
             let host = format!("{n}.example");
-            names.look(&host, start + n * TICK);
+            names.lookup(&host, start + n * TICK);
             names.answered(&host, Ok(vec![ip(7)]), start + n * TICK);
         }
         let now = start + SECOND;
-        assert_eq!(names.look("a.example", now), Look::Known(&[ip(1)]));
-        assert_eq!(names.look("new.example", now), Look::Ask);
+        assert_eq!(names.lookup("a.example", now), Lookup::Known(&[ip(1)]));
+        assert_eq!(names.lookup("new.example", now), Lookup::Ask);
         assert_eq!(names.names.len(), MAX_NAMES);
-        assert_eq!(names.look("a.example", now), Look::Known(&[ip(1)]));
-        assert_eq!(names.look("1.example", now), Look::Ask, "that one was forgotten");
+        assert_eq!(names.lookup("a.example", now), Lookup::Known(&[ip(1)]));
+        assert_eq!(names.lookup("1.example", now), Lookup::Ask, "that one was forgotten");
     }
 
     #[test]
@@ -390,11 +390,11 @@ mod tests {
         let now = epoch();
         let mut names = Names::new(TTL);
         for n in 0..MAX_NAMES {
-            assert_eq!(names.look(&n.to_string(), now), Look::Ask);
+            assert_eq!(names.lookup(&n.to_string(), now), Lookup::Ask);
         }
-        assert_eq!(names.look("one more", now), Look::Failed(Error::name("one more", TOO_MANY)));
-        assert_eq!(names.answered("0", Ok(vec![ip(1)]), now), Look::Known(&[ip(1)]));
-        assert_eq!(names.look("one more", now), Look::Ask);
+        assert_eq!(names.lookup("one more", now), Lookup::Failed(Error::name("one more", TOO_MANY)));
+        assert_eq!(names.answered("0", Ok(vec![ip(1)]), now), Lookup::Known(&[ip(1)]));
+        assert_eq!(names.lookup("one more", now), Lookup::Ask);
     }
 
     #[test]
@@ -411,14 +411,14 @@ mod tests {
                 let crowd = if dice.below(3) == 0 { hosts.len() as u64 } else { 5 };
                 let host = &hosts[dice.below(crowd) as usize];
                 let waiting = asked.contains(host);
-                match names.look(host, now) {
-                    Look::Ask => {
+                match names.lookup(host, now) {
+                    Lookup::Ask => {
                         assert!(!waiting, "seed {seed}: {host} is asked twice");
                         asked.push(host.clone());
                     }
-                    Look::Wait => assert!(waiting, "seed {seed}: {host} waits for nothing"),
-                    Look::Known(addresses) => assert_eq!(addresses.len(), 2),
-                    Look::Failed(error) => {
+                    Lookup::Wait => assert!(waiting, "seed {seed}: {host} waits for nothing"),
+                    Lookup::Known(addresses) => assert_eq!(addresses.len(), 2),
+                    Lookup::Failed(error) => {
                         let expected = [down(), Error::name(host.clone(), TOO_MANY)];
                         assert!(expected.contains(&error), "{error}");
                     }
@@ -432,7 +432,7 @@ mod tests {
                     let good = matches!(names.names[&host].answer, Answer::Good { .. });
                     let fails = dice.below(2) == 0;
                     let result = if fails { broken() } else { Ok(vec![ip(1), ip(2)]) };
-                    let known = matches!(names.answered(&host, result, now), Look::Known(_));
+                    let known = matches!(names.answered(&host, result, now), Lookup::Known(_));
                     assert_eq!(known, !fails || (good && seed % 3 != 0));
                 }
                 assert!(names.names.len() <= MAX_NAMES);
@@ -445,13 +445,13 @@ mod tests {
     fn a_doubted_answer_is_asked_for_again_before_its_time_and_used_meanwhile() {
         let (mut names, now) = (Names::new(Duration::from_secs(300)), Instant::now());
         let address: IpAddr = [192, 0, 2, 1].into();
-        assert_eq!(names.look("a.example", now), Look::Ask);
+        assert_eq!(names.lookup("a.example", now), Lookup::Ask);
         names.answered("a.example", Ok(vec![address]), now);
         names.doubt("a.example", now);
         names.doubt("b.example", now);
-        assert_eq!(names.look("a.example", now), Look::Known(&[address]));
+        assert_eq!(names.lookup("a.example", now), Lookup::Known(&[address]));
         assert_eq!(names.poll(), None);
-        assert_eq!(names.look("a.example", now + 2 * RETRY_PAUSE), Look::Known(&[address]));
+        assert_eq!(names.lookup("a.example", now + 2 * RETRY_PAUSE), Lookup::Known(&[address]));
         assert_eq!(names.poll().as_deref(), Some("a.example"));
     }
 }

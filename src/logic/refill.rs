@@ -1,4 +1,4 @@
-//! The client's pace: how many pool connections to open, and when.
+//! The client's refill: how many pool connections to open, and when.
 
 use std::time::{Duration, Instant};
 

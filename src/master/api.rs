@@ -16,23 +16,23 @@ use super::host::Monitor;
 use super::openapi;
 use super::record::{Record, KEY_ID};
 use super::requests::{Answer, Order, Refusal, Request, SupervisorHandle};
-use super::tcping::{tcping, Gate, TcpingResult};
+use super::tcping::{tcping, Semaphore, TcpingResult};
 use crate::config::{self, Config, Tls};
 
 /// Answers the API's calls by asking the supervisor.
 pub struct Api<M> {
-    desk: SupervisorHandle<M>,
+    supervisor: SupervisorHandle<M>,
     config: Config,
     host: Monitor,
-    gate: Arc<Gate>,
+    semaphore: Arc<Semaphore>,
     openapi: Vec<u8>,
 }
 
 impl<M: From<Request>> Api<M> {
-    /// The API of a master with this configuration, whose supervisor is behind `desk`.
-    pub fn new(desk: SupervisorHandle<M>, config: &Config) -> Api<M> {
+    /// The API of a master with this configuration, whose supervisor is behind `supervisor`.
+    pub fn new(supervisor: SupervisorHandle<M>, config: &Config) -> Api<M> {
         let openapi = openapi::document(&config.prefix);
-        Api { desk, config: config.clone(), host: Monitor::new(), gate: Gate::new(), openapi }
+        Api { supervisor, config: config.clone(), host: Monitor::new(), semaphore: Semaphore::new(), openapi }
     }
 
     /// What `/info` shows.
@@ -71,7 +71,7 @@ impl<M: From<Request>> Api<M> {
 
     /// Tries a TCP connection.
     pub(super) fn tcping(&self, target: &str) -> TcpingResult {
-        tcping(&self.gate, target)
+        tcping(&self.semaphore, target)
     }
 
     /// The description of the API.
@@ -107,7 +107,7 @@ impl<M: From<Request>> Api<M> {
 
     /// Asks the supervisor.
     pub(super) fn ask(&self, order: Order) -> Result<Answer, Refusal> {
-        self.desk.ask(order)
+        self.supervisor.ask(order)
     }
 }
 

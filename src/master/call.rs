@@ -24,7 +24,7 @@ impl Call {
     }
 }
 
-/// The answer to a call. The headers that every answer carries are added by who sends it.
+/// The answer to a call. The headers that every answer carries are added by its sender.
 pub enum Reply {
     /// Known as a whole.
     Whole {

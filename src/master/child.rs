@@ -105,7 +105,7 @@ impl Child {
     /// Its reader has read everything: mostly it has ended.
     pub fn quiet(&mut self, now: Instant) {
         self.quiet = true;
-        self.look_at(now);
+        self.check(now);
     }
 
     /// Asks it to leave: SIGTERM.
@@ -119,7 +119,7 @@ impl Child {
     pub fn kill(&mut self, now: Instant) {
         // An error means that it has ended already.
         let _ = self.process.kill();
-        self.look_at(now);
+        self.check(now);
     }
 
     /// When to ask whether it has [`ended`](Child::ended).
@@ -137,7 +137,7 @@ impl Child {
         (self.quiet || now >= over + LINGER).then(|| status.success())
     }
 
-    fn look_at(&mut self, now: Instant) {
+    fn check(&mut self, now: Instant) {
         self.look = Some((now, PAUSE));
     }
 }

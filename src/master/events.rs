@@ -1,4 +1,4 @@
-//! Those who listen to events. A slow one loses lines and figures that are out of date, and nothing else:
+//! The readers of events. A slow one loses lines and figures that are out of date, and nothing else:
 //!
 //! ```text
 //!   publish --> queue (bounded) ------------------------------> reader
@@ -9,7 +9,7 @@
 //! `create` stays one, a `delete` replaces all, and lines are lost. So a reader that goes on sees `create` before the first
 //! `update` and every `delete`, and ends up with what is true.
 //!
-//! A stream ends when its sender is dropped. There is a `shutdown` before it if that fits; who writes the stream says
+//! A stream ends when its sender is dropped. There is a `shutdown` before it if that fits; the writer of the stream says
 //! `shutdown` by itself if it ends without.
 
 use std::collections::btree_map::{BTreeMap, Entry};
@@ -21,10 +21,10 @@ use super::record::Record;
 use super::requests::{Event, What};
 use crate::log::rfc3339;
 
-/// All who listen.
+/// All readers.
 #[derive(Default)]
 pub struct Readers {
-    /// The one who has listened longest first.
+    /// The one that has listened longest first.
     readers: Vec<Subscriber>,
 }
 
@@ -62,7 +62,7 @@ impl Readers {
         self.readers.retain(|reader| !reader.gone);
     }
 
-    /// Gives those who lagged what they are owed, as far as there is room.
+    /// Gives readers that lagged what they are owed, as far as there is room.
     pub fn send_owed(&mut self) {
         self.readers.iter_mut().for_each(Subscriber::send_owed);
         self.readers.retain(|reader| !reader.gone);

@@ -9,7 +9,7 @@
 //!
 //! - so many connections; a newcomer beyond takes the place of the one that has been idle, or slow, for longest;
 //! - a head, a body and a time for each request, and little memory before it is whole;
-//! - so many calls at once, the others wait for their turn; streams are counted apart, and those who do not read, and so
+//! - so many calls at once, the others wait for their turn; streams are counted apart, and those that do not read, and so
 //!   hold up a thread, go first.
 
 use std::collections::VecDeque;
@@ -76,10 +76,10 @@ impl Front {
     ) -> Result<Front, Error> {
         let failed = |error: io::Error| Error::system("cannot start the API", error);
         let poll = Poll::new().map_err(failed)?;
-        let waker = Arc::new(Waker::new(poll.registry(), BELL).map_err(failed)?);
+        let waker = Arc::new(Waker::new(poll.registry(), WAKER).map_err(failed)?);
         let mut acceptors = Vec::new();
         let mut addresses = Vec::new();
-        for (n, at) in listening_addresses(listen)?.into_iter().take(MAX_DOORS).enumerate() {
+        for (n, at) in listening_addresses(listen)?.into_iter().take(MAX_LISTENERS).enumerate() {
             let acceptor = Acceptor::open(at, SocketKeepalive::after(KEEPALIVE_AFTER), poll.registry(), Token(n));
             let acceptor = acceptor.map_err(|error| Error::listen(at, "TCP", error))?;
             addresses.push(acceptor.address().map_err(failed)?);
@@ -88,9 +88,9 @@ impl Front {
         let http = Http::start(answer).map_err(failed)?;
         let registry = poll.registry().try_clone().map_err(failed)?;
         let (orders, received) = channel();
-        let desk = Desk::new(registry, acceptors, (certs, reload), cors, http, received, Instant::now());
+        let front = FrontThread::new(registry, acceptors, (certs, reload), cors, http, received, Instant::now());
         let run = move || {
-            if let Err(error) = turns(poll, desk) {
+            if let Err(error) = turns(poll, front) {
                 log::error!("The API has ended: {error}");
             }
         };
@@ -128,7 +128,7 @@ impl Drop for Front {
 }
 
 /// Everything that the thread owns.
-struct Desk {
+struct FrontThread {
     registry: Registry,
     acceptors: Vec<Acceptor>,
     certs: Option<Certs>,
@@ -166,7 +166,8 @@ impl Limits {
     /// more and two threads.
     fn within(Resources { descriptors, memory }: Resources) -> Limits {
         let each = memory.saturating_sub(OWN_MEMORY) / 4;
-        let share = |most: usize, part: usize, bytes: usize| most.min(descriptors / part).min(each / bytes).max(LEAST);
+        let share =
+            |most: usize, part: usize, bytes: usize| most.min(descriptors / part).min(each / bytes).max(MIN_LIMIT);
         Limits {
             clients: share(CLIENTS, 4, CLIENT_BYTES),
             large: LARGE.min(each / MAX_BODY).max(1),
@@ -185,7 +186,7 @@ impl Limits {
     }
 }
 
-impl Desk {
+impl FrontThread {
     fn new(
         registry: Registry,
         acceptors: Vec<Acceptor>,
@@ -194,12 +195,12 @@ impl Desk {
         http: Http,
         orders: Receiver<Order>,
         now: Instant,
-    ) -> Desk {
+    ) -> FrontThread {
         let recheck = certs.as_ref().map(|_| now + reload);
         let room = Resources::here();
         let descriptors = room.descriptors;
         let means = Means { scratch: Buffer::new(SCRATCH), large: true, stream: true, time: SystemTime::now(), cors };
-        Desk {
+        FrontThread {
             registry,
             acceptors,
             certs,
@@ -235,7 +236,7 @@ impl Desk {
         if let Some(acceptor) = self.acceptors.get_mut(token) {
             return acceptor.note();
         }
-        let Some(number) = token.checked_sub(MAX_DOORS) else { return };
+        let Some(number) = token.checked_sub(MAX_LISTENERS) else { return };
         let Some(key) = self.clients.at(number / 2) else { return };
         if let Some(client) = self.clients.get_mut(key) {
             match number % 2 {
@@ -300,7 +301,7 @@ impl Desk {
         };
         let key = self.clients.insert(Client::new(leg, now));
         self.used.clients += 1;
-        let token = Token(MAX_DOORS + 2 * key.index());
+        let token = Token(MAX_LISTENERS + 2 * key.index());
         let registered = self.clients.get_mut(key).map_or(Ok(()), |client| client.register(&self.registry, token));
         match registered {
             Ok(()) => self.ready.push_back(key),
@@ -309,7 +310,7 @@ impl Desk {
         registered
     }
 
-    /// The oldest of the idle ones goes, or the oldest of those who have not said what they want.
+    /// The oldest of the idle ones goes, or the oldest of those that have not sent a whole request.
     fn make_place(&mut self, now: Instant) {
         let ages = self.clients.iter().filter_map(|(key, client)| Some((client.age(now)?, key)));
         if let Some((_, key)) = ages.max() {
@@ -362,7 +363,7 @@ impl Desk {
         }
     }
 
-    /// Those who wait get their turn.
+    /// Requests that wait get their turn.
     fn hand_out(&mut self, now: Instant) {
         while let Some(key) = self.waiting.front().copied() {
             if self.clients.get(key).is_some_and(Client::is_waiting) {
@@ -370,7 +371,7 @@ impl Desk {
                     return;
                 }
                 self.waiting.pop_front();
-                let token = Token(MAX_DOORS + 2 * key.index() + 1);
+                let token = Token(MAX_LISTENERS + 2 * key.index() + 1);
                 let link = Link::open(self.http.path(), &self.registry, token);
                 self.work(key, now, |client, means| client.hand(link, means, now));
             } else {
@@ -401,34 +402,34 @@ impl Desk {
 
     fn close(&mut self, now: Instant) {
         self.acceptors.clear();
-        self.closing.get_or_insert(now + FAREWELL);
+        self.closing.get_or_insert(now + CLOSING_TIME);
     }
 }
 
 /// Waits, notes what happened, and does what is to be done; again and again.
-fn turns(mut poll: Poll, mut desk: Desk) -> io::Result<()> {
+fn turns(mut poll: Poll, mut front: FrontThread) -> io::Result<()> {
     let mut events = Events::with_capacity(MAX_EVENTS);
     loop {
         let now = Instant::now();
-        let timeout = match desk.is_busy() {
+        let timeout = match front.is_busy() {
             true => Some(Duration::ZERO),
-            false => desk.deadline(now).map(|due| due.saturating_duration_since(now)),
+            false => front.deadline(now).map(|due| due.saturating_duration_since(now)),
         };
         match poll.poll(&mut events, timeout) {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
             _ => {}
         }
-        events.iter().filter(|event| event.token() != BELL).for_each(|event| desk.note(event));
-        if desk.turn(Instant::now()) {
+        events.iter().filter(|event| event.token() != WAKER).for_each(|event| front.note(event));
+        if front.turn(Instant::now()) {
             return Ok(());
         }
     }
 }
 
-/// The token of the thread's bell.
-const BELL: Token = Token(usize::MAX);
+/// The token of the thread's waker.
+const WAKER: Token = Token(usize::MAX);
 /// Most addresses of one name that are listened at.
-const MAX_DOORS: usize = 8;
+const MAX_LISTENERS: usize = 8;
 /// Connections accepted at one address in one turn.
 const ADMITTED: usize = 64;
 /// Events taken from the kernel at once.
@@ -447,14 +448,14 @@ pub const CALLS: usize = 16;
 /// Most event streams, each on a thread.
 pub const STREAMS: usize = 64;
 /// The least of each, however few descriptors and bytes there are.
-const LEAST: usize = 4;
+const MIN_LIMIT: usize = 4;
 /// Bytes of a master before the first client: itself and its first threads.
 const OWN_MEMORY: usize = 6 * 1024 * 1024;
 /// Bytes of a client: a TLS session, and a request or an answer on its way.
 const CLIENT_BYTES: usize = 64 * 1024;
 /// Bytes of an answer: the stacks of two threads and what they hold.
 const ANSWER_BYTES: usize = 2 * STACK + 64 * 1024;
-/// While others wait, one who has taken an answer for so long may be cut off.
+/// While others wait, a client that has taken an answer for so long may be cut off.
 const SLOW: Duration = Duration::from_secs(2);
 /// When the front closes, answers may take so long to come to their end.
-const FAREWELL: Duration = Duration::from_secs(5);
+const CLOSING_TIME: Duration = Duration::from_secs(5);

@@ -54,7 +54,7 @@ pub fn encode(records: &BTreeMap<String, Record>) -> Vec<u8> {
 ///
 /// Says what the file is instead: see [`GobError`].
 pub fn decode(file: &[u8]) -> Result<BTreeMap<String, Record>, GobError> {
-    if file.len() > LARGEST {
+    if file.len() > MAX_FILE {
         return Err(GobError::TooLarge);
     }
     // After a power cut some file systems show zeros where data never arrived.
@@ -83,7 +83,7 @@ pub enum GobError {
     Empty,
     /// It begins well and ends too early.
     Truncated,
-    /// More than [`LARGEST`] bytes.
+    /// More than [`MAX_FILE`] bytes.
     TooLarge,
     /// Something else than a state: text, another program's file. Says why.
     Foreign(String),
@@ -96,7 +96,7 @@ impl fmt::Display for GobError {
         match self {
             GobError::Empty => f.write_str("it is empty"),
             GobError::Truncated => f.write_str("it is cut short"),
-            GobError::TooLarge => write!(f, "it has more than {LARGEST} bytes"),
+            GobError::TooLarge => write!(f, "it has more than {MAX_FILE} bytes"),
             GobError::Foreign(why) => write!(f, "it is not the state of a master ({why})"),
             GobError::Damaged(why) => write!(f, "it is damaged ({why})"),
         }
@@ -201,7 +201,7 @@ fn status_word(status: Status) -> &'static str {
 }
 
 /// Bytes of the largest state file: tens of thousands of instances, and still little enough to be read into memory.
-pub const LARGEST: usize = 64 << 20;
+pub const MAX_FILE: usize = 64 << 20;
 
 /// The ids that the original's encoder gives its types.
 const INSTANCE: i64 = 64;

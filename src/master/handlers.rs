@@ -38,7 +38,7 @@ impl Supervisor {
         send(&reply, outcome);
     }
 
-    /// The old process has gone: answers those who waited for that. `record` is how it is now, if there is one.
+    /// The old process has gone: answers the calls that waited for that. `record` is how it is now, if there is one.
     pub(super) fn reply_to_waiting(&mut self, id: &str, record: Option<Record>) {
         let (here, others) = std::mem::take(&mut self.waiting).into_iter().partition(|(other, _)| other == id);
         self.waiting = others;
@@ -236,7 +236,7 @@ pub(super) fn complete(master: &mut Record) -> Result<bool, Refusal> {
     Ok(new)
 }
 
-/// Answers; who asked may have gone.
+/// Answers; the caller may have gone.
 fn send(reply: &SyncSender<Outcome>, outcome: Outcome) {
     let _ = reply.try_send(outcome);
 }

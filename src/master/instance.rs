@@ -57,11 +57,11 @@ pub enum Step {
     Terminate,
     /// End the process.
     Kill,
-    /// Tell all who listen; with a line for [`What::Log`].
+    /// Tell all readers of events; with a line for [`What::Log`].
     Publish(What, String),
     /// The record has changed, or it is gone.
     Save,
-    /// It was told to stop, and it has no process now: who waits for that may be answered.
+    /// It was told to stop, and it has no process now: a call that waits for that may be answered.
     Settled,
 }
 
@@ -197,7 +197,7 @@ impl Instance {
     pub fn delete(&mut self, now: Instant) {
         match &mut self.life {
             Life::Stopped | Life::Failed { .. } | Life::Starting => {
-                self.bury();
+                self.forget();
                 self.steps.push_back(Step::Settled);
             }
             Life::Running(_) => self.terminate(Then::Delete, now),
@@ -305,7 +305,7 @@ impl Instance {
                 match then {
                     Then::Stop => {}
                     Then::Start => self.launch(),
-                    Then::Delete => self.bury(),
+                    Then::Delete => self.forget(),
                 }
                 self.steps.push_back(Step::Settled);
             }
@@ -417,7 +417,7 @@ impl Instance {
         self.turn(Status::Error);
     }
 
-    fn bury(&mut self) {
+    fn forget(&mut self) {
         self.life = Life::Gone;
         self.publish(What::Delete);
     }

@@ -1,4 +1,4 @@
-//! What the API asks of the supervisor, what it answers, and what it tells all who listen.
+//! What the API asks of the supervisor, what it answers, and what it tells all readers of events.
 //!
 //! ```text
 //!  api threads --Order, reply to--> supervisor (one thread, owns every instance) --Event--> readers

@@ -127,7 +127,7 @@ impl State {
     /// It could not be written, and the old state is still there; or it must not be written; or nothing was loaded yet.
     pub fn save(&mut self, records: &BTreeMap<String, Record>) -> io::Result<()> {
         let file = gob::encode(records);
-        if file.len() > gob::LARGEST {
+        if file.len() > gob::MAX_FILE {
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, GobError::TooLarge));
         }
         self.opened()?;

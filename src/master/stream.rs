@@ -53,14 +53,14 @@ fn write(events: &Receiver<Arc<Event>>, quiet: Duration, out: &mut dyn Write) ->
     }
 }
 
-/// One event in the stream's form; its log line is cut if the event would pass [`LARGEST`]. `None` if it is too large
+/// One event in the stream's form; its log line is cut if the event would pass [`MAX_EVENT`]. `None` if it is too large
 /// without.
 fn shown(event: &Event) -> Option<Vec<u8>> {
     let whole = framed(event, &event.logs);
-    if whole.len() <= LARGEST {
+    if whole.len() <= MAX_EVENT {
         return Some(whole);
     }
-    let room = LARGEST.checked_sub(framed(event, "").len())?;
+    let room = MAX_EVENT.checked_sub(framed(event, "").len())?;
     let mut end = (room / WIDEST).min(event.logs.len());
     while !event.logs.is_char_boundary(end) {
         end -= 1;
@@ -109,7 +109,7 @@ const COMMENT: &[u8] = b": still here\n\n";
 const QUIET: Duration = Duration::from_secs(15);
 
 /// Bytes of one event: readers with a buffer of 64 KiB for a line must cope.
-const LARGEST: usize = 65535;
+const MAX_EVENT: usize = 65535;
 
 /// Bytes of JSON that one byte of text may become: `\u003c`.
 const WIDEST: usize = 6;
@@ -169,7 +169,7 @@ mod tests {
         for piece in ["a", "<", "\u{1b}", "ü", "\u{2028}"] {
             let long = event(What::Log, &piece.repeat(70_000));
             let bytes = shown(&long).unwrap();
-            assert!(bytes.len() <= LARGEST, "{piece:?}: {}", bytes.len());
+            assert!(bytes.len() <= MAX_EVENT, "{piece:?}: {}", bytes.len());
             let text = String::from_utf8(bytes).unwrap();
             let data = text.lines().nth(1).unwrap().strip_prefix("data: ").unwrap();
             let value: serde_json::Value = serde_json::from_str(data).unwrap();

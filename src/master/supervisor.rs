@@ -1,4 +1,4 @@
-//! The supervisor: one thread that owns every instance, every process and everyone who listens.
+//! The supervisor: one thread that owns every instance, every process and every reader of events.
 //!
 //! ```text
 //!   api threads --Ask-----+                        +--> Child::spawn, terminate, kill

@@ -23,8 +23,8 @@ pub(super) struct TcpingResult {
 }
 
 /// Tries `target`, when one of the few places for that is free.
-pub(super) fn tcping(gate: &Arc<Gate>, target: &str) -> TcpingResult {
-    let tried = match gate.enter(PLACE_TIMEOUT) {
+pub(super) fn tcping(semaphore: &Arc<Semaphore>, target: &str) -> TcpingResult {
+    let tried = match semaphore.enter(PLACE_TIMEOUT) {
         Some(pass) => dial(target, &Arc::new(pass)),
         None => Err(BUSY.into()),
     };
@@ -112,21 +112,21 @@ fn words(error: &io::Error) -> String {
 }
 
 /// A few places, and a short wait for one.
-pub(super) struct Gate {
+pub(super) struct Semaphore {
     free: Mutex<usize>,
     left: Condvar,
 }
 
 /// One place, held.
-struct Permit(Arc<Gate>);
+struct Permit(Arc<Semaphore>);
 
-impl Gate {
+impl Semaphore {
     /// [`PLACES`] free places.
-    pub fn new() -> Arc<Gate> {
-        Arc::new(Gate { free: Mutex::new(PLACES), left: Condvar::new() })
+    pub fn new() -> Arc<Semaphore> {
+        Arc::new(Semaphore { free: Mutex::new(PLACES), left: Condvar::new() })
     }
 
-    fn enter(self: &Arc<Gate>, timeout: Duration) -> Option<Permit> {
+    fn enter(self: &Arc<Semaphore>, timeout: Duration) -> Option<Permit> {
         let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
         let waited = self.left.wait_timeout_while(free, timeout, |free| *free == 0);
         let (mut free, _) = waited.unwrap_or_else(PoisonError::into_inner);
@@ -167,7 +167,7 @@ mod tests {
     use std::net::TcpListener;
 
     fn fault(target: &str) -> String {
-        let outcome = tcping(&Gate::new(), target);
+        let outcome = tcping(&Semaphore::new(), target);
         assert_eq!((outcome.target.as_str(), outcome.connected, outcome.latency), (target, false, 0));
         outcome.error.unwrap()
     }
@@ -177,7 +177,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         for target in [format!("127.0.0.1:{port}"), format!("localhost:{port}"), format!(":{port}")] {
-            let outcome = tcping(&Gate::new(), &target);
+            let outcome = tcping(&Semaphore::new(), &target);
             assert_eq!((outcome.connected, outcome.error), (true, None), "{target}");
         }
     }
@@ -186,7 +186,7 @@ mod tests {
     fn ipv6_is_written_in_brackets() {
         let Ok(listener) = TcpListener::bind("[::1]:0") else { return skip("IPv6") };
         let port = listener.local_addr().unwrap().port();
-        assert!(tcping(&Gate::new(), &format!("[::1]:{port}")).connected);
+        assert!(tcping(&Semaphore::new(), &format!("[::1]:{port}")).connected);
         assert_eq!(fault("[::1]:1"), "dial tcp [::1]:1: connect: connection refused");
     }
 
@@ -207,17 +207,17 @@ mod tests {
 
     #[test]
     fn the_eleventh_at_once_waits_and_is_then_refused_or_let_in() {
-        let gate = Gate::new();
-        let mut passes: Vec<_> = (0..PLACES).map(|_| gate.enter(Duration::ZERO).unwrap()).collect();
-        let outcome = tcping(&gate, "127.0.0.1:1");
+        let semaphore = Semaphore::new();
+        let mut passes: Vec<_> = (0..PLACES).map(|_| semaphore.enter(Duration::ZERO).unwrap()).collect();
+        let outcome = tcping(&semaphore, "127.0.0.1:1");
         assert_eq!((outcome.connected, outcome.error.as_deref()), (false, Some("too many requests")));
         let waiting = thread::spawn({
-            let gate = Arc::clone(&gate);
-            move || gate.enter(Duration::from_secs(20)).is_some()
+            let semaphore = Arc::clone(&semaphore);
+            move || semaphore.enter(Duration::from_secs(20)).is_some()
         });
         passes.pop();
         assert!(waiting.join().unwrap());
         drop(passes);
-        assert_eq!(*gate.free.lock().unwrap(), PLACES);
+        assert_eq!(*semaphore.free.lock().unwrap(), PLACES);
     }
 }

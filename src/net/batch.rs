@@ -49,7 +49,7 @@ pub struct Incoming {
 pub struct PacketQueue {
     bytes: Vec<u8>,
     slot: usize,
-    messages: [Option<Incoming>; MOST],
+    messages: [Option<Incoming>; MAX_BATCH],
 }
 
 impl PacketQueue {
@@ -105,7 +105,7 @@ pub struct Slots<'a> {
 
 impl Slots<'_> {
     fn count(&self) -> usize {
-        (self.bytes.len() / self.stride.max(1)).min(self.overflow.len() / self.longest.max(1)).min(MOST)
+        (self.bytes.len() / self.stride.max(1)).min(self.overflow.len() / self.longest.max(1)).min(MAX_BATCH)
     }
 }
 
@@ -115,7 +115,7 @@ pub fn cannot_segment(error: &io::Error) -> bool {
 }
 
 /// Most messages of one call.
-pub const MOST: usize = 32;
+pub const MAX_BATCH: usize = 32;
 /// Most bytes of one message: the largest UDP datagram over IPv4, and over IPv6 too.
 pub const MAX_MESSAGE: usize = 65507;
 /// Most packets of one message: what kernels before 6.9 allow.
@@ -145,18 +145,18 @@ mod linux {
     use super::*;
     use crate::net::sys::{address, retry};
 
-    /// Sends up to [`MOST`] messages and says how many went. The error is that of the first message.
+    /// Sends up to [`MAX_BATCH`] messages and says how many went. The error is that of the first message.
     ///
     /// A kernel that cannot segment answers `EIO` or `EINVAL` to a message of several packets.
     pub fn send_many(socket: BorrowedFd<'_>, messages: &[Outgoing<'_>]) -> io::Result<usize> {
-        let count = messages.len().min(MOST);
+        let count = messages.len().min(MAX_BATCH);
         // SAFETY: zero is a valid value of these plain C structs. Each header points into the arrays of this frame and
         // into the borrowed packets, with their lengths; control messages are written where `Control` has room for both.
         unsafe {
-            let mut names: [libc::sockaddr_storage; MOST] = zeroed();
-            let mut parts: [libc::iovec; MOST] = zeroed();
-            let mut controls: [CmsgSpace; MOST] = zeroed();
-            let mut headers: [libc::mmsghdr; MOST] = zeroed();
+            let mut names: [libc::sockaddr_storage; MAX_BATCH] = zeroed();
+            let mut parts: [libc::iovec; MAX_BATCH] = zeroed();
+            let mut controls: [CmsgSpace; MAX_BATCH] = zeroed();
+            let mut headers: [libc::mmsghdr; MAX_BATCH] = zeroed();
             for (at, message) in messages.iter().take(count).enumerate() {
                 let header = &mut headers[at].msg_hdr;
                 if let Some(to) = message.to {
@@ -240,16 +240,16 @@ mod linux {
         socket: BorrowedFd<'_>,
         bytes: &mut [u8],
         slot: usize,
-        into: &mut [Option<Incoming>; MOST],
+        into: &mut [Option<Incoming>; MAX_BATCH],
     ) -> io::Result<usize> {
-        let count = (bytes.len() / slot.max(1)).min(MOST);
+        let count = (bytes.len() / slot.max(1)).min(MAX_BATCH);
         // SAFETY: zero is a valid value of these plain C structs. Each header points into the arrays of this frame and
         // into its own slot of `bytes`, with its length; what the kernel wrote is read within the lengths it gave back.
         unsafe {
-            let mut names: [libc::sockaddr_storage; MOST] = zeroed();
-            let mut parts: [libc::iovec; MOST] = zeroed();
-            let mut controls: [CmsgSpace; MOST] = zeroed();
-            let mut headers: [libc::mmsghdr; MOST] = zeroed();
+            let mut names: [libc::sockaddr_storage; MAX_BATCH] = zeroed();
+            let mut parts: [libc::iovec; MAX_BATCH] = zeroed();
+            let mut controls: [CmsgSpace; MAX_BATCH] = zeroed();
+            let mut headers: [libc::mmsghdr; MAX_BATCH] = zeroed();
             for (at, place) in bytes.chunks_exact_mut(slot).take(count).enumerate() {
                 let header = &mut headers[at].msg_hdr;
                 header.msg_name = (&raw mut names[at]).cast();
@@ -279,14 +279,14 @@ mod linux {
     }
 
     /// Receives from a connected socket; how long each datagram was, in the order of their slots. `Ok(0)` never.
-    pub fn receive_slots(socket: BorrowedFd<'_>, slots: Slots<'_>, lens: &mut [usize; MOST]) -> io::Result<usize> {
+    pub fn receive_slots(socket: BorrowedFd<'_>, slots: Slots<'_>, lens: &mut [usize; MAX_BATCH]) -> io::Result<usize> {
         let Slots { stride, head, longest, .. } = slots;
         let count = slots.count();
         // SAFETY: zero is a valid value of these plain C structs. Each header points into its own pair of parts, each part
         // into its own piece of the borrowed bytes, with its length.
         unsafe {
-            let mut parts: [[libc::iovec; 2]; MOST] = zeroed();
-            let mut headers: [libc::mmsghdr; MOST] = zeroed();
+            let mut parts: [[libc::iovec; 2]; MAX_BATCH] = zeroed();
+            let mut headers: [libc::mmsghdr; MAX_BATCH] = zeroed();
             let places = slots.bytes.chunks_exact_mut(stride).zip(slots.overflow.chunks_exact_mut(longest));
             for (at, (slot, more)) in places.take(count).enumerate() {
                 let slot = &mut slot[head..];
@@ -376,7 +376,7 @@ mod plain {
         socket: BorrowedFd<'_>,
         bytes: &mut [u8],
         slot: usize,
-        into: &mut [Option<Incoming>; MOST],
+        into: &mut [Option<Incoming>; MAX_BATCH],
     ) -> io::Result<usize> {
         let size = slot.min(bytes.len());
         let arrived = sys::receive(socket, &mut bytes[..size])?;
@@ -387,7 +387,7 @@ mod plain {
     }
 
     /// Receives one datagram.
-    pub fn receive_slots(socket: BorrowedFd<'_>, slots: Slots<'_>, lens: &mut [usize; MOST]) -> io::Result<usize> {
+    pub fn receive_slots(socket: BorrowedFd<'_>, slots: Slots<'_>, lens: &mut [usize; MAX_BATCH]) -> io::Result<usize> {
         let Slots { bytes, stride, head, overflow, longest } = slots;
         // Received behind the slot and laid out as if it had not fitted.
         let (slot, mut all) = (stride - head, vec![0; stride - head + longest]);

@@ -53,7 +53,7 @@ impl Budget {
         h2_start: 64 * KIB as u32,
         // Credit comes back by halves, so twice what is on its way at 1 Gbit/s and 50 ms.
         h2_stream: 16 * MIB as u32,
-        // Two of the largest, as nobody gets more than half of what is left.
+        // Two of the largest, as no stream gets more than half of what is left.
         h2_spare: 32 * MIB,
         h2_outbox: 64 * KIB,
     };

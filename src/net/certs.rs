@@ -44,7 +44,7 @@ pub struct Der {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Audience {
     /// Pool connections, and what is spoken on them: TLS 1.3 only.
-    Pool(Speech),
+    Pool(Alpn),
     /// Users of a single-end listener: any browser may come, so 1.3 and 1.2.
     Users,
 }
@@ -127,10 +127,10 @@ fn load(origin: &Origin, audience: Audience) -> Result<Identity, Error> {
         log::warn!("{}", trouble.about(format!("crt={}", crt.display())));
     }
     // Who comes for the handshake may speak HTTP/1.1 all the same.
-    if audience == Audience::Pool(Speech::Http2) {
+    if audience == Audience::Pool(Alpn::Http2) {
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     }
-    // What a client needs to come back it carries itself: a server keeps nothing of those who have gone.
+    // What a client needs to come back it carries itself: a server keeps nothing of clients that have gone.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.ticketer = ring::Ticketer::new().map_err(|error| explain(&error))?;
     config.send_tls13_tickets = 1;
@@ -203,7 +203,7 @@ pub enum Trust {
 
 /// What is spoken inside TLS (ALPN).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Speech {
+pub enum Alpn {
     /// Nothing that has a name.
     Raw,
     /// HTTP/1.1: the handshake through a proxy, WebSocket.
@@ -212,19 +212,19 @@ pub enum Speech {
     Http2,
 }
 
-impl Speech {
+impl Alpn {
     /// What a TLS client offers. A proxy that could speak HTTP/2 must know that we do not want it.
     fn offers(self) -> Vec<Vec<u8>> {
         match self {
-            Speech::Raw => Vec::new(),
-            Speech::Http1 => vec![b"http/1.1".to_vec()],
-            Speech::Http2 => vec![b"h2".to_vec()],
+            Alpn::Raw => Vec::new(),
+            Alpn::Http1 => vec![b"http/1.1".to_vec()],
+            Alpn::Http2 => vec![b"h2".to_vec()],
         }
     }
 }
 
 /// A client's side of TLS.
-pub fn client(trust: Trust, speech: Speech) -> Result<Arc<ClientConfig>, Error> {
+pub fn client(trust: Trust, alpn: Alpn) -> Result<Arc<ClientConfig>, Error> {
     let builder = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13])
         .map_err(|error| explain(&error))?;
@@ -236,7 +236,7 @@ pub fn client(trust: Trust, speech: Speech) -> Result<Arc<ClientConfig>, Error> 
         Trust::Roots => builder.with_root_certificates(roots()?).with_no_client_auth(),
     };
     config.enable_sni = trust == Trust::Roots;
-    config.alpn_protocols = speech.offers();
+    config.alpn_protocols = alpn.offers();
     config.resumption = rustls::client::Resumption::in_memory_sessions(RESUMABLE);
     Ok(Arc::new(config))
 }
@@ -299,7 +299,7 @@ impl ServerCertVerifier for Unverified {
     }
 }
 
-/// Who must answer, as TLS wants it. Where nobody is verified the name is only a placeholder and is not sent.
+/// Who must answer, as TLS wants it. Where no certificate is verified the name is only a placeholder and is not sent.
 pub fn server_name(name: &str) -> Result<ServerName<'static>, Error> {
     let bad = |_| Error::input(format!("bad TLS server name \"{name}\""), "a host name or an address");
     ServerName::try_from(name.to_owned()).map_err(bad)
@@ -331,8 +331,8 @@ mod tests {
 
     #[test]
     fn who_comes_back_resumes_his_session_and_starts_anew_with_a_new_identity() {
-        let identity = || Certs::new(Origin::Memory, Audience::Pool(Speech::Raw)).unwrap().current();
-        let (one, client) = (identity(), client(Trust::Anyone, Speech::Raw).unwrap());
+        let identity = || Certs::new(Origin::Memory, Audience::Pool(Alpn::Raw)).unwrap().current();
+        let (one, client) = (identity(), client(Trust::Anyone, Alpn::Raw).unwrap());
         let (full, resumed) = ([HandshakeKind::Full; 2], [HandshakeKind::Resumed; 2]);
         assert_eq!(meet(&one, &client), full);
         // A pool of hundreds comes and goes; nothing of it is kept here.
@@ -345,23 +345,23 @@ mod tests {
 
     #[test]
     fn every_self_signed_identity_is_a_new_one() {
-        let one = Certs::new(Origin::Memory, Audience::Pool(Speech::Raw)).unwrap();
+        let one = Certs::new(Origin::Memory, Audience::Pool(Alpn::Raw)).unwrap();
         let two = Certs::new(Origin::Memory, Audience::Users).unwrap();
         assert_ne!(one.current().leaf, two.current().leaf);
     }
 
     #[test]
     fn a_client_names_what_it_speaks_and_nothing_where_originals_name_nothing() {
-        let names = |speech| client(Trust::Anyone, speech).unwrap().alpn_protocols.clone();
-        assert!(names(Speech::Raw).is_empty());
-        assert_eq!(names(Speech::Http1), [b"http/1.1"]);
-        assert_eq!(names(Speech::Http2), [b"h2"]);
+        let names = |alpn| client(Trust::Anyone, alpn).unwrap().alpn_protocols.clone();
+        assert!(names(Alpn::Raw).is_empty());
+        assert_eq!(names(Alpn::Http1), [b"http/1.1"]);
+        assert_eq!(names(Alpn::Http2), [b"h2"]);
     }
 
     #[test]
     fn a_missing_file_is_named() {
         let origin = Origin::Files { crt: "/nowhere/a.crt".into(), key: "/nowhere/a.key".into() };
-        assert!(Certs::new(origin, Audience::Pool(Speech::Raw)).err().unwrap().subject() == "crt=/nowhere/a.crt");
+        assert!(Certs::new(origin, Audience::Pool(Alpn::Raw)).err().unwrap().subject() == "crt=/nowhere/a.crt");
     }
 
     #[test]
@@ -477,7 +477,7 @@ mod tests {
         };
         write();
         let mut certs =
-            Certs::new(Origin::Files { crt: crt.clone(), key: key.clone() }, Audience::Pool(Speech::Raw)).unwrap();
+            Certs::new(Origin::Files { crt: crt.clone(), key: key.clone() }, Audience::Pool(Alpn::Raw)).unwrap();
         let first = certs.current().leaf;
         assert_eq!(certs.reload(), Ok(false));
 

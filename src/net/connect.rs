@@ -233,7 +233,7 @@ mod tests {
         }
     }
 
-    /// A port that nobody listens on, and the socket that keeps others from it. To close a listener instead would not
+    /// A port without a listener, and the socket that keeps others from it. To close a listener instead would not
     /// do: a child that another test is starting has a copy of it until its own program runs.
     fn refusing() -> (SocketAddr, Socket) {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
@@ -241,7 +241,7 @@ mod tests {
         (socket.local_addr().unwrap().as_socket().unwrap(), socket)
     }
 
-    /// A port whose backlog is full: who dials it hears nothing.
+    /// A port whose backlog is full: a connection attempt gets no answer.
     fn silent() -> (SocketAddr, Vec<Socket>) {
         let (address, listener) = refusing();
         listener.listen(0).unwrap();

@@ -32,7 +32,7 @@ pub mod quic {
         }
     }
 
-    /// What a client accepts, and whom it asks for: nobody.
+    /// What a client accepts, and whom it asks for: none.
     pub enum ClientTls {}
 
     impl ClientTls {

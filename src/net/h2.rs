@@ -14,8 +14,8 @@
 //! **Windows.** A stream begins with a small window, which doubles whenever a whole window was read and nothing is left: a
 //! fast reader soon has one that fills 1 Gbit/s at 50 ms. Its credit comes back for bytes that were filled; the
 //! connection's comes back as bytes come in, so a stuck stream never stalls another. What the windows of all streams have
-//! beyond their first comes out of one store of `spare` bytes, and nobody gets more than half of what is left there. So
-//! the most memory that a peer can take for bytes that nobody reads is `spare` and a first window for each stream
+//! beyond their first comes out of one store of `spare` bytes, and no stream gets more than half of what is left there. So
+//! the most memory that a peer can take for bytes that are not read is `spare` and a first window for each stream
 //! (twice that while memory doubles), and readers who sleep with a large window leave some for those who come later.
 
 mod flows;
@@ -73,7 +73,7 @@ pub fn client(mut tls: Tls, authority: &str, report: Duration) -> io::Result<Box
     Ok(Box::new(H2::client(tls, authority, Limits::new(0, report))?))
 }
 
-/// The side that was dialled by `peer`, who may have so many streams open at a time.
+/// The side that was dialled by `peer`, which may have so many streams open at a time.
 pub fn server(mut tls: Tls, peer: SocketAddr, streams: usize, report: Duration) -> io::Result<Box<dyn Mux>> {
     tls.socket().keep_queue_short();
     Ok(Box::new(H2::server(tls, peer, Limits::new(streams as u32, report))?))
@@ -87,7 +87,7 @@ pub struct H2<C = Tls> {
     side: Side,
     limits: Limits,
     input: Buffer,
-    pulse: Option<Keepalive>,
+    keepalive: Option<Keepalive>,
     /// Something was done that may have made output, or an edge came.
     dirty: bool,
 }
@@ -118,7 +118,7 @@ impl<C: Lower> H2<C> {
     fn new(lower: C, session: H2Session<H2Streams>, side: Side, limits: Limits) -> H2<C> {
         let flows = H2Streams::new(matches!(side, Side::Client(_)), limits.terms().stream_window, limits.spare);
         let input = Buffer::new(INPUT);
-        H2 { lower, session, flows, side, limits, input, pulse: None, dirty: true }
+        H2 { lower, session, flows, side, limits, input, keepalive: None, dirty: true }
     }
 
     /// Reads until nothing is left or a bound is reached: how much that was.
@@ -150,7 +150,7 @@ impl<C: Lower> H2<C> {
         }
     }
 
-    /// Does what was left to do by those whom the library called back.
+    /// Does what the library's callbacks left to do.
     fn respond(&mut self) -> io::Result<()> {
         for (id, status) in std::mem::take(&mut self.flows.refused) {
             // The rest of the request finds a window that does not open again. A reset (RFC 9113, 8.1) would be more, but there are
@@ -209,11 +209,11 @@ impl<C: Lower> H2<C> {
     /// Asks whether the other side lives; silence is an error. `heard`: it has said something just now.
     fn tick(&mut self, now: Instant, heard: bool) -> io::Result<()> {
         let report = self.limits.report;
-        let pulse = self.pulse.get_or_insert_with(|| Keepalive::new(report, report, now));
+        let keepalive = self.keepalive.get_or_insert_with(|| Keepalive::new(report, report, now));
         if heard {
-            pulse.heard(now);
+            keepalive.heard(now);
         }
-        match pulse.beat(now) {
+        match keepalive.beat(now) {
             Beat::Rest => Ok(()),
             Beat::Ask => self.session.ping(),
             Beat::Silent(time) => {
@@ -278,7 +278,7 @@ impl<C: Lower> Mux for H2<C> {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        self.pulse.as_ref().map(Keepalive::deadline)
+        self.keepalive.as_ref().map(Keepalive::deadline)
     }
 
     fn is_dirty(&self) -> bool {

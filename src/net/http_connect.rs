@@ -8,16 +8,16 @@ use crate::error::Error;
 use crate::logic::proxy::{parse_answer, Answer};
 
 /// A CONNECT on its way: say it, read the answer, and not a byte more: what follows is the server's.
-pub struct Tunnelling {
+pub struct HttpConnect {
     request: Vec<u8>,
     said: usize,
     reply: Vec<u8>,
 }
 
-impl Tunnelling {
+impl HttpConnect {
     /// With this request, made by [`Proxy::connect`](crate::logic::proxy::Proxy::connect).
-    pub fn new(request: Vec<u8>) -> Tunnelling {
-        Tunnelling { request, said: 0, reply: Vec::new() }
+    pub fn new(request: Vec<u8>) -> HttpConnect {
+        HttpConnect { request, said: 0, reply: Vec::new() }
     }
 
     /// Goes on; `WouldBlock` until the connection stands. Not to be called after that. An error says what the proxy said.
@@ -66,7 +66,7 @@ mod tests {
     fn the_request_goes_out_and_the_answer_is_taken_in_to_its_last_byte_and_no_further() {
         for pieces in [1, 7, 4096] {
             let (mut tcp, mut proxy, mut poll) = pair();
-            let mut http_connect = Tunnelling::new(b"CONNECT a.example:443 HTTP/1.1\r\n\r\n".to_vec());
+            let mut http_connect = HttpConnect::new(b"CONNECT a.example:443 HTTP/1.1\r\n\r\n".to_vec());
             assert_eq!(http_connect.advance(&mut tcp).unwrap_err().kind(), io::ErrorKind::WouldBlock);
             let mut heard = [0; 34];
             proxy.read_exact(&mut heard).unwrap();
@@ -93,7 +93,7 @@ mod tests {
             let (mut tcp, mut proxy, mut poll) = pair();
             proxy.write_all(said).unwrap();
             drop(proxy);
-            let mut http_connect = Tunnelling::new(Vec::new());
+            let mut http_connect = HttpConnect::new(Vec::new());
             let error = loop {
                 match http_connect.advance(&mut tcp) {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => wait(&mut poll, &mut tcp),

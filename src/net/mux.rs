@@ -45,7 +45,7 @@ pub trait Mux: Send {
     fn peer_fingerprint(&self) -> Option<Fingerprint>;
     /// Opens a stream (client). `WouldBlock`: the other side allows no more now.
     fn open(&mut self) -> io::Result<StreamNo>;
-    /// The next stream that the other side opened (server), and who that is.
+    /// The next stream that the other side opened (server), and its address.
     fn accept(&mut self) -> Option<(StreamNo, SocketAddr)>;
     /// Edges of this stream are told under `token` from now on; one is told at once.
     fn watch(&mut self, stream: StreamNo, token: Token);
@@ -59,7 +59,7 @@ pub trait Mux: Send {
     fn finish(&mut self, stream: StreamNo) -> io::Result<()>;
     /// How many bytes could be read now, without reading: 0 at the end, `WouldBlock` if there are none yet.
     fn waiting(&mut self, stream: StreamNo) -> io::Result<usize>;
-    /// Nobody uses this stream any more: what is not over of it is reset, and it is forgotten.
+    /// This stream is in use no more: what is not over of it is reset, and it is forgotten.
     fn release(&mut self, stream: StreamNo);
     /// Says goodbye, as far as that goes without waiting.
     fn close(&mut self);
@@ -158,7 +158,7 @@ impl Muxes {
     }
 
     /// Releases the streams whose claims were dropped, and ends the connections that are held no more.
-    pub fn bury(&mut self) {
+    pub fn release_dropped(&mut self) {
         while let Ok(gone) = self.released.try_recv() {
             match gone {
                 Released::Mux(mux) => self.muxes.remove(mux).iter_mut().for_each(|entry| entry.mux.close()),

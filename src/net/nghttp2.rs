@@ -161,7 +161,7 @@ impl<H: Handler> H2Session<H> {
     /// Calls the library with the handler as its user data, and takes it back.
     fn lend<T>(&mut self, handler: &mut H, call: impl FnOnce(*mut sys::nghttp2_session) -> T) -> T {
         let raw = self.raw.as_ptr();
-        // SAFETY: the pointer is of an exclusive borrow that outlives the call, nobody else uses that borrow meanwhile,
+        // SAFETY: the pointer is of an exclusive borrow that outlives the call, nothing else uses that borrow meanwhile,
         // and it is taken back before the borrow ends. Callbacks of `H` cast it back to what it is.
         unsafe { sys::nghttp2_session_set_user_data(raw, ptr::from_mut(handler).cast()) };
         let result = call(raw);

@@ -26,7 +26,7 @@ impl Pipe {
 
     /// Takes up to `limit` bytes out of a socket.
     pub fn take_from(&mut self, socket: BorrowedFd<'_>, limit: usize) -> io::Result<usize> {
-        let count = sys::splice(socket, self.writer.as_fd(), limit.clamp(1, MOST))?;
+        let count = sys::splice(socket, self.writer.as_fd(), limit.clamp(1, MAX_SPLICE))?;
         self.held += count;
         Ok(count)
     }
@@ -50,4 +50,4 @@ pub trait Splice {
 }
 
 /// Most bytes asked of one splice. The pipe takes what it has room for, which may be more than its nominal 64 KiB.
-const MOST: usize = 256 * 1024;
+const MAX_SPLICE: usize = 256 * 1024;

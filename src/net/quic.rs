@@ -7,7 +7,7 @@
 //!
 //!   C: Initial            S: Retry(token)                nothing is kept for an unproven address
 //!   C: Initial(token)     S: TLS 1.3, ALPN np-quic
-//!   C: streams 0, 4, 8..  S: answers on them             a stream is a pool connection; who opens it writes 00 first
+//!   C: streams 0, 4, 8..  S: answers on them             a stream is a pool connection; its opener writes 00 first
 //! ```
 //!
 //! - *Verification*: `tls=1` sends no name and verifies nothing here, the fingerprint check follows on the control
@@ -20,12 +20,12 @@
 //! - *Migration*: a client whose address changes, behind its NAT or on its own machine, keeps its connection; the server
 //!   validates the new path before it sends more than it received there.
 //! - *Keep-alive*: each side sends a PING if it heard nothing for `report`; after three of those the connection is over. A
-//!   client to whom the network says that nobody listens there asks at once, and again within a second.
+//!   client to whom the network says that no socket listens there asks at once, and again within a second.
 //! - *Restart*: a server answers a packet of a connection that it does not know with a stateless reset. Its token is made of
 //!   the tunnel key ([`Resets`]), so that a server that was started anew ends the connections of the one before.
 //! - *Packet size*: what the kernel knows of the path, and quiche's probes, down to 1200 bytes (`packet_size.rs`).
 //! - *Windows*: a stream starts with a small one, which grows as fast as it is read, until it fills 1 Gbit/s at 50 ms
-//!   ([`super::budget`]). Windows are promises, not memory: only bytes that nobody reads take memory.
+//!   ([`super::budget`]). Windows are promises, not memory: only bytes that are not read take memory.
 
 mod client;
 mod connection;
@@ -147,7 +147,7 @@ fn congestion(round: Duration) -> CongestionControlAlgorithm {
 /// A connection id of ours.
 type Id = [u8; ID];
 
-/// An id that nobody can guess.
+/// An id that cannot be guessed.
 fn random_id() -> io::Result<Id> {
     random::bytes()
 }

@@ -1,4 +1,4 @@
-//! Chance: bytes that nobody can guess, for ids, keys and masks.
+//! Chance: bytes that cannot be guessed, for ids, keys and masks.
 
 use std::io;
 

@@ -101,7 +101,7 @@ impl Half {
             }
         }
         self.close(to)?;
-        self.conduit.rest(stores);
+        self.conduit.release(stores);
         let bounded = moved >= budget || fills == MAX_FILLS || interrupted;
         Ok(Pumped { moved, again: bounded && self.state == State::Open })
     }

@@ -1,4 +1,4 @@
-//! Names into addresses: one thread that may wait for the system's resolver, so that nobody else does.
+//! Names into addresses: one thread that may wait for the system's resolver, so that no other does.
 
 use std::io;
 use std::net::{IpAddr, ToSocketAddrs};

@@ -161,7 +161,7 @@ impl Conduit {
         }
         let splices = from.bare().is_some_and(|tcp| !tcp.is_urgent());
         if matches!(self, Conduit::Kernel(pipe) if pipe.is_empty() && !splices) {
-            self.rest(stores);
+            self.release(stores);
         }
         if let Conduit::Empty = self {
             *self = stores.conduit(splices && to.bare().is_some());
@@ -189,7 +189,7 @@ impl Conduit {
     }
 
     /// Gives memory or pipe back if no bytes wait in it.
-    pub fn rest(&mut self, stores: &mut Stores) {
+    pub fn release(&mut self, stores: &mut Stores) {
         if self.is_empty() {
             match std::mem::replace(self, Conduit::Empty) {
                 Conduit::Memory(buffer) => stores.keep_buffer(buffer),

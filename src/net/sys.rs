@@ -53,7 +53,7 @@ pub fn unsent(socket: BorrowedFd<'_>) -> io::Result<usize> {
 }
 
 /// Asks the kernel to say, for each datagram, which local address it was sent to.
-pub fn tell_destination(socket: BorrowedFd<'_>, v6: bool) -> io::Result<()> {
+pub fn report_destination(socket: BorrowedFd<'_>, v6: bool) -> io::Result<()> {
     match v6 {
         true => switch_on(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO),
         false => switch_on(socket, libc::IPPROTO_IP, libc::IP_PKTINFO),
@@ -96,7 +96,7 @@ pub(super) fn option(socket: BorrowedFd<'_>, level: libc::c_int, name: libc::c_i
     check(result as isize).map(|_| value)
 }
 
-/// A receive buffer of so many bytes, beyond the system's limit for everybody: whether that is permitted.
+/// A receive buffer of so many bytes, beyond the system's limit for unprivileged programs: whether that is permitted.
 pub fn force_receive_buffer(socket: BorrowedFd<'_>, size: usize) -> bool {
     #[cfg(target_os = "linux")]
     {
@@ -112,7 +112,7 @@ pub fn force_receive_buffer(socket: BorrowedFd<'_>, size: usize) -> bool {
 
 /// Asks the kernel to say, with a datagram, how many were lost since the receive buffer was full. Where it does not know that, it says
 /// nothing.
-pub fn tell_lost(socket: BorrowedFd<'_>) {
+pub fn report_lost(socket: BorrowedFd<'_>) {
     #[cfg(target_os = "linux")]
     let _ = switch_on(socket, libc::SOL_SOCKET, libc::SO_RXQ_OVFL);
     #[cfg(not(target_os = "linux"))]
@@ -191,7 +191,7 @@ pub struct Arrived {
     pub to: Option<IpAddr>,
 }
 
-/// Receives one datagram with its destination (after [`tell_destination`]).
+/// Receives one datagram with its destination (after [`report_destination`]).
 #[cfg(not(target_os = "linux"))]
 pub fn receive(socket: BorrowedFd<'_>, into: &mut [u8]) -> io::Result<Arrived> {
     // SAFETY: zero is a valid value of these plain C structs; every pointer is to a local with its length beside it, and

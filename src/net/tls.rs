@@ -29,12 +29,12 @@ pub struct Tls {
     tcp: Tcp,
     /// The beginning of a record, or of a message in several records.
     part: Vec<u8>,
-    desk: Desk,
+    output: SessionOutput,
 }
 
-/// What a session brought forth and nobody has taken yet.
+/// What a session has put out and its owner has not taken yet.
 #[derive(Default)]
-struct Desk {
+struct SessionOutput {
     /// Plaintext that found no room.
     plain: Rest,
     /// Records that the socket has not taken.
@@ -60,7 +60,7 @@ impl Tls {
 
     fn new(tcp: Tcp, session: Result<Session, Error>) -> io::Result<Tls> {
         let session = session.map_err(io::Error::other)?;
-        Ok(Tls { session, tcp, part: Vec::new(), desk: Desk::default() })
+        Ok(Tls { session, tcp, part: Vec::new(), output: SessionOutput::default() })
     }
 
     /// Goes on with the handshake; `WouldBlock` until it is over. Not to be called after that.
@@ -92,12 +92,12 @@ impl Tls {
 
     /// As [`Tcp::waiting`], for plaintext: 0 at an end, with or without a proper goodbye.
     pub fn waiting(&mut self) -> io::Result<usize> {
-        while self.desk.plain.is_empty() && !self.desk.ended {
+        while self.output.plain.is_empty() && !self.output.ended {
             if self.pull_plaintext(&mut [])?.read == 0 {
                 break;
             }
         }
-        Ok(self.desk.plain.bytes().len())
+        Ok(self.output.plain.bytes().len())
     }
 
     /// The socket underneath.
@@ -109,12 +109,12 @@ impl Tls {
     /// bytes, and empty records with new keys between them: without a bound they would keep the thread busy.
     fn pull_plaintext(&mut self, into: &mut [u8]) -> io::Result<Pulled> {
         let pulled = self.pull(into)?;
-        self.desk.bare = match pulled.given > 0 || !self.desk.plain.is_empty() {
+        self.output.bare = match pulled.given > 0 || !self.output.plain.is_empty() {
             true => 0,
-            false => self.desk.bare + pulled.read,
+            false => self.output.bare + pulled.read,
         };
-        if self.desk.bare > MAX_BARE {
-            self.desk.failed = true;
+        if self.output.bare > MAX_BARE {
+            self.output.failed = true;
             return Err(io::Error::new(ErrorKind::InvalidData, "48 KiB of TLS records without any data"));
         }
         Ok(pulled)
@@ -140,7 +140,7 @@ impl Tls {
             let read = self.tcp.read(&mut scratch.records[kept..end.min(most)])?;
             let came = &mut scratch.records[..kept + read];
             came[..kept].copy_from_slice(&self.part);
-            let mut turn = Turn { into, ..Turn::at(&mut self.desk) };
+            let mut turn = Turn { into, ..Turn::at(&mut self.output) };
             let (done, result) = self.session.go_on(came, &mut turn);
             let given = turn.given;
             self.part = came[done..].to_vec();
@@ -156,27 +156,27 @@ impl Tls {
     fn say(&mut self, words: Words<'_>) -> io::Result<usize> {
         with_scratch(|scratch| {
             let (records, whole) = (&mut scratch.records[..], &mut scratch.whole[..]);
-            let mut turn = Turn { words, records, whole, ..Turn::at(&mut self.desk) };
+            let mut turn = Turn { words, records, whole, ..Turn::at(&mut self.output) };
             let (done, result) = self.session.go_on(&mut self.part, &mut turn);
             let Turn { made, taken, .. } = turn;
             self.part.drain(..done);
             result?;
             let made = &scratch.records[..made];
-            let sent = match self.desk.held.is_empty() && !made.is_empty() {
+            let sent = match self.output.held.is_empty() && !made.is_empty() {
                 true => ready(self.tcp.write(made))?.unwrap_or(0),
                 false => 0,
             };
-            self.desk.held.add(&made[sent..]);
+            self.output.held.add(&made[sent..]);
             Ok(taken)
         })
     }
 
     /// Sends records.
     fn push(&mut self) -> io::Result<()> {
-        while !self.desk.held.is_empty() {
-            match self.tcp.write(self.desk.held.bytes())? {
+        while !self.output.held.is_empty() {
+            match self.tcp.write(self.output.held.bytes())? {
                 0 => return would_block(),
-                count => self.desk.held.consume(count),
+                count => self.output.held.consume(count),
             }
         }
         Ok(())
@@ -194,7 +194,7 @@ struct Pulled {
 /// Plaintext in; 0 is the end, and `WouldBlock` owes an edge.
 impl Read for Tls {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        while self.desk.plain.is_empty() && !self.desk.ended {
+        while self.output.plain.is_empty() && !self.output.ended {
             match self.pull_plaintext(into)? {
                 Pulled { read: 0, .. } => {
                     return Err(io::Error::new(
@@ -206,9 +206,9 @@ impl Read for Tls {
                 Pulled { given, .. } => return Ok(given),
             }
         }
-        let count = self.desk.plain.bytes().len().min(into.len());
-        into[..count].copy_from_slice(&self.desk.plain.bytes()[..count]);
-        self.desk.plain.consume(count);
+        let count = self.output.plain.bytes().len().min(into.len());
+        into[..count].copy_from_slice(&self.output.plain.bytes()[..count]);
+        self.output.plain.consume(count);
         Ok(count)
     }
 }
@@ -272,7 +272,7 @@ impl Session {
 
     /// Goes on until more than `came` is needed; how much of that is done with. After an error there is no going on.
     fn go_on(&mut self, came: &mut [u8], turn: &mut Turn<'_>) -> (usize, io::Result<()>) {
-        if turn.desk.failed {
+        if turn.output.failed {
             return (0, Err(io::Error::new(ErrorKind::BrokenPipe, "the TLS session has failed")));
         }
         let mut done = 0;
@@ -283,7 +283,7 @@ impl Session {
                 Ok(true) => {}
                 Ok(false) => return (done, Ok(())),
                 Err(error) => {
-                    turn.desk.failed = true;
+                    turn.output.failed = true;
                     // What is wrong is for the other side to know too.
                     while self.state().wants_write() {
                         done += self.step(&mut came[done..], turn).0;
@@ -304,7 +304,7 @@ impl Session {
 
 /// One going-on of a session: what it may write to, and what it is to say.
 struct Turn<'a> {
-    desk: &'a mut Desk,
+    output: &'a mut SessionOutput,
     /// For plaintext, and how much is there.
     into: &'a mut [u8],
     given: usize,
@@ -329,11 +329,20 @@ enum Words<'a> {
 
 impl<'a> Turn<'a> {
     /// One that has no room and nothing to say.
-    fn at(desk: &'a mut Desk) -> Turn<'a> {
-        Turn { desk, into: &mut [], given: 0, words: Words::None, records: &mut [], whole: &mut [], taken: 0, made: 0 }
+    fn at(output: &'a mut SessionOutput) -> Turn<'a> {
+        Turn {
+            output,
+            into: &mut [],
+            given: 0,
+            words: Words::None,
+            records: &mut [],
+            whole: &mut [],
+            taken: 0,
+            made: 0,
+        }
     }
 
-    /// Takes what the session has brought forth: how many bytes it is done with, and whether there is more.
+    /// Takes what the session has put out: how many bytes it is done with, and whether there is more.
     fn take<D>(&mut self, status: UnbufferedStatus<'_, '_, D>) -> (usize, Result<bool, Error>) {
         let UnbufferedStatus { mut discard, state } = status;
         let handle = || {
@@ -348,12 +357,12 @@ impl<'a> Turn<'a> {
                 ConnectionState::EncodeTlsData(mut data) => {
                     // Its length is told where there is no room.
                     if let Err(EncodeError::InsufficientSize(least)) = data.encode(&mut []) {
-                        let room = self.desk.held.room(least.required_size);
+                        let room = self.output.held.room(least.required_size);
                         data.encode(room).map_err(|error| Error::General(error.to_string()))?;
                     }
                 }
                 ConnectionState::TransmitTlsData(data) => data.done(),
-                ConnectionState::PeerClosed => self.desk.ended = true,
+                ConnectionState::PeerClosed => self.output.ended = true,
                 ConnectionState::WriteTraffic(traffic) => {
                     self.write(traffic)?;
                     return Ok(false);
@@ -371,7 +380,7 @@ impl<'a> Turn<'a> {
         let (now, later) = plaintext.split_at(plaintext.len().min(room.len()));
         room[..now.len()].copy_from_slice(now);
         self.given += now.len();
-        self.desk.plain.add(later);
+        self.output.plain.add(later);
     }
 
     /// Makes records of the words, as many as may wait for the socket.
@@ -490,12 +499,12 @@ mod tests {
     use rustls::ServerConnection;
 
     use super::*;
-    use crate::net::certs::{self, Audience, Certs, Origin, Speech, Trust};
+    use crate::net::certs::{self, Alpn, Audience, Certs, Origin, Trust};
     use crate::net::tcp::{SocketKeepalive, KEEPALIVE_AFTER};
 
     #[test]
     fn a_peer_whose_session_is_busy_with_itself_and_carries_no_data_is_left() {
-        let identity = Certs::new(Origin::Memory, Audience::Pool(Speech::Raw)).unwrap().current();
+        let identity = Certs::new(Origin::Memory, Audience::Pool(Alpn::Raw)).unwrap().current();
         let mut config = ServerConfig::clone(&identity.config);
         // Of more than 50 bytes each.
         config.send_tls13_tickets = 1000;
@@ -506,7 +515,7 @@ mod tests {
         let mut tcp = Tcp::dial(address, None, SocketKeepalive::after(KEEPALIVE_AFTER)).unwrap();
         let mut poll = Poll::new().unwrap();
         tcp.register(poll.registry(), Token(0)).unwrap();
-        let trust = certs::client(Trust::Anyone, Speech::Raw).unwrap();
+        let trust = certs::client(Trust::Anyone, Alpn::Raw).unwrap();
         let mut tls = Tls::connect(tcp, trust, certs::server_name("127.0.0.1").unwrap()).unwrap();
 
         until_done(&mut tls, &mut poll, Tls::handshake).unwrap();

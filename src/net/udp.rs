@@ -208,7 +208,7 @@ impl Session {
         Err(error)
     }
 
-    /// Whether the target has said since the last call that nobody listens there.
+    /// Whether the target has said since the last call that no socket listens there.
     pub fn refused(&mut self) -> bool {
         std::mem::take(&mut self.refused)
     }
@@ -739,7 +739,7 @@ mod tests {
 
     #[test]
     fn a_target_that_refuses_is_survived_and_heard_when_it_is_back() {
-        // An address of this process, and a port that nobody is given by chance.
+        // An address of this process, and a port that no socket is given by chance.
         let [.., high, low] = std::process::id().to_be_bytes();
         let address = SocketAddr::from(([127, 7, high, low], 7171));
         let mut session = Session::to_target(address, None, true, 100).unwrap();
@@ -831,7 +831,7 @@ mod tests {
         let (user, asked): (IpAddr, IpAddr) = (user.parse().unwrap(), asked.parse().unwrap());
         let port = listener.local().unwrap().port();
         let user = Plain::bind((user, 0)).unwrap();
-        // A connected socket hears nobody but the address that it asked.
+        // A connected socket hears only the address that it asked.
         user.connect((asked, port)).unwrap();
         user.set_read_timeout(Some(GRACE)).unwrap();
         user.send(b"question").unwrap();

@@ -105,7 +105,7 @@ impl Ws {
     }
 
     /// As [`Tcp::waiting`], for payload: 0 at an end, with or without a proper goodbye. Control frames on the way to it are
-    /// taken in and answered; to a Close while nobody uses the connection this is the answer, too.
+    /// taken in and answered; to a Close on an idle connection this is the answer, too.
     pub fn waiting(&mut self) -> io::Result<usize> {
         loop {
             match &self.recv {
@@ -188,7 +188,7 @@ impl Stream for Ws {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        // Nobody fills any more after their end, but pings are to be answered.
+        // The relay does not fill after the peer's end, but pings are to be answered.
         if matches!(self.recv, RecvState::Ended) && !self.is_over() {
             ready(self.head())?;
         }

@@ -48,7 +48,7 @@ impl Waker {
     fn ring(&self) {
         self.unread.fetch_add(1, Ordering::SeqCst);
         if !self.awake.swap(true, Ordering::SeqCst) {
-            // It fails only when the poll is gone, and then nobody waits.
+            // It fails only when the poll is gone, and then no thread waits.
             let _ = self.waker.wake();
         }
     }

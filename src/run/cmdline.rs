@@ -200,7 +200,7 @@ fn lossy(word: OsString) -> String {
 /// The variable with the number of the socket in which the arguments are. Between processes of this program only.
 pub const SOCKET: &str = "NP_ARGS_FD";
 
-/// The variable with the URL, for those who give no argument.
+/// The variable with the URL, where no argument is given.
 pub const VARIABLE: &str = "NP_URL";
 
 /// Bytes of all words that a process hands over: less than any socket takes at once.

@@ -106,7 +106,7 @@ impl Hub {
         }
     }
 
-    /// One turn: who came, what workers say, and what follows. A code when the program is to end.
+    /// One turn: connections that came, what workers say, and what follows. A code when the program is to end.
     pub fn turn(&mut self, now: Instant) -> Option<ExitCode> {
         for _ in 0..MAX_NOTICES {
             let Some(notice) = self.inbox.next() else { break };

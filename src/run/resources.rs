@@ -114,10 +114,10 @@ fn costs(config: &Config) -> (usize, usize) {
     }
 }
 
-/// Descriptors that are no connection's: standard streams, event queues, bells, signals, doors, the control connection, names,
+/// Descriptors that are no connection's: standard streams, event queues, wakers, signals, listeners, the control connection, names,
 /// a certificate being read, and some to spare.
 const OWN_DESCRIPTORS: usize = 28;
-/// Where so many users fit, a lack of more is for the door to see and tell.
+/// Where so many users fit, a lack of more shows when a user is accepted.
 const PLENTY: usize = 4096;
 /// With less memory than this, users may not take more of it together than there is; with more, most of them are idle.
 const SCARCE: usize = 128 * MIB;

@@ -18,7 +18,7 @@ use super::hub::certificates::certs;
 use super::hub::client::Client;
 use super::hub::ingress::listeners::Listeners;
 use super::hub::part::Part;
-use super::hub::route::speech;
+use super::hub::route::alpn;
 use super::hub::server::Server;
 use super::hub::single::Single;
 use super::hub::{Hub, USERS_TOKEN};
@@ -136,7 +136,7 @@ fn part(shared: &Arc<Shared>, registry: &mio::Registry, now: Instant) -> Result<
             Ok((
                 Part::Server(Server::new(
                     shared.clone(),
-                    certs(&config.tls, Audience::Pool(speech(config.transport)))?,
+                    certs(&config.tls, Audience::Pool(alpn(config.transport)))?,
                     flow,
                     now,
                 )),

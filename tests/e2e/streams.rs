@@ -5,7 +5,7 @@
 use crate::support::*;
 use mio::{Events, Poll, Token};
 use nodepass::logic::wire::{encode, Lines, Signal};
-use nodepass::net::certs::{Audience, Certs, Identity, Origin, Speech};
+use nodepass::net::certs::{Alpn, Audience, Certs, Identity, Origin};
 use nodepass::net::h2::{Limits, H2};
 use nodepass::net::mux::{AllowedPeer, Mux, StreamNo};
 use nodepass::net::quic::{QuicServer, Settings};
@@ -81,7 +81,7 @@ struct Few {
 impl Few {
     fn streams(transport: u8, authority: &Authority) -> Few {
         let (at, dead) = (free_addr(), Arc::new(AtomicBool::new(false)));
-        let speech = if transport == 3 { Speech::Http2 } else { Speech::Raw };
+        let speech = if transport == 3 { Alpn::Http2 } else { Alpn::Raw };
         let files =
             Origin::Files { crt: authority.path("server.pem").into(), key: authority.path("server.key").into() };
         let identity = Certs::new(files, Audience::Pool(speech)).expect("a certificate").current();

@@ -276,7 +276,7 @@ fn pool_sessions_speak_tls_1_3_and_each_side_knows_the_same_leaf() {
     let (ours, theirs) = pair(false);
     let server = ServerConnection::new(identity.config.clone()).unwrap();
     let rig = tls_client_with(ours, theirs, server.into());
-    let Near::Own(Own::Tls(tls)) = &rig.leg else { unreachable!() };
+    let LocalEnd::Own(Own::Tls(tls)) = &rig.leg else { unreachable!() };
     assert_eq!(tls.peer_fingerprint(), Some(identity.leaf));
 }
 
@@ -318,7 +318,7 @@ fn a_handshake_of_many_records_is_taken_in_up_to_its_limit() {
 
     let (ours, theirs) = pair(true);
     let name = certs::server_name("127.0.0.1").unwrap();
-    let tls = Tls::connect(nonblocking(ours), certs::client(Trust::Anyone, certs::Speech::Raw).unwrap(), name).unwrap();
+    let tls = Tls::connect(nonblocking(ours), certs::client(Trust::Anyone, certs::Alpn::Raw).unwrap(), name).unwrap();
     theirs.set_nonblocking(true).unwrap();
     let mut rig = Rig::new(Own::Tls(Box::new(tls)), far::Session::new(server(4).into(), theirs));
     let error = rig.until("a refusal", |rig| {
@@ -402,30 +402,30 @@ fn a_line_that_is_not_read_says_so() {
 
 /// What is under test: a leg with a socket of its own, or a stream of a connection that carries many.
 #[cfg_attr(not(any(feature = "quic", feature = "h2")), allow(dead_code))]
-enum Near {
+enum LocalEnd {
     Own(Own),
     Shared(Shared),
 }
 
-impl Near {
+impl LocalEnd {
     fn lend(&mut self) -> &mut dyn Stream {
         match self {
-            Near::Own(leg) => leg.stream(),
-            Near::Shared(shared) => shared,
+            LocalEnd::Own(leg) => leg.stream(),
+            LocalEnd::Shared(shared) => shared,
         }
     }
 
     fn failed(&mut self) -> bool {
         match self {
-            Near::Own(leg) => leg.failed(),
-            Near::Shared(shared) => shared.failed(),
+            LocalEnd::Own(leg) => leg.failed(),
+            LocalEnd::Shared(shared) => shared.failed(),
         }
     }
 
     fn is_alive(&mut self, quiet: bool) -> bool {
         match self {
-            Near::Own(leg) => leg.is_alive(quiet),
-            Near::Shared(shared) => !shared.failed(),
+            LocalEnd::Own(leg) => leg.is_alive(quiet),
+            LocalEnd::Shared(shared) => !shared.failed(),
         }
     }
 }
@@ -433,8 +433,8 @@ impl Near {
 /// A leg under test, the far end, and the edges between them.
 struct Rig<F> {
     poll: Poll,
-    leg: Near,
-    door: Option<Arc<UdpListener>>,
+    leg: LocalEnd,
+    listener: Option<Arc<UdpListener>>,
     far: F,
     buffer: Buffer,
     /// What the far end has heard and nobody asked for yet.
@@ -445,11 +445,11 @@ impl<F: Far> Rig<F> {
     fn new(mut leg: Own, far: F) -> Rig<F> {
         let poll = Poll::new().unwrap();
         leg.register(poll.registry(), Token(0)).unwrap();
-        Rig::over(Near::Own(leg), far, poll)
+        Rig::over(LocalEnd::Own(leg), far, poll)
     }
 
-    fn over(leg: Near, far: F, poll: Poll) -> Rig<F> {
-        Rig { poll, leg, door: None, far, buffer: Buffer::new(conduit_size(65535)), heard: Vec::new() }
+    fn over(leg: LocalEnd, far: F, poll: Poll) -> Rig<F> {
+        Rig { poll, leg, listener: None, far, buffer: Buffer::new(conduit_size(65535)), heard: Vec::new() }
     }
 
     /// Takes in the edges of the next moment.
@@ -457,21 +457,21 @@ impl<F: Far> Rig<F> {
         let mut events = Events::with_capacity(16);
         let _ = self.poll.poll(&mut events, Some(MOMENT));
         for event in &events {
-            match &self.door {
-                Some(door) if event.token() == DOOR => {
+            match &self.listener {
+                Some(listener) if event.token() == LISTENER => {
                     let mut queue = PacketQueue::default();
-                    while let Some(count) = ready(door.receive(&mut queue, 65535)).unwrap() {
-                        let Near::Own(Own::Udp(session)) = &mut self.leg else { unreachable!() };
+                    while let Some(count) = ready(listener.receive(&mut queue, 65535)).unwrap() {
+                        let LocalEnd::Own(Own::Udp(session)) = &mut self.leg else { unreachable!() };
                         queue.packets(count).for_each(|(_, packet)| session.deliver(packet.to_vec()));
                     }
                 }
                 _ => {
-                    let Near::Own(leg) = &mut self.leg else { unreachable!() };
+                    let LocalEnd::Own(leg) = &mut self.leg else { unreachable!() };
                     leg.note(event);
                 }
             }
         }
-        if let Near::Shared(shared) = &mut self.leg {
+        if let LocalEnd::Shared(shared) = &mut self.leg {
             shared.turn();
             self.far.live();
         }
@@ -562,7 +562,7 @@ impl<F: Far> Rig<F> {
 
     /// The far end says a few bytes, which always go.
     fn say(&mut self, bytes: &[u8]) {
-        if let Near::Own(Own::Line(line)) = &mut self.leg {
+        if let LocalEnd::Own(Own::Line(line)) = &mut self.leg {
             assert!(line.send(bytes));
             return;
         }
@@ -575,7 +575,7 @@ impl<F: Far> Rig<F> {
 
     fn listen_far(&mut self) {
         match &mut self.leg {
-            Near::Own(Own::Line(line)) => self.heard.extend(line.received()),
+            LocalEnd::Own(Own::Line(line)) => self.heard.extend(line.received()),
             _ => assert!(!self.far.hear(&mut self.heard), "an end that nobody made"),
         }
     }
@@ -590,7 +590,7 @@ impl<F: Far> Rig<F> {
     }
 
     fn shake_hands(&mut self) -> io::Result<Option<()>> {
-        let Near::Own(Own::Tls(tls)) = &mut self.leg else { unreachable!() };
+        let LocalEnd::Own(Own::Tls(tls)) = &mut self.leg else { unreachable!() };
         ready(tls.handshake())
     }
 }
@@ -623,7 +623,7 @@ fn tls_client() -> Rig<far::Session> {
 
 fn tls_client_with(ours: std::net::TcpStream, theirs: std::net::TcpStream, far: Connection) -> Rig<far::Session> {
     let name = certs::server_name("127.0.0.1").unwrap();
-    let tls = Tls::connect(nonblocking(ours), certs::client(Trust::Anyone, certs::Speech::Raw).unwrap(), name).unwrap();
+    let tls = Tls::connect(nonblocking(ours), certs::client(Trust::Anyone, certs::Alpn::Raw).unwrap(), name).unwrap();
     established(tls, far, theirs)
 }
 
@@ -656,19 +656,19 @@ fn udp_target() -> Rig<UdpSocket> {
     rig
 }
 
-/// The ingress: a door that many share, and one user.
+/// The ingress: a listener that many share, and one user.
 fn udp_user() -> Rig<UdpSocket> {
-    let mut door = UdpListener::open("0.0.0.0:0".parse::<SocketAddr>().unwrap().into()).unwrap();
+    let mut listener = UdpListener::open("0.0.0.0:0".parse::<SocketAddr>().unwrap().into()).unwrap();
     let user = UdpSocket::bind("127.0.0.1:0").unwrap();
-    user.connect(("127.0.0.2", door.local().unwrap().port())).unwrap();
+    user.connect(("127.0.0.2", listener.local().unwrap().port())).unwrap();
     user.set_nonblocking(true).unwrap();
     let poll = Poll::new().unwrap();
-    door.register(poll.registry(), DOOR).unwrap();
-    let door = Arc::new(door);
+    listener.register(poll.registry(), LISTENER).unwrap();
+    let listener = Arc::new(listener);
     let (address, asked) = (user.local_addr().unwrap(), "127.0.0.2".parse().ok());
-    let session = Session::of_user(door.clone(), address, asked, true, 65535);
+    let session = Session::of_user(listener.clone(), address, asked, true, 65535);
     let mut rig = Rig::new(Own::Udp(Box::new(session)), user);
-    (rig.poll, rig.door) = (poll, Some(door));
+    (rig.poll, rig.listener) = (poll, Some(listener));
     rig
 }
 
@@ -680,7 +680,7 @@ fn shared(near: Box<dyn Mux>, far: Box<dyn Mux>, we_dial: bool) -> Rig<Shared> {
         true => Shared::join(&mut near, &mut far),
         false => Shared::join(&mut far, &mut near),
     }
-    Rig::over(Near::Shared(near), far, Poll::new().unwrap())
+    Rig::over(LocalEnd::Shared(near), far, Poll::new().unwrap())
 }
 
 #[cfg(feature = "quic")]
@@ -731,8 +731,8 @@ fn flow(size: usize) -> Vec<u8> {
     (0..size).map(|at| (at * 7 + at / 251 + at / 65521) as u8).collect()
 }
 
-/// What a door is registered under; a leg has 0.
-const DOOR: Token = Token(1);
+/// What a listener is registered under; a leg has 0.
+const LISTENER: Token = Token(1);
 /// More than any socket's buffers hold.
 const MANY: usize = 4 * 1024 * 1024;
 /// How long the rig listens before it tries again.
@@ -740,4 +740,4 @@ const MOMENT: Duration = Duration::from_millis(1);
 /// Far longer than anything here takes.
 const GRACE: Duration = Duration::from_secs(30);
 /// Pool connections of type 0.
-const POOL: Audience = Audience::Pool(certs::Speech::Raw);
+const POOL: Audience = Audience::Pool(certs::Alpn::Raw);

@@ -105,7 +105,7 @@ fn mutated(corpus: &[Vec<u8>], chance: &mut Chance) -> Vec<u8> {
                 input.splice(at..end, other[from..].iter().copied());
             }
         }
-        input.truncate(LONGEST);
+        input.truncate(MAX_INPUT);
     }
     input
 }
@@ -140,4 +140,4 @@ const ROUNDS: usize = 20_000;
 /// Where the chance starts.
 const SEED: u64 = 0x6e6f_6465_7061_7373;
 /// Longest input, in bytes.
-const LONGEST: usize = 20_000;
+const MAX_INPUT: usize = 20_000;

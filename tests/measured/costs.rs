@@ -121,9 +121,9 @@ fn one_user(tunnel: &Tunnel) {
 /// Who a call is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Part {
-    /// His socket, his pool connection, his target, his signal.
+    /// The user's socket, pool connection, target and signal.
     User,
-    /// The pool connection that is opened in place of the one he took.
+    /// The pool connection that is opened in place of the one that was taken.
     Refill,
     /// Waiting and waking, for both.
     Waiting,
@@ -139,13 +139,13 @@ fn split(calls: &[Call], tunnel: SocketAddr) -> BTreeMap<Part, Vec<Call>> {
         let made = matches!(call.name.as_str(), "socket" | "accept4") && call.result >= 0;
         let fd = if made { call.result } else { call.fd().unwrap_or(-1) };
         let life = lives.iter().find(|life| life.fd == fd && (life.first..=life.last).contains(&at));
-        let door = call.name == "accept4" && lives.iter().any(|life| life.pooled && life.door == call.fd());
+        let listener = call.name == "accept4" && lives.iter().any(|life| life.pooled && life.listener == call.fd());
         let part = match call.name.as_str() {
             "epoll_wait" | "futex" => Part::Waiting,
-            "write" | "read" if call.args.contains(BELL) => Part::Waiting,
+            "write" | "read" if call.args.contains(WAKE) => Part::Waiting,
             // The id is random.
             "getrandom" => Part::Refill,
-            _ if door || life.is_some_and(|life| life.pooled && at <= life.numbered) => Part::Refill,
+            _ if listener || life.is_some_and(|life| life.pooled && at <= life.numbered) => Part::Refill,
             _ => Part::User,
         };
         parts.entry(part).or_default().push(call.clone());
@@ -159,22 +159,22 @@ struct Life {
     first: usize,
     last: usize,
     /// The listener it came in through.
-    door: Option<i64>,
+    listener: Option<i64>,
     /// It is a pool connection, and its id went over it here.
     pooled: bool,
     numbered: usize,
 }
 
-/// The sockets that were made while the trace was taken. Those from before are in nobody's life: as many of them are used
+/// The sockets that were made while the trace was taken. Those from before are in no life: as many of them are used
 /// up as are left over at the end.
 fn lives(calls: &[Call], tunnel: SocketAddr) -> Vec<Life> {
     let port = format!("htons({})", tunnel.port());
     let mut lives: Vec<Life> = Vec::new();
     for (at, call) in calls.iter().enumerate() {
         if matches!(call.name.as_str(), "socket" | "accept4") && call.result >= 0 {
-            let door = call.fd().filter(|_| call.name == "accept4");
+            let listener = call.fd().filter(|_| call.name == "accept4");
             let never = usize::MAX;
-            lives.push(Life { fd: call.result, first: at, last: never, door, pooled: false, numbered: never });
+            lives.push(Life { fd: call.result, first: at, last: never, listener, pooled: false, numbered: never });
             continue;
         }
         let Some(life) = lives.iter_mut().rev().find(|life| Some(life.fd) == call.fd() && life.last == usize::MAX)
@@ -188,7 +188,7 @@ fn lives(calls: &[Call], tunnel: SocketAddr) -> Vec<Life> {
         } else if life.numbered == usize::MAX && call.result == 4 && is_transfer(call) {
             // The server sends four bytes before any others; the client, who dialled, receives them first.
             life.numbered = at;
-            life.pooled |= life.door.is_some();
+            life.pooled |= life.listener.is_some();
         }
     }
     lives
@@ -198,8 +198,8 @@ fn is_transfer(call: &Call) -> bool {
     COPYING.contains(&call.name.as_str())
 }
 
-/// What a bell's one looks like to strace.
-const BELL: &str = r"\1\0\0\0\0\0\0\0";
+/// What a waker's one looks like to strace.
+const WAKE: &str = r"\1\0\0\0\0\0\0\0";
 /// Calls that copy bytes between the kernel and the program.
 const COPYING: [&str; 10] =
     ["read", "write", "readv", "writev", "recvfrom", "sendto", "recvmsg", "sendmsg", "pread64", "pwrite64"];

@@ -300,7 +300,7 @@ impl Client {
         let State::Relaying(link, buffer, left) = state else { return Ok(Step::Leave) };
         let step = relay(leg, link, buffer, left)?;
         if let (Step::Wait, Left::Stream) = (&step, left) {
-            // Nobody reads a stream whose reader has left; one that lasts may end at any time.
+            // A stream whose reader has left is not read; one that lasts may end at any time.
             if gone(leg, reader, means)? {
                 return Ok(Step::Leave);
             }

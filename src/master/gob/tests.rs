@@ -207,8 +207,8 @@ fn files_of_something_else_are_foreign() {
 #[test]
 fn nothing_but_zeros_is_empty_and_too_much_is_not_even_looked_at() {
     assert_eq!(decode(&[0; 4096]), Err(GobError::Empty));
-    assert_eq!(decode(&vec![0; LARGEST]), Err(GobError::Empty));
-    assert_eq!(decode(&vec![0; LARGEST + 1]), Err(GobError::TooLarge));
+    assert_eq!(decode(&vec![0; MAX_FILE]), Err(GobError::Empty));
+    assert_eq!(decode(&vec![0; MAX_FILE + 1]), Err(GobError::TooLarge));
 }
 
 #[test]

@@ -11,7 +11,7 @@ const KEY: &str = "0123456789abcdef0123456789abcdef";
 const ID: &str = "0a1b2c3d";
 const URL: &str = "client://127.0.0.1:10101/127.0.0.1:80?mode=1";
 
-/// An API before a supervisor with one instance, who does what he is asked and no more.
+/// An API before a supervisor with one instance, which does what it is asked and no more.
 fn api(url: &str) -> Api<Mail> {
     let parsed = config::parse(&[url.to_owned()], &|_| None).unwrap();
     let Command::Run(config) = parsed.command else { panic!("{url}") };

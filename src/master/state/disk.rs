@@ -6,7 +6,7 @@ use std::ops::Deref;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
-use crate::master::gob::LARGEST;
+use crate::master::gob::MAX_FILE;
 
 /// A folder that no other master has while this lives.
 #[derive(Debug)]
@@ -53,7 +53,7 @@ pub(super) fn content(path: &Path) -> io::Result<Vec<u8>> {
         return Err(io::Error::other("it is not a file"));
     }
     let mut content = Vec::new();
-    File::open(path)?.take(LARGEST as u64 + 1).read_to_end(&mut content)?;
+    File::open(path)?.take(MAX_FILE as u64 + 1).read_to_end(&mut content)?;
     Ok(content)
 }
 

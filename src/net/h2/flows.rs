@@ -64,7 +64,7 @@ pub struct H2Stream {
     pub answered: bool,
     /// What the request asked for, while it is coming in.
     asked: SeenHeaders,
-    /// Nobody uses it any more; what it still has to say is being said.
+    /// It is in use no more; what it still has to say is being said.
     pub released: bool,
     /// Its window, and how many bytes were read since that was set.
     pub window: u32,
@@ -243,7 +243,7 @@ impl H2Streams {
         }
     }
 
-    /// Nobody reads this stream any more: what came and what comes is void.
+    /// This stream is read no more: what came and what comes is void.
     pub fn deafen(&mut self, key: Key) {
         if let Some(flow) = self.table.get_mut(key) {
             (flow.released, flow.token) = (true, None);
@@ -251,7 +251,7 @@ impl H2Streams {
         }
     }
 
-    /// Whether nobody uses that stream any more and it still has to say something.
+    /// Whether that stream is in use no more and still has to say something.
     pub fn is_lingering(&self, key: Key) -> bool {
         self.table.get(key).is_some_and(|flow| flow.released)
     }

@@ -142,7 +142,7 @@ unsafe extern "C" fn on_error<H: Handler>(
     len: usize,
     user: *mut c_void,
 ) -> c_int {
-    // SAFETY: the promises above; outside `lend` nobody listens.
+    // SAFETY: the promises above; outside `lend` there is no listener.
     if let (Some(handler), text) = unsafe { (handler::<H>(user), bytes(text.cast(), len)) } {
         handler.complaint(&String::from_utf8_lossy(text));
     }

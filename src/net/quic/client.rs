@@ -109,7 +109,7 @@ impl QuicClient {
     }
 
     /// Looks whether packets to the server would leave from another address by now, and if so follows.
-    fn look_for_another_way(&mut self, trouble: bool, now: Instant) {
+    fn follow_route(&mut self, trouble: bool, now: Instant) {
         if !self.connection.is_up() || (now < self.look && !trouble) {
             return;
         }
@@ -136,7 +136,7 @@ impl QuicClient {
         if tally.refused > before.refused {
             self.connection.doubt(now);
         }
-        self.look_for_another_way(tally.unreachable > before.unreachable, now);
+        self.follow_route(tally.unreachable > before.unreachable, now);
     }
 
     /// Why it is over, for the log.
@@ -265,6 +265,6 @@ impl Mux for QuicClient {
     }
 }
 
-/// So many times the network has to say that nobody listens before a handshake is given up: one may be a lie, or a
+/// So many times the network has to say that no socket listens before a handshake is given up: one may be a lie, or a
 /// server that is just starting.
 const REFUSALS: u64 = 2;

@@ -42,10 +42,10 @@ pub struct Connection {
     holding: Vec<StreamNo>,
     /// Streams that wait for room and have some of their own, in the order in which they are told of the connection's.
     queue: VecDeque<StreamNo>,
-    /// Bytes for which those who were told may still ask, and the turn in which the last one was told.
+    /// Bytes that the streams that were told may still ask for, and the turn in which the last one was told.
     promised: usize,
     promised_in: u64,
-    /// There is room, but it is promised: who comes next in the queue hears in the next turn what is left.
+    /// There is room, but it is promised: the next in the queue hears in the next turn what is left.
     kept_waiting: bool,
     /// Turns so far: in each, every stream that was told before it gets to write.
     turn: u64,
@@ -63,7 +63,7 @@ pub struct Connection {
     timeout: Instant,
     /// When a PING is due if nothing was heard until then.
     quiet_until: Instant,
-    /// Nobody seems to be there: the pause before the PING after the next.
+    /// The peer seems to be gone: the pause before the PING after the next.
     doubt: Option<Duration>,
     /// How large its packets may be.
     size: PacketSize,
@@ -155,7 +155,7 @@ impl Connection {
         }
     }
 
-    /// Whether nobody would miss it: it carries no stream.
+    /// Whether it can go: it carries no stream.
     pub fn is_spare(&self) -> bool {
         self.numbers.is_empty()
     }
@@ -195,7 +195,7 @@ impl Connection {
         }
     }
 
-    /// The network says that nobody is there. It may be wrong: the other side is asked at once, and again until it is heard.
+    /// The network says that the peer is gone. It may be wrong: the other side is asked at once, and again until it is heard.
     pub fn doubt(&mut self, now: Instant) {
         if self.is_up() && self.doubt.is_none() {
             (self.doubt, self.quiet_until) = (Some(FIRST_DOUBT), now);
@@ -312,10 +312,10 @@ impl Connection {
         self.share_out(streams);
     }
 
-    /// Tells those who wait for room that there is some, one after the other, and only as many as it is enough for.
+    /// Tells streams that wait for room that there is some, one after the other, and only as many as it is enough for.
     ///
     /// quiche gives the stream that asks first all that the path takes now. On a slow path one user with much to send would be the
-    /// first for ever, and nobody else, the control connection among them, would get a word in.
+    /// first for ever, and no other, not even the control connection, would send anything.
     fn share_out(&mut self, streams: &mut Streams) {
         // A stream that was told before has had its turn, even if it did not use it.
         if self.turn >= self.promised_in + 2 {
@@ -339,7 +339,7 @@ impl Connection {
         }
     }
 
-    /// A stream that the other side opened. Ours that were released may still make news: nobody hears it.
+    /// A stream that the other side opened. Ours that were released may still have events: they are dropped.
     fn greet(&mut self, id: u64, streams: &mut Streams) {
         let ours = (id & 1 == 1) == self.quic.is_server();
         if ours || self.leaving.contains_key(&id) || self.quic.stream_closed(id) {

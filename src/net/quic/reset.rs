@@ -15,7 +15,7 @@ use ring::hmac;
 use super::Id;
 use crate::net::random;
 
-/// Makes the tokens. The default is for those who give none away: a key that nobody knows.
+/// Makes the tokens. The default is for sockets that give none away: a random key.
 #[derive(Clone)]
 pub struct Resets {
     key: hmac::Key,
@@ -49,7 +49,7 @@ impl Resets {
     }
 
     /// Writes the answer to a packet of `len` bytes for an unknown connection; its length. It is shorter than the packet, so
-    /// that two who know nothing of each other fall silent. `None`: too short to be answered, or too many in this second.
+    /// that two peers that know nothing of each other fall silent. `None`: too short to be answered, or too many in this second.
     pub fn answer(&mut self, id: &Id, len: usize, room: &mut [u8], now: Instant) -> Option<usize> {
         let size = len.saturating_sub(1).min(MAX_RESET);
         if size < MIN_RESET || room.len() < size || !self.may_send(now) {
@@ -80,7 +80,7 @@ const TOKEN: usize = 16;
 const MIN_RESET: usize = 21;
 /// Bytes of the largest: it need not look like much.
 const MAX_RESET: usize = 42;
-/// Resets in a second: clients are few, and whoever sends more is none.
+/// Resets in a second: clients are few, and a source that sends more is none.
 const MAX_RESETS: u32 = 100;
 const SECOND: Duration = Duration::from_secs(1);
 

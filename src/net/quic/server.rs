@@ -200,7 +200,7 @@ impl ConnectionTable {
         self.admit(header, &first, round, path, now)
     }
 
-    /// Ends a connection that is not known, whoever the other side is: perhaps it had one with the server that was here before.
+    /// Ends a connection that is not known, whatever the other side is: perhaps it had one with the server that was here before.
     fn disown(&mut self, outbox: &mut Outbox, id: Option<Id>, path: PacketPath, len: usize, now: Instant) {
         let (Some(id), Some(room)) = (id, outbox.room(quiche::MIN_CLIENT_INITIAL_LEN)) else { return };
         if let Some(len) = self.settings.resets.answer(&id, len, room, now) {
@@ -250,7 +250,7 @@ impl ConnectionTable {
         true
     }
 
-    /// Runs all clocks; buries who has gone.
+    /// Runs all clocks; removes connections that have ended.
     fn tick(&mut self, now: Instant) -> io::Result<()> {
         let mut gone = Vec::new();
         for (key, connection) in self.connections.iter_mut() {

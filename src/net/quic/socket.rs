@@ -12,7 +12,7 @@ use mio::{Interest, Registry, Token};
 use socket2::{Domain, Protocol, Type};
 
 use super::packet_size::SMALLEST;
-use crate::net::batch::{self, cannot_segment, Outgoing, PacketQueue, MAX_MESSAGE, MAX_SEGMENTS, MOST};
+use crate::net::batch::{self, cannot_segment, Outgoing, PacketQueue, MAX_BATCH, MAX_MESSAGE, MAX_SEGMENTS};
 use crate::net::listen_addr::ListenAddr;
 use crate::net::stream::would_block;
 use crate::net::{mtu, sys};
@@ -44,7 +44,7 @@ pub struct Tally {
     pub received: u64,
     /// Messages that the kernel did not take.
     pub lost: u64,
-    /// Times that the network said nobody listens there.
+    /// Times that the network said that no socket listens there.
     pub refused: u64,
     /// Times that the network said there is no way there from here.
     pub unreachable: u64,
@@ -80,7 +80,7 @@ impl Socket {
         if address.is_ipv6() {
             socket.set_only_v6(!dual)?;
         }
-        sys::tell_destination(socket.as_fd(), address.is_ipv6())?;
+        sys::report_destination(socket.as_fd(), address.is_ipv6())?;
         socket.bind(&address.into())?;
         Socket::over(socket, false, batched)
     }
@@ -141,7 +141,7 @@ impl Socket {
         if !self.readable {
             return would_block();
         }
-        let (slot, most) = if self.coalesces { (COALESCED, SLOTS) } else { (PLAIN, MOST) };
+        let (slot, most) = if self.coalesces { (COALESCED, SLOTS) } else { (PLAIN, MAX_BATCH) };
         self.tally.receives += 1;
         let result = inbox.receive(self.socket.as_fd(), if self.batched { most } else { 1 }, slot);
         match result {
@@ -321,7 +321,7 @@ impl Outbox {
                 to: (!socket.connected).then_some(part.to),
                 from: (!socket.connected).then_some(part.from.ip()),
             };
-            let mut messages = [outgoing(first); MOST];
+            let mut messages = [outgoing(first); MAX_BATCH];
             let mut count = 0;
             for (place, part) in messages.iter_mut().zip(self.parts.iter().take_while(|part| part.socket == at)) {
                 *place = outgoing(part);

@@ -9,7 +9,7 @@ use mio::Token;
 use crate::logic::slab::{Key, Slab};
 use crate::net::mux::StreamNo;
 
-/// The table of streams, who has to be told of an edge, and who was opened by the other side.
+/// The table of streams: which have to be told of an edge, and which the other side opened.
 #[derive(Default)]
 pub struct Streams {
     table: Slab<StreamEntry>,
@@ -140,7 +140,7 @@ impl Streams {
         }
     }
 
-    /// Room, or a reader who has gone: told if a task waits for that.
+    /// Room, or a reader that has gone: told if a task waits for that.
     pub fn writable(&mut self, stream: StreamNo) {
         if let Some(entry) = self.table.get_mut(stream).filter(|entry| entry.writer_waits) {
             entry.writer_waits = false;

@@ -14,7 +14,9 @@ use std::ops::Range;
 use std::os::fd::BorrowedFd;
 
 use crate::logic::wire::{next_frame, Frame};
-use crate::net::batch::{cannot_segment, receive_slots, send_many, Outgoing, Slots, MAX_MESSAGE, MAX_SEGMENTS, MOST};
+use crate::net::batch::{
+    cannot_segment, receive_slots, send_many, Outgoing, Slots, MAX_BATCH, MAX_MESSAGE, MAX_SEGMENTS,
+};
 use crate::net::budget::budget;
 
 /// Datagrams that were received into a buffer.
@@ -37,13 +39,13 @@ pub fn pays(room: usize, largest: usize) -> bool {
 /// Receives datagrams of at most `largest` bytes from a connected socket and makes frames of them.
 pub fn receive(socket: BorrowedFd<'_>, room: &mut [u8], largest: usize) -> io::Result<Received> {
     let (stride, longest) = (stride(largest), (largest + 1).saturating_sub(SLOT).max(1));
-    let count = (room.len() / stride).min(budget().gulp / longest).clamp(1, MOST);
+    let count = (room.len() / stride).min(budget().gulp / longest).clamp(1, MAX_BATCH);
     let mut overflow = OVERFLOW.take();
     if overflow.len() < count * longest {
         // Its pages are taken when something is written to them.
         overflow = vec![0; count * longest];
     }
-    let mut lens = [0; MOST];
+    let mut lens = [0; MAX_BATCH];
     let slots = Slots {
         bytes: &mut room[..count * stride],
         stride,
@@ -52,7 +54,8 @@ pub fn receive(socket: BorrowedFd<'_>, room: &mut [u8], largest: usize) -> io::R
         longest,
     };
     let came = receive_slots(socket, slots, &mut lens);
-    let received = came.map(|came| put_together(room, stride, &overflow, longest, &lens[..came.min(MOST)], largest));
+    let received =
+        came.map(|came| put_together(room, stride, &overflow, longest, &lens[..came.min(MAX_BATCH)], largest));
     OVERFLOW.set(overflow);
     received
 }
@@ -125,7 +128,7 @@ pub struct Departure<'a> {
     pub sent: u64,
     /// Datagrams that were not.
     pub dropped: u64,
-    /// Whether the network has said that nobody listens there.
+    /// Whether the network has said that no socket listens there.
     pub refused: bool,
 }
 
@@ -133,7 +136,7 @@ impl Departure<'_> {
     /// Sends the whole frames at the front of `bytes`, as many as one call takes; how many bytes they were. What the kernel
     /// does not take now is lost, as on any network.
     pub fn send(&mut self, bytes: &mut [u8]) -> usize {
-        let mut parts: [Part; MOST] = Default::default();
+        let mut parts: [Part; MAX_BATCH] = Default::default();
         let (mut read, mut write, mut count) = (0, 0, 0);
         while let Frame::Whole(payload) = next_frame(&bytes[read..]) {
             let (start, len) = (read + payload.start, payload.len());
@@ -143,7 +146,7 @@ impl Departure<'_> {
                 continue;
             }
             let joins = self.segments && count > 0 && parts[count - 1].takes(len);
-            if !joins && count == MOST {
+            if !joins && count == MAX_BATCH {
                 break;
             }
             bytes.copy_within(start..start + len, write);
@@ -168,7 +171,7 @@ impl Departure<'_> {
             from: self.from,
         };
         let Some(first) = parts.first() else { return };
-        let mut messages = [message(first); MOST];
+        let mut messages = [message(first); MAX_BATCH];
         messages.iter_mut().zip(parts).for_each(|(place, part)| *place = message(part));
         let (mut at, mut again) = (0, true);
         while at < parts.len() {

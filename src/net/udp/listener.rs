@@ -10,7 +10,7 @@ use mio::net::UdpSocket;
 use mio::{Interest, Registry, Token};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::net::batch::{Incoming, PacketQueue, MOST};
+use crate::net::batch::{Incoming, PacketQueue, MAX_BATCH};
 use crate::net::budget::budget;
 use crate::net::listen_addr::ListenAddr;
 use crate::net::sys;
@@ -33,13 +33,13 @@ impl UdpListener {
         if address.is_ipv6() {
             socket.set_only_v6(!dual)?;
         }
-        // Everybody's datagrams wait here while this machine is busy: as many as the kernel allows.
+        // The datagrams of all users wait here while this machine is busy: as many as the kernel allows.
         let size = LISTENER_BUFFER.min(4 * budget().mail);
         if !sys::force_receive_buffer(socket.as_fd(), size) {
             let _ = socket.set_recv_buffer_size(size);
         }
-        sys::tell_lost(socket.as_fd());
-        sys::tell_destination(socket.as_fd(), address.is_ipv6())?;
+        sys::report_lost(socket.as_fd());
+        sys::report_destination(socket.as_fd(), address.is_ipv6())?;
         socket.bind(&address.into())?;
         let told = AtomicU32::new(0);
         Ok(UdpListener { socket: UdpSocket::from_std(socket.into()), v6: address.is_ipv6(), told })
@@ -63,7 +63,7 @@ impl UdpListener {
 
     /// The next datagrams, of at most `largest` bytes: how many.
     pub fn receive(&self, into: &mut PacketQueue, largest: usize) -> io::Result<usize> {
-        let slots = (budget().gulp / largest.max(1)).clamp(1, MOST);
+        let slots = (budget().gulp / largest.max(1)).clamp(1, MAX_BATCH);
         into.receive(self.socket.as_fd(), slots, largest)
     }
 

@@ -123,7 +123,7 @@ impl Ingress {
         }
     }
 
-    /// Lets in who waits, a bounded number: see [`Ingress::next`] and [`Ingress::deliver`].
+    /// Lets users in, a bounded number: see [`Ingress::next`] and [`Ingress::deliver`].
     pub fn admit(&mut self, registry: &Registry, now: Instant) {
         self.sniff(registry, now);
         // A listener that lacked descriptors is not ready until it is tried again: so every open one is asked.
@@ -298,7 +298,7 @@ impl Ingress {
         let mut keys = std::mem::take(&mut self.stirred);
         let mut noted = keys.drain(..);
         while let Some(key) = noted.next().or_else(|| self.sniffing.expired(now)) {
-            if let Some(verdict) = self.sniffing.look(key, registry, now) {
+            if let Some(verdict) = self.sniffing.inspect(key, registry, now) {
                 self.sniffed(verdict);
             }
         }

@@ -69,7 +69,7 @@ pub(in crate::run) enum EndReason {
 }
 
 impl EndReason {
-    /// Which relays of the tunnel's users go on: those that may still have both their ends, and nobody else to end them.
+    /// Which relays of the tunnel's users go on: those that may still have both their ends, and no other owner to end them.
     /// All where the program stops: what is left goes on for as long as that takes.
     pub fn survivors(&self, stopping: bool) -> Survivors {
         match self {

@@ -13,14 +13,14 @@ use crate::error::Error;
 use crate::logic::handshake::Offer;
 use crate::logic::terms::TunnelNo;
 use crate::logic::terms::{Direction, Feature, Terms};
-use crate::net::certs::{client, server_name, Speech, Trust};
+use crate::net::certs::{client, server_name, Alpn, Trust};
 use crate::net::quic::ClientTls;
 use crate::run::messages::ServerRoute;
 
 /// Makes routes; keeps the TLS configurations that they need.
 #[derive(Default)]
 pub(in crate::run) struct Routes {
-    made: Vec<(Trust, Speech, Arc<ClientConfig>)>,
+    made: Vec<(Trust, Alpn, Arc<ClientConfig>)>,
 }
 
 impl Routes {
@@ -41,7 +41,7 @@ impl Routes {
         let tls = match config.tunnel.port {
             HTTPS => {
                 let name = server_name(&peer_name(config))?;
-                Some((self.tls(Trust::Roots, Speech::Http1)?, name))
+                Some((self.tls(Trust::Roots, Alpn::Http1)?, name))
             }
             _ => None,
         };
@@ -81,9 +81,9 @@ impl Routes {
         let tls = match terms.tls {
             0 => None,
             1 if !has(Feature::Edge) => {
-                Some((self.tls(Trust::Anyone, speech(transport))?, server_name("nodepass.invalid")?))
+                Some((self.tls(Trust::Anyone, alpn(transport))?, server_name("nodepass.invalid")?))
             }
-            1 | 2 => Some((self.tls(Trust::Roots, speech(transport))?, server_name(&peer_name(config))?)),
+            1 | 2 => Some((self.tls(Trust::Roots, alpn(transport))?, server_name(&peer_name(config))?)),
             other => return Err(Error::unsupported(format!("the server wants tls={other}, which is not known here"))),
         };
         let quic = match (transport, terms.tls) {
@@ -117,22 +117,22 @@ impl Routes {
     }
 
     /// TLS for that, made once.
-    fn tls(&mut self, trust: Trust, speech: Speech) -> Result<Arc<ClientConfig>, Error> {
-        if let Some((_, _, config)) = self.made.iter().find(|made| (made.0, made.1) == (trust, speech)) {
+    fn tls(&mut self, trust: Trust, alpn: Alpn) -> Result<Arc<ClientConfig>, Error> {
+        if let Some((_, _, config)) = self.made.iter().find(|made| (made.0, made.1) == (trust, alpn)) {
             return Ok(config.clone());
         }
-        let config = client(trust, speech)?;
-        self.made.push((trust, speech, config.clone()));
+        let config = client(trust, alpn)?;
+        self.made.push((trust, alpn, config.clone()));
         Ok(config)
     }
 }
 
 /// What is spoken inside the TLS of a transport.
-pub(in crate::run) fn speech(transport: Transport) -> Speech {
+pub(in crate::run) fn alpn(transport: Transport) -> Alpn {
     match transport {
-        Transport::Tcp | Transport::Quic => Speech::Raw,
-        Transport::WebSocket => Speech::Http1,
-        Transport::Http2 => Speech::Http2,
+        Transport::Tcp | Transport::Quic => Alpn::Raw,
+        Transport::WebSocket => Alpn::Http1,
+        Transport::Http2 => Alpn::Http2,
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::out::PeerUser;
 use crate::config::{Config, Endpoint, Host};
 use crate::error::Error;
-use crate::logic::names::{Look, Names};
+use crate::logic::names::{Lookup, Names};
 use crate::logic::target::{Balance, Order, Targets};
 use crate::logic::terms::TunnelNo;
 use crate::net::resolve::Resolver;
@@ -213,11 +213,11 @@ impl TargetRouter {
             Host::Any => return Ok(Some(vec![at(&Ipv4Addr::LOCALHOST.into())])),
             Host::Name(name) => name,
         };
-        match self.names.look(name, now) {
-            Look::Known(ips) => Ok(Some(ips.iter().map(at).collect())),
-            Look::Failed(error) => Err(error),
-            Look::Wait => Ok(None),
-            Look::Ask => {
+        match self.names.lookup(name, now) {
+            Lookup::Known(ips) => Ok(Some(ips.iter().map(at).collect())),
+            Lookup::Failed(error) => Err(error),
+            Lookup::Wait => Ok(None),
+            Lookup::Ask => {
                 self.ask(name.clone(), now);
                 Ok(None)
             }
@@ -249,7 +249,7 @@ impl TargetRouter {
     pub fn resolved(&mut self, name: &str, answer: Result<Vec<IpAddr>, Error>, now: Instant) {
         let failure = answer.as_ref().err().cloned();
         match (self.names.answered(name, answer, now), failure) {
-            (Look::Known(_), Some(why)) => log::warn!("The addresses known for {name} stay: {why}"),
+            (Lookup::Known(_), Some(why)) => log::warn!("The addresses known for {name} stay: {why}"),
             // The connections that wait for it tell it.
             (_, Some(why)) => log::debug!("Name not resolved: {why}"),
             _ => {}

@@ -28,7 +28,7 @@ use crate::logic::upgrade;
 use crate::logic::wire::{Id, CONTROL};
 use crate::net::connect::{Connect, Outcome};
 use crate::net::h2;
-use crate::net::http_connect::Tunnelling;
+use crate::net::http_connect::HttpConnect;
 use crate::net::leg::{Leg, Own};
 use crate::net::mux::{Mux, Muxes};
 use crate::net::random;
@@ -64,7 +64,7 @@ enum Purpose {
 
 enum State {
     Dialling(Connect),
-    Proxying(Tcp, Tunnelling),
+    Proxying(Tcp, HttpConnect),
     Securing(Box<Tls>),
     Upgrading { own: Own, request: Buffer, reply: Vec<u8>, key: upgrade::WebSocketKey },
     Asking { leg: Leg, request: Buffer, answer: Buffer },
@@ -182,7 +182,7 @@ fn dial(mut connect: Connect, call: &mut Call, context: &Context, now: Instant) 
             call.until = Some(now + call.route.timeout);
             match &call.route.via {
                 None => call.secure(tcp, context),
-                Some(request) => Ok(Step::On(State::Proxying(tcp, Tunnelling::new(request.clone())))),
+                Some(request) => Ok(Step::On(State::Proxying(tcp, HttpConnect::new(request.clone())))),
             }
         }
     }

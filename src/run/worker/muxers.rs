@@ -93,7 +93,7 @@ impl Muxers {
 
     /// Lets those go on that have a reason to, and applies what they bring about.
     pub fn advance(&mut self, tasks: &mut Tasks, context: &mut Context, now: Instant) {
-        context.muxes.bury();
+        context.muxes.release_dropped();
         self.keys.append(&mut context.mux_events.started);
         for key in &self.keys {
             if mux(tasks.get(*key)).is_some_and(|task| task.is_over(&context.muxes)) {

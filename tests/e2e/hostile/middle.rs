@@ -3,7 +3,7 @@
 
 use crate::support::*;
 use mio::{Events, Poll, Token};
-use nodepass::net::certs::{client, server_name, Audience, Certs, Identity, Origin, Speech, Trust};
+use nodepass::net::certs::{client, server_name, Alpn, Audience, Certs, Identity, Origin, Trust};
 use nodepass::net::relay::Half;
 use nodepass::net::stream::{ready, Stores};
 use nodepass::net::tcp::Tcp;
@@ -42,9 +42,9 @@ fn a_certificate_that_was_changed_on_the_way_ends_the_tunnel_before_anybody_is_s
 fn between(server: SocketAddr, transport: u8) -> SocketAddr {
     let at = free_addr();
     let speech = match transport {
-        2 => Speech::Http1,
-        3 => Speech::Http2,
-        _ => Speech::Raw,
+        2 => Alpn::Http1,
+        3 => Alpn::Http2,
+        _ => Alpn::Raw,
     };
     let identity = Certs::new(Origin::Memory, Audience::Pool(speech)).expect("a certificate").current();
     #[cfg(feature = "quic")]
@@ -61,7 +61,7 @@ fn between(server: SocketAddr, transport: u8) -> SocketAddr {
     at
 }
 
-fn carry(near: TcpStream, server: SocketAddr, identity: &Identity, speech: Speech) -> std::io::Result<()> {
+fn carry(near: TcpStream, server: SocketAddr, identity: &Identity, speech: Alpn) -> std::io::Result<()> {
     let far = TcpStream::connect(server)?;
     let mut first = [0];
     if near.peek(&mut first)? == 1 && first[0] != 0x16 {

@@ -161,7 +161,7 @@ fn rate_slows_a_transfer_down_and_it_arrives_whole() {
             let (up, up_time) = reader.join().unwrap();
             assert!(down == noise(2, BYTES) && up == noise(1, BYTES), "every byte, both ways");
             for time in [down_time, up_time] {
-                assert!(time > LEAST, "{BYTES} bytes at {RATE} bytes/s in {time:?}");
+                assert!(time > MIN_TIME, "{BYTES} bytes at {RATE} bytes/s in {time:?}");
             }
             writers.into_iter().for_each(|writer| writer.join().unwrap());
             let bytes = BYTES as u64;
@@ -193,7 +193,7 @@ fn rate_is_shared_by_all_relays() {
             writer.join().unwrap();
             reader.join().unwrap();
         }
-        assert!(start.elapsed() > LEAST, "{BYTES} bytes at {RATE} bytes/s in {:?}", start.elapsed());
+        assert!(start.elapsed() > MIN_TIME, "{BYTES} bytes at {RATE} bytes/s in {:?}", start.elapsed());
     });
 }
 
@@ -466,4 +466,4 @@ fn free_for_tcp(addr: SocketAddr) {
 const RATE: usize = 1_000_000;
 const BYTES: usize = 4_000_000;
 /// A burst of one second's worth is free, the rest takes its time; a tenth is left to rounding.
-const LEAST: Duration = Duration::from_millis(2700);
+const MIN_TIME: Duration = Duration::from_millis(2700);

@@ -1,7 +1,7 @@
 //! Certificate files that are replaced while the program runs.
 
 use crate::support::*;
-use nodepass::net::certs::{client, server_name, Speech, Trust};
+use nodepass::net::certs::{client, server_name, Alpn, Trust};
 use rustls::{ClientConnection, StreamOwned};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -131,7 +131,7 @@ fn replace(authority: &Authority) {
 
 /// A TLS connection, and the certificate that was shown on it.
 fn secured(addr: SocketAddr) -> (Secured, Vec<u8>) {
-    let config = client(Trust::Anyone, Speech::Raw).expect("a TLS client");
+    let config = client(Trust::Anyone, Alpn::Raw).expect("a TLS client");
     let connection = ClientConnection::new(config, server_name("tunnel.test").unwrap()).unwrap();
     let mut stream = StreamOwned::new(connection, connect(addr));
     while stream.conn.is_handshaking() {

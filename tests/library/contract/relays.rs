@@ -39,84 +39,84 @@ fn bare_sockets_are_joined_in_the_kernel_where_that_is_allowed_and_possible() {
 
 #[test]
 fn spliced_bytes_arrive_both_ways() {
-    bytes_arrive_both_ways(&Way::Splice);
+    bytes_arrive_both_ways(&Via::Splice);
 }
 
 #[test]
 fn copied_bytes_arrive_both_ways() {
-    bytes_arrive_both_ways(&Way::Copy);
+    bytes_arrive_both_ways(&Via::Copy);
 }
 
 #[test]
 fn bytes_through_tls_arrive_both_ways() {
-    bytes_arrive_both_ways(&Way::Tls);
+    bytes_arrive_both_ways(&Via::Tls);
 }
 
 #[test]
 fn bytes_through_websockets_arrive_both_ways() {
-    bytes_arrive_both_ways(&Way::Ws);
-    bytes_arrive_both_ways(&Way::Wss);
+    bytes_arrive_both_ways(&Via::Ws);
+    bytes_arrive_both_ways(&Via::Wss);
 }
 
-fn bytes_arrive_both_ways(way: &Way) {
-    let (user, target, relays) = world(way, false);
+fn bytes_arrive_both_ways(via: &Via) {
+    let (user, target, relays) = world(via, false);
     let sent = flow(MUCH);
     thread::scope(|scope| {
         for end in [&user, &target] {
             scope.spawn(|| speak(end, &sent));
-            scope.spawn(|| assert!(heard(end) == sent, "{way:?}: the bytes are others"));
+            scope.spawn(|| assert!(heard(end) == sent, "{via:?}: the bytes are others"));
         }
     });
-    over(way, relays);
+    over(via, relays);
 }
 
 #[test]
 fn an_end_travels_alone_and_the_answer_comes_back() {
-    for way in &WAYS {
-        let (user, target, relays) = world(way, false);
-        ask_and_answer(way, &user, &target);
-        over(way, relays);
+    for via in &VIAS {
+        let (user, target, relays) = world(via, false);
+        ask_and_answer(via, &user, &target);
+        over(via, relays);
     }
 }
 
 #[test]
 fn a_target_may_end_first() {
-    for way in &WAYS {
-        let (user, target, relays) = world(way, false);
-        ask_and_answer(way, &target, &user);
-        over(way, relays);
+    for via in &VIAS {
+        let (user, target, relays) = world(via, false);
+        ask_and_answer(via, &target, &user);
+        over(via, relays);
     }
 }
 
 /// One side asks, ends and listens; the other answers only when it has heard the end.
-fn ask_and_answer(way: &Way, one: &TcpStream, other: &TcpStream) {
+fn ask_and_answer(via: &Via, one: &TcpStream, other: &TcpStream) {
     let answer = flow(1 << 20);
     speak(one, b"question");
     thread::scope(|scope| {
         scope.spawn(|| {
-            assert_eq!(heard(other), b"question", "{way:?}");
+            assert_eq!(heard(other), b"question", "{via:?}");
             speak(other, &answer);
         });
-        assert!(heard(one) == answer, "{way:?}: the answer is another one");
+        assert!(heard(one) == answer, "{via:?}: the answer is another one");
     });
 }
 
 #[test]
 fn an_end_without_a_byte_travels_too() {
-    for way in &WAYS {
-        let (user, target, relays) = world(way, false);
+    for via in &VIAS {
+        let (user, target, relays) = world(via, false);
         user.shutdown(Shutdown::Write).unwrap();
-        assert_eq!(heard(&target), b"", "{way:?}");
+        assert_eq!(heard(&target), b"", "{via:?}");
         target.shutdown(Shutdown::Write).unwrap();
-        assert_eq!(heard(&user), b"", "{way:?}");
-        over(way, relays);
+        assert_eq!(heard(&user), b"", "{via:?}");
+        over(via, relays);
     }
 }
 
 #[test]
 fn a_slow_reader_slows_the_sender_and_loses_nothing() {
-    for way in &WAYS {
-        let (user, target, relays) = world(way, true);
+    for via in &VIAS {
+        let (user, target, relays) = world(via, true);
         let (sent, said) = (flow(MUCH), AtomicUsize::new(0));
         thread::scope(|scope| {
             scope.spawn(|| {
@@ -132,39 +132,39 @@ fn a_slow_reader_slows_the_sender_and_loses_nothing() {
                 before = said.load(Ordering::SeqCst);
                 thread::sleep(Duration::from_millis(50));
             }
-            assert!(before < MAX_WAITING, "{way:?}: {before} bytes went to somebody who does not read");
+            assert!(before < MAX_WAITING, "{via:?}: {before} bytes went to somebody who does not read");
 
             let (mut part, mut at) = ([0; 4096], 0);
             loop {
                 let count = (&target).read(&mut part).unwrap();
-                assert!(part[..count] == sent[at..at + count], "{way:?}: the bytes are others");
+                assert!(part[..count] == sent[at..at + count], "{via:?}: the bytes are others");
                 at += count;
                 let waiting = said.load(Ordering::SeqCst).saturating_sub(at);
-                assert!(waiting < MAX_WAITING, "{way:?}: {waiting} bytes are on their way");
+                assert!(waiting < MAX_WAITING, "{via:?}: {waiting} bytes are on their via");
                 if count == 0 {
                     break;
                 }
             }
-            assert_eq!(at, MUCH, "{way:?}");
+            assert_eq!(at, MUCH, "{via:?}");
         });
         target.shutdown(Shutdown::Write).unwrap();
-        over(way, relays);
+        over(via, relays);
     }
 }
 
 #[test]
 fn a_reset_ends_the_relay_with_an_error() {
-    for way in &WAYS {
-        let (user, target, mut relays) = world(way, false);
+    for via in &VIAS {
+        let (user, target, mut relays) = world(via, false);
         speak_on(&user, b"hello");
         (&target).read_exact(&mut [0; 5]).unwrap();
         SockRef::from(&user).set_linger(Some(Duration::ZERO)).unwrap();
         drop(user);
         let first = relays.remove(0).join().unwrap();
-        assert_eq!(first.unwrap_err().kind(), ErrorKind::ConnectionReset, "{way:?}");
+        assert_eq!(first.unwrap_err().kind(), ErrorKind::ConnectionReset, "{via:?}");
         drop(target);
         for relay in relays {
-            assert!(relay.join().unwrap().is_err(), "{way:?}: a session that was cut off");
+            assert!(relay.join().unwrap().is_err(), "{via:?}: a session that was cut off");
         }
     }
 }
@@ -173,7 +173,7 @@ fn a_reset_ends_the_relay_with_an_error() {
 
 /// How bytes pass.
 #[derive(Debug)]
-enum Way {
+enum Via {
     Splice,
     Copy,
     Tls,
@@ -181,12 +181,12 @@ enum Way {
     Wss,
 }
 
-const WAYS: [Way; 5] = [Way::Splice, Way::Copy, Way::Tls, Way::Ws, Way::Wss];
+const VIAS: [Via; 5] = [Via::Splice, Via::Copy, Via::Tls, Via::Ws, Via::Wss];
 
 type Relays = Vec<JoinHandle<io::Result<()>>>;
 
 /// A user, a target, and relays between them, each on a thread of its own.
-fn world(way: &Way, small: bool) -> (TcpStream, TcpStream, Relays) {
+fn world(via: &Via, small: bool) -> (TcpStream, TcpStream, Relays) {
     let ((user, a), (b, target)) = (pair(small), pair(small));
     for end in [&user, &target] {
         end.set_read_timeout(Some(GRACE)).unwrap();
@@ -197,20 +197,20 @@ fn world(way: &Way, small: bool) -> (TcpStream, TcpStream, Relays) {
     let through =
         |a, near, far, b, end: [Option<End>; 2]| vec![spawn(a, near, true, end[0]), spawn(far, b, true, end[1])];
     let sockets = [Some(End::Client), Some(End::Server)];
-    let relays = match way {
-        Way::Splice => vec![spawn(a, b, true, None)],
-        Way::Copy => vec![spawn(a, b, false, None)],
-        Way::Ws => {
+    let relays = match via {
+        Via::Splice => vec![spawn(a, b, true, None)],
+        Via::Copy => vec![spawn(a, b, false, None)],
+        Via::Ws => {
             let (near, far) = pair(small);
             through(a, Own::Tcp(nonblocking(near)), Own::Tcp(nonblocking(far)), b, sockets)
         }
-        Way::Tls | Way::Wss => {
+        Via::Tls | Via::Wss => {
             let (near, far) = pair(small);
             let (config, name) =
-                (certs::client(Trust::Anyone, certs::Speech::Raw).unwrap(), certs::server_name("127.0.0.1").unwrap());
+                (certs::client(Trust::Anyone, certs::Alpn::Raw).unwrap(), certs::server_name("127.0.0.1").unwrap());
             let near = Tls::connect(nonblocking(near), config, name).unwrap();
             let far = Tls::accept(nonblocking(far), identity(POOL).config).unwrap();
-            let end = if matches!(way, Way::Wss) { sockets } else { [None, None] };
+            let end = if matches!(via, Via::Wss) { sockets } else { [None, None] };
             through(a, Own::Tls(Box::new(near)), Own::Tls(Box::new(far)), b, end)
         }
     };
@@ -268,9 +268,9 @@ fn established(leg: &mut Own) -> io::Result<bool> {
     }
 }
 
-fn over(way: &Way, relays: Relays) {
+fn over(via: &Via, relays: Relays) {
     for relay in relays {
-        assert!(matches!(relay.join(), Ok(Ok(()))), "{way:?}: it did not end as it should");
+        assert!(matches!(relay.join(), Ok(Ok(()))), "{via:?}: it did not end as it should");
     }
 }
 

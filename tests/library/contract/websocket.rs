@@ -44,14 +44,14 @@ fn a_websocket_answers_a_ping_of_another_program() {
 
 /// A WebSocket over this connection.
 pub fn ws<F: Far + Read + Write>(rig: Rig<F>, end: End) -> Rig<Socket<F>> {
-    let Rig { poll, leg, door, far, buffer, heard } = rig;
+    let Rig { poll, leg, listener, far, buffer, heard } = rig;
     let theirs = match end {
         End::Client => Role::Server,
         End::Server => Role::Client,
     };
-    let Near::Own(leg) = leg else { unreachable!() };
+    let LocalEnd::Own(leg) = leg else { unreachable!() };
     let (leg, far) = (Ws::over(leg.into_lower().unwrap(), end, true, b"").unwrap().into(), Socket::new(far, theirs));
-    Rig { poll, leg: Near::Own(leg), door, far, buffer, heard }
+    Rig { poll, leg: LocalEnd::Own(leg), listener, far, buffer, heard }
 }
 
 /// A WebSocket as another program has it, with an empty message for an end.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Token};
 
-use nodepass::net::certs::{self, Audience, Certs, Origin, Speech, Trust};
+use nodepass::net::certs::{self, Alpn, Audience, Certs, Origin, Trust};
 use nodepass::net::h2::{Limits, H2};
 use nodepass::net::lower::Lower;
 use nodepass::net::mux::{Mux, StreamNo};
@@ -128,7 +128,7 @@ pub fn over_tls(limits: Limits) -> Pair<Tls> {
 pub fn sessions() -> [(Tls, Poll); 2] {
     let (one, two) = sockets();
     let name = certs::server_name("127.0.0.1").unwrap();
-    let mut client = certs::client(Trust::Anyone, Speech::Http2).unwrap();
+    let mut client = certs::client(Trust::Anyone, Alpn::Http2).unwrap();
     Arc::get_mut(&mut client).unwrap().alpn_protocols = vec![b"h2".to_vec()];
     let mut ends = [Tls::connect(one, client, name), Tls::accept(two, server_config())]
         .map(|tls| (tls.unwrap(), Poll::new().unwrap(), false));
@@ -148,7 +148,7 @@ pub fn sessions() -> [(Tls, Poll); 2] {
 
 /// A server's configuration that agrees on HTTP/2.
 pub fn server_config() -> Arc<rustls::ServerConfig> {
-    let mut config = Certs::new(Origin::Memory, Audience::Pool(Speech::Http2)).unwrap().current().config;
+    let mut config = Certs::new(Origin::Memory, Audience::Pool(Alpn::Http2)).unwrap().current().config;
     Arc::make_mut(&mut config).alpn_protocols = vec![b"h2".to_vec()];
     config
 }

@@ -20,9 +20,9 @@ impl Dice {
 }
 
 /// One direction of a stream: who writes, who reads, and how far they are.
-struct Way {
+struct OneWay {
     /// The client writes.
-    forth: bool,
+    client_to_server: bool,
     writer: StreamNo,
     reader: StreamNo,
     sent: Vec<u8>,
@@ -34,16 +34,26 @@ struct Way {
     asleep: [usize; 2],
 }
 
-impl Way {
-    fn new(forth: bool, writer: StreamNo, reader: StreamNo, dice: &mut Dice) -> Way {
+impl OneWay {
+    fn new(client_to_server: bool, writer: StreamNo, reader: StreamNo, dice: &mut Dice) -> OneWay {
         let size = [0, 1, 100, 16_384, 65_536, 300_000, 2_000_000][dice.below(7)] + dice.below(3);
         let sent = flow(dice.below(256), size);
-        Way { forth, writer, reader, sent, said: 0, finished: false, heard: Vec::new(), over: false, asleep: [0; 2] }
+        OneWay {
+            client_to_server,
+            writer,
+            reader,
+            sent,
+            said: 0,
+            finished: false,
+            heard: Vec::new(),
+            over: false,
+            asleep: [0; 2],
+        }
     }
 
     /// What the two do in this round; `true` if one of them slept or could do nothing.
     fn play(&mut self, pair: &mut Pair<Tcp>, dice: &mut Dice) {
-        let (from, to) = match self.forth {
+        let (from, to) = match self.client_to_server {
             true => (&mut pair.client, &mut pair.server),
             false => (&mut pair.server, &mut pair.client),
         };
@@ -81,16 +91,16 @@ fn however_long_the_users_sleep_all_bytes_and_ends_arrive() {
         let window = [1 << 16, 1 << 18, 1 << 24][dice.below(3)];
         let spare = [0, 1 << 16, 1 << 24][dice.below(3)];
         let mut pair = bare(Limits { window, spare, ..Limits::new(64, Duration::from_secs(600)) });
-        let mut ways = Vec::new();
+        let mut directions = Vec::new();
         for _ in 0..1 + dice.below(12) {
             let (ours, theirs) = pair.stream();
-            ways.push(Way::new(true, ours, theirs, &mut dice));
-            ways.push(Way::new(false, theirs, ours, &mut dice));
+            directions.push(OneWay::new(true, ours, theirs, &mut dice));
+            directions.push(OneWay::new(false, theirs, ours, &mut dice));
         }
         let mut rounds = 0;
-        while ways.iter().any(|way| !way.over) {
-            for way in &mut ways {
-                way.play(&mut pair, &mut dice);
+        while directions.iter().any(|direction| !direction.over) {
+            for direction in &mut directions {
+                direction.play(&mut pair, &mut dice);
             }
             // The ends do not take turns evenly either.
             if dice.below(3) > 0 {
@@ -102,12 +112,17 @@ fn however_long_the_users_sleep_all_bytes_and_ends_arrive() {
             rounds += 1;
             assert!(rounds < 200_000, "seed {seed}: it stands still");
         }
-        for way in &ways {
-            assert!(way.heard == way.sent, "seed {seed}: {} bytes of {}", way.heard.len(), way.sent.len());
+        for direction in &directions {
+            assert!(
+                direction.heard == direction.sent,
+                "seed {seed}: {} bytes of {}",
+                direction.heard.len(),
+                direction.sent.len()
+            );
         }
-        for way in ways.iter().filter(|way| way.forth) {
-            pair.client.mux.release(way.writer);
-            pair.server.mux.release(way.reader);
+        for direction in directions.iter().filter(|direction| direction.client_to_server) {
+            pair.client.mux.release(direction.writer);
+            pair.server.mux.release(direction.reader);
         }
         // All places are free again.
         for _ in 0..64 {

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Token};
-use nodepass::net::certs::{Audience, Certs, Identity, Origin, Speech, Trust};
+use nodepass::net::certs::{Alpn, Audience, Certs, Identity, Origin, Trust};
 use nodepass::net::mux::{AllowedPeer, Mux, StreamNo};
 use nodepass::net::quic::{ClientTls, QuicClient, QuicServer, Settings, Tickets};
 use nodepass::net::stream::{ready, Buffer};
@@ -21,7 +21,7 @@ pub fn settings() -> Settings {
 }
 
 pub fn identity() -> Identity {
-    Certs::new(Origin::Memory, Audience::Pool(Speech::Raw)).unwrap().current()
+    Certs::new(Origin::Memory, Audience::Pool(Alpn::Raw)).unwrap().current()
 }
 
 pub fn anyone() -> ClientTls {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use nodepass::net::certs::{Audience, Certs, Identity, Origin, Speech, Trust};
+use nodepass::net::certs::{Alpn, Audience, Certs, Identity, Origin, Trust};
 use nodepass::net::mux::{AllowedPeer, Mux};
 use nodepass::net::quic::{ClientTls, Tickets};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
@@ -23,7 +23,7 @@ fn issued(folder: &std::path::Path, names: &[&str]) -> Identity {
     let (crt, pem) = (folder.join("leaf.crt"), folder.join("leaf.key"));
     std::fs::write(&crt, cert.pem()).unwrap();
     std::fs::write(&pem, key.serialize_pem()).unwrap();
-    Certs::new(Origin::Files { crt, key: pem }, Audience::Pool(Speech::Raw)).unwrap().current()
+    Certs::new(Origin::Files { crt, key: pem }, Audience::Pool(Alpn::Raw)).unwrap().current()
 }
 
 /// How a handshake ends: `None` if well.

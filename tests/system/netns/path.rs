@@ -24,7 +24,7 @@ struct Fate {
 impl Path {
     /// A path between two devices, at first without delay and loss. It carries until the devices are gone.
     pub fn between(one: File, other: File) -> Path {
-        let fate = Arc::new(Fate { largest: AtomicUsize::new(LARGEST), ..Fate::default() });
+        let fate = Arc::new(Fate { largest: AtomicUsize::new(MAX_PACKET), ..Fate::default() });
         let ends = [one, other].map(Arc::new);
         for (seed, [from, to]) in [[&ends[0], &ends[1]], [&ends[1], &ends[0]]].into_iter().enumerate() {
             carry(Arc::clone(from), Arc::clone(to), Arc::clone(&fate), seed as u64 + 1);
@@ -74,7 +74,7 @@ fn carry(from: Arc<File>, to: Arc<File>, fate: Arc<Fate>, seed: u64) {
     let (sender, packets) = mpsc::sync_channel::<(Instant, Vec<u8>)>(QUEUE);
     std::thread::spawn(move || {
         let mut chance = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-        let mut packet = [0; LARGEST];
+        let mut packet = [0; MAX_PACKET];
         loop {
             match (&*from).read(&mut packet) {
                 Ok(len) => {
@@ -105,6 +105,6 @@ fn carry(from: Arc<File>, to: Arc<File>, fate: Arc<Fate>, seed: u64) {
 }
 
 /// The largest packet.
-const LARGEST: usize = 2048;
+const MAX_PACKET: usize = 2048;
 /// Packets on their way in one direction.
 const QUEUE: usize = 4096;

@@ -14,7 +14,7 @@ use crate::net::mux::StreamNo;
 use crate::net::quic::streams::{QuicRecv, QuicSend, Streams};
 use crate::net::stream::{would_block, Buffer};
 
-/// A stream that nobody here uses any more, and that quiche still knows.
+/// A stream that is in use no more, and that quiche still knows.
 pub(super) enum Leaving {
     /// It was reset, and what still comes is thrown away; the other side has until then to end its direction.
     Emptying(Instant),

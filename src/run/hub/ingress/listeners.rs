@@ -25,25 +25,25 @@ pub struct Listeners {
 impl Listeners {
     /// Opens `at` for the protocols of this instance; tokens count up from `first`: TCP even, UDP odd.
     pub fn open(at: &Endpoint, shared: &Shared, registry: &Registry, first: usize) -> Result<Listeners, Error> {
-        let mut entrance = Listeners { tcp: Vec::new(), udp: Vec::new() };
+        let mut listeners = Listeners { tcp: Vec::new(), udp: Vec::new() };
         for (n, address) in listening_addresses(at)?.into_iter().take(MAX_ADDRESSES).enumerate() {
             if shared.config.tcp {
-                let door = Acceptor::open(address, shared.keepalive, registry, Token(first + 2 * n));
-                entrance.tcp.push(door.map_err(|error| Error::listen(address, "TCP", error))?);
+                let listener = Acceptor::open(address, shared.keepalive, registry, Token(first + 2 * n));
+                listeners.tcp.push(listener.map_err(|error| Error::listen(address, "TCP", error))?);
             }
             if shared.config.udp {
                 let open = || {
-                    let mut door = UdpListener::open(address)?;
-                    door.register(registry, Token(first + 2 * n + 1))?;
-                    Ok::<_, std::io::Error>(door)
+                    let mut listener = UdpListener::open(address)?;
+                    listener.register(registry, Token(first + 2 * n + 1))?;
+                    Ok::<_, std::io::Error>(listener)
                 };
-                entrance.udp.push((Arc::new(open().map_err(|error| Error::listen(address, "UDP", error))?), true));
+                listeners.udp.push((Arc::new(open().map_err(|error| Error::listen(address, "UDP", error))?), true));
             }
         }
-        Ok(entrance)
+        Ok(listeners)
     }
 
-    /// Somebody came, to the door with this number after `first`.
+    /// A connection or a datagram came, to the listener with this number after `first`.
     pub fn note(&mut self, number: usize) {
         match number % 2 {
             0 => self.tcp.iter_mut().skip(number / 2).take(1).for_each(Acceptor::note),

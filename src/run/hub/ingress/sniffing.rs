@@ -36,7 +36,7 @@ pub enum Verdicted {
 }
 
 impl Sniffing {
-    /// Nobody yet. Users who open with `block` are to be refused; the tokens of sockets count up from `first`.
+    /// Without users. Users who open with `block` are to be refused; the tokens of sockets count up from `first`.
     pub fn new(block: Blocked, first: usize) -> Sniffing {
         Sniffing { pending: Slab::new(), order: VecDeque::new(), block, first }
     }
@@ -62,7 +62,7 @@ impl Sniffing {
             self.remove(key);
             return Err(error);
         }
-        Ok(self.look(key, registry, now))
+        Ok(self.inspect(key, registry, now))
     }
 
     /// An edge for the user with this number after `first`.
@@ -73,7 +73,7 @@ impl Sniffing {
     }
 
     /// Looks at a user's first words; `None` while they do not suffice.
-    pub fn look(&mut self, key: Key, registry: &Registry, now: Instant) -> Option<Verdicted> {
+    pub fn inspect(&mut self, key: Key, registry: &Registry, now: Instant) -> Option<Verdicted> {
         let user = self.pending.get_mut(key)?;
         let mut words = [0; MAX_FIRST_BYTES];
         let verdict = match user.tcp.peek(&mut words) {

@@ -11,7 +11,7 @@ pub struct Waiting<U> {
 }
 
 impl<U> Waiting<U> {
-    /// Nobody waits. `timeout` is how long a user does (`NP_POOL_GET_TIMEOUT`).
+    /// No user waits. `timeout` is how long a user does (`NP_POOL_GET_TIMEOUT`).
     pub fn new(timeout: Duration) -> Waiting<U> {
         Waiting { users: VecDeque::new(), timeout }
     }
