@@ -3,7 +3,9 @@
 use crate::support::*;
 use std::collections::HashMap;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::Command;
 
 #[test]
 fn users_are_shared_among_clients_and_only_those_of_a_dead_one_notice() {
@@ -53,6 +55,55 @@ fn a_thousand_users_lose_nothing_while_a_client_among_three_dies() {
     assert!(lost.len() >= 300 && kept.len() >= 600, "{} and {}", lost.len(), kept.len());
     lost.iter_mut().for_each(|user| assert!(user.is_cut()));
     kept.iter_mut().for_each(User::still_works);
+}
+
+#[test]
+fn one_key_from_three_addresses_is_three_clients() {
+    for (transport, tls) in kinds() {
+        let mut fleet = Fleet::empty(&format!("type={transport}&tls={tls}&clients=3"));
+        let sources = [1, 2, 3].map(|last| Ipv4Addr::new(127, 0, 0, last));
+        let paths = sources.map(|source| path_from(source, fleet.tunnel));
+        for (number, (source, path)) in sources.iter().zip(paths).enumerate() {
+            let mark = fleet.server.mark();
+            fleet.clients.push(fleet.client_at(path, number));
+            let up = fleet.server.says_after(mark, "is up", GRACE);
+            assert!(up.contains(&format!("{source}:")), "the log names the client: {up}");
+        }
+        fleet.serve(3);
+        let mut users: Vec<User> = (0..9).map(|_| fleet.user()).collect();
+        fleet.clients[1].kill();
+        fleet.server.says("ended", GRACE);
+        users.retain(|user| user.client != 1);
+        assert_eq!(users.len(), 6, "type={transport} tls={tls}: {:?}", clients(&users));
+        users.iter_mut().for_each(User::still_works);
+    }
+}
+
+#[test]
+fn an_original_client_beside_ours_has_users_of_its_own() {
+    let peer = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/conformance");
+    if !Path::new(peer).join("peer.py").is_file() {
+        return skip_beside("the conformance peer");
+    }
+    let Some(python) = python("h2, aioquic, websockets, cryptography") else { return };
+    for tls in [0, 1] {
+        let fleet = Fleet::start(1, &format!("tls={tls}&clients=0"));
+        let mut command = Command::new(python);
+        let (port, target) = (fleet.tunnel.port().to_string(), fleet.targets[1].addr().port().to_string());
+        command.args(["-c", ORIGINAL, peer, KEY, &port, &target, &tls.to_string()]);
+        let original = Process::run("original", command);
+        original.says("up", GRACE);
+        fleet.serve(2);
+        let mut users: Vec<User> = (0..10).map(|_| fleet.user()).collect();
+        let of_original = users.iter().filter(|user| user.client == 1).count();
+        assert_eq!(of_original, 5, "tls={tls}: {:?}", clients(&users));
+        users.iter_mut().for_each(User::still_works);
+        let mark = fleet.server.mark();
+        original.kill();
+        fleet.server.says_after(mark, "ended", GRACE);
+        users.iter_mut().filter(|user| user.client == 0).for_each(User::still_works);
+        assert_eq!(fleet.user().client, 0);
+    }
 }
 
 #[test]
@@ -120,20 +171,31 @@ struct User {
 impl Fleet {
     /// A server with these parameters, and so many clients, each of which has served a user.
     fn start(count: usize, parameters: &str) -> Fleet {
-        let (tunnel, user_port) = (free_addr(), free_addr());
-        let url = format!("server://{KEY}@{tunnel}/{user_port}?log=debug&mode=1&max=64&{parameters}");
-        let targets = (0..MAX_CLIENTS).map(|number| Target::with(move |stream| introduce(stream, number as u8)));
-        let (server, targets) = (Process::nodepass(&url), targets.collect());
-        let mut fleet = Fleet { server, clients: Vec::new(), targets, tunnel, user_port };
+        let mut fleet = Fleet::empty(parameters);
         for number in 0..count {
             let mark = fleet.server.mark();
             let client = fleet.client(number);
             fleet.server.says_after(mark, "is up", GRACE);
             fleet.clients.push(client);
         }
+        fleet.serve(count);
+        fleet
+    }
+
+    /// A server with these parameters, and the targets of clients to come.
+    fn empty(parameters: &str) -> Fleet {
+        let (tunnel, user_port) = (free_addr(), free_addr());
+        let url = format!("server://{KEY}@{tunnel}/{user_port}?log=debug&mode=1&max=64&{parameters}");
+        let targets = (0..MAX_CLIENTS).map(|number| Target::with(move |stream| introduce(stream, number as u8)));
+        let (server, targets) = (Process::nodepass(&url), targets.collect());
+        Fleet { server, clients: Vec::new(), targets, tunnel, user_port }
+    }
+
+    /// Waits until each of so many clients has served a user, and nothing is left of these.
+    fn serve(&self, count: usize) {
         let mut served = HashMap::new();
         until("a user of each client", GRACE, || {
-            fleet.try_user().map(|user| served.insert(user.client, user)).map_err(|error| error.to_string())?;
+            self.try_user().map(|user| served.insert(user.client, user)).map_err(|error| error.to_string())?;
             if served.len() == count {
                 Ok(())
             } else {
@@ -141,13 +203,17 @@ impl Fleet {
             }
         });
         drop(served);
-        fleet.server.checkpoint(|now| now.tcps == 0 && now.pool >= 2 * count as u64);
-        fleet
+        self.server.checkpoint(|now| now.tcps == 0 && now.pool >= 2 * count as u64);
     }
 
     /// A client whose target introduces itself with that number.
     fn client(&self, number: usize) -> Process {
-        let (tunnel, target) = (self.tunnel, self.targets[number].addr());
+        self.client_at(self.tunnel, number)
+    }
+
+    /// The same, for a server that is found at `tunnel`.
+    fn client_at(&self, tunnel: SocketAddr, number: usize) -> Process {
+        let target = self.targets[number].addr();
         Process::nodepass(&format!("client://{KEY}@{tunnel}/{target}?log=debug&mode=2&min=4"))
     }
 
@@ -190,6 +256,20 @@ fn introduce(mut stream: TcpStream, number: u8) {
     }
 }
 
+/// A client of the 1.14 wire that shares no code with this one: the conformance peer's folder, key, tunnel port, target port, `tls`.
+const ORIGINAL: &str = r#"
+import asyncio, sys
+sys.path.insert(0, sys.argv[1])
+from peer import Client
+async def main():
+    key, (port, target, tls) = sys.argv[2], map(int, sys.argv[3:])
+    client = Client(key, port, tls=tls, target=("127.0.0.1", target))
+    await client.start()
+    await client.up.wait()
+    print("up", flush=True)
+    await asyncio.Event().wait()
+asyncio.run(main())
+"#;
 const KEY: &str = "a-test-key";
 const TOLD: &str = "another client with this key (127.0.0.1:";
 /// Targets of a fleet.

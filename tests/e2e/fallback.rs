@@ -113,7 +113,7 @@ impl Wall {
     fn before(server: SocketAddr) -> Wall {
         let (open, carried) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
         let (opened, count) = (open.clone(), carried.clone());
-        let at = way_past(server, move |piece| {
+        let at = path_past(server, move |piece| {
             let passes = !piece.udp || opened.load(Ordering::SeqCst);
             if passes && piece.udp {
                 count.fetch_add(piece.len, Ordering::SeqCst);

@@ -70,7 +70,7 @@ const SETTLED: usize = 4;
 /// A way to a server that takes [`RATE`] in each direction, whoever sends.
 fn narrow(server: SocketAddr) -> SocketAddr {
     let ways = [Refill::default(), Refill::default()];
-    way_past(server, move |piece| {
+    path_past(server, move |piece| {
         ways[usize::from(piece.to_server)].wait(piece.len);
         true
     })

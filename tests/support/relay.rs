@@ -1,4 +1,4 @@
-//! A way to a server that leads through the test, so that it can be narrow or closed: TCP and UDP on one port.
+//! A path to a server that leads through the test, so that it can be narrow, closed, or of another address: TCP and UDP on one port.
 
 use super::free_addr;
 use std::collections::HashMap;
@@ -7,11 +7,13 @@ use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket
 use std::sync::Arc;
 use std::thread::spawn;
 
+use socket2::{Domain, SockRef, Socket, Type};
+
 /// What is about to pass.
 pub struct Piece {
     /// A datagram, not a part of a connection.
     pub udp: bool,
-    /// Which way it goes.
+    /// In which direction it goes.
     pub to_server: bool,
     /// Bytes.
     pub len: usize,
@@ -20,20 +22,34 @@ pub struct Piece {
 /// Whether a piece passes, after as long a wait as it likes. A datagram that does not is lost, a connection cut.
 type Gate = dyn Fn(Piece) -> bool + Send + Sync;
 
-/// A way to `server`, past `gate`: where clients find it.
-pub fn way_past(server: SocketAddr, gate: impl Fn(Piece) -> bool + Send + Sync + 'static) -> SocketAddr {
-    let (at, gate): (_, Arc<Gate>) = (free_addr(), Arc::new(gate));
-    let (doors, port) = (TcpListener::bind(at).expect("a listener"), UdpSocket::bind(at).expect("a port"));
+/// A path to `server`, past `gate`: where clients find it.
+pub fn path_past(server: SocketAddr, gate: impl Fn(Piece) -> bool + Send + Sync + 'static) -> SocketAddr {
+    path(server, Ipv4Addr::LOCALHOST, Arc::new(gate))
+}
+
+/// A path to `server` that ends in another address of this machine: where clients find it.
+pub fn path_from(source: Ipv4Addr, server: SocketAddr) -> SocketAddr {
+    path(server, source, Arc::new(|_| true))
+}
+
+fn path(server: SocketAddr, source: Ipv4Addr, gate: Arc<Gate>) -> SocketAddr {
+    let at = free_addr();
+    let (listener, port) = (TcpListener::bind(at).expect("a listener"), UdpSocket::bind(at).expect("a port"));
     // Short queues here: what does not pass stays with the sender.
-    let short = |socket: socket2::SockRef| socket.set_recv_buffer_size(1 << 16).expect("a small buffer");
-    short((&doors).into());
+    let short = |socket: SockRef| socket.set_recv_buffer_size(1 << 16).expect("a small buffer");
+    short((&listener).into());
     let passes = gate.clone();
-    spawn(move || datagrams(&port, server, &passes));
+    spawn(move || datagrams(&port, server, source, &passes));
     spawn(move || {
-        for near in doors.incoming().flatten() {
-            let Ok(far) = TcpStream::connect(server) else { continue };
-            short((&far).into());
-            for (from, to, to_server) in [(&near, &far, true), (&far, &near, false)] {
+        for client in listener.incoming().flatten() {
+            let onward = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+            onward.bind(&SocketAddr::from((source, 0)).into()).expect("an address of this machine");
+            if onward.connect(&server.into()).is_err() {
+                continue;
+            }
+            let onward = TcpStream::from(onward);
+            short((&onward).into());
+            for (from, to, to_server) in [(&client, &onward, true), (&onward, &client, false)] {
                 let (from, to) = (from.try_clone().expect("a socket"), to.try_clone().expect("a socket"));
                 let gate = gate.clone();
                 spawn(move || carry(from, to, |len| gate(Piece { udp: false, to_server, len })));
@@ -54,23 +70,23 @@ fn carry(mut from: TcpStream, mut to: TcpStream, passes: impl Fn(usize) -> bool)
 }
 
 /// Every client's datagrams go on from a socket of their own.
-fn datagrams(port: &UdpSocket, server: SocketAddr, gate: &Arc<Gate>) {
-    let mut ways: HashMap<SocketAddr, UdpSocket> = HashMap::new();
+fn datagrams(port: &UdpSocket, server: SocketAddr, source: Ipv4Addr, gate: &Arc<Gate>) {
+    let mut sockets: HashMap<SocketAddr, UdpSocket> = HashMap::new();
     let mut packet = [0; 65536];
     while let Ok((len, from)) = port.recv_from(&mut packet) {
         if !gate(Piece { udp: true, to_server: true, len }) {
             continue;
         }
-        let way = ways.entry(from).or_insert_with(|| {
-            let way = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a socket");
-            way.connect(server).expect("an address");
-            let (back, port, gate) = (way.try_clone().unwrap(), port.try_clone().unwrap(), Arc::clone(gate));
+        let socket = sockets.entry(from).or_insert_with(|| {
+            let socket = UdpSocket::bind((source, 0)).expect("a socket");
+            socket.connect(server).expect("an address");
+            let (back, port, gate) = (socket.try_clone().unwrap(), port.try_clone().unwrap(), Arc::clone(gate));
             spawn(move || {
                 let mut packet = [0; 65536];
                 loop {
                     let len = match back.recv(&mut packet) {
                         Ok(len) => len,
-                        // Nobody is there at the moment.
+                        // The server is away at the moment.
                         Err(error) if error.kind() == ErrorKind::ConnectionRefused => continue,
                         Err(_) => return,
                     };
@@ -79,8 +95,8 @@ fn datagrams(port: &UdpSocket, server: SocketAddr, gate: &Arc<Gate>) {
                     }
                 }
             });
-            way
+            socket
         });
-        let _ = way.send(&packet[..len]);
+        let _ = socket.send(&packet[..len]);
     }
 }

@@ -9,6 +9,15 @@ pub fn skip(lacks: &str) {
         std::env::var("NODEPASS_TESTS").as_deref() != Ok("strict"),
         "NODEPASS_TESTS=strict: this machine lacks {lacks}"
     );
+    note(lacks);
+}
+
+/// As [`skip`], for what lies beside the repository and need not be there even under `NODEPASS_TESTS=strict`.
+pub fn skip_beside(lacks: &str) {
+    note(lacks);
+}
+
+fn note(lacks: &str) {
     println!("skipped: this machine lacks {lacks}");
     if let Some(list) = std::env::var_os("NODEPASS_SKIPPED") {
         let thread = std::thread::current();
