@@ -34,6 +34,7 @@ use crate::config::{Cors, Endpoint};
 use crate::error::Error;
 use crate::logic::slab::{Key, Slab};
 use crate::logic::timers::Timers;
+use crate::net::budget::Budget;
 use crate::net::certs::Certs;
 use crate::net::leg::Own;
 use crate::net::listen::Acceptor;
@@ -296,7 +297,7 @@ impl FrontThread {
     fn take_in(&mut self, socket: TcpStream, now: Instant) -> io::Result<()> {
         let tcp = Tcp::new(socket);
         let leg = match &self.certs {
-            Some(certs) => Own::from(Tls::accept(tcp, certs.current().config)?),
+            Some(certs) => Own::from(Tls::accept(tcp, certs.current().config, &Budget::PLENTY)?),
             None => Own::Tcp(tcp),
         };
         let key = self.clients.insert(Client::new(leg, now));

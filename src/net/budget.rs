@@ -1,9 +1,7 @@
-//! What each kind of thing may take of the memory: one set of numbers for the whole process, as its memory is one.
+//! What each kind of thing may take of the memory: one set of numbers for a whole instance, as its memory is one.
 //!
 //! The usual numbers are for speed. Where a process may have little, `run/resources.rs` lowers them before the first connection,
 //! so that all users may be stuck at once and still fit.
-
-use std::sync::OnceLock;
 
 /// The numbers. All are bytes but those that say otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,18 +80,6 @@ impl Budget {
         }
     }
 }
-
-/// The numbers of this process: [`Budget::PLENTY`], unless others were [`set`].
-pub fn budget() -> &'static Budget {
-    BUDGET.get_or_init(|| Budget::PLENTY)
-}
-
-/// Sets the numbers. Only the first call counts, and only before the first use.
-pub fn set(budget: Budget) {
-    let _ = BUDGET.set(budget);
-}
-
-static BUDGET: OnceLock<Budget> = OnceLock::new();
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;

@@ -13,6 +13,7 @@ pub mod quic {
     use std::time::{Duration, Instant};
 
     use super::*;
+    use crate::net::budget::Budget;
     use crate::net::certs::{Identity, Trust};
     use crate::net::listen_addr::ListenAddr;
     use crate::net::mux::Mux;
@@ -22,12 +23,12 @@ pub mod quic {
 
     impl Settings {
         /// For a client.
-        pub fn client(_report: Duration, _timeout: Duration, _round: Duration) -> Settings {
+        pub fn client(_report: Duration, _timeout: Duration, _round: Duration, _budget: Budget) -> Settings {
             Settings
         }
 
         /// For a server.
-        pub fn server(_report: Duration, _timeout: Duration, _streams: u64, _key: &[u8]) -> Settings {
+        pub fn server(_report: Duration, _timeout: Duration, _streams: u64, _key: &[u8], _budget: Budget) -> Settings {
             Settings
         }
     }
@@ -75,16 +76,23 @@ pub mod h2 {
     use std::time::Duration;
 
     use super::*;
+    use crate::net::budget::Budget;
     use crate::net::mux::Mux;
     use crate::net::tls::Tls;
 
     /// Always an error.
-    pub fn client(_tls: Tls, _authority: &str, _report: Duration) -> io::Result<Box<dyn Mux>> {
+    pub fn client(_tls: Tls, _authority: &str, _report: Duration, _budget: &Budget) -> io::Result<Box<dyn Mux>> {
         Err(left_out())
     }
 
     /// Always an error.
-    pub fn server(_tls: Tls, _peer: SocketAddr, _streams: usize, _report: Duration) -> io::Result<Box<dyn Mux>> {
+    pub fn server(
+        _tls: Tls,
+        _peer: SocketAddr,
+        _streams: usize,
+        _report: Duration,
+        _budget: &Budget,
+    ) -> io::Result<Box<dyn Mux>> {
         Err(left_out())
     }
 }

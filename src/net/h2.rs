@@ -29,7 +29,7 @@ use mio::event::Event;
 use mio::{Registry, Token};
 
 use self::flows::{H2Recv, H2Send, H2Streams};
-use super::budget::budget;
+use super::budget::Budget;
 use super::lower::Lower;
 use super::mux::{Mux, StreamNo};
 use super::nghttp2::{H2Session, SessionSettings};
@@ -43,24 +43,29 @@ use crate::logic::wire::Fingerprint;
 pub struct Limits {
     /// Streams that the other side may have open at a time (a server's: the pool's `max` and some for those in use).
     pub streams: u32,
+    /// Bytes of a new stream's window.
+    pub start: u32,
     /// Bytes of the largest window of a stream.
     pub window: u32,
     /// Bytes that the windows of all streams together may have beyond their first ones.
     pub spare: usize,
+    /// Bytes that wait in one stream to be sent.
+    pub outbox: usize,
     /// A PING goes out this often; three times that without a byte is silence.
     pub report: Duration,
 }
 
 impl Limits {
-    /// Windows for 1 Gbit/s at 50 ms, or as much as memory allows ([`super::budget`]).
-    pub fn new(streams: u32, report: Duration) -> Limits {
-        Limits { streams, window: budget().h2_stream, spare: budget().h2_spare, report }
+    /// Windows for 1 Gbit/s at 50 ms, or as much as memory allows.
+    pub fn new(streams: u32, report: Duration, budget: &Budget) -> Limits {
+        let Budget { h2_start: start, h2_stream: window, h2_spare: spare, h2_outbox: outbox, .. } = *budget;
+        Limits { streams, start, window, spare, outbox, report }
     }
 
     fn terms(&self) -> SessionSettings {
         SessionSettings {
             streams: self.streams,
-            stream_window: self.window.min(budget().h2_start),
+            stream_window: self.window.min(self.start),
             window: self.window.saturating_add(self.window / 2),
             head: flows::MAX_HEAD as u32,
         }
@@ -68,15 +73,21 @@ impl Limits {
 }
 
 /// The side that dials, over TLS that has agreed on HTTP/2; [`Limits::new`] are its windows.
-pub fn client(mut tls: Tls, authority: &str, report: Duration) -> io::Result<Box<dyn Mux>> {
+pub fn client(mut tls: Tls, authority: &str, report: Duration, budget: &Budget) -> io::Result<Box<dyn Mux>> {
     tls.socket().keep_queue_short();
-    Ok(Box::new(H2::client(tls, authority, Limits::new(0, report))?))
+    Ok(Box::new(H2::client(tls, authority, Limits::new(0, report, budget))?))
 }
 
 /// The side that was dialled by `peer`, which may have so many streams open at a time.
-pub fn server(mut tls: Tls, peer: SocketAddr, streams: usize, report: Duration) -> io::Result<Box<dyn Mux>> {
+pub fn server(
+    mut tls: Tls,
+    peer: SocketAddr,
+    streams: usize,
+    report: Duration,
+    budget: &Budget,
+) -> io::Result<Box<dyn Mux>> {
     tls.socket().keep_queue_short();
-    Ok(Box::new(H2::server(tls, peer, Limits::new(streams as u32, report))?))
+    Ok(Box::new(H2::server(tls, peer, Limits::new(streams as u32, report, budget))?))
 }
 
 /// One HTTP/2 connection, either side of it.
@@ -116,7 +127,8 @@ impl<C: Lower> H2<C> {
     }
 
     fn new(lower: C, session: H2Session<H2Streams>, side: Side, limits: Limits) -> H2<C> {
-        let flows = H2Streams::new(matches!(side, Side::Client(_)), limits.terms().stream_window, limits.spare);
+        let flows =
+            H2Streams::new(matches!(side, Side::Client(_)), limits.terms().stream_window, limits.spare, limits.outbox);
         let input = Buffer::new(INPUT);
         H2 { lower, session, flows, side, limits, input, keepalive: None, dirty: true }
     }
@@ -351,7 +363,7 @@ impl<C: Lower> Mux for H2<C> {
             }
             (H2Recv::Open | H2Recv::Ended, H2Send::Open) => {}
         }
-        let count = from.bytes().len().min(budget().h2_outbox.saturating_sub(flow.outbox.len()));
+        let count = from.bytes().len().min(self.limits.outbox.saturating_sub(flow.outbox.len()));
         if count == 0 {
             flow.blocked = true;
             return would_block();

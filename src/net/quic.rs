@@ -51,7 +51,7 @@ use std::time::{Duration, Instant};
 use boring::ssl::SslContextBuilder;
 use quiche::CongestionControlAlgorithm;
 
-use super::budget::budget;
+use super::budget::Budget;
 use super::certs::Identity;
 use super::listen_addr::ListenAddr;
 use super::mux::Mux;
@@ -72,17 +72,19 @@ pub struct Settings {
     pub batched: bool,
     /// A server's: what ends connections that it does not know.
     pub resets: Resets,
+    /// Its windows.
+    pub budget: Budget,
 }
 
 impl Settings {
     /// For a client.
-    pub fn client(report: Duration, timeout: Duration, round: Duration) -> Settings {
-        Settings { report, timeout, round, streams: 0, batched: true, resets: Resets::default() }
+    pub fn client(report: Duration, timeout: Duration, round: Duration, budget: Budget) -> Settings {
+        Settings { report, timeout, round, streams: 0, batched: true, resets: Resets::default(), budget }
     }
 
     /// For a server with this tunnel key.
-    pub fn server(report: Duration, timeout: Duration, streams: u64, key: &[u8]) -> Settings {
-        Settings { report, timeout, round: Duration::ZERO, streams, batched: true, resets: Resets::new(key) }
+    pub fn server(report: Duration, timeout: Duration, streams: u64, key: &[u8], budget: Budget) -> Settings {
+        Settings { report, timeout, round: Duration::ZERO, streams, batched: true, resets: Resets::new(key), budget }
     }
 }
 
@@ -119,7 +121,7 @@ fn config(settings: &Settings, context: SslContextBuilder, largest: usize) -> io
         // The count goes up again when half of it is used up, so twice as many let `streams` be open at any time.
         config.set_initial_max_streams_bidi(settings.streams.saturating_mul(2));
         config.set_initial_max_streams_uni(0);
-        let budget = budget();
+        let budget = &settings.budget;
         config.set_initial_max_data(budget.quic_connection);
         config.set_max_connection_window(budget.quic_connection);
         config.set_initial_max_stream_data_bidi_local(budget.quic_start);

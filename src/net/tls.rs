@@ -17,7 +17,7 @@ use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus, WriteTraffic};
 use rustls::{ClientConfig, CommonState, Error, ServerConfig};
 
-use super::budget::budget;
+use super::budget::Budget;
 use super::cert_errors::explain;
 use super::stream::{ready, would_block, Buffer, Stream};
 use super::tcp::Tcp;
@@ -45,22 +45,25 @@ struct SessionOutput {
     failed: bool,
     /// Bytes that were read since the last plaintext.
     bare: usize,
+    /// Bytes of plaintext that are taken for the socket at once.
+    at_once: usize,
 }
 
 impl Tls {
-    /// The side that was dialled.
-    pub fn accept(tcp: Tcp, config: Arc<ServerConfig>) -> io::Result<Tls> {
-        Tls::new(tcp, UnbufferedServerConnection::new(config).map(Session::Server))
+    /// The side that was dialled. It holds back as much as `budget` allows.
+    pub fn accept(tcp: Tcp, config: Arc<ServerConfig>, budget: &Budget) -> io::Result<Tls> {
+        Tls::new(tcp, UnbufferedServerConnection::new(config).map(Session::Server), budget)
     }
 
     /// The side that dials. `name` is who must answer, where the configuration verifies that.
-    pub fn connect(tcp: Tcp, config: Arc<ClientConfig>, name: ServerName<'static>) -> io::Result<Tls> {
-        Tls::new(tcp, UnbufferedClientConnection::new(config, name).map(Session::Client))
+    pub fn connect(tcp: Tcp, config: Arc<ClientConfig>, name: ServerName<'static>, budget: &Budget) -> io::Result<Tls> {
+        Tls::new(tcp, UnbufferedClientConnection::new(config, name).map(Session::Client), budget)
     }
 
-    fn new(tcp: Tcp, session: Result<Session, Error>) -> io::Result<Tls> {
+    fn new(tcp: Tcp, session: Result<Session, Error>, budget: &Budget) -> io::Result<Tls> {
         let session = session.map_err(io::Error::other)?;
-        Ok(Tls { session, tcp, part: Vec::new(), output: SessionOutput::default() })
+        let output = SessionOutput { at_once: budget.held_back.min(MAX_AT_ONCE), ..SessionOutput::default() };
+        Ok(Tls { session, tcp, part: Vec::new(), output })
     }
 
     /// Goes on with the handshake; `WouldBlock` until it is over. Not to be called after that.
@@ -152,7 +155,7 @@ impl Tls {
         }
     }
 
-    /// Says it, as far as the socket takes it and [`budget`] lets it wait; how much of it is plaintext that was taken.
+    /// Says it, as far as the socket takes it and the [`Budget`] lets it wait; how much of it is plaintext that was taken.
     fn say(&mut self, words: Words<'_>) -> io::Result<usize> {
         with_scratch(|scratch| {
             let (records, whole) = (&mut scratch.records[..], &mut scratch.whole[..]);
@@ -398,7 +401,7 @@ impl<'a> Turn<'a> {
         traffic: &mut WriteTraffic<'_, D>,
         pieces: &[IoSlice<'_>],
     ) -> Result<(), EncryptError> {
-        let most = budget().held_back.min(MAX_AT_ONCE);
+        let most = self.output.at_once;
         let mut write = |piece: &[u8]| {
             let piece = &piece[..piece.len().min(most - self.taken)];
             self.made += traffic.encrypt(piece, &mut self.records[self.made..])?;
@@ -516,7 +519,7 @@ mod tests {
         let mut poll = Poll::new().unwrap();
         tcp.register(poll.registry(), Token(0)).unwrap();
         let trust = certs::client(Trust::Anyone, Alpn::Raw).unwrap();
-        let mut tls = Tls::connect(tcp, trust, certs::server_name("127.0.0.1").unwrap()).unwrap();
+        let mut tls = Tls::connect(tcp, trust, certs::server_name("127.0.0.1").unwrap(), &Budget::PLENTY).unwrap();
 
         until_done(&mut tls, &mut poll, Tls::handshake).unwrap();
         let error = until_done(&mut tls, &mut poll, |tls| tls.read(&mut [0; 10])).unwrap_err();

@@ -23,7 +23,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use self::burst::Departure;
 pub use self::listener::{sender, UdpListener};
-use super::budget::budget;
+use super::budget::Budget;
 use super::stream::{would_block, Buffer, Stream};
 use super::sys;
 use crate::logic::wire::{next_frame, Frame};
@@ -53,6 +53,7 @@ enum End {
         group: Option<SocketAddr>,
         readable: bool,
         waiting: Waiting,
+        gulp: usize,
     },
 }
 
@@ -93,8 +94,8 @@ struct Inbox {
 
 impl Inbox {
     /// One may wait in any case.
-    fn has_room(&self, packet: &[u8]) -> bool {
-        self.packets.is_empty() || self.packets.len() < INBOX && self.bytes + packet.len() <= budget().inbox
+    fn has_room(&self, packet: &[u8], most: usize) -> bool {
+        self.packets.is_empty() || self.packets.len() < INBOX && self.bytes + packet.len() <= most
     }
 
     fn push(&mut self, packet: Vec<u8>) {
@@ -138,7 +139,13 @@ impl Session {
     }
 
     /// The egress side: a socket connected to the target, from the local address `from` if one is given.
-    pub fn to_target(target: SocketAddr, from: Option<IpAddr>, framed: bool, largest: usize) -> io::Result<Session> {
+    pub fn to_target(
+        target: SocketAddr,
+        from: Option<IpAddr>,
+        framed: bool,
+        largest: usize,
+        budget: &Budget,
+    ) -> io::Result<Session> {
         let socket =
             Socket::new(Domain::for_address(target), Type::DGRAM.nonblocking().cloexec(), Some(Protocol::UDP))?;
         let _ = socket.set_recv_buffer_size(SOCKET_BUFFER);
@@ -147,7 +154,8 @@ impl Session {
         }
         let group = join(&socket, target, from)?;
         let (socket, waiting) = (UdpSocket::from_std(socket.into()), Waiting::default());
-        Ok(Session::over(End::Own { socket, group, readable: true, waiting }, framed, largest))
+        let end = End::Own { socket, group, readable: true, waiting, gulp: budget.gulp };
+        Ok(Session::over(end, framed, largest))
     }
 
     fn over(end: End, framed: bool, largest: usize) -> Session {
@@ -176,7 +184,9 @@ impl Session {
     /// A datagram from the listener. A full inbox drops it, as the network would.
     pub fn deliver(&mut self, packet: Vec<u8>) {
         match &mut self.end {
-            End::UdpListener { inbox, .. } if packet.len() <= self.largest && inbox.has_room(&packet) => {
+            End::UdpListener { listener, inbox, .. }
+                if packet.len() <= self.largest && inbox.has_room(&packet, listener.budget().inbox) =>
+            {
                 inbox.push(packet)
             }
             _ => self.tally.dropped += 1,
@@ -271,12 +281,12 @@ impl Session {
                 Ok((moved > 0).then_some(moved))
             }
             End::Own { waiting, .. } if !waiting.frames.is_empty() => Ok(Some(waiting.take(into))),
-            End::Own { socket, readable: true, waiting, .. } if !waiting.large => {
+            End::Own { socket, readable: true, waiting, gulp, .. } if !waiting.large => {
                 let room = into.room(need);
                 if !burst::pays(room.len(), largest) {
                     return Ok(None);
                 }
-                let received = match burst::receive(socket.as_fd(), room, largest) {
+                let received = match burst::receive(socket.as_fd(), room, largest, *gulp) {
                     Ok(received) => received,
                     Err(error) if is_passing(&error) => {
                         self.passed(&error);
@@ -492,7 +502,7 @@ mod tests {
 
     #[test]
     fn a_wildcard_listener_answers_from_the_address_that_was_asked() {
-        let listener = UdpListener::open(any("0.0.0.0").into()).unwrap();
+        let listener = UdpListener::open(any("0.0.0.0").into(), &Budget::PLENTY).unwrap();
         for asked in ["127.0.0.1", "127.0.0.2", "127.8.9.10"] {
             speaks_through(&listener, "127.0.0.1", asked);
         }
@@ -500,7 +510,7 @@ mod tests {
 
     #[test]
     fn a_wildcard_ipv6_listener_serves_both_families_from_the_address_that_was_asked() {
-        let Ok(listener) = UdpListener::open(ListenAddr { address: any("[::]"), dual: true }) else {
+        let Ok(listener) = UdpListener::open(ListenAddr { address: any("[::]"), dual: true }, &Budget::PLENTY) else {
             return skip("IPv6");
         };
         speaks_through(&listener, "::1", "::1");
@@ -510,8 +520,8 @@ mod tests {
 
     #[test]
     fn a_listener_of_one_address_serves_that_address() {
-        speaks_through(&UdpListener::open(any("127.0.0.3").into()).unwrap(), "127.0.0.1", "127.0.0.3");
-        match UdpListener::open(any("[::1]").into()) {
+        speaks_through(&UdpListener::open(any("127.0.0.3").into(), &Budget::PLENTY).unwrap(), "127.0.0.1", "127.0.0.3");
+        match UdpListener::open(any("[::1]").into(), &Budget::PLENTY) {
             Ok(listener) => speaks_through(&listener, "::1", "::1"),
             Err(_) => skip("IPv6"),
         }
@@ -520,7 +530,7 @@ mod tests {
     #[test]
     fn a_user_on_the_local_link_is_answered_on_that_link() {
         let (Ok(listener), Some(here)) =
-            (UdpListener::open(ListenAddr { address: any("[::]"), dual: true }), on_the_link())
+            (UdpListener::open(ListenAddr { address: any("[::]"), dual: true }, &Budget::PLENTY), on_the_link())
         else {
             return skip("a link-local address");
         };
@@ -742,7 +752,7 @@ mod tests {
         // An address of this process, and a port that no socket is given by chance.
         let [.., high, low] = std::process::id().to_be_bytes();
         let address = SocketAddr::from(([127, 7, high, low], 7171));
-        let mut session = Session::to_target(address, None, true, 100).unwrap();
+        let mut session = Session::to_target(address, None, true, 100, &Budget::PLENTY).unwrap();
         let mut poll = Poll::new().unwrap();
         session.register(poll.registry(), Token(0)).unwrap();
         let mut buffer = Buffer::new(conduit_size(100));
@@ -768,11 +778,11 @@ mod tests {
         let target = Plain::bind(any("127.0.0.1")).unwrap();
         target.set_read_timeout(Some(GRACE)).unwrap();
         let address = target.local_addr().unwrap();
-        let mut session = Session::to_target(address, Some([127, 0, 0, 9].into()), true, 100).unwrap();
+        let mut session = Session::to_target(address, Some([127, 0, 0, 9].into()), true, 100, &Budget::PLENTY).unwrap();
         session.drain(&mut Buffer::holding(frames(&[b"hello"]))).unwrap();
         let (_, from) = target.recv_from(&mut [0; 100]).unwrap();
         assert_eq!(from.ip(), IpAddr::from([127, 0, 0, 9]));
-        assert!(Session::to_target(address, Some([203, 0, 113, 77].into()), true, 100).is_err());
+        assert!(Session::to_target(address, Some([203, 0, 113, 77].into()), true, 100, &Budget::PLENTY).is_err());
     }
 
     #[test]
@@ -785,7 +795,7 @@ mod tests {
                 target.join_multicast_v4(&[239, 255, 77, 1].into(), &[127, 0, 0, 1].into()).unwrap();
             }
             let address = format!("{host}:{}", target.local_addr().unwrap().port()).parse().unwrap();
-            let mut session = Session::to_target(address, from, true, 100).unwrap();
+            let mut session = Session::to_target(address, from, true, 100, &Budget::PLENTY).unwrap();
             session.drain(&mut Buffer::holding(frames(&[b"wake up"]))).unwrap();
             let mut packet = [0; 100];
             let (count, user) = target.recv_from(&mut packet).unwrap();
@@ -795,13 +805,19 @@ mod tests {
             target.send_to(b"yes", user).unwrap();
             assert_eq!(filled(&mut session, &mut Buffer::new(conduit_size(100))), 5);
         }
-        let none = Session::to_target("239.255.77.1:9".parse().unwrap(), Some([203, 0, 113, 77].into()), true, 100);
+        let none = Session::to_target(
+            "239.255.77.1:9".parse().unwrap(),
+            Some([203, 0, 113, 77].into()),
+            true,
+            100,
+            &Budget::PLENTY,
+        );
         assert!(none.is_err(), "no interface has that address");
     }
 
     #[test]
     fn what_a_full_receive_buffer_loses_is_told_at_first_and_when_it_has_doubled() {
-        let listener = UdpListener::open(any("127.0.0.1").into()).unwrap();
+        let listener = UdpListener::open(any("127.0.0.1").into(), &Budget::PLENTY).unwrap();
         let user = Plain::bind(any("127.0.0.1")).unwrap();
         user.connect(listener.local().unwrap()).unwrap();
         let mut batch = PacketQueue::default();
@@ -869,7 +885,7 @@ mod tests {
     fn to_target(largest: usize) -> (Session, Plain) {
         let target = Plain::bind(any("127.0.0.1")).unwrap();
         target.set_read_timeout(Some(GRACE)).unwrap();
-        let session = Session::to_target(target.local_addr().unwrap(), None, true, largest).unwrap();
+        let session = Session::to_target(target.local_addr().unwrap(), None, true, largest, &Budget::PLENTY).unwrap();
         let End::Own { socket, .. } = &session.end else { unreachable!() };
         target.connect(socket.local_addr().unwrap()).unwrap();
         (session, target)
@@ -877,7 +893,7 @@ mod tests {
 
     /// A session of a user who is a plain socket of ours.
     fn of_user(framed: bool, largest: usize) -> (Session, Plain) {
-        let listener = Arc::new(UdpListener::open(any("127.0.0.1").into()).unwrap());
+        let listener = Arc::new(UdpListener::open(any("127.0.0.1").into(), &Budget::PLENTY).unwrap());
         let user = Plain::bind(any("127.0.0.1")).unwrap();
         user.connect(listener.local().unwrap()).unwrap();
         user.set_read_timeout(Some(GRACE)).unwrap();

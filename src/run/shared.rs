@@ -2,6 +2,7 @@
 
 use crate::config::{Config, Role};
 use crate::logic::timers::Bucket;
+use crate::net::budget::Budget;
 use crate::net::tcp::SocketKeepalive;
 use crate::run::stats::Meters;
 
@@ -9,6 +10,8 @@ use crate::run::stats::Meters;
 pub struct Shared {
     /// The whole configuration.
     pub config: Config,
+    /// What each kind of thing may take of the memory.
+    pub budget: Budget,
     /// How TCP connections are kept alive.
     pub keepalive: SocketKeepalive,
     /// Bytes since the start.

@@ -34,8 +34,8 @@ use crate::heap;
 use crate::logic::terms::Direction;
 use crate::logic::timers::Bucket;
 use crate::net::certs::Audience;
+use crate::net::sys;
 use crate::net::tcp::SocketKeepalive;
-use crate::net::{budget, sys};
 
 /// Runs a server or a client until it is told to stop. The error is for the user: one line.
 pub fn start(config: Config) -> Result<ExitCode, Error> {
@@ -99,12 +99,11 @@ fn shared(mut config: Config, epoch: Instant) -> Arc<Shared> {
         heap::share();
     }
     let fitted = resources.fit(&mut config);
-    budget::set(fitted.budget);
     fitted.line.iter().for_each(|line| log::info!("{line}"));
     let keepalive = SocketKeepalive::after(config.limits.keepalive);
     let bucket = || config.rate.map(|rate| Bucket::new(rate, epoch));
     let (up, down) = (bucket(), bucket());
-    Arc::new(Shared { keepalive, meters: Meters::default(), up, down, config })
+    Arc::new(Shared { budget: fitted.budget, keepalive, meters: Meters::default(), up, down, config })
 }
 
 /// Where users come in.

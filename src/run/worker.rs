@@ -37,7 +37,6 @@ use self::tls_accept::TlsAccept;
 use crate::logic::slab::Key;
 use crate::logic::terms::TunnelNo;
 use crate::logic::wire::Id;
-use crate::net::budget::budget;
 use crate::net::leg::Own;
 use crate::net::mux::Muxes;
 use crate::net::quic::Tickets;
@@ -74,7 +73,7 @@ impl Worker {
             registry,
             hub,
             tcp,
-            udp: Stores::limited(udp, false, budget().datagram_buffers),
+            udp: Stores::limited(udp, false, shared.budget.datagram_buffers),
             shared,
             muxes: Muxes::default(),
             tickets: Tickets::default(),
@@ -145,7 +144,7 @@ impl Worker {
         let Worker { tasks, muxers, context, .. } = self;
         match job {
             Job::Accept { socket, from, policy } => {
-                tasks.evict_inbounds();
+                tasks.evict_inbounds(context.shared.budget.inbounds);
                 tasks.start_inbound(context, |home, context| {
                     Ok(Inbound::new(socket, from, policy, home, context, now)?.into())
                 });

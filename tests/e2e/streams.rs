@@ -5,6 +5,7 @@
 use crate::support::*;
 use mio::{Events, Poll, Token};
 use nodepass::logic::wire::{encode, Lines, Signal};
+use nodepass::net::budget::Budget;
 use nodepass::net::certs::{Alpn, Audience, Certs, Identity, Origin};
 use nodepass::net::h2::{Limits, H2};
 use nodepass::net::mux::{AllowedPeer, Mux, StreamNo};
@@ -94,6 +95,7 @@ impl Few {
                 streams: STREAMS as u64 / 2,
                 batched: true,
                 resets: Default::default(),
+                budget: Budget::PLENTY,
             };
             let mut server = QuicServer::bind(&[at.into()], &identity, &settings, Instant::now()).expect("a port");
             server.allow(&[AllowedPeer { tunnel: 1, address: at.ip() }], &identity).expect("a certificate");
@@ -131,14 +133,15 @@ fn answer(mut stream: TcpStream, transport: u8, identity: &Identity, dead: &Atom
     }
     let peer = stream.peer_addr()?;
     stream.set_nonblocking(true)?;
-    let mut tls = Tls::accept(Tcp::new(mio::net::TcpStream::from_std(stream)), identity.config.clone())?;
+    let mut tls =
+        Tls::accept(Tcp::new(mio::net::TcpStream::from_std(stream)), identity.config.clone(), &Budget::PLENTY)?;
     let (mut poll, mut events) = (Poll::new()?, Events::with_capacity(8));
     tls.socket().register(poll.registry(), Token(0))?;
     while ready(tls.handshake())?.is_none() {
         let _ = poll.poll(&mut events, Some(TICK));
         events.iter().for_each(|event| tls.socket().note(event));
     }
-    let server = H2::server(tls, peer, Limits::new(STREAMS as u32, REPORT))?;
+    let server = H2::server(tls, peer, Limits::new(STREAMS as u32, REPORT, &Budget::PLENTY))?;
     play(server, poll, dead);
     Ok(())
 }

@@ -28,6 +28,7 @@ use rustls::{
 
 use far::{pair, Far, Nobody};
 use nodepass::net::batch::PacketQueue;
+use nodepass::net::budget::Budget;
 use nodepass::net::certs::{self, Audience, Certs, Origin, Trust};
 #[cfg(feature = "h2")]
 use nodepass::net::h2::{Limits, H2};
@@ -285,7 +286,7 @@ fn an_older_tls_than_1_3_is_refused_by_a_pool() {
     let (ours, theirs) = pair(false);
     let old = ClientConnection::new(far::client(&TLS12), certs::server_name("a.example").unwrap()).unwrap();
     let mut far = far::Session::new(old.into(), theirs);
-    let tls = Tls::accept(nonblocking(ours), identity(POOL).config).unwrap();
+    let tls = Tls::accept(nonblocking(ours), identity(POOL).config, &Budget::PLENTY).unwrap();
     far.socket.set_nonblocking(true).unwrap();
     far.tls.write_tls(&mut far.socket).unwrap();
     let mut rig = Rig::new(Own::Tls(Box::new(tls)), far);
@@ -318,7 +319,9 @@ fn a_handshake_of_many_records_is_taken_in_up_to_its_limit() {
 
     let (ours, theirs) = pair(true);
     let name = certs::server_name("127.0.0.1").unwrap();
-    let tls = Tls::connect(nonblocking(ours), certs::client(Trust::Anyone, certs::Alpn::Raw).unwrap(), name).unwrap();
+    let tls =
+        Tls::connect(nonblocking(ours), certs::client(Trust::Anyone, certs::Alpn::Raw).unwrap(), name, &Budget::PLENTY)
+            .unwrap();
     theirs.set_nonblocking(true).unwrap();
     let mut rig = Rig::new(Own::Tls(Box::new(tls)), far::Session::new(server(4).into(), theirs));
     let error = rig.until("a refusal", |rig| {
@@ -331,7 +334,7 @@ fn a_handshake_of_many_records_is_taken_in_up_to_its_limit() {
 #[test]
 fn an_end_during_the_handshake_is_an_error() {
     let (ours, theirs) = pair(false);
-    let tls = Tls::accept(nonblocking(ours), identity(POOL).config).unwrap();
+    let tls = Tls::accept(nonblocking(ours), identity(POOL).config, &Budget::PLENTY).unwrap();
     let mut rig = Rig::new(Own::Tls(Box::new(tls)), theirs);
     assert_eq!(rig.shake_hands().unwrap(), None);
     rig.far.end();
@@ -609,7 +612,7 @@ fn tcp() -> Rig<std::net::TcpStream> {
 /// Our side is the one that was dialled.
 fn tls_server(audience: Audience, version: &'static SupportedProtocolVersion) -> Rig<far::Session> {
     let (ours, theirs) = pair(true);
-    let tls = Tls::accept(nonblocking(ours), identity(audience).config).unwrap();
+    let tls = Tls::accept(nonblocking(ours), identity(audience).config, &Budget::PLENTY).unwrap();
     let far = ClientConnection::new(far::client(version), certs::server_name("a.example").unwrap()).unwrap();
     established(tls, far.into(), theirs)
 }
@@ -623,7 +626,9 @@ fn tls_client() -> Rig<far::Session> {
 
 fn tls_client_with(ours: std::net::TcpStream, theirs: std::net::TcpStream, far: Connection) -> Rig<far::Session> {
     let name = certs::server_name("127.0.0.1").unwrap();
-    let tls = Tls::connect(nonblocking(ours), certs::client(Trust::Anyone, certs::Alpn::Raw).unwrap(), name).unwrap();
+    let tls =
+        Tls::connect(nonblocking(ours), certs::client(Trust::Anyone, certs::Alpn::Raw).unwrap(), name, &Budget::PLENTY)
+            .unwrap();
     established(tls, far, theirs)
 }
 
@@ -646,7 +651,7 @@ fn identity(audience: Audience) -> certs::Identity {
 fn udp_target() -> Rig<UdpSocket> {
     let target = UdpSocket::bind("127.0.0.1:0").unwrap();
     target.set_nonblocking(true).unwrap();
-    let mut session = Session::to_target(target.local_addr().unwrap(), None, true, 65535).unwrap();
+    let mut session = Session::to_target(target.local_addr().unwrap(), None, true, 65535, &Budget::PLENTY).unwrap();
     // Its first datagram tells the target where it is.
     let hello = &mut Buffer::holding(vec![0, 0]);
     Stream::drain(&mut session, hello).unwrap();
@@ -658,7 +663,7 @@ fn udp_target() -> Rig<UdpSocket> {
 
 /// The ingress: a listener that many share, and one user.
 fn udp_user() -> Rig<UdpSocket> {
-    let mut listener = UdpListener::open("0.0.0.0:0".parse::<SocketAddr>().unwrap().into()).unwrap();
+    let mut listener = UdpListener::open("0.0.0.0:0".parse::<SocketAddr>().unwrap().into(), &Budget::PLENTY).unwrap();
     let user = UdpSocket::bind("127.0.0.1:0").unwrap();
     user.connect(("127.0.0.2", listener.local().unwrap().port())).unwrap();
     user.set_nonblocking(true).unwrap();
@@ -693,6 +698,7 @@ fn quic(we_dial: bool) -> Rig<Shared> {
         streams: 10,
         batched: true,
         resets: Default::default(),
+        budget: Budget::PLENTY,
     };
     let mut server = QuicServer::bind(&[SocketAddr::from((home, 0)).into()], &identity, &settings, now).unwrap();
     server.allow(&[AllowedPeer { tunnel: 1, address: home }], &identity).unwrap();
@@ -707,7 +713,7 @@ fn quic(we_dial: bool) -> Rig<Shared> {
 #[cfg(feature = "h2")]
 fn h2(we_dial: bool) -> Rig<Shared> {
     let (one, two) = pair(true);
-    let (peer, limits) = (one.local_addr().unwrap(), Limits::new(10, GRACE));
+    let (peer, limits) = (one.local_addr().unwrap(), Limits::new(10, GRACE, &Budget::PLENTY));
     let client: Box<dyn Mux> = Box::new(H2::client(nonblocking(one), "a.example", limits).unwrap());
     let server: Box<dyn Mux> = Box::new(H2::server(nonblocking(two), peer, limits).unwrap());
     match we_dial {

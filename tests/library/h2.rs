@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use mio::Token;
 
+use nodepass::net::budget::Budget;
 use nodepass::net::h2::Limits;
 use nodepass::net::mux::Mux;
 use nodepass::net::stream::ready;
@@ -93,7 +94,7 @@ fn a_stream_that_is_released_before_its_end_looks_cut() {
 
 #[test]
 fn no_more_streams_are_opened_than_the_server_allows_and_a_place_is_free_again_after_one_is_over() {
-    let mut pair = bare(Limits::new(3, Duration::from_secs(5)));
+    let mut pair = bare(Limits::new(3, Duration::from_secs(5), &Budget::PLENTY));
     let first = pair.stream();
     for _ in 0..2 {
         pair.stream();
@@ -193,7 +194,7 @@ fn a_token_is_told_once_until_it_is_taken() {
 #[test]
 fn a_peer_that_says_nothing_is_silent_after_three_reports_and_pings_keep_it_alive() {
     let report = Duration::from_secs(5);
-    let mut pair = bare(Limits::new(10, report));
+    let mut pair = bare(Limits::new(10, report, &Budget::PLENTY));
     pair.stream();
     let mut clock = Instant::now();
     for _ in 0..20 {

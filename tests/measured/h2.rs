@@ -10,6 +10,7 @@ mod raw;
 use std::time::Duration;
 
 use crate::{alone, taken};
+use nodepass::net::budget::Budget;
 use nodepass::net::h2::Limits;
 use nodepass::net::lower::Lower;
 use nodepass::net::mux::{Mux, StreamNo};
@@ -20,7 +21,7 @@ use raw::{
 #[test]
 fn an_idle_stream_takes_less_than_1500_bytes_at_either_end() {
     let _alone = alone();
-    let mut pair = pair::bare(Limits::new(2000, Duration::from_secs(60)));
+    let mut pair = pair::bare(Limits::new(2000, Duration::from_secs(60), &Budget::PLENTY));
     // Tables have grown by then, as they would in use.
     let warm: Vec<_> = (0..1000).map(|_| used(&mut pair)).collect();
     let before = taken();

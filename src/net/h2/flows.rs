@@ -14,7 +14,6 @@ use mio::Token;
 
 use super::queue::{Queue, Spares};
 use crate::logic::slab::{Key, Slab};
-use crate::net::budget::budget;
 use crate::net::nghttp2::{Handler, Ready, Refused, HEAD, PAYLOAD};
 use crate::net::stream::{would_block, Buffer};
 
@@ -44,6 +43,8 @@ pub struct H2Streams {
     window: u32,
     /// Bytes by which windows may still grow.
     spare: usize,
+    /// Bytes that may wait in one stream to be sent.
+    outbox: usize,
 }
 
 /// One stream.
@@ -104,7 +105,7 @@ struct SeenHeaders {
 
 impl H2Streams {
     /// No streams yet; a new one has a window of `window` bytes, and all together may have `spare` more.
-    pub fn new(is_client: bool, window: u32, spare: usize) -> H2Streams {
+    pub fn new(is_client: bool, window: u32, spare: usize, outbox: usize) -> H2Streams {
         H2Streams {
             table: Slab::new(),
             numbers: HashMap::new(),
@@ -112,6 +113,7 @@ impl H2Streams {
             accepted: VecDeque::new(),
             refused: Vec::new(),
             done: Vec::new(),
+            outbox,
             spares: Spares::default(),
             out: Buffer::new(OUTPUT),
             withheld: 0,
@@ -402,7 +404,7 @@ impl Handler for H2Streams {
                 self.done.push((id, CANCEL));
             }
         }
-        if flow.outbox.len() <= budget().h2_outbox / 2 && std::mem::take(&mut flow.blocked) {
+        if flow.outbox.len() <= self.outbox / 2 && std::mem::take(&mut flow.blocked) {
             self.note(key);
         }
     }

@@ -17,7 +17,6 @@ use crate::logic::wire::{next_frame, Frame};
 use crate::net::batch::{
     cannot_segment, receive_slots, send_many, Outgoing, Slots, MAX_BATCH, MAX_MESSAGE, MAX_SEGMENTS,
 };
-use crate::net::budget::budget;
 
 /// Datagrams that were received into a buffer.
 pub struct Received {
@@ -36,10 +35,10 @@ pub fn pays(room: usize, largest: usize) -> bool {
     room >= 2 * stride(largest)
 }
 
-/// Receives datagrams of at most `largest` bytes from a connected socket and makes frames of them.
-pub fn receive(socket: BorrowedFd<'_>, room: &mut [u8], largest: usize) -> io::Result<Received> {
+/// Receives datagrams of at most `largest` bytes, and at most `gulp` bytes of them, from a connected socket and makes frames of them.
+pub fn receive(socket: BorrowedFd<'_>, room: &mut [u8], largest: usize, gulp: usize) -> io::Result<Received> {
     let (stride, longest) = (stride(largest), (largest + 1).saturating_sub(SLOT).max(1));
-    let count = (room.len() / stride).min(budget().gulp / longest).clamp(1, MAX_BATCH);
+    let count = (room.len() / stride).min(gulp / longest).clamp(1, MAX_BATCH);
     let mut overflow = OVERFLOW.take();
     if overflow.len() < count * longest {
         // Its pages are taken when something is written to them.

@@ -11,7 +11,7 @@ use mio::{Interest, Registry, Token};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::net::batch::{Incoming, PacketQueue, MAX_BATCH};
-use crate::net::budget::budget;
+use crate::net::budget::Budget;
 use crate::net::listen_addr::ListenAddr;
 use crate::net::sys;
 use crate::net::tcp::canonical;
@@ -20,13 +20,14 @@ use crate::net::tcp::canonical;
 pub struct UdpListener {
     socket: UdpSocket,
     v6: bool,
+    budget: Budget,
     /// Lost datagrams that were told.
     told: AtomicU32,
 }
 
 impl UdpListener {
-    /// Binds to `at`.
-    pub fn open(at: ListenAddr) -> io::Result<UdpListener> {
+    /// Binds to `at`. As much waits, here and in its sessions, as `budget` allows.
+    pub fn open(at: ListenAddr, budget: &Budget) -> io::Result<UdpListener> {
         let ListenAddr { address, dual } = at;
         let domain = Domain::for_address(address);
         let socket = Socket::new(domain, Type::DGRAM.nonblocking().cloexec(), Some(Protocol::UDP))?;
@@ -34,15 +35,15 @@ impl UdpListener {
             socket.set_only_v6(!dual)?;
         }
         // The datagrams of all users wait here while this machine is busy: as many as the kernel allows.
-        let size = LISTENER_BUFFER.min(4 * budget().mail);
+        let size = LISTENER_BUFFER.min(4 * budget.mail);
         if !sys::force_receive_buffer(socket.as_fd(), size) {
             let _ = socket.set_recv_buffer_size(size);
         }
         sys::report_lost(socket.as_fd());
         sys::report_destination(socket.as_fd(), address.is_ipv6())?;
         socket.bind(&address.into())?;
-        let told = AtomicU32::new(0);
-        Ok(UdpListener { socket: UdpSocket::from_std(socket.into()), v6: address.is_ipv6(), told })
+        let (socket, told) = (UdpSocket::from_std(socket.into()), AtomicU32::new(0));
+        Ok(UdpListener { socket, v6: address.is_ipv6(), budget: *budget, told })
     }
 
     /// How many datagrams were lost so far since the receive buffer was full, if it is time to say so: when it is the first one, and when
@@ -63,7 +64,7 @@ impl UdpListener {
 
     /// The next datagrams, of at most `largest` bytes: how many.
     pub fn receive(&self, into: &mut PacketQueue, largest: usize) -> io::Result<usize> {
-        let slots = (budget().gulp / largest.max(1)).clamp(1, MAX_BATCH);
+        let slots = (self.budget.gulp / largest.max(1)).clamp(1, MAX_BATCH);
         into.receive(self.socket.as_fd(), slots, largest)
     }
 
@@ -84,6 +85,11 @@ impl UdpListener {
             v6 => v6,
         };
         (user, asked.map(mapped))
+    }
+
+    /// What it and its sessions may take of the memory.
+    pub fn budget(&self) -> &Budget {
+        &self.budget
     }
 
     /// Its own address.

@@ -29,7 +29,6 @@ use crate::config::Endpoint;
 use crate::error::Error;
 use crate::logic::slab::Key;
 use crate::net::batch::PacketQueue;
-use crate::net::budget::budget;
 use crate::net::udp::{sender, UdpListener};
 use crate::run::channel::Sender;
 use crate::run::messages::{Home, Job, Proto, SessionKey, User};
@@ -151,7 +150,7 @@ impl Ingress {
     /// Hands datagrams to the sessions that have a task.
     pub fn deliver(&mut self, workers: &[Sender<Job>]) {
         for (home, packet) in self.mail.drain(..) {
-            workers[home.worker].deliver(home.key, packet, budget().mail);
+            workers[home.worker].deliver(home.key, packet, self.shared.budget.mail);
         }
     }
 
@@ -242,7 +241,7 @@ impl Ingress {
     fn admit_datagrams(&mut self, listener: &Arc<UdpListener>) -> bool {
         let mut batch = std::mem::take(&mut self.batch);
         let (mut taken, mut count, mut more) = (0, 0, true);
-        while more && taken < budget().gulp && count < MAX_AT_A_TIME {
+        while more && taken < self.shared.budget.gulp && count < MAX_AT_A_TIME {
             match listener.receive(&mut batch, self.shared.config.limits.udp_buffer) {
                 Ok(came) => {
                     count += came;

@@ -226,7 +226,13 @@ impl Server {
         let (Transport::Quic, Some(identity)) = (config.transport, &self.policy.tls) else { return Ok(None) };
         let addresses = listening_addresses(&config.tunnel)?;
         let (report, timeout) = (config.limits.report, config.limits.handshake);
-        let settings = quic::Settings::server(report, timeout, self.policy.streams as u64, config.key.as_bytes());
+        let settings = quic::Settings::server(
+            report,
+            timeout,
+            self.policy.streams as u64,
+            config.key.as_bytes(),
+            self.shared.budget,
+        );
         let port = quic::listen(&addresses, identity, &settings, now);
         port.map(Some).map_err(|error| Error::listen(&config.tunnel, "QUIC over UDP", error))
     }

@@ -26,6 +26,7 @@ use crate::config::Transport;
 use crate::logic::handshake::{HeadProgress, HeadReader, Request};
 use crate::logic::sniff::{first_bytes, FirstBytes};
 use crate::logic::upgrade;
+use crate::net::budget::Budget;
 use crate::net::h2;
 use crate::net::leg::{Leg, Own};
 use crate::net::mux::Muxes;
@@ -107,7 +108,7 @@ impl Inbound {
     pub fn advance(self, home: Home, context: &mut Context, now: Instant) -> Next<Inbound, PoolTask> {
         let Inbound { mut peer, mut state } = self;
         loop {
-            state = match state.step(&mut peer, &mut context.muxes, now) {
+            state = match state.step(&mut peer, &mut context.muxes, &context.shared.budget, now) {
                 Ok(Step::On(state)) => state,
                 Ok(Step::Wait(state)) if now < peer.until => return Next::Wait(Inbound { peer, state }),
                 Ok(Step::Later(state)) if now < peer.until => return Next::Again(Inbound { peer, state }),
@@ -147,9 +148,9 @@ impl Inbound {
 }
 
 impl State {
-    fn step(self, peer: &mut Peer, muxes: &mut Muxes, now: Instant) -> io::Result<Step> {
+    fn step(self, peer: &mut Peer, muxes: &mut Muxes, budget: &Budget, now: Instant) -> io::Result<Step> {
         match self {
-            State::Peeking(tcp) => peek(tcp, peer, now),
+            State::Peeking(tcp) => peek(tcp, peer, budget, now),
             State::Securing(tls) => secure(tls, peer, now),
             State::Reading(leg, buffer) => read(leg, buffer, peer, muxes, now),
             State::Heading(mut leg, mut reader) => {
@@ -179,14 +180,14 @@ impl State {
 }
 
 /// TLS, HTTP in the clear, or a plain pool connection?
-fn peek(mut tcp: Tcp, peer: &mut Peer, now: Instant) -> io::Result<Step> {
+fn peek(mut tcp: Tcp, peer: &mut Peer, budget: &Budget, now: Instant) -> io::Result<Step> {
     let mut first = [0];
     match (ready(tcp.peek(&mut first))?, &peer.policy.tls) {
         (Some(0), _) => Ok(Step::Close),
         (Some(_), Some(identity)) if first[0] == TLS_RECORD => {
             peer.silence = None;
             match peer.policy.wants_tls() {
-                true => Ok(Step::On(State::Securing(Box::new(Tls::accept(tcp, identity.config.clone())?)))),
+                true => Ok(Step::On(State::Securing(Box::new(Tls::accept(tcp, identity.config.clone(), budget)?)))),
                 false => Ok(Step::Close),
             }
         }
@@ -326,7 +327,8 @@ impl Peer {
         if !self.policy.expects(Transport::Http2) {
             return Next::End;
         }
-        match h2::server(tls, self.from, self.policy.streams, context.shared.config.limits.report) {
+        let (report, budget) = (context.shared.config.limits.report, &context.shared.budget);
+        match h2::server(tls, self.from, self.policy.streams, report, budget) {
             Ok(mux) => {
                 log::debug!("HTTP/2 connection from {}", self.from);
                 Next::Become(MuxTask::server(mux, self.policy, home, context).into())

@@ -275,7 +275,7 @@ impl Call {
     /// The server is reached.
     fn secure(&self, tcp: Tcp, context: &Context) -> Result<Step, Error> {
         let Some((config, name)) = &self.route.tls else { return self.begin(tcp.into(), context) };
-        let tls = Tls::connect(tcp, config.clone(), name.clone())?;
+        let tls = Tls::connect(tcp, config.clone(), name.clone(), &context.shared.budget)?;
         Ok(Step::On(State::Securing(Box::new(tls))))
     }
 
@@ -284,7 +284,7 @@ impl Call {
         match (&self.purpose, self.route.transport, own) {
             (Purpose::Carry, _, Own::Tls(tls)) if tls.speaks_h2() => {
                 let report = context.shared.config.limits.report;
-                Ok(Step::Mux(h2::client(*tls, &self.route.authority, report)?))
+                Ok(Step::Mux(h2::client(*tls, &self.route.authority, report, &context.shared.budget)?))
             }
             (Purpose::Carry, ..) => Err(Error::protocol("the server does not speak HTTP/2 here")),
             (Purpose::Ask(request), _, own) => {

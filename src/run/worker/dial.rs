@@ -130,14 +130,16 @@ impl Dialer {
     }
 
     fn connect_udp(self, home: Home, context: &mut Context, now: Instant) -> Next<Dialer, Relay> {
-        let (config, token) = (&context.shared.config, token(home.key, self.waiting.target_side()));
+        let (config, budget) = (&context.shared.config, &context.shared.budget);
+        let (token, largest) = (token(home.key, self.waiting.target_side()), config.limits.udp_buffer);
         for (at, (_, target)) in self.request.candidates.iter().enumerate() {
             // In single-end mode both ends are ours, so their common buffer is framed whatever a peer knows.
-            let session = Session::to_target(*target, config.dial, self.request.framed, config.limits.udp_buffer)
-                .and_then(|mut session| {
+            let session = Session::to_target(*target, config.dial, self.request.framed, largest, budget).and_then(
+                |mut session| {
                     session.register(&context.registry, token)?;
                     Ok(session)
-                });
+                },
+            );
             match session {
                 Ok(session) => return self.join(at, session, context, now),
                 Err(error) => self.missed(at, Some(&Error::unreachable(target.to_string(), error)), context),

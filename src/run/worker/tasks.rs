@@ -13,7 +13,6 @@ use super::task::{Stage, Task};
 use crate::heap;
 use crate::logic::slab::{Key, Slab};
 use crate::logic::timers::Timers;
-use crate::net::budget::budget;
 use crate::net::mux::Muxes;
 use crate::run::messages::{Home, Notice};
 
@@ -92,9 +91,9 @@ impl Tasks {
         self.inbounds.extend(started);
     }
 
-    /// Makes room for a connection that came in: with too many that have not said what they are, the oldest is closed.
-    pub fn evict_inbounds(&mut self) {
-        while self.inbounds.len() >= budget().inbounds {
+    /// Makes room for a connection that came in: with `most` that have not said what they are, the oldest is closed.
+    pub fn evict_inbounds(&mut self, most: usize) {
+        while self.inbounds.len() >= most {
             let Some(oldest) = self.inbounds.pop_front() else { return };
             if let Some(Task::Stage(Some(Stage::Inbound(_)))) = self.get(oldest) {
                 self.remove(oldest);

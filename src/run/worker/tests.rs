@@ -9,6 +9,7 @@ use mio::{Events, Poll};
 use super::*;
 use crate::config::{parse, Command};
 use crate::logic::slab::Slab;
+use crate::net::budget::Budget;
 use crate::net::tcp::SocketKeepalive;
 use crate::run::channel::{channel, Waker};
 use crate::run::event_loop::WAKER;
@@ -62,6 +63,7 @@ impl Rig {
         let Ok(parsed) = parse(&["server://127.0.0.1:1/127.0.0.1:2".into()], &|_| None) else { panic!("no URL") };
         let Command::Run(config) = parsed.command else { panic!("no instance") };
         let shared = Arc::new(Shared {
+            budget: Budget::PLENTY,
             keepalive: SocketKeepalive::after(GRACE),
             config: *config,
             meters: Meters::default(),

@@ -50,7 +50,7 @@ impl TlsAccept {
     ) -> io::Result<TlsAccept> {
         let mut tcp = Tcp::new(socket);
         tcp.register(&context.registry, token(home.key, Side::Local))?;
-        let user = Box::new(Tls::accept(tcp, tls)?);
+        let user = Box::new(Tls::accept(tcp, tls, &context.shared.budget)?);
         let until = now + context.shared.config.limits.handshake;
         Ok(TlsAccept { user, state: State::Securing, until, request })
     }

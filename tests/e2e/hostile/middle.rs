@@ -3,6 +3,7 @@
 
 use crate::support::*;
 use mio::{Events, Poll, Token};
+use nodepass::net::budget::Budget;
 use nodepass::net::certs::{client, server_name, Alpn, Audience, Certs, Identity, Origin, Trust};
 use nodepass::net::relay::Half;
 use nodepass::net::stream::{ready, Stores};
@@ -75,9 +76,9 @@ fn carry(near: TcpStream, server: SocketAddr, identity: &Identity, speech: Alpn)
         stream.set_nonblocking(true)?;
         Ok::<_, std::io::Error>(Tcp::new(mio::net::TcpStream::from_std(stream)))
     };
-    let mut near = Tls::accept(plain(near)?, identity.config.clone())?;
+    let mut near = Tls::accept(plain(near)?, identity.config.clone(), &Budget::PLENTY)?;
     let trusting = client(Trust::Anyone, speech).expect("a configuration");
-    let mut far = Tls::connect(plain(far)?, trusting, server_name("nodepass.invalid")?)?;
+    let mut far = Tls::connect(plain(far)?, trusting, server_name("nodepass.invalid")?, &Budget::PLENTY)?;
     let (mut poll, mut events) = (Poll::new()?, Events::with_capacity(8));
     near.socket().register(poll.registry(), Token(0))?;
     far.socket().register(poll.registry(), Token(1))?;
@@ -112,6 +113,7 @@ fn quic(at: SocketAddr, server: SocketAddr, identity: &Identity) {
         streams: 64,
         batched: true,
         resets: Default::default(),
+        budget: Budget::PLENTY,
     };
     let mut near = QuicServer::bind(&[at.into()], identity, &settings, Instant::now()).expect("a port");
     near.allow(&[AllowedPeer { tunnel: 1, address: at.ip() }], identity).expect("a certificate");

@@ -16,6 +16,7 @@ use socket2::SockRef;
 
 use super::far::pair;
 use super::{flow, identity, nonblocking, GRACE, POOL};
+use nodepass::net::budget::Budget;
 use nodepass::net::certs::{self, Trust};
 use nodepass::net::leg::Own;
 use nodepass::net::relay::Half;
@@ -208,8 +209,8 @@ fn world(via: &Via, small: bool) -> (TcpStream, TcpStream, Relays) {
             let (near, far) = pair(small);
             let (config, name) =
                 (certs::client(Trust::Anyone, certs::Alpn::Raw).unwrap(), certs::server_name("127.0.0.1").unwrap());
-            let near = Tls::connect(nonblocking(near), config, name).unwrap();
-            let far = Tls::accept(nonblocking(far), identity(POOL).config).unwrap();
+            let near = Tls::connect(nonblocking(near), config, name, &Budget::PLENTY).unwrap();
+            let far = Tls::accept(nonblocking(far), identity(POOL).config, &Budget::PLENTY).unwrap();
             let end = if matches!(via, Via::Wss) { sockets } else { [None, None] };
             through(a, Own::Tls(Box::new(near)), Own::Tls(Box::new(far)), b, end)
         }

@@ -9,6 +9,7 @@ use std::io::ErrorKind;
 use super::pair::limits;
 use super::raw::Answer::{Ends, Nothing};
 use super::raw::*;
+use nodepass::net::budget::Budget;
 use nodepass::net::h2::Limits;
 use nodepass::net::mux::Mux;
 
@@ -219,7 +220,7 @@ fn a_preface_that_is_none_ends_the_connection() {
 
 #[test]
 fn only_post_stream_is_served_and_other_requests_are_answered_and_not_counted() {
-    let mut raw = Raw::new(Limits::new(4, limits().report));
+    let mut raw = Raw::new(Limits::new(4, limits().report, &Budget::PLENTY));
     for (n, (method, path, status)) in
         [("POST", "/", "404"), ("GET", "/stream", "405"), ("GET", "/", "404"), ("PUT", "/stream", "405")]
             .into_iter()

@@ -9,6 +9,7 @@ use mio::{Events, Poll, Token};
 
 use super::pair::{limits, nonblocking, server_config, End};
 use crate::support::{finish, finished, program, python, start_child};
+use nodepass::net::budget::Budget;
 use nodepass::net::h2::H2;
 use nodepass::net::mux::{Mux, StreamNo};
 use nodepass::net::stream::ready;
@@ -128,7 +129,7 @@ fn echo() -> u16 {
 fn serve(socket: std::net::TcpStream) {
     let peer = socket.peer_addr().unwrap();
     let mut poll = Poll::new().unwrap();
-    let mut tls = Tls::accept(nonblocking(socket), server_config()).unwrap();
+    let mut tls = Tls::accept(nonblocking(socket), server_config(), &Budget::PLENTY).unwrap();
     tls.socket().register(poll.registry(), Token(0)).unwrap();
     let mut events = Events::with_capacity(8);
     loop {

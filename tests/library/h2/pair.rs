@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Token};
 
+use nodepass::net::budget::Budget;
 use nodepass::net::certs::{self, Alpn, Audience, Certs, Origin, Trust};
 use nodepass::net::h2::{Limits, H2};
 use nodepass::net::lower::Lower;
@@ -130,8 +131,9 @@ pub fn sessions() -> [(Tls, Poll); 2] {
     let name = certs::server_name("127.0.0.1").unwrap();
     let mut client = certs::client(Trust::Anyone, Alpn::Http2).unwrap();
     Arc::get_mut(&mut client).unwrap().alpn_protocols = vec![b"h2".to_vec()];
-    let mut ends = [Tls::connect(one, client, name), Tls::accept(two, server_config())]
-        .map(|tls| (tls.unwrap(), Poll::new().unwrap(), false));
+    let mut ends =
+        [Tls::connect(one, client, name, &Budget::PLENTY), Tls::accept(two, server_config(), &Budget::PLENTY)]
+            .map(|tls| (tls.unwrap(), Poll::new().unwrap(), false));
     for (tls, poll, _) in &mut ends {
         tls.socket().register(poll.registry(), Token(0)).unwrap();
     }
@@ -169,7 +171,7 @@ pub fn nonblocking(socket: TcpStream) -> Tcp {
 
 /// What both sides allow, in these tests.
 pub fn limits() -> Limits {
-    Limits::new(100, Duration::from_secs(5))
+    Limits::new(100, Duration::from_secs(5), &Budget::PLENTY)
 }
 
 /// Bytes that tell when one of them is in the wrong place.

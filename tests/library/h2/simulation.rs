@@ -2,6 +2,7 @@
 //! does, and nothing waits for ever.
 
 use super::pair::{bare, flow, Pair};
+use nodepass::net::budget::Budget;
 use nodepass::net::h2::Limits;
 use nodepass::net::mux::{Mux, StreamNo};
 use nodepass::net::tcp::Tcp;
@@ -90,7 +91,7 @@ fn however_long_the_users_sleep_all_bytes_and_ends_arrive() {
         // Small limits, so that they are met often; and large ones.
         let window = [1 << 16, 1 << 18, 1 << 24][dice.below(3)];
         let spare = [0, 1 << 16, 1 << 24][dice.below(3)];
-        let mut pair = bare(Limits { window, spare, ..Limits::new(64, Duration::from_secs(600)) });
+        let mut pair = bare(Limits { window, spare, ..Limits::new(64, Duration::from_secs(600), &Budget::PLENTY) });
         let mut directions = Vec::new();
         for _ in 0..1 + dice.below(12) {
             let (ours, theirs) = pair.stream();

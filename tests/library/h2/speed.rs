@@ -6,6 +6,7 @@ use std::time::Duration;
 use mio::{Events, Poll};
 
 use super::pair::{over_tls, sessions};
+use nodepass::net::budget::Budget;
 use nodepass::net::h2::Limits;
 use nodepass::net::mux::Mux;
 use nodepass::net::stream::{ready, Buffer, Stream};
@@ -59,7 +60,7 @@ fn refill(buffer: &mut Buffer) {
 }
 
 fn h2(count: usize) -> f64 {
-    let mut pair = over_tls(Limits::new(100, Duration::from_secs(60)));
+    let mut pair = over_tls(Limits::new(100, Duration::from_secs(60), &Budget::PLENTY));
     let streams: Vec<_> = (0..count).map(|_| pair.stream()).collect();
     let mut from: Vec<_> = streams.iter().map(|_| Buffer::new(SIZE)).collect();
     let mut into = Buffer::new(SIZE);

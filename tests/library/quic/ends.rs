@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Token};
+use nodepass::net::budget::Budget;
 use nodepass::net::certs::{Alpn, Audience, Certs, Identity, Origin, Trust};
 use nodepass::net::mux::{AllowedPeer, Mux, StreamNo};
 use nodepass::net::quic::{ClientTls, QuicClient, QuicServer, Settings, Tickets};
@@ -17,7 +18,15 @@ pub const HOME: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
 pub fn settings() -> Settings {
     let (report, timeout) = (Duration::from_secs(5), Duration::from_secs(10));
-    Settings { report, timeout, round: Duration::ZERO, streams: 64, batched: true, resets: Default::default() }
+    Settings {
+        report,
+        timeout,
+        round: Duration::ZERO,
+        streams: 64,
+        batched: true,
+        resets: Default::default(),
+        budget: Budget::PLENTY,
+    }
 }
 
 pub fn identity() -> Identity {

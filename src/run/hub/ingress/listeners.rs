@@ -33,7 +33,7 @@ impl Listeners {
             }
             if shared.config.udp {
                 let open = || {
-                    let mut listener = UdpListener::open(address)?;
+                    let mut listener = UdpListener::open(address, &shared.budget)?;
                     listener.register(registry, Token(first + 2 * n + 1))?;
                     Ok::<_, std::io::Error>(listener)
                 };
