@@ -21,6 +21,7 @@ mod instance;
 mod limits;
 #[cfg(test)]
 mod pages;
+mod risks;
 mod source;
 mod suggest;
 mod table;
@@ -36,6 +37,7 @@ use pico_args::Arguments;
 
 use crate::error::Error;
 use crate::log::{printable, Level};
+use crate::logic::auth::AuthMode;
 use crate::logic::proxy::Proxy;
 use crate::logic::sniff::Blocked;
 use crate::logic::target::Balance;
@@ -59,6 +61,8 @@ pub enum Command {
     Help(String),
     /// Print [`version`].
     Version,
+    /// Print a new random tunnel key.
+    NewKey,
 }
 
 /// A command, and what the user should know about it.
@@ -120,6 +124,8 @@ pub struct Config {
     pub rate: Option<u64>,
     /// User connections and UDP sessions at once.
     pub slot: Option<usize>,
+    /// Which handshakes are made and taken (`auth`).
+    pub auth: AuthMode,
     /// How many clients a server has at once, if there is a limit (`clients`).
     pub clients: Option<usize>,
     /// Whether TCP targets get a PROXY protocol header.
@@ -153,6 +159,7 @@ pub fn parse(args: &[String], env: &dyn Fn(&str) -> Option<String>) -> Result<Pa
     let parts = match first.as_deref() {
         Some("help") => return help::about(args.get(1).map(String::as_str)).map_err(UsageError::flags).and_then(shown),
         Some("version") => return quiet(Command::Version),
+        Some("key") => return quiet(Command::NewKey),
         None if words.contains(["-h", "--help"]) => return shown(help::usage()),
         None if words.contains(["-v", "--version"]) || words.contains("-V") => return quiet(Command::Version),
         None | Some("") => return Err(nothing_said(args)),
@@ -244,10 +251,8 @@ impl Draft {
         let config = &mut self.config;
         config.key_given = key.is_some();
         config.key = key.unwrap_or_else(|| default_key(config.tunnel.port));
-        match (config.role, config.key_given) {
-            (Role::Server, false) => warnings.push("no key given: anyone who knows the port can connect".into()),
-            (Role::Master, true) => warnings.push("a key does not apply to a master: ignored".into()),
-            _ => {}
+        if config.role == Role::Master && config.key_given {
+            warnings.push("a key does not apply to a master: ignored".into());
         }
     }
 
@@ -338,6 +343,7 @@ impl Config {
             read: None,
             rate: None,
             slot: None,
+            auth: AuthMode::default(),
             clients: Some(1),
             proxy: false,
             block: Blocked::default(),

@@ -21,6 +21,7 @@ mod testing;
 
 /// Pure decisions: no sockets, clock, threads or randomness. Time and chance are arguments.
 pub mod logic {
+    pub mod auth;
     pub mod backoff;
     pub mod checkpoint;
     pub mod control;

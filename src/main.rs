@@ -7,6 +7,7 @@ use nodepass::config::{mistyped_variables, parse, short_usage, version, Command,
 use nodepass::error::Error;
 use nodepass::heap::Heap;
 use nodepass::log::escaped;
+use nodepass::net::random;
 use nodepass::run::cmdline::CommandLine;
 use nodepass::{log as lines, run};
 
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
         Command::Version => {
             return say(&format!("{}\n", version()));
         }
+        Command::NewKey => return new_key(),
         Command::Run(config) => *config,
     };
     let seen = line.hide();
@@ -73,6 +75,14 @@ fn refuse(error: &Error, status: u8) -> ExitCode {
 fn fault(error: &Error, status: u8) -> ExitCode {
     lines::last_words(format!("Error: {}\n", escaped(&error.to_string())));
     ExitCode::from(status)
+}
+
+/// Prints a key that cannot be guessed: 128 random bits, in letters and digits that are fit for a URL.
+fn new_key() -> ExitCode {
+    match random::bytes::<16>() {
+        Ok(bytes) => say(&format!("{}\n", data_encoding::BASE32_NOPAD.encode(&bytes).to_lowercase())),
+        Err(error) => refuse(&Error::system("cannot make a key", error), 1),
+    }
 }
 
 /// Prints to a reader who may have gone already (`nodepass help | head -1`).

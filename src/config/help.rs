@@ -172,7 +172,7 @@ Usage:
   nodepass \"<role>://[key@]host:port/target[,target...]?name=value&...\"
   nodepass <role> --flag value ...
   nodepass @FILE | -
-  nodepass help [role | name] | version
+  nodepass help [role | name] | key | version
 ";
 
 /// Where else the URL may be.

@@ -50,6 +50,10 @@ pub struct Limits {
     pub workers: Option<usize>,
     /// `NP_STATE_DIR`: the folder where the master keeps its instances; `None` is `gob` beside the executable.
     pub state: Option<PathBuf>,
+    /// `NP_BAN_FAILURES`: so many failures of a source within a minute ban it; 0 bans nobody.
+    pub ban_failures: usize,
+    /// `NP_BAN_TIME`: how long a source is banned; 0 bans nobody.
+    pub ban_time: Duration,
     /// `NP_SHOW_KEY`: whether the master logs its whole API key at every start.
     pub show_key: bool,
 }
@@ -78,6 +82,8 @@ impl Default for Limits {
             reload: zero,
             workers: None,
             state: None,
+            ban_failures: 0,
+            ban_time: zero,
             show_key: false,
         };
         for variable in &VARIABLES {
@@ -130,7 +136,7 @@ pub(super) struct Variable {
 }
 
 /// Every variable, in the order of the documentation.
-pub(super) const VARIABLES: [Variable; 20] = [
+pub(super) const VARIABLES: [Variable; 22] = [
     Variable {
         name: "NP_SEMAPHORE_LIMIT",
         meaning: "most signals waiting in a queue",
@@ -263,6 +269,20 @@ pub(super) const VARIABLES: [Variable; 20] = [
         default: None,
         values: "a path",
         set: |limits, value| put(&mut limits.state, Some(Some(PathBuf::from(value)))),
+    },
+    Variable {
+        name: "NP_BAN_FAILURES",
+        meaning: "so many wrong keys of one source within a minute ban it; 0 bans nobody",
+        default: Some("10"),
+        values: "a number from 0 to 1000000",
+        set: |limits, value| put(&mut limits.ban_failures, count(value, 0..=1_000_000)),
+    },
+    Variable {
+        name: "NP_BAN_TIME",
+        meaning: "how long a source is banned; 0 bans nobody",
+        default: Some("10m"),
+        values: "a duration from 1ms to 8760h, or 0",
+        set: |limits, value| put(&mut limits.ban_time, period_or_zero(value)),
     },
     Variable {
         name: "NP_SHOW_KEY",

@@ -53,7 +53,12 @@ fn value(values: &'static str) -> Value {
 /// The first words that stand for themselves, with what they do.
 fn verbs() -> Vec<(&'static str, &'static str)> {
     let role = ROLES.lines().filter_map(|line| line.strip_prefix("  ")?.split_once("  "));
-    role.chain([("help", "shows all parameters"), ("version", "shows version and features")]).collect()
+    role.chain([
+        ("help", "shows all parameters"),
+        ("key", "prints a new tunnel key"),
+        ("version", "shows version and features"),
+    ])
+    .collect()
 }
 
 fn flags_of(role: Role) -> String {

@@ -3,6 +3,8 @@
 
 #[cfg(feature = "master")]
 mod api;
+mod attacks;
+mod auth;
 mod clients;
 mod cross;
 #[cfg(feature = "quic")]
