@@ -3,8 +3,8 @@
 
 #[cfg(feature = "master")]
 mod api;
-mod attacks;
-mod auth;
+#[cfg(feature = "check")]
+mod check;
 mod clients;
 mod cross;
 #[cfg(feature = "quic")]

@@ -6,7 +6,6 @@ mod docs;
 mod https;
 mod install;
 mod netns;
-mod noise;
 mod openwrt;
 mod programs;
 mod proxy;

@@ -34,7 +34,7 @@ pub fn identity() -> Identity {
 }
 
 pub fn anyone() -> ClientTls {
-    ClientTls::new(Trust::ANYONE, "").unwrap()
+    ClientTls::new(Trust::Anyone, "").unwrap()
 }
 
 /// One mux and its poll.
