@@ -21,12 +21,12 @@ mod instance;
 mod limits;
 #[cfg(test)]
 mod pages;
+mod risks;
 mod source;
 mod suggest;
 mod table;
 mod url;
 mod value;
-mod verbs;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -37,6 +37,7 @@ use pico_args::Arguments;
 
 use crate::error::Error;
 use crate::log::{printable, Level};
+use crate::logic::auth::AuthMode;
 use crate::logic::proxy::Proxy;
 use crate::logic::sniff::Blocked;
 use crate::logic::target::Balance;
@@ -45,24 +46,23 @@ pub use choice::{Cors, Mode, Role, Tls, Transport};
 pub use help::{arch, os, short_usage, version};
 #[cfg(feature = "master")]
 pub use instance::{instance, Asked, Fault};
-pub use limits::{is_secret_variable, mistyped_variables, Limits};
+pub use limits::{mistyped_variables, Limits};
 pub use source::{masked, url_in, MAX_TEXT};
 use table::{Draft, PARAMETERS};
 #[cfg(feature = "master")]
 pub(crate) use value::percent_decoded;
-pub use verbs::{is_verb, words_begin, Inquiry, Lang, Verb};
 
 /// What the command line asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     /// Run an instance.
     Run(Box<Config>),
-    /// Look at instances without being one.
-    Inquire(Box<Inquiry>),
     /// Print this help.
     Help(String),
     /// Print [`version`].
     Version,
+    /// Print a new random tunnel key.
+    NewKey,
 }
 
 /// A command, and what the user should know about it.
@@ -124,6 +124,8 @@ pub struct Config {
     pub rate: Option<u64>,
     /// User connections and UDP sessions at once.
     pub slot: Option<usize>,
+    /// Which handshakes are made and taken (`auth`).
+    pub auth: AuthMode,
     /// How many clients a server has at once, if there is a limit (`clients`).
     pub clients: Option<usize>,
     /// Whether TCP targets get a PROXY protocol header.
@@ -154,12 +156,10 @@ pub fn parse(args: &[String], env: &dyn Fn(&str) -> Option<String>) -> Result<Pa
     let shown = |help| quiet(Command::Help(help));
     let mut words = Arguments::from_vec(args.iter().map(OsString::from).collect());
     let first = words.subcommand().unwrap_or_default();
-    if let Some(verb) = first.as_deref().and_then(Verb::from_name) {
-        return look(verb, &args[1..]);
-    }
     let parts = match first.as_deref() {
         Some("help") => return help::about(args.get(1).map(String::as_str)).map_err(UsageError::flags).and_then(shown),
         Some("version") => return quiet(Command::Version),
+        Some("key") => return quiet(Command::NewKey),
         None if words.contains(["-h", "--help"]) => return shown(help::usage()),
         None if words.contains(["-v", "--version"]) || words.contains("-V") => return quiet(Command::Version),
         None | Some("") => return Err(nothing_said(args)),
@@ -177,15 +177,6 @@ pub fn parse(args: &[String], env: &dyn Fn(&str) -> Option<String>) -> Result<Pa
         return Err(UsageError::flags(bad("argument", stray, "nothing after the URL")));
     }
     parts.resolve(env).map_err(UsageError::url)
-}
-
-/// A verb and what follows it.
-fn look(verb: Verb, args: &[String]) -> Result<Parsed, UsageError> {
-    let command = match verbs::inquiry(verb, args).map_err(UsageError::flags)? {
-        Some(inquiry) => Command::Inquire(Box::new(inquiry)),
-        None => Command::Help(help::of_verb(verb)),
-    };
-    Ok(Parsed { command, warnings: Vec::new() })
 }
 
 fn nothing_said(args: &[String]) -> UsageError {
@@ -260,10 +251,8 @@ impl Draft {
         let config = &mut self.config;
         config.key_given = key.is_some();
         config.key = key.unwrap_or_else(|| default_key(config.tunnel.port));
-        match (config.role, config.key_given) {
-            (Role::Server, false) => warnings.push("no key given: anyone who knows the port can connect".into()),
-            (Role::Master, true) => warnings.push("a key does not apply to a master: ignored".into()),
-            _ => {}
+        if config.role == Role::Master && config.key_given {
+            warnings.push("a key does not apply to a master: ignored".into());
         }
     }
 
@@ -354,6 +343,7 @@ impl Config {
             read: None,
             rate: None,
             slot: None,
+            auth: AuthMode::default(),
             clients: Some(1),
             proxy: false,
             block: Blocked::default(),

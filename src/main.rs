@@ -3,10 +3,11 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use nodepass::config::{mistyped_variables, parse, short_usage, version, Command, Config, Inquiry, Role};
+use nodepass::config::{mistyped_variables, parse, short_usage, version, Command, Config, Role};
 use nodepass::error::Error;
 use nodepass::heap::Heap;
 use nodepass::log::escaped;
+use nodepass::net::random;
 use nodepass::run::cmdline::CommandLine;
 use nodepass::{log as lines, run};
 
@@ -16,7 +17,7 @@ static HEAP: Heap = Heap;
 fn main() -> ExitCode {
     let line = match CommandLine::read() {
         Ok(line) => line,
-        Err(error) => return fault(&error.error, error.status),
+        Err(error) => return fault(&error, 1),
     };
     let parsed = match parse(&line.args, &|name| std::env::var(name).ok()) {
         Ok(parsed) => parsed,
@@ -28,10 +29,7 @@ fn main() -> ExitCode {
         Command::Version => {
             return say(&format!("{}\n", version()));
         }
-        Command::Inquire(inquiry) => {
-            let notes = line.hide().into_iter().chain(line.warnings).collect();
-            return look(*inquiry, notes);
-        }
+        Command::NewKey => return new_key(),
         Command::Run(config) => *config,
     };
     let seen = line.hide();
@@ -67,18 +65,6 @@ fn master(_: Config) -> Result<ExitCode, Error> {
     Err(Error::unsupported("the master is not part of this build").with_hint("this one runs server:// and client://"))
 }
 
-/// Looks at instances; `notes` is what is known of the command line itself.
-#[cfg(feature = "check")]
-fn look(inquiry: Inquiry, notes: Vec<String>) -> ExitCode {
-    nodepass::check::start::start(inquiry, notes)
-}
-
-#[cfg(not(feature = "check"))]
-fn look(inquiry: Inquiry, _: Vec<String>) -> ExitCode {
-    let error = Error::unsupported(format!("nodepass {} is not part of this build", inquiry.verb.name()));
-    fault(&error.with_hint("a full build has it, for any machine that reaches this one"), 2)
-}
-
 /// Says what is wrong with the command line.
 fn refuse(error: &Error, status: u8) -> ExitCode {
     lines::last_words(format!("Error: {}\n\n{}\n", escaped(&error.to_string()), short_usage()));
@@ -89,6 +75,14 @@ fn refuse(error: &Error, status: u8) -> ExitCode {
 fn fault(error: &Error, status: u8) -> ExitCode {
     lines::last_words(format!("Error: {}\n", escaped(&error.to_string())));
     ExitCode::from(status)
+}
+
+/// Prints a key that cannot be guessed: 128 random bits, in letters and digits that are fit for a URL.
+fn new_key() -> ExitCode {
+    match random::bytes::<16>() {
+        Ok(bytes) => say(&format!("{}\n", data_encoding::BASE32_NOPAD.encode(&bytes).to_lowercase())),
+        Err(error) => refuse(&Error::system("cannot make a key", error), 1),
+    }
 }
 
 /// Prints to a reader who may have gone already (`nodepass help | head -1`).

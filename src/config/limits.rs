@@ -50,6 +50,10 @@ pub struct Limits {
     pub workers: Option<usize>,
     /// `NP_STATE_DIR`: the folder where the master keeps its instances; `None` is `gob` beside the executable.
     pub state: Option<PathBuf>,
+    /// `NP_BAN_FAILURES`: so many failures of a source within a minute ban it; 0 bans nobody.
+    pub ban_failures: usize,
+    /// `NP_BAN_TIME`: how long a source is banned; 0 bans nobody.
+    pub ban_time: Duration,
     /// `NP_SHOW_KEY`: whether the master logs its whole API key at every start.
     pub show_key: bool,
 }
@@ -78,6 +82,8 @@ impl Default for Limits {
             reload: zero,
             workers: None,
             state: None,
+            ban_failures: 0,
+            ban_time: zero,
             show_key: false,
         };
         for variable in &VARIABLES {
@@ -115,11 +121,6 @@ pub fn mistyped_variables(names: impl Iterator<Item = String>) -> Vec<String> {
         .collect()
 }
 
-/// Whether the value of a variable is or may hold a secret: all but those of the table and where certificates are.
-pub fn is_secret_variable(name: &str) -> bool {
-    !VARIABLES.iter().map(|variable| variable.name).chain(OPEN).any(|known| known == name)
-}
-
 /// An environment variable.
 pub(super) struct Variable {
     /// As in the environment.
@@ -135,7 +136,7 @@ pub(super) struct Variable {
 }
 
 /// Every variable, in the order of the documentation.
-pub(super) const VARIABLES: [Variable; 20] = [
+pub(super) const VARIABLES: [Variable; 22] = [
     Variable {
         name: "NP_SEMAPHORE_LIMIT",
         meaning: "most signals waiting in a queue",
@@ -270,6 +271,20 @@ pub(super) const VARIABLES: [Variable; 20] = [
         set: |limits, value| put(&mut limits.state, Some(Some(PathBuf::from(value)))),
     },
     Variable {
+        name: "NP_BAN_FAILURES",
+        meaning: "so many wrong keys of one source within a minute ban it; 0 bans nobody",
+        default: Some("10"),
+        values: "a number from 0 to 1000000",
+        set: |limits, value| put(&mut limits.ban_failures, count(value, 0..=1_000_000)),
+    },
+    Variable {
+        name: "NP_BAN_TIME",
+        meaning: "how long a source is banned; 0 bans nobody",
+        default: Some("10m"),
+        values: "a duration from 1ms to 8760h, or 0",
+        set: |limits, value| put(&mut limits.ban_time, period_or_zero(value)),
+    },
+    Variable {
         name: "NP_SHOW_KEY",
         meaning: "1 logs the master's whole API key at every start, 0 only when it is made",
         default: Some("0"),
@@ -279,17 +294,13 @@ pub(super) const VARIABLES: [Variable; 20] = [
 ];
 
 /// The variables that are no limits, and their meanings.
-pub(super) const OTHERS: [(&str, &str); 6] = [
+pub(super) const OTHERS: [(&str, &str); 5] = [
     ("NP_URL", "the URL, where there is no argument"),
-    ("NP_API_KEY", "the key of the master that check and status ask"),
     ("HTTPS_PROXY", "a client calls its server through this HTTP proxy: http://user:password@host:port"),
     ("NO_PROXY", "servers that are called without it: names, addresses and networks, separated by commas"),
     ("SSL_CERT_FILE", "a PEM file of root certificates instead of the system's, for tls=2 and at port 443"),
     ("SSL_CERT_DIR", "a folder of them"),
 ];
-
-/// Variables of others that hold no secret.
-const OPEN: [&str; 4] = ["NO_PROXY", "no_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR"];
 
 /// How the names of our variables begin.
 const PREFIX: &str = "NP_";

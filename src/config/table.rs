@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::value::{coded, count, duration_words, host_name, ip, number, period_or_zero, put, switch};
 use super::{Config, Cors, Mode, Role, Tls, Transport};
 use crate::log::Level;
+use crate::logic::auth::AuthMode;
 use crate::logic::sniff::Blocked;
 use crate::logic::target::Balance;
 use crate::logic::terms::MAX_POOL;
@@ -54,7 +55,7 @@ impl Draft {
 }
 
 /// Every parameter, in the order of the documentation.
-pub(super) static PARAMETERS: [Parameter; 22] = [
+pub(super) static PARAMETERS: [Parameter; 23] = [
     Parameter {
         name: "log",
         meaning: "least level of the lines shown",
@@ -123,6 +124,15 @@ pub(super) static PARAMETERS: [Parameter; 22] = [
         roles: BOTH,
         set: |draft, value| put(&mut draft.config.balance, coded(value, &Balance::ALL)),
         show: |config| Some(config.balance.code().to_string()),
+    },
+    Parameter {
+        name: "auth",
+        meaning: "which handshake: 0 NodePass 1.14's, which who listens once can use, 1 the authenticated one and 1.14's with programs that know no other, 2 the authenticated one only",
+        default: Some("1"),
+        values: "0, 1 or 2",
+        roles: BOTH,
+        set: |draft, value| put(&mut draft.config.auth, coded(value, &AuthMode::ALL)),
+        show: |config| Some(config.auth.code().to_string()),
     },
     Parameter {
         name: "min",

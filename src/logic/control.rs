@@ -1,22 +1,27 @@
 //! The talk with the peer on the control connection: signals, pings, silence, the certificate check.
 //!
 //! ```text
-//!  Proving --its fingerprint is right--> Ready        either --silence, noise, mismatch--> Over
+//!  Unheard --a line under the key--> Proving --its fingerprint is right--> Ready     any --silence, noise, mismatch--> Over
 //! ```
+//!
+//! An original's server begins with Unheard: who only repeats a recorded handshake hears nothing. Without a check it is Ready at once.
 //!
 //! In: [`heard`](Control::heard), [`tick`](Control::tick), the commands. Out: [`poll`](Control::poll) until `None`.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::auth::SessionKeys;
 use super::keepalive::{Beat, Keepalive};
-use super::wire::{encode, BadLine, Fingerprint, Id, Lines, Signal};
+use super::wire::{decode, encode, line_bytes, push_line, BadLine, Fingerprint, Id, Lines, Signal};
 
 /// One side of a control connection. Both roles use the same.
 pub struct Control {
-    key: Vec<u8>,
+    codec: Codec,
     state: State,
+    proving: bool,
     lines: Lines,
     bad: u32,
     keepalive: Keepalive,
@@ -28,9 +33,55 @@ pub struct Control {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
+    Unheard,
     Proving,
     Ready,
     Over,
+}
+
+/// How signals are written and read.
+pub enum Codec {
+    /// As an original does: XOR with the tunnel key.
+    Masked(Vec<u8>),
+    /// Each with a number and under the session's key (authenticated tunnels).
+    Sealed {
+        /// The session's keys.
+        keys: Arc<SessionKeys>,
+        /// The least number that the next line may have.
+        next: u64,
+    },
+}
+
+impl Codec {
+    /// For an authenticated tunnel.
+    pub fn sealed(keys: Arc<SessionKeys>) -> Codec {
+        Codec::Sealed { keys, next: 0 }
+    }
+
+    fn encode(&self, signal: &Signal, out: &mut Vec<u8>) {
+        match self {
+            Codec::Masked(key) => encode(signal, key, out),
+            Codec::Sealed { keys, .. } => {
+                let (number, sealed) = keys.seal(signal.to_json().as_bytes());
+                push_line(&[&number.to_be_bytes()[..], &sealed].concat(), out);
+            }
+        }
+    }
+
+    /// Numbers only rise: a line that comes again, or late, is not the peer's.
+    fn decode(&mut self, line: &[u8]) -> Result<Signal, BadLine> {
+        match self {
+            Codec::Masked(key) => decode(line, key),
+            Codec::Sealed { keys, next } => {
+                let bytes = line_bytes(line).map_err(|_| BadLine::Forged)?;
+                let (number, sealed) = bytes.split_first_chunk().ok_or(BadLine::Forged)?;
+                let number = u64::from_be_bytes(*number);
+                let json = keys.open(number, sealed).filter(|_| number >= *next).ok_or(BadLine::Forged)?;
+                *next = number.saturating_add(1);
+                Signal::parse(&json)
+            }
+        }
+    }
 }
 
 /// What the owner of a [`Control`] has to do.
@@ -59,8 +110,12 @@ pub enum Do {
     Flush,
     /// A check point: the peer answered, after this round trip.
     Pong(Duration),
+    /// The peer has said something under the key: it is who it says.
+    Heard,
     /// The peer's certificate is right; users may come in.
     Ready,
+    /// The server will show this certificate from now on.
+    Cert(Fingerprint),
     /// The tunnel has ended.
     Over(Why),
 }
@@ -74,6 +129,10 @@ pub enum Why {
     Noise,
     /// The peer ended it, and lets the relays go on.
     Goodbye,
+    /// A line was not the peer's (authenticated tunnels).
+    Forged,
+    /// The peer said nothing under the key within this time.
+    Unheard(Duration),
     /// The fingerprints differ: a third party sits in the middle.
     Mismatch {
         /// The peer's view.
@@ -94,6 +153,8 @@ impl std::fmt::Display for Why {
             Why::Silence(time) => write!(f, "nothing heard from the peer for {time:?}"),
             Why::Noise => f.write_str("the peer sends lines that cannot be read: is the key the same on both sides?"),
             Why::Goodbye => f.write_str("the peer says goodbye"),
+            Why::Forged => f.write_str("a third party has changed the control connection"),
+            Why::Unheard(time) => write!(f, "the client said nothing under the key within {time:?}: was its handshake a recorded one?"),
             Why::Mismatch { peer, own } => write!(
                 f,
                 "certificate fingerprint mismatch: the peer has {peer}, here it is {own}; a third party may sit in the middle"
@@ -106,20 +167,37 @@ impl std::fmt::Display for Why {
 
 impl Control {
     /// A control connection that has just opened. `proving` says that users wait until the peer's fingerprint was right.
-    pub fn new(key: &[u8], report: Duration, proving: bool, now: Instant) -> Control {
-        let state = if proving { State::Proving } else { State::Ready };
-        let mut control = Control {
-            key: key.to_vec(),
-            state,
+    pub fn new(codec: Codec, report: Duration, proving: bool, now: Instant) -> Control {
+        let mut control = Control::silent(codec, report, proving, now);
+        control.begin(now);
+        control
+    }
+
+    /// The same, which says nothing before the peer has said one line under the key ([`Do::Heard`]).
+    pub fn silent(codec: Codec, report: Duration, proving: bool, now: Instant) -> Control {
+        Control {
+            codec,
+            state: State::Unheard,
+            proving,
             lines: Lines::default(),
             bad: 0,
             keepalive: Keepalive::new(report, Duration::ZERO, now),
             asked: None,
             polite: false,
             out: VecDeque::new(),
-        };
-        control.tick(now);
-        control
+        }
+    }
+
+    fn begin(&mut self, now: Instant) {
+        self.state = if self.proving { State::Proving } else { State::Ready };
+        self.keepalive.asked(now);
+        self.asked = Some(now);
+        self.say(&Signal::Ping);
+    }
+
+    /// Whether the peer has said one line under the key, or need not.
+    pub fn is_heard(&self) -> bool {
+        self.state != State::Unheard
     }
 
     /// The peer understands a goodbye: it gets one at the end.
@@ -144,13 +222,18 @@ impl Control {
         }
         self.keepalive.heard(now);
         self.lines.feed(bytes);
-        while let Some(line) = self.lines.next(&self.key) {
+        while let Some(line) = self.lines.next(|line| self.codec.decode(line)) {
+            if self.state == State::Unheard && matches!(line, Ok(_) | Err(BadLine::Unknown)) {
+                self.out.push_back(Do::Heard);
+                self.begin(now);
+            }
             match line {
                 Ok(signal) => {
                     self.bad = 0;
                     self.apply(signal, now);
                 }
                 Err(BadLine::Unknown) => self.bad = 0,
+                Err(BadLine::Forged) => return self.end(Why::Forged),
                 Err(_) => {
                     self.bad += 1;
                     if self.bad >= MAX_BAD_LINES {
@@ -173,6 +256,11 @@ impl Control {
             }
             Signal::Flush => self.out.push_back(Do::Flush),
             Signal::Verify { id, fp } => self.out.push_back(Do::Verify { id, fp }),
+            // Only an authenticated peer is believed.
+            Signal::Cert { fp } if matches!(self.codec, Codec::Sealed { .. }) => {
+                self.out.extend(fp.parse().ok().map(Do::Cert));
+            }
+            Signal::Cert { .. } => {}
             Signal::Taken { remote } => self.end(Why::Taken { by: remote.parse().ok() }),
             Signal::Goodbye => self.end(Why::Goodbye),
         }
@@ -200,6 +288,11 @@ impl Control {
         self.say(&Signal::Verify { id, fp: fp.to_string() });
     }
 
+    /// Tells the peer which certificate pool connections will show.
+    pub fn cert(&mut self, fp: Fingerprint) {
+        self.say(&Signal::Cert { fp: fp.to_string() });
+    }
+
     /// Tells the peer that the client at `by` has its tunnel now.
     pub fn taken(&mut self, by: SocketAddr) {
         self.say(&Signal::Taken { remote: by.to_string() });
@@ -219,6 +312,8 @@ impl Control {
             return;
         }
         match self.keepalive.beat(now) {
+            Beat::Silent(time) if self.state == State::Unheard => self.end(Why::Unheard(time)),
+            Beat::Ask if self.state == State::Unheard => {}
             Beat::Rest => {}
             Beat::Ask => {
                 self.asked.get_or_insert(now);
@@ -242,15 +337,27 @@ impl Control {
         self.out.pop_front()
     }
 
+    /// What is to be sent, if that comes next.
+    pub fn poll_send(&mut self) -> Option<Vec<u8>> {
+        match self.out.front_mut()? {
+            Do::Send(bytes) => {
+                let bytes = std::mem::take(bytes);
+                self.out.pop_front();
+                Some(bytes)
+            }
+            _ => None,
+        }
+    }
+
     fn say(&mut self, signal: &Signal) {
-        if self.state == State::Over {
+        if matches!(self.state, State::Over | State::Unheard) {
             return;
         }
         if let Some(Do::Send(bytes)) = self.out.back_mut() {
-            return encode(signal, &self.key, bytes);
+            return self.codec.encode(signal, bytes);
         }
         let mut bytes = Vec::new();
-        encode(signal, &self.key, &mut bytes);
+        self.codec.encode(signal, &mut bytes);
         self.out.push_back(Do::Send(bytes));
     }
 
@@ -270,9 +377,13 @@ mod tests {
 
     const REPORT: Duration = Duration::from_secs(5);
 
+    fn masked() -> Codec {
+        Codec::Masked(b"key".to_vec())
+    }
+
     fn pair(proving: bool) -> (Control, Control, Instant) {
         let now = Instant::now();
-        (Control::new(b"key", REPORT, proving, now), Control::new(b"key", REPORT, proving, now), now)
+        (Control::new(masked(), REPORT, proving, now), Control::new(masked(), REPORT, proving, now), now)
     }
 
     fn drain(control: &mut Control) -> (Vec<u8>, Vec<Do>) {
@@ -338,7 +449,7 @@ mod tests {
     #[test]
     fn a_wrong_key_is_noise_and_ends_the_tunnel_only_after_many_lines() {
         let now = Instant::now();
-        let mut a = Control::new(b"key", REPORT, false, now);
+        let mut a = Control::new(masked(), REPORT, false, now);
         drain(&mut a);
         for _ in 1..MAX_BAD_LINES {
             a.heard(b"!!!\n", now);
@@ -380,6 +491,28 @@ mod tests {
             let said = drain(&mut b).1.contains(&Do::Over(Why::Goodbye));
             assert_eq!(said, polite);
         }
+    }
+
+    #[test]
+    fn a_server_of_an_original_says_nothing_before_the_client_has_said_a_line_under_the_key() {
+        let now = Instant::now();
+        let mut server = Control::silent(masked(), REPORT, true, now);
+        server.tick(now + REPORT);
+        server.prove(Id([1; 4]), Fingerprint::of(b"own"));
+        server.heard(b"AAAA\n", now);
+        assert!(server.poll().is_none() && !server.is_heard());
+        let mut line = Vec::new();
+        encode(&Signal::Ping, b"key", &mut line);
+        server.heard(&line, now + REPORT);
+        assert_eq!((server.poll(), server.is_heard(), server.is_ready()), (Some(Do::Heard), true, false));
+        let Some(Do::Send(said)) = server.poll() else { panic!("nothing said") };
+        assert_eq!(said.split(|byte| *byte == b'\n').count(), 2 + 1, "a ping of its own, at once, and the pong");
+        let mut silent = Control::silent(masked(), REPORT, false, now);
+        silent.tick(now);
+        silent.tick(now + REPORT);
+        silent.tick(now + 2 * REPORT);
+        silent.tick(now + 3 * REPORT);
+        assert_eq!(silent.poll(), Some(Do::Over(Why::Unheard(3 * REPORT))));
     }
 
     #[test]

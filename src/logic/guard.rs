@@ -51,8 +51,10 @@ impl fmt::Display for Source {
 /// What a stranger got wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// A handshake at the tunnel's port.
-    Handshake,
+    /// A handshake at the tunnel's port, under another key.
+    Key,
+    /// The original's handshake where only the authenticated one is taken.
+    Unauthenticated,
     /// The opening of a pool connection.
     Opening,
     /// A key of the API.
@@ -62,9 +64,12 @@ pub enum Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Failure::Handshake => "wrong handshake",
-            Failure::Opening => "wrong opening of a pool connection",
-            Failure::ApiKey => "wrong API key",
+            Failure::Key => "handshake refused: the keys differ",
+            Failure::Unauthenticated => {
+                "handshake refused: it is NodePass 1.14's, and auth=2 takes the authenticated one only"
+            }
+            Failure::Opening => "pool connection refused: its opening is forged, or was used before",
+            Failure::ApiKey => "request refused: the API key is wrong",
         })
     }
 }
@@ -86,7 +91,7 @@ pub struct Ban {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Told {
     /// So many failures of a source since it was last told of.
-    Failed(Source, Failure, u32),
+    Failed(Source, Failure, usize),
     /// A ban begins, and lasts so long.
     Begun(Ban, Duration),
     /// A ban ends.
@@ -97,12 +102,12 @@ pub enum Told {
 impl fmt::Display for Told {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Told::Failed(source, what, 1) => write!(f, "{what} from {source}"),
+            Told::Failed(source, what, 1) => write!(f, "{source}: {what}"),
             Told::Failed(source, what, count) => {
-                write!(f, "{what} from {source}, {count} failures in all since the last line")
+                write!(f, "{source}: {what}; {count} failures since the last line")
             }
             Told::Begun(Ban { source, what, .. }, time) => {
-                write!(f, "{source} banned for {time:?}: too many failures within a minute, the last a {what} (NP_BAN_FAILURES, NP_BAN_TIME)")
+                write!(f, "{source} is banned for {time:?} after too many failures, the last: {what} (NP_BAN_FAILURES, NP_BAN_TIME)")
             }
             Told::Ended(Ban { source, refused, .. }) => {
                 write!(f, "{source} is not banned any more: {refused} connections were closed")
@@ -114,16 +119,16 @@ impl fmt::Display for Told {
 /// The failures of one source within a minute.
 #[derive(Debug)]
 struct Count {
-    failures: u32,
+    failures: usize,
     /// Of them, those that the log has not told, and when it last did.
-    untold: u32,
+    untold: usize,
     told: Instant,
 }
 
 /// The sources that have failed, and those that are banned.
 #[derive(Debug)]
 pub struct Guard {
-    most: u32,
+    most: usize,
     time: Duration,
     counts: Expiring<Source, Count>,
     bans: Expiring<Source, Ban>,
@@ -131,7 +136,7 @@ pub struct Guard {
 
 impl Guard {
     /// Bans a source for `time` after `most` failures within a minute; never if one of them is zero.
-    pub fn new(most: u32, time: Duration) -> Guard {
+    pub fn new(most: usize, time: Duration) -> Guard {
         Guard { most, time, counts: Expiring::default(), bans: Expiring::default() }
     }
 
@@ -262,8 +267,8 @@ mod tests {
         guard.is_banned(ip(address), false, now)
     }
 
-    fn fail(guard: &mut Guard, address: &str, times: u32, now: Instant) -> Vec<Told> {
-        (0..times).filter_map(|_| guard.failed(ip(address), Failure::Handshake, false, now)).collect()
+    fn fail(guard: &mut Guard, address: &str, times: usize, now: Instant) -> Vec<Told> {
+        (0..times).filter_map(|_| guard.failed(ip(address), Failure::Key, false, now)).collect()
     }
 
     #[test]
@@ -308,7 +313,7 @@ mod tests {
         for tenth in 0..300 {
             told.extend(fail(&mut guard, "192.0.2.1", 1, now + tenth * SECOND / 10));
         }
-        let counts: Vec<u32> =
+        let counts: Vec<usize> =
             told.iter().map(|told| if let Told::Failed(_, _, count) = told { *count } else { 0 }).collect();
         assert_eq!(counts, [1, 100, 100]);
     }
@@ -352,7 +357,7 @@ mod tests {
     fn whatever_comes_memory_is_bounded_and_no_source_is_banned_for_what_others_did() {
         for seed in 1..20 {
             let (mut dice, mut now) = (Dice(seed * 7919), epoch());
-            let most = 1 + dice.below(12_u32);
+            let most = 1 + dice.below(12_usize);
             let mut guard = Guard::new(most, BAN);
             let spread = [4_u32, 300, 20_000][dice.below(3)];
             let mut since: HashMap<Source, Vec<Instant>> = HashMap::new();
@@ -362,10 +367,10 @@ mod tests {
                 let source = Source::of(address);
                 if !guard.is_banned(address, false, now) {
                     since.entry(source).or_default().push(now);
-                    if let Some(Told::Begun(ban, _)) = guard.failed(address, Failure::Handshake, false, now) {
+                    if let Some(Told::Begun(ban, _)) = guard.failed(address, Failure::Key, false, now) {
                         assert_eq!(ban.source, source);
                         let recent = since[&source].iter().filter(|at| now - **at <= WINDOW).count();
-                        assert!(recent >= most as usize, "seed {seed}: banned after {recent} of {most}");
+                        assert!(recent >= most, "seed {seed}: banned after {recent} of {most}");
                         assert!(guard.is_banned(address, false, now));
                     }
                 }

@@ -1,9 +1,10 @@
-//! The handshake: one HTTP/1.1 request with the token, one answer with the tunnel's terms.
+//! The handshake: one HTTP/1.1 request, one answer with the tunnel's terms; the original's with a token, or the authenticated one
+//! (see [`auth`](super::auth)), whose messages travel in the same two places.
 //!
 //! ```text
 //!  client                                       server
-//!  Offer --bytes--------------------------->  Reader --Request--> judge --> Ok | Refused
-//!  parse_answer <--bytes-------------------  Terms (200)  or  ErrorStatus (401, 404, 405)
+//!  Offer --bytes--------------------------->  HeadReader --Request--> judge --> Original | Authenticated | Refused
+//!  parse_answer <--bytes-------------------  terms or message 2 (200)  or  ErrorStatus (401, 404, 405)
 //! ```
 //!
 //! Both readers are bounded, and whatever they cannot use they leave out rather than refuse: peers may say more.
@@ -11,7 +12,12 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use super::http::{body, end_of_head, status, ErrorStatus, Head, Part, MAX_ANSWER, MAX_HEAD};
+use data_encoding::BASE64;
+use serde_json::Value;
+
+use super::auth::{AuthMode, Psk, Responder, MAX_MESSAGE};
+use super::guard::Failure;
+use super::http::{body, end_of_head, response, status, ErrorStatus, Head, Part, MAX_ANSWER, MAX_HEAD};
 use super::terms::{Feature, Terms};
 use super::upgrade::{self, UpgradeFault, WebSocketKey};
 use super::wire::{token, token_matches};
@@ -23,27 +29,33 @@ use super::wire::{token, token_matches};
 pub struct Offer<'a> {
     /// For the `Host` header: `sni`, else the tunnel host's name, else `none`. A host name, without line breaks.
     pub host: &'a str,
-    /// The tunnel key.
-    pub key: &'a [u8],
-    /// The names of the features that it knows.
-    pub features: &'a [&'a str],
+    /// What proves that the client knows the key.
+    pub proof: Proof<'a>,
+}
+
+/// What proves that a client knows the key.
+#[derive(Clone, Copy)]
+pub enum Proof<'a> {
+    /// The original's token of this key, and the names of the features that the client knows.
+    Token(&'a [u8], &'a [&'a str]),
+    /// Message 1 of the authenticated handshake.
+    Message(&'a [u8]),
 }
 
 impl Offer<'_> {
     /// The request, whole.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let features = match self.features {
-            [] => String::new(),
-            names => format!("NodePass-Features: {}\r\n", names.join(",")),
+        let proof = match self.proof {
+            Proof::Token(key, []) => format!("Authorization: Bearer {}\r\n", token(key)),
+            Proof::Token(key, names) => {
+                format!("Authorization: Bearer {}\r\nNodePass-Features: {}\r\n", token(key), names.join(","))
+            }
+            Proof::Message(message) => format!("{AUTH}: {VERSION} {}\r\n", BASE64.encode(message)),
         };
         let agent = concat!("nodepass/", env!("CARGO_PKG_VERSION"));
-        format!(
-            "GET / HTTP/1.1\r\nHost: {}\r\nUser-Agent: {agent}\r\nAuthorization: Bearer {}\r\n{features}\
-             Connection: close\r\n\r\n",
-            self.host,
-            token(self.key)
-        )
-        .into_bytes()
+        let host = self.host;
+        format!("GET / HTTP/1.1\r\nHost: {host}\r\nUser-Agent: {agent}\r\n{proof}Connection: close\r\n\r\n")
+            .into_bytes()
     }
 }
 
@@ -56,6 +68,8 @@ pub struct Request {
     pub path: String,
     /// The bearer token; `None` if there is none, or more than one `Authorization`.
     pub token: Option<String>,
+    /// Message 1 of the authenticated handshake, if it is that; empty if it cannot be read.
+    pub auth: Option<Vec<u8>>,
     /// The features that the client knows and that are known here.
     pub features: Vec<Feature>,
     /// Whether it asks for a WebSocket, and whether it does so properly.
@@ -119,9 +133,10 @@ impl Request {
             _ => None,
         };
         let features = Feature::named(head.all("NodePass-Features").flat_map(|list| list.split(',')).map(str::trim));
+        let auth = head.all(AUTH).next().map(|value| message_1(value).unwrap_or_default());
         let path = target.split('?').next().unwrap_or(target);
         let upgrade = upgrade::wanted(&head);
-        Some(Request { method: method.to_owned(), path: path.to_owned(), token, features, upgrade })
+        Some(Request { method: method.to_owned(), path: path.to_owned(), token, auth, features, upgrade })
     }
 }
 
@@ -130,30 +145,67 @@ fn bearer(value: &str) -> Option<&str> {
     scheme.eq_ignore_ascii_case("Bearer").then(|| token.trim())
 }
 
+/// Message 1 in the value of its header: a version, and the message in base64.
+fn message_1(value: &str) -> Option<Vec<u8>> {
+    let (version, message) = value.split_once(' ')?;
+    let message = message.trim();
+    (version == VERSION && message.len() <= MAX_MESSAGE).then(|| BASE64.decode(message.as_bytes()).ok()).flatten()
+}
+
 // ---- the server's answer --------------------------------------------------------------------------------------------
 
 /// What the server makes of a request.
-#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// The client knows the key.
-    Ok {
+    /// The client knows the key, as an original shows it.
+    Original {
         /// The features of the client that are known here.
         features: Vec<Feature>,
     },
-    /// The request is refused.
-    Refused(ErrorStatus),
+    /// The client's first message is under the key. It may be a recorded one.
+    Authenticated(Box<Responder>),
+    /// The request is refused; what it got wrong, if it tried to get in.
+    Refused(ErrorStatus, Option<Failure>),
 }
 
-/// Judges a request: first its method, then its path, then its token, which is compared in constant time.
-pub fn judge(request: &Request, key: &[u8]) -> Verdict {
-    match request {
-        Request { method, .. } if method != "GET" => Verdict::Refused(ErrorStatus::MethodNotAllowed),
-        Request { path, .. } if path != "/" => Verdict::Refused(ErrorStatus::NotFound),
-        Request { token: Some(token), features, .. } if token_matches(key, token) => {
-            Verdict::Ok { features: features.clone() }
+/// What the server lets clients in by.
+#[derive(Clone, Copy)]
+pub struct Keys<'a> {
+    /// The tunnel key.
+    pub key: &'a [u8],
+    /// The same, stretched; `None` where `auth=0`.
+    pub psk: Option<&'a Psk>,
+    /// The parameter `auth`.
+    pub mode: AuthMode,
+}
+
+/// Judges a request: first its method, then its path, then its proof. A token is compared in constant time.
+pub fn judge(request: &Request, keys: Keys<'_>) -> Verdict {
+    match (request, keys.psk) {
+        (Request { method, .. }, _) if method != "GET" => Verdict::Refused(ErrorStatus::MethodNotAllowed, None),
+        (Request { path, .. }, _) if path != "/" => Verdict::Refused(ErrorStatus::NotFound, None),
+        (Request { auth: Some(message), .. }, Some(psk)) => match Responder::read(psk, message) {
+            Some(responder) => Verdict::Authenticated(Box::new(responder)),
+            None => Verdict::Refused(ErrorStatus::KeysDiffer, Some(Failure::Key)),
+        },
+        (Request { token: Some(token), features, .. }, _)
+            if keys.mode != AuthMode::Required && token_matches(keys.key, token) =>
+        {
+            Verdict::Original { features: features.clone() }
         }
-        _ => Verdict::Refused(ErrorStatus::Unauthorized),
+        // Whether its key is the right one is nobody's business here.
+        (Request { token: Some(_), .. }, _) if keys.mode == AuthMode::Required => {
+            Verdict::Refused(ErrorStatus::KeysDiffer, Some(Failure::Unauthenticated))
+        }
+        (Request { token: Some(_), .. }, _) => Verdict::Refused(ErrorStatus::Unauthorized, Some(Failure::Key)),
+        (Request { auth: Some(_), .. }, None) | (Request { auth: None, .. }, _) => {
+            Verdict::Refused(ErrorStatus::Unauthorized, None)
+        }
     }
+}
+
+/// The answer to an authenticated handshake, whole.
+pub fn sealed_answer(message: &[u8]) -> Vec<u8> {
+    response("200 OK\r\n", "application/json", &format!("{{\"auth\":\"{}\"}}", BASE64.encode(message)))
 }
 
 // ---- the client reads it --------------------------------------------------------------------------------------------
@@ -163,11 +215,24 @@ pub fn judge(request: &Request, key: &[u8]) -> Verdict {
 pub enum ServerAnswer {
     /// Its end is still to come.
     NeedMore,
-    /// The client is in.
-    Terms(Terms),
-    /// Another status than 200, and the first words of the text that came with it: text from the network, not yet fit
-    /// for a log.
-    Refused(u16, String),
+    /// The client is in, in the original's manner. `knows_auth`: the server knows the authenticated handshake as well.
+    Terms {
+        /// The tunnel's terms.
+        terms: Terms,
+        /// Whether to ask again, with the authenticated handshake.
+        knows_auth: bool,
+    },
+    /// Message 2 of the authenticated handshake.
+    Sealed(Vec<u8>),
+    /// Another status than 200.
+    Refused {
+        /// The status.
+        status: u16,
+        /// The first words of the text that came with it: text from the network, not yet fit for a log.
+        text: String,
+        /// The server says that it knows the authenticated handshake.
+        knows_auth: bool,
+    },
     /// Nothing that can be used. It is worth another try, later.
     Bad(&'static str),
 }
@@ -181,13 +246,15 @@ pub fn parse_answer(bytes: &[u8], ended: bool) -> ServerAnswer {
     let full = bytes.len() == MAX_ANSWER;
     let ended = ended || full;
     match take_answer(bytes, ended) {
-        Ok(Some((200, body))) => match Terms::parse(&body) {
-            Ok(terms) => ServerAnswer::Terms(terms),
-            Err(why) => ServerAnswer::Bad(why),
+        Ok(Some(Answer { status: 200, body, knows_auth })) => match (message_2(&body), Terms::parse(&body)) {
+            (Some(message), _) => ServerAnswer::Sealed(message),
+            (None, Ok(terms)) => ServerAnswer::Terms { terms, knows_auth },
+            (None, Err(why)) => ServerAnswer::Bad(why),
         },
-        Ok(Some((status, body))) => {
+        Ok(Some(Answer { status, body, knows_auth })) => {
             let text = String::from_utf8_lossy(&body[..body.len().min(MAX_REASON)]);
-            ServerAnswer::Refused(status, text.lines().next().unwrap_or_default().trim().to_owned())
+            let text = text.lines().next().unwrap_or_default().trim().to_owned();
+            ServerAnswer::Refused { status, text, knows_auth }
         }
         Ok(None) if ended && bytes.is_empty() => ServerAnswer::Bad("the server closed without an answer; try again"),
         Ok(None) if full => ServerAnswer::Bad("the server's answer is too long"),
@@ -197,8 +264,22 @@ pub fn parse_answer(bytes: &[u8], ended: bool) -> ServerAnswer {
     }
 }
 
-/// ErrorStatus and body, once both are whole.
-fn take_answer(bytes: &[u8], ended: bool) -> Part<(u16, Cow<'_, [u8]>)> {
+/// An answer, whole.
+struct Answer<'a> {
+    status: u16,
+    body: Cow<'a, [u8]>,
+    /// Whether it has the header of the authenticated handshake.
+    knows_auth: bool,
+}
+
+/// Message 2 in the body of an answer.
+fn message_2(body: &[u8]) -> Option<Vec<u8>> {
+    let fields: Value = serde_json::from_slice(body).ok()?;
+    BASE64.decode(fields.get("auth")?.as_str()?.as_bytes()).ok()
+}
+
+/// Status, body and what the head says besides, once all is there.
+fn take_answer(bytes: &[u8], ended: bool) -> Part<Answer<'_>> {
     if !bytes.iter().zip(b"HTTP/1.").all(|(is, should)| is == should) {
         return Err("no HTTP answer: the server may be in its pool phase; try again");
     }
@@ -211,15 +292,20 @@ fn take_answer(bytes: &[u8], ended: bool) -> Part<(u16, Cow<'_, [u8]>)> {
     let whole = body(&head, &bytes[end..], ended)?;
     // A refusal is as clear without its last words.
     let whole = whole.or_else(|| (ended && status != 200).then_some(Cow::Borrowed(&bytes[end..])));
-    Ok(whole.map(|body| (status, body)))
+    let knows_auth = head.all(AUTH).next().is_some();
+    Ok(whole.map(|body| Answer { status, body, knows_auth }))
 }
 
+/// The header of the authenticated handshake.
+const AUTH: &str = "NodePass-Auth";
+/// The version of it that is spoken here.
+const VERSION: &str = "1";
 /// Bytes of a refusal's text that are kept.
 const MAX_REASON: usize = 200;
 
 #[cfg(test)]
 mod tests {
-    use super::super::terms::{opening, Direction, MAX_POOL};
+    use super::super::terms::{Direction, MAX_POOL};
     use super::*;
 
     const KEY: &[u8] = b"testkey";
@@ -233,12 +319,11 @@ mod tests {
         {\"flow\":\"-\",\"max\":1024,\"tls\":\"0\",\"type\":\"0\"}\n";
 
     fn plain() -> Terms {
-        Terms { flow: Direction::Reverse, max: 1024, tls: 0, transport: 0, features: vec![], open: None }
+        Terms { flow: Direction::Reverse, max: 1024, tls: 0, transport: 0, features: vec![] }
     }
 
     fn full() -> Terms {
-        let (features, open) = (Feature::ALL.to_vec(), Some(opening([0xab; 15])));
-        Terms { flow: Direction::Forward, max: 7, tls: 2, transport: 3, features, open }
+        Terms { flow: Direction::Forward, max: 7, tls: 2, transport: 3, features: Feature::ALL.to_vec() }
     }
 
     fn read(bytes: &[u8]) -> HeadProgress {
@@ -253,8 +338,29 @@ mod tests {
         }
     }
 
-    fn verdict(lines: &[&str]) -> Verdict {
-        judge(&request(lines), KEY)
+    fn keys(mode: AuthMode) -> Keys<'static> {
+        Keys { key: KEY, psk: None, mode }
+    }
+
+    /// What an original's server makes of it: the features, or the refusal.
+    fn judged(request: &Request, keys: Keys<'_>) -> Result<Vec<Feature>, ErrorStatus> {
+        match judge(request, keys) {
+            Verdict::Original { features } => Ok(features),
+            Verdict::Refused(status, _) => Err(status),
+            Verdict::Authenticated(_) => panic!("authenticated without a message"),
+        }
+    }
+
+    fn verdict(lines: &[&str]) -> Result<Vec<Feature>, ErrorStatus> {
+        judged(&request(lines), keys(AuthMode::Preferred))
+    }
+
+    fn terms(terms: Terms) -> ServerAnswer {
+        ServerAnswer::Terms { terms, knows_auth: false }
+    }
+
+    fn refused(status: u16, text: &str) -> ServerAnswer {
+        ServerAnswer::Refused { status, text: text.into(), knows_auth: false }
     }
 
     fn answer(head: &str, body: &str) -> ServerAnswer {
@@ -265,32 +371,33 @@ mod tests {
 
     #[test]
     fn an_offer_is_one_plain_request_and_its_server_understands_it() {
-        let offer = Offer { host: "example.org", key: KEY, features: &["udp-frame", "open"] };
+        let offer = Offer { host: "example.org", proof: Proof::Token(KEY, &["udp-frame", "taken"]) };
         let bytes = offer.to_bytes();
         let version = env!("CARGO_PKG_VERSION");
         assert_eq!(
             String::from_utf8(bytes.clone()).unwrap(),
             format!(
                 "GET / HTTP/1.1\r\nHost: example.org\r\nUser-Agent: nodepass/{version}\r\nAuthorization: Bearer {TOKEN}\r\n\
-                 NodePass-Features: udp-frame,open\r\nConnection: close\r\n\r\n"
+                 NodePass-Features: udp-frame,taken\r\nConnection: close\r\n\r\n"
             )
         );
         let HeadProgress::Done(request) = read(&bytes) else { panic!("not read") };
-        let features = vec![Feature::UdpFrame, Feature::Open];
-        assert_eq!(judge(&request, KEY), Verdict::Ok { features });
-        assert_eq!(judge(&request, b"other"), Verdict::Refused(ErrorStatus::Unauthorized));
+        assert_eq!(judged(&request, keys(AuthMode::Off)), Ok(vec![Feature::UdpFrame, Feature::Taken]));
+        let other = Keys { key: b"other", ..keys(AuthMode::Off) };
+        assert_eq!(judged(&request, other), Err(ErrorStatus::Unauthorized));
+        assert_eq!(judged(&request, keys(AuthMode::Required)), Err(ErrorStatus::KeysDiffer));
     }
 
     #[test]
     fn an_offer_without_features_is_the_plain_wire() {
-        let bytes = Offer { host: "none", key: KEY, features: &[] }.to_bytes();
+        let bytes = Offer { host: "none", proof: Proof::Token(KEY, &[]) }.to_bytes();
         assert!(!String::from_utf8(bytes).unwrap().contains("Features"));
     }
 
     #[test]
     fn an_original_client_is_let_in() {
         let HeadProgress::Done(request) = read(RECORDED_REQUEST.as_bytes()) else { panic!("not read") };
-        assert_eq!(judge(&request, KEY), Verdict::Ok { features: vec![] });
+        assert_eq!(judged(&request, keys(AuthMode::Preferred)), Ok(vec![]));
     }
 
     #[test]
@@ -328,11 +435,11 @@ mod tests {
             (vec!["GET / HTTP/1.1", &good[..good.len() - 2]], ErrorStatus::Unauthorized),
         ];
         for (lines, status) in refused {
-            assert_eq!(verdict(&lines), Verdict::Refused(status), "{lines:?}");
+            assert_eq!(verdict(&lines), Err(status), "{lines:?}");
         }
-        assert_eq!(verdict(&["GET / HTTP/1.1", good]), Verdict::Ok { features: vec![] });
+        assert_eq!(verdict(&["GET / HTTP/1.1", good]), Ok(vec![]));
         let shouted = format!("AUTHORIZATION: BEARER {TOKEN}");
-        assert_eq!(verdict(&["GET /?x=1 HTTP/1.0", &shouted]), Verdict::Ok { features: vec![] });
+        assert_eq!(verdict(&["GET /?x=1 HTTP/1.0", &shouted]), Ok(vec![]));
     }
 
     #[test]
@@ -342,14 +449,14 @@ mod tests {
             lines.extend(list);
             request(&lines).features
         };
-        assert_eq!(features(&["nodepass-features: open , new,,udp-frame,open"]), [Feature::UdpFrame, Feature::Open]);
+        assert_eq!(features(&["nodepass-features: taken , new,,udp-frame,taken"]), [Feature::UdpFrame, Feature::Taken]);
         assert_eq!(
-            features(&["NodePass-Features: open", "NodePass-Features: ws-eof"]),
-            [Feature::WsEof, Feature::Open]
+            features(&["NodePass-Features: taken", "NodePass-Features: ws-eof"]),
+            [Feature::WsEof, Feature::Taken]
         );
         assert_eq!(features(&["NodePass-Features: UDP-FRAME"]), []);
-        let (local, remote) = ([Feature::Open, Feature::UdpFrame], Feature::ALL);
-        assert_eq!(Feature::common(&local, &remote), [Feature::UdpFrame, Feature::Open]);
+        let (local, remote) = ([Feature::Taken, Feature::UdpFrame], Feature::ALL);
+        assert_eq!(Feature::common(&local, &remote), [Feature::UdpFrame, Feature::Taken]);
         assert_eq!(Feature::common(&local, &[Feature::WsEof]), []);
     }
 
@@ -400,27 +507,26 @@ mod tests {
     #[test]
     fn plain_terms_are_written_as_the_original_does() {
         let without_date: String = RECORDED_ANSWER.split_inclusive("\r\n").filter(|l| !l.starts_with("Date")).collect();
-        assert_eq!(String::from_utf8(plain().to_bytes()).unwrap(), without_date);
-        assert_eq!(parse_answer(RECORDED_ANSWER.as_bytes(), false), ServerAnswer::Terms(plain()));
+        assert_eq!(String::from_utf8(plain().to_bytes(false)).unwrap(), without_date);
+        assert_eq!(parse_answer(RECORDED_ANSWER.as_bytes(), false), terms(plain()));
     }
 
     #[test]
     fn terms_with_features_are_written_in_order_and_read_back() {
-        let bytes = full().to_bytes();
+        let bytes = full().to_bytes(false);
         let text = String::from_utf8(bytes.clone()).unwrap();
         assert_eq!(
             text.split("\r\n\r\n").nth(1),
             Some(
-                "{\"flow\":\"+\",\"max\":7,\"tls\":\"2\",\"type\":\"3\",\"features\":[\"udp-frame\",\"ws-eof\",\"open\",\"edge\",\"fallback\",\"taken\",\"goodbye\"],\
-                 \"open\":\"00ababababababababababababababab\"}\n"
+                "{\"flow\":\"+\",\"max\":7,\"tls\":\"2\",\"type\":\"3\",\"features\":[\"udp-frame\",\"ws-eof\",\"edge\",\"fallback\",\"taken\",\"goodbye\"]}\n"
             )
         );
-        assert_eq!(parse_answer(&bytes, false), ServerAnswer::Terms(full()));
+        assert_eq!(parse_answer(&bytes, false), terms(full()));
     }
 
     #[test]
     fn every_shorter_answer_needs_more_and_once_ended_is_cut_short() {
-        let bytes = full().to_bytes();
+        let bytes = full().to_bytes(false);
         for length in 0..bytes.len() {
             assert_eq!(parse_answer(&bytes[..length], false), ServerAnswer::NeedMore, "{length}");
             assert!(matches!(parse_answer(&bytes[..length], true), ServerAnswer::Bad(_)), "{length}");
@@ -430,13 +536,13 @@ mod tests {
     #[test]
     fn a_body_may_end_with_the_stream_or_come_in_chunks() {
         let head = "200 OK\r\nConnection: close";
-        assert_eq!(answer(head, BODY), ServerAnswer::Terms(plain()));
+        assert_eq!(answer(head, BODY), terms(plain()));
         assert_eq!(parse_answer(format!("HTTP/1.0 {head}\r\n\r\n{BODY}").as_bytes(), false), ServerAnswer::NeedMore);
         let chunked = "200 OK\r\ntransfer-encoding: Chunked\r\nContent-Length: 3";
         let (first, second) = BODY.split_at(20);
         let body = format!("14;x=y\r\n{first}\r\n{:X}\r\n{second}\r\n0\r\n\r\n", second.len());
-        assert_eq!(answer(chunked, &body), ServerAnswer::Terms(plain()));
-        assert_eq!(answer(chunked, &body.replace("\r\n", "\n")), ServerAnswer::Terms(plain()));
+        assert_eq!(answer(chunked, &body), terms(plain()));
+        assert_eq!(answer(chunked, &body.replace("\r\n", "\n")), terms(plain()));
         let whole = format!("HTTP/1.1 {chunked}\r\n\r\n{body}");
         for length in 0..whole.len() - 4 {
             assert_eq!(parse_answer(&whole.as_bytes()[..length], false), ServerAnswer::NeedMore, "{length}");
@@ -464,12 +570,33 @@ mod tests {
 
     #[test]
     fn fields_that_are_not_known_are_ignored() {
-        let body = BODY.replacen('{', r#"{"next":[1,{"a":null}],"features":["new",7,"ws-eof"],"open":5e1,"#, 1);
-        assert!(matches!(answer("200 OK", &body), ServerAnswer::Bad(_)), "an opening that is no text");
-        let body = body.replace("5e1", "null");
-        assert_eq!(answer("200 OK", &body), ServerAnswer::Terms(Terms { features: vec![Feature::WsEof], ..plain() }));
+        let body = BODY.replacen('{', r#"{"next":[1,{"a":null}],"features":["new",7,"ws-eof"],"open":null,"#, 1);
+        assert_eq!(answer("200 OK", &body), terms(Terms { features: vec![Feature::WsEof], ..plain() }));
         let body = BODY.replacen('{', r#"{"features":null,"open":"ff","#, 1);
-        assert_eq!(answer("200 OK", &body), ServerAnswer::Terms(plain()));
+        assert_eq!(answer("200 OK", &body), terms(plain()));
+    }
+
+    #[test]
+    fn an_authenticated_handshake_travels_in_a_header_and_a_field_and_another_key_is_told_so() {
+        let (psk, other) = (Psk::stretch(KEY), Psk::stretch(b"other"));
+        let (_, message) = super::super::auth::Initiator::new(&psk, &["udp-frame"]).unwrap();
+        let HeadProgress::Done(request) = read(&Offer { host: "none", proof: Proof::Message(&message) }.to_bytes())
+        else {
+            panic!("not read")
+        };
+        assert_eq!((request.auth.as_ref(), &request.token), (Some(&message), &None));
+        let judge = |psk, mode| judge(&request, Keys { key: KEY, psk, mode });
+        assert!(matches!(judge(Some(&psk), AuthMode::Required), Verdict::Authenticated(_)));
+        assert!(matches!(
+            judge(Some(&other), AuthMode::Preferred),
+            Verdict::Refused(ErrorStatus::KeysDiffer, Some(Failure::Key))
+        ));
+        assert!(matches!(judge(None, AuthMode::Off), Verdict::Refused(ErrorStatus::Unauthorized, None)));
+        assert_eq!(parse_answer(&sealed_answer(&message), false), ServerAnswer::Sealed(message));
+        let told = ServerAnswer::Refused { status: 401, text: "Unauthorized".into(), knows_auth: true };
+        assert_eq!(parse_answer(&ErrorStatus::KeysDiffer.to_bytes(), false), told);
+        let told = ServerAnswer::Terms { terms: plain(), knows_auth: true };
+        assert_eq!(parse_answer(&plain().to_bytes(true), false), told);
     }
 
     #[test]
@@ -484,9 +611,6 @@ mod tests {
             (r#""tls":"0""#, r#""tls":"+1""#),
             (r#""type":"0""#, r#""type":"4""#),
             (r#""type":"0""#, r#""type":0"#),
-            (r#""type":"0""#, r#""type":"0","features":["open"]"#),
-            (r#""type":"0""#, r#""type":"0","features":["open"],"open":"01ababababababababababababababab""#),
-            (r#""type":"0""#, r#""type":"0","features":["open"],"open":"00ab""#),
             ("}", ""),
         ] {
             let body = BODY.replace(was, is);
@@ -494,7 +618,7 @@ mod tests {
             assert!(matches!(answer("200 OK", &body), ServerAnswer::Bad(_)), "{body}");
         }
         let huge = BODY.replace("1024", &u64::MAX.to_string());
-        assert_eq!(answer("200 OK", &huge), ServerAnswer::Terms(Terms { max: MAX_POOL, ..plain() }));
+        assert_eq!(answer("200 OK", &huge), terms(Terms { max: MAX_POOL, ..plain() }));
     }
 
     #[test]
@@ -509,20 +633,19 @@ mod tests {
             assert!(
                 shown.starts_with(&format!("HTTP/1.1 {code} {text}\r\n")) && shown.contains("Connection: close\r\n")
             );
-            assert_eq!(parse_answer(&bytes, false), ServerAnswer::Refused(code, text.into()));
+            assert_eq!(parse_answer(&bytes, false), refused(code, text));
         }
     }
 
     #[test]
     fn a_refusal_keeps_the_first_words_of_its_text_even_if_it_is_cut_short() {
-        assert_eq!(
-            answer("502 Bad\r\nContent-Length: 99", "  sorry\nmore"),
-            ServerAnswer::Refused(502, "sorry".into())
-        );
-        assert_eq!(answer("400 Bad Request", ""), ServerAnswer::Refused(400, String::new()));
+        assert_eq!(answer("502 Bad\r\nContent-Length: 99", "  sorry\nmore"), refused(502, "sorry"));
+        assert_eq!(answer("400 Bad Request", ""), refused(400, ""));
         let flood = format!("HTTP/1.1 502 x\r\n\r\nsorry\n{}", " ".repeat(MAX_ANSWER));
-        assert_eq!(parse_answer(flood.as_bytes(), false), ServerAnswer::Refused(502, "sorry".into()));
-        let ServerAnswer::Refused(503, text) = answer("503 x", &"\u{fc}".repeat(500)) else { panic!("not refused") };
+        assert_eq!(parse_answer(flood.as_bytes(), false), refused(502, "sorry"));
+        let ServerAnswer::Refused { status: 503, text, .. } = answer("503 x", &"\u{fc}".repeat(500)) else {
+            panic!("not refused")
+        };
         assert_eq!(text.chars().count(), MAX_REASON / 2);
     }
 

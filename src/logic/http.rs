@@ -106,6 +106,8 @@ pub(super) fn response(first: &str, kind: &str, line: &str) -> Vec<u8> {
 pub enum ErrorStatus {
     /// 401: the token is missing, given twice, or wrong.
     Unauthorized,
+    /// 401 too, with the header that says: this server knows the authenticated handshake, and this was not one under its key.
+    KeysDiffer,
     /// 404: there is nothing but `/`.
     NotFound,
     /// 405: there is nothing but GET.
@@ -116,7 +118,7 @@ impl ErrorStatus {
     /// The number of it.
     pub fn code(self) -> u16 {
         match self {
-            ErrorStatus::Unauthorized => 401,
+            ErrorStatus::Unauthorized | ErrorStatus::KeysDiffer => 401,
             ErrorStatus::NotFound => 404,
             ErrorStatus::MethodNotAllowed => 405,
         }
@@ -126,6 +128,7 @@ impl ErrorStatus {
     pub fn to_bytes(self) -> Vec<u8> {
         let (reason, more) = match self {
             ErrorStatus::Unauthorized => ("Unauthorized", ""),
+            ErrorStatus::KeysDiffer => ("Unauthorized", "NodePass-Auth: 1\r\n"),
             ErrorStatus::NotFound => ("Not Found", ""),
             ErrorStatus::MethodNotAllowed => ("Method Not Allowed", "Allow: GET\r\n"),
         };

@@ -32,6 +32,11 @@ impl Keepalive {
         self.report
     }
 
+    /// It was asked, whatever the clock says: the next question is due after one interval.
+    pub fn asked(&mut self, now: Instant) {
+        self.ask = now + self.report;
+    }
+
     /// The other side has said something.
     pub fn heard(&mut self, now: Instant) {
         self.heard = now;

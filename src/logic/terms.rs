@@ -1,6 +1,5 @@
 //! What a server decides for a tunnel, as text and as meaning; and the features that two of this project's binaries share.
 
-use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -23,13 +22,17 @@ pub struct Terms {
     pub transport: u8,
     /// The features in force, in the order of [`Feature::ALL`].
     pub features: Vec<Feature>,
-    /// What each pool connection starts with, made by [`opening`]; there if and only if [`Feature::Open`] is.
-    pub open: Option<[u8; 16]>,
 }
 
 impl Terms {
-    /// The answer, whole.
-    pub fn to_bytes(&self) -> Vec<u8> {
+    /// The answer to an original's handshake, whole. `knows_auth`: it tells our own client that there is a better one.
+    pub fn to_bytes(&self, knows_auth: bool) -> Vec<u8> {
+        let start = if knows_auth { concat!("200 OK\r\n", "NodePass-Auth: 1\r\n") } else { "200 OK\r\n" };
+        response(start, "application/json", &format!("{{{}}}", self.to_fields()))
+    }
+
+    /// The fields of its JSON object.
+    pub(super) fn to_fields(&self) -> String {
         let flow = match self.flow {
             Direction::Reverse => '-',
             Direction::Forward => '+',
@@ -39,11 +42,8 @@ impl Terms {
             true => String::new(),
             false => format!(",\"features\":[{}]", names.join(",")),
         };
-        let open = self.open.map(|open| format!(",\"open\":\"{}\"", HEXLOWER.encode(&open))).unwrap_or_default();
         let Terms { max, tls, transport, .. } = self;
-        let json =
-            format!("{{\"flow\":\"{flow}\",\"max\":{max},\"tls\":\"{tls}\",\"type\":\"{transport}\"{features}{open}}}");
-        response("200 OK\r\n", "application/json", &json)
+        format!("\"flow\":\"{flow}\",\"max\":{max},\"tls\":\"{tls}\",\"type\":\"{transport}\"{features}")
     }
 
     /// Refuses terms with less TLS than the client wants, whatever has written them.
@@ -72,11 +72,7 @@ impl Terms {
         }
         let max = usize::try_from(wire.max).unwrap_or(MAX_POOL).min(MAX_POOL);
         let features = Feature::named(wire.features.iter().flatten().filter_map(Value::as_str));
-        let open = match features.contains(&Feature::Open) {
-            true => Some(wire.open.as_deref().and_then(open_bytes).ok_or("the server's opening bytes are malformed")?),
-            false => None,
-        };
-        Ok(Terms { flow, max, tls, transport, features, open })
+        Ok(Terms { flow, max, tls, transport, features })
     }
 }
 
@@ -96,8 +92,6 @@ pub enum Feature {
     UdpFrame,
     /// `ws-eof`: an empty binary message is the end of stream in that direction of a WebSocket pool connection.
     WsEof,
-    /// `open`: each pool connection starts with the 16 bytes that came with the terms, said by the client.
-    Open,
     /// `edge`: a reverse proxy that ends TLS may stand between the two; there is no certificate check on the control
     /// connection, since it would find the proxy's certificate. The client verifies who answers by chain and name.
     Edge,
@@ -111,22 +105,14 @@ pub enum Feature {
 
 impl Feature {
     /// All of them, in the order in which lists name them.
-    pub const ALL: [Feature; 7] = [
-        Feature::UdpFrame,
-        Feature::WsEof,
-        Feature::Open,
-        Feature::Edge,
-        Feature::Fallback,
-        Feature::Taken,
-        Feature::Goodbye,
-    ];
+    pub const ALL: [Feature; 6] =
+        [Feature::UdpFrame, Feature::WsEof, Feature::Edge, Feature::Fallback, Feature::Taken, Feature::Goodbye];
 
     /// Its name on the wire.
     pub fn name(self) -> &'static str {
         match self {
             Feature::UdpFrame => "udp-frame",
             Feature::WsEof => "ws-eof",
-            Feature::Open => "open",
             Feature::Edge => "edge",
             Feature::Fallback => "fallback",
             Feature::Taken => "taken",
@@ -145,13 +131,6 @@ impl Feature {
     }
 }
 
-/// What pool connections start with: a byte 00, so that it is neither HTTP nor TLS, and then chance.
-pub fn opening(random: [u8; 15]) -> [u8; 16] {
-    let mut open = [0; 16];
-    open[1..].copy_from_slice(&random);
-    open
-}
-
 /// The terms as JSON.
 #[derive(Deserialize)]
 struct Wire {
@@ -161,7 +140,6 @@ struct Wire {
     #[serde(rename = "type")]
     transport: String,
     features: Option<Vec<Value>>,
-    open: Option<String>,
 }
 
 fn digit(text: &str, most: u8) -> Option<u8> {
@@ -169,11 +147,6 @@ fn digit(text: &str, most: u8) -> Option<u8> {
         [digit @ b'0'..=b'9'] => Some(digit - b'0').filter(|digit| *digit <= most),
         _ => None,
     }
-}
-
-fn open_bytes(text: &str) -> Option<[u8; 16]> {
-    let bytes = HEXLOWER_PERMISSIVE.decode(text.as_bytes()).ok()?;
-    <[u8; 16]>::try_from(bytes).ok().filter(|open| open[0] == 0)
 }
 
 /// Largest pool that a server's terms are taken at their word for, in connections; more becomes this.
@@ -186,14 +159,7 @@ mod tests {
     #[test]
     fn terms_with_less_tls_than_the_client_wants_are_refused_and_all_others_taken() {
         for (offered, least) in [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2), (2, 0), (2, 1), (2, 2)] {
-            let terms = Terms {
-                flow: Direction::Reverse,
-                max: 1,
-                tls: offered,
-                transport: 0,
-                features: Vec::new(),
-                open: None,
-            };
+            let terms = Terms { flow: Direction::Reverse, max: 1, tls: offered, transport: 0, features: Vec::new() };
             let refusal = format!("TLS: the server offers tls={offered}, this client wants at least {least}");
             match terms.require_tls(least) {
                 Ok(()) => assert!(offered >= least, "{offered} for {least}"),

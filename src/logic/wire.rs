@@ -102,37 +102,86 @@ pub enum Signal {
     },
     /// This tunnel is over, the relays that it brought about are not (the feature `goodbye`).
     Goodbye,
+    /// Pool connections will show this certificate from now on (authenticated tunnels).
+    Cert {
+        /// Its fingerprint, unparsed.
+        fp: String,
+    },
 }
 
-/// Appends `signal` to `out` as the line that the peer expects, newline included.
-///
-/// Fields come in the order action, remote, id, fp; empty ones are left out, there are no spaces.
-pub fn encode(signal: &Signal, key: &[u8], out: &mut Vec<u8>) {
-    let (action, remote, id, fp) = match signal {
-        Signal::Tcp { remote, id } => ("tcp", remote.as_str(), Some(id), ""),
-        Signal::Udp { remote, id } => ("udp", remote.as_str(), Some(id), ""),
-        Signal::Ping => ("ping", "", None, ""),
-        Signal::Pong => ("pong", "", None, ""),
-        Signal::Flush => ("flush", "", None, ""),
-        Signal::Verify { id, fp } => ("verify", "", Some(id), fp.as_str()),
-        Signal::Taken { remote } => ("taken", remote.as_str(), None, ""),
-        Signal::Goodbye => ("goodbye", "", None, ""),
-    };
-    let id = id.map(Id::to_string).unwrap_or_default();
-    let mut json = String::with_capacity(SHORT_LINE);
-    for (name, value) in [("action", action), ("remote", remote), ("id", &id), ("fp", fp)] {
-        if !value.is_empty() {
-            json.push(if json.is_empty() { '{' } else { ',' });
-            json.push_str(&format!("\"{name}\":{}", Value::from(value)));
+impl Signal {
+    /// As JSON. Fields come in the order action, remote, id, fp; empty ones are left out, there are no spaces.
+    pub fn to_json(&self) -> String {
+        let (action, remote, id, fp) = match self {
+            Signal::Tcp { remote, id } => ("tcp", remote.as_str(), Some(id), ""),
+            Signal::Udp { remote, id } => ("udp", remote.as_str(), Some(id), ""),
+            Signal::Ping => ("ping", "", None, ""),
+            Signal::Pong => ("pong", "", None, ""),
+            Signal::Flush => ("flush", "", None, ""),
+            Signal::Verify { id, fp } => ("verify", "", Some(id), fp.as_str()),
+            Signal::Taken { remote } => ("taken", remote.as_str(), None, ""),
+            Signal::Goodbye => ("goodbye", "", None, ""),
+            Signal::Cert { fp } => ("cert", "", None, fp.as_str()),
+        };
+        let id = id.map(Id::to_string).unwrap_or_default();
+        let mut json = String::with_capacity(SHORT_LINE);
+        for (name, value) in [("action", action), ("remote", remote), ("id", &id), ("fp", fp)] {
+            if !value.is_empty() {
+                json.push(if json.is_empty() { '{' } else { ',' });
+                json.push_str(&format!("\"{name}\":{}", Value::from(value)));
+            }
         }
+        json.push('}');
+        json
     }
-    json.push('}');
-    let mut bytes = json.into_bytes();
+
+    /// From JSON.
+    pub fn parse(json: &[u8]) -> Result<Signal, BadLine> {
+        let fields: Map<String, Value> = serde_json::from_slice(json).map_err(|_| BadLine::Json)?;
+        let remote = || text(&fields, "remote").filter(|remote| remote.len() <= MAX_REMOTE).ok_or(BadLine::Field);
+        let id = || text(&fields, "id").and_then(|id| id.parse().ok()).ok_or(BadLine::Field);
+        let fp = || text(&fields, "fp").ok_or(BadLine::Field);
+        Ok(match text(&fields, "action").ok_or(BadLine::Field)?.as_str() {
+            "tcp" => Signal::Tcp { remote: remote()?, id: id()? },
+            "udp" => Signal::Udp { remote: remote()?, id: id()? },
+            "ping" => Signal::Ping,
+            "pong" => Signal::Pong,
+            "flush" => Signal::Flush,
+            "taken" => Signal::Taken { remote: remote()? },
+            "goodbye" => Signal::Goodbye,
+            "verify" => Signal::Verify { id: id()?, fp: fp()? },
+            "cert" => Signal::Cert { fp: fp()? },
+            _ => return Err(BadLine::Unknown),
+        })
+    }
+}
+
+/// Appends `signal` to `out` as the line that an original expects under `key`, newline included.
+pub fn encode(signal: &Signal, key: &[u8], out: &mut Vec<u8>) {
+    let mut bytes = signal.to_json().into_bytes();
     mask(&mut bytes, key);
+    push_line(&bytes, out);
+}
+
+/// The signal in a line of an original's, without its newline.
+pub fn decode(line: &[u8], key: &[u8]) -> Result<Signal, BadLine> {
+    let mut json = line_bytes(line)?;
+    mask(&mut json, key);
+    Signal::parse(&json)
+}
+
+/// Appends a line of any bytes, newline included.
+pub fn push_line(bytes: &[u8], out: &mut Vec<u8>) {
     let start = out.len();
     out.resize(start + BASE64.encode_len(bytes.len()), 0);
-    BASE64.encode_mut(&bytes, &mut out[start..]);
+    BASE64.encode_mut(bytes, &mut out[start..]);
     out.push(b'\n');
+}
+
+/// The bytes of a line, without its newline.
+pub fn line_bytes(line: &[u8]) -> Result<Vec<u8>, BadLine> {
+    // As forgiving as the original's decoder: stray CRs and set trailing bits do no harm.
+    BASE64_MIME_PERMISSIVE.decode(line).map_err(|_| BadLine::Encoding)
 }
 
 /// What the peer says on the control connection, line by line.
@@ -163,6 +212,8 @@ pub enum BadLine {
     Field,
     /// A well-formed line with an action that is not known here: perhaps a newer peer.
     Unknown,
+    /// Not under the session's key, or said before (authenticated tunnels).
+    Forged,
 }
 
 impl fmt::Display for BadLine {
@@ -173,6 +224,7 @@ impl fmt::Display for BadLine {
             BadLine::Json => "the line is not JSON; is the key the same on both sides?",
             BadLine::Field => "a field of the line is missing or bad",
             BadLine::Unknown => "the action is unknown",
+            BadLine::Forged => "the line is not the peer's",
         })
     }
 }
@@ -183,14 +235,14 @@ impl Lines {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// The next line's signal, or what was wrong with it; `None` when no whole line is left.
-    pub fn next(&mut self, key: &[u8]) -> Option<Result<Signal, BadLine>> {
+    /// What `decode` makes of the next line, without its newline; `None` when no whole line is left.
+    pub fn next<S>(&mut self, mut decode: impl FnMut(&[u8]) -> Result<S, BadLine>) -> Option<Result<S, BadLine>> {
         loop {
             let newline = self.bytes[self.seen..].iter().position(|&byte| byte == b'\n');
             let Some(length) = newline.map(|at| self.seen + at - self.start) else { return self.keep_rest() };
             let line = &self.bytes[self.start..][..length];
             let signal = match length <= MAX_LINE {
-                true => decode(line, key),
+                true => decode(line),
                 false => Err(BadLine::TooLong),
             };
             self.start += length + 1;
@@ -208,7 +260,7 @@ impl Lines {
     }
 
     /// Keeps the beginning of a line for later, unless it is too long already.
-    fn keep_rest(&mut self) -> Option<Result<Signal, BadLine>> {
+    fn keep_rest<S>(&mut self) -> Option<Result<S, BadLine>> {
         self.bytes.drain(..self.start);
         let long = self.bytes.len() > MAX_LINE;
         let news = long && !self.skipping;
@@ -222,27 +274,6 @@ impl Lines {
         self.seen = self.bytes.len();
         news.then_some(Err(BadLine::TooLong))
     }
-}
-
-/// One line, without its newline.
-fn decode(line: &[u8], key: &[u8]) -> Result<Signal, BadLine> {
-    // As forgiving as the original's decoder: stray CRs and set trailing bits do no harm.
-    let mut json = BASE64_MIME_PERMISSIVE.decode(line).map_err(|_| BadLine::Encoding)?;
-    mask(&mut json, key);
-    let fields: Map<String, Value> = serde_json::from_slice(&json).map_err(|_| BadLine::Json)?;
-    let remote = || text(&fields, "remote").filter(|remote| remote.len() <= MAX_REMOTE).ok_or(BadLine::Field);
-    let id = || text(&fields, "id").and_then(|id| id.parse().ok()).ok_or(BadLine::Field);
-    Ok(match text(&fields, "action").ok_or(BadLine::Field)?.as_str() {
-        "tcp" => Signal::Tcp { remote: remote()?, id: id()? },
-        "udp" => Signal::Udp { remote: remote()?, id: id()? },
-        "ping" => Signal::Ping,
-        "pong" => Signal::Pong,
-        "flush" => Signal::Flush,
-        "taken" => Signal::Taken { remote: remote()? },
-        "goodbye" => Signal::Goodbye,
-        "verify" => Signal::Verify { id: id()?, fp: text(&fields, "fp").ok_or(BadLine::Field)? },
-        _ => return Err(BadLine::Unknown),
-    })
 }
 
 /// A field that is a text; one that is left out or null is empty.
@@ -397,7 +428,7 @@ mod tests {
     }
 
     fn all(lines: &mut Lines) -> Vec<Result<Signal, BadLine>> {
-        std::iter::from_fn(|| lines.next(KEY)).collect()
+        std::iter::from_fn(|| lines.next(|line| decode(line, KEY))).collect()
     }
 
     fn read(bytes: &[u8]) -> Vec<Result<Signal, BadLine>> {
@@ -453,7 +484,7 @@ mod tests {
         assert_eq!(BASE64.decode(out.trim_ascii_end()).unwrap(), br#"{"action":"ping"}"#);
         let mut lines = Lines::default();
         lines.feed(&out);
-        assert_eq!(lines.next(b""), Some(Ok(Signal::Ping)));
+        assert_eq!(lines.next(|line| decode(line, b"")), Some(Ok(Signal::Ping)));
     }
 
     #[test]

@@ -28,6 +28,7 @@ pub fn explain(error: &TlsError) -> Error {
             "the peer does not know the issuer of our certificate".into(),
             "add it to the peer's roots, or take another".into(),
         ),
+        TlsError::General(why) => (why.clone().into(), Text::default()),
         other => (other.to_string().into(), Text::default()),
     };
     Error::tls(what).with_hint(hint)

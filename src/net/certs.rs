@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::verify_server_cert_signed_by_trust_anchor;
+use rustls::client::WebPkiServerVerifier;
 use rustls::crypto::{ring, verify_tls12_signature, verify_tls13_signature, CryptoProvider};
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::server::{NoServerSessionStorage, ParsedCertificate};
+use rustls::server::NoServerSessionStorage;
 use rustls::version::{TLS12, TLS13};
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
 
 use super::cert_errors::{explain, explain_own, out_of_date};
 use crate::error::Error;
@@ -127,11 +127,13 @@ fn load(origin: &Origin, audience: Audience) -> Result<Identity, Error> {
         // Clients that verify nothing come in all the same.
         log::warn!("{}", trouble.about(format!("crt={}", crt.display())));
     }
-    // Who comes for the handshake may speak HTTP/1.1 all the same.
-    if audience == Audience::Pool(Alpn::Http2) {
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    }
-    // What a client needs to come back it carries itself: a server keeps nothing of clients that have gone.
+    // Who comes for the handshake says so: HTTP/1.1.
+    config.alpn_protocols = match audience {
+        Audience::Pool(Alpn::Http2) => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+        Audience::Pool(_) => vec![b"http/1.1".to_vec()],
+        Audience::Users => Vec::new(),
+    };
+    // What a client needs to come back it carries itself: a server keeps nothing of those who have gone.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.ticketer = ring::Ticketer::new().map_err(|error| explain(&error))?;
     config.send_tls13_tickets = 1;
@@ -146,15 +148,6 @@ fn chain_in(crt: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
         true => Err(pem_error("crt", crt, pem::Error::NoItemsFound)),
         false => Ok(chain),
     }
-}
-
-/// Whether one of this machine's roots, or of those of `SSL_CERT_FILE`, stands behind a chain, dates and names apart.
-pub fn is_issuer_known(chain: &[CertificateDer<'_>]) -> bool {
-    let (Some((leaf, rest)), Ok(roots)) = (chain.split_first(), roots()) else { return false };
-    let Ok(leaf) = ParsedCertificate::try_from(leaf) else { return false };
-    let algorithms = provider().signature_verification_algorithms.all;
-    let verdict = verify_server_cert_signed_by_trust_anchor(&leaf, &roots, rest, UnixTime::now(), algorithms);
-    !matches!(verdict, Err(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)))
 }
 
 /// The first private key of a file.
@@ -204,11 +197,34 @@ fn self_signed() -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>
 
 /// What a client accepts of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Trust {
-    /// `tls=1`: any certificate; the fingerprint check on the control connection follows.
-    Anyone,
+pub struct Trust {
     /// `tls=2`: a chain that ends at one of the system's roots, and the right name.
-    Roots,
+    pub roots: bool,
+    /// Only one of these certificates.
+    pub pins: Option<Pins>,
+}
+
+impl Trust {
+    /// Any certificate: what is said inside proves who says it.
+    pub const ANYONE: Trust = Trust { roots: false, pins: None };
+    /// A chain and a name.
+    pub const ROOTS: Trust = Trust { roots: true, pins: None };
+}
+
+/// The certificates that a server said, under the key, that it shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pins {
+    /// The one in use.
+    pub now: Fingerprint,
+    /// The one before, which may still be shown for a moment after a change.
+    pub before: Option<Fingerprint>,
+}
+
+impl Pins {
+    /// Whether this certificate is one of them.
+    pub fn have(&self, leaf: Fingerprint) -> bool {
+        leaf == self.now || Some(leaf) == self.before
+    }
 }
 
 /// What is spoken inside TLS (ALPN).
@@ -238,14 +254,18 @@ pub fn client(trust: Trust, alpn: Alpn) -> Result<Arc<ClientConfig>, Error> {
     let builder = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13])
         .map_err(|error| explain(&error))?;
-    let mut config = match trust {
-        Trust::Anyone => {
-            let verifier = Arc::new(Unverified(provider()));
-            builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth()
-        }
-        Trust::Roots => builder.with_root_certificates(roots()?).with_no_client_auth(),
+    let chain: Arc<dyn ServerCertVerifier> = match trust.roots {
+        false => Arc::new(Unverified(provider())),
+        true => WebPkiServerVerifier::builder_with_provider(Arc::new(roots()?), provider())
+            .build()
+            .map_err(|error| Error::tls(error.to_string()))?,
     };
-    config.enable_sni = trust == Trust::Roots;
+    let verifier = match trust.pins {
+        Some(pins) => Arc::new(Pinned { pins, chain }),
+        None => chain,
+    };
+    let mut config = builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
+    config.enable_sni = trust.roots;
     config.alpn_protocols = alpn.offers();
     config.resumption = rustls::client::Resumption::in_memory_sessions(RESUMABLE);
     Ok(Arc::new(config))
@@ -269,6 +289,55 @@ pub fn root_certificates() -> Result<Vec<CertificateDer<'static>>, Error> {
         (true, None) => Err(Error::tls("no root certificates in the system").with_hint(ROOTS)),
     }
 }
+
+/// Takes only the certificates that were announced, and of those what `chain` takes.
+#[derive(Debug)]
+struct Pinned {
+    pins: Pins,
+    chain: Arc<dyn ServerCertVerifier>,
+}
+
+impl ServerCertVerifier for Pinned {
+    fn verify_server_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        between: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        if !self.pins.have(Fingerprint::of(leaf)) {
+            return Err(rustls::Error::General(NOT_PINNED.into()));
+        }
+        self.chain.verify_server_cert(leaf, between, name, ocsp, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.chain.verify_tls12_signature(message, cert, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.chain.verify_tls13_signature(message, cert, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.chain.supported_verify_schemes()
+    }
+}
+
+/// What is wrong with a certificate that the server did not announce.
+pub const NOT_PINNED: &str =
+    "the certificate is not the one that the server announced: a third party may sit in the middle";
 
 /// Accepts any certificate, but not a handshake that its key did not sign.
 #[derive(Debug)]
@@ -342,7 +411,7 @@ mod tests {
     #[test]
     fn who_comes_back_resumes_his_session_and_starts_anew_with_a_new_identity() {
         let identity = || Certs::new(Origin::Memory, Audience::Pool(Alpn::Raw)).unwrap().current();
-        let (one, client) = (identity(), client(Trust::Anyone, Alpn::Raw).unwrap());
+        let (one, client) = (identity(), client(Trust::ANYONE, Alpn::Raw).unwrap());
         let (full, resumed) = ([HandshakeKind::Full; 2], [HandshakeKind::Resumed; 2]);
         assert_eq!(meet(&one, &client), full);
         // A pool of hundreds comes and goes; nothing of it is kept here.
@@ -362,7 +431,7 @@ mod tests {
 
     #[test]
     fn a_client_names_what_it_speaks_and_nothing_where_originals_name_nothing() {
-        let names = |alpn| client(Trust::Anyone, alpn).unwrap().alpn_protocols.clone();
+        let names = |alpn| client(Trust::ANYONE, alpn).unwrap().alpn_protocols.clone();
         assert!(names(Alpn::Raw).is_empty());
         assert_eq!(names(Alpn::Http1), [b"http/1.1"]);
         assert_eq!(names(Alpn::Http2), [b"h2"]);

@@ -88,6 +88,11 @@ impl Tls {
         self.session.state().peer_certificates()?.first().map(|leaf| Fingerprint::of(leaf))
     }
 
+    /// Whether both sides chose HTTP/1.1 (ALPN).
+    pub fn speaks_http1(&self) -> bool {
+        self.session.state().alpn_protocol() == Some(b"http/1.1")
+    }
+
     /// Whether both sides chose HTTP/2 (ALPN).
     pub fn speaks_h2(&self) -> bool {
         self.session.state().alpn_protocol() == Some(b"h2")
@@ -518,7 +523,7 @@ mod tests {
         let mut tcp = Tcp::dial(address, None, SocketKeepalive::after(KEEPALIVE_AFTER)).unwrap();
         let mut poll = Poll::new().unwrap();
         tcp.register(poll.registry(), Token(0)).unwrap();
-        let trust = certs::client(Trust::Anyone, Alpn::Raw).unwrap();
+        let trust = certs::client(Trust::ANYONE, Alpn::Raw).unwrap();
         let mut tls = Tls::connect(tcp, trust, certs::server_name("127.0.0.1").unwrap(), &Budget::PLENTY).unwrap();
 
         until_done(&mut tls, &mut poll, Tls::handshake).unwrap();

@@ -35,11 +35,13 @@ use self::part::Part;
 use self::targets::{TargetEvent, TargetRouter};
 use self::tunnel::{Side, Tunnel};
 use crate::error::Error;
+use crate::logic::auth::{AuthMode, Opening};
 use crate::logic::deadlines::Deadlines;
 use crate::logic::handshake::{judge, Request, Verdict};
 use crate::logic::terms::TunnelNo;
 use crate::run::channel::{Receiver, Sender};
 use crate::run::messages::{Answered, Home, Job, Notice, Proto, TunnelEvent, User};
+use crate::run::policy::Kind;
 use crate::run::shared::Shared;
 
 /// The hub of one instance.
@@ -54,6 +56,8 @@ pub struct Hub {
     out: Out,
     /// Tunnels that something happened to in this turn.
     touched: Vec<TunnelNo>,
+    /// Tunnels whose clients have just proven who they are.
+    proven: Vec<TunnelNo>,
     deadlines: Deadlines<TunnelNo>,
     /// The number of the last tunnel.
     tunnels: TunnelNo,
@@ -85,8 +89,10 @@ impl Hub {
             ingress,
             out,
             touched: Vec::new(),
+            proven: Vec::new(),
             deadlines: Deadlines::default(),
-            tunnels: 0,
+            // Not from the start: what is left of a client of this server's last run must not fit the next one's tunnel.
+            tunnels: u32::from_be_bytes(out::random_id().0),
             reported: None,
             stopping: None,
             shared,
@@ -96,6 +102,11 @@ impl Hub {
     /// Where users come in, and how to register that.
     pub(in crate::run) fn ingress(&mut self) -> (&mut Ingress, &Registry) {
         (&mut self.ingress, &self.registry)
+    }
+
+    /// Whether there is no tunnel.
+    pub(in crate::run) fn is_single(&self) -> bool {
+        matches!(self.part, Part::Single(_))
     }
 
     /// An edge of one of the hub's own sockets.
@@ -190,6 +201,7 @@ impl Hub {
     fn handle(&mut self, notice: Notice, now: Instant) -> Option<ExitCode> {
         match notice {
             Notice::Handshake { home, from, request } => self.handshake(home, from, &request, now),
+            Notice::Opening { home, from, kind, opening } => self.opening(home, from, kind, &opening, now),
             Notice::Answered(answer) => self.answered(answer, now),
             Notice::Tunnel { number, event } => self.tunnel_event(number, event, now),
             Notice::Returned { home, tunnel, user } => {
@@ -241,26 +253,76 @@ impl Hub {
         self.flush(number, now);
     }
 
-    /// A handshake. The right key is let in at once, whichever tunnels there are.
+    /// A handshake. The right key begins a tunnel, whose client is nobody before it has said something fresh.
     fn handshake(&mut self, home: Home, from: std::net::SocketAddr, request: &Request, now: Instant) {
-        let answer = match judge(request, self.shared.config.key.as_bytes()) {
-            Verdict::Refused(status) => {
-                log::warn!("Handshake from {from} refused: {}", status.code());
+        let Part::Server(server) = &mut self.part else { return };
+        let verdict = judge(request, server.keys());
+        let answer = match verdict {
+            Verdict::Refused(status, failure) => {
+                log::debug!("Handshake from {from} answered with {}", status.code());
+                failure.into_iter().for_each(|failure| server.failed(from.ip(), failure, now));
                 status.to_bytes()
             }
-            Verdict::Ok { .. } if self.stopping.is_some() => return,
-            Verdict::Ok { features } => {
-                let Part::Server(server) = &mut self.part else { return };
-                for number in server.replaced_by(from.ip(), &features) {
-                    self.take_over(number, from, now);
-                }
-                let number = self.next_number();
-                let Part::Server(server) = &mut self.part else { return };
-                self.touched.push(number);
-                server.begin(number, from, &features, self.workers.len(), now)
-            }
+            _ if self.stopping.is_some() => return,
+            verdict => self.begin(from, verdict, now),
         };
         self.out.job(home.worker, Job::Answer { key: home.key, bytes: answer });
+    }
+
+    /// Begins a tunnel; the answer to its handshake.
+    fn begin(&mut self, from: std::net::SocketAddr, verdict: Verdict, now: Instant) -> Vec<u8> {
+        let (number, workers) = (self.next_number(), self.workers.len());
+        let Part::Server(server) = &mut self.part else { return Vec::new() };
+        let surplus = server.surplus_candidate();
+        let answer = match verdict {
+            Verdict::Original { features } => server.begin(number, from, &features, workers, now),
+            Verdict::Authenticated(responder) => server.begin_authenticated(number, from, *responder, workers, now),
+            Verdict::Refused(status, _) => return status.to_bytes(),
+        };
+        self.touched.push(number);
+        if let Some(surplus) = surplus {
+            self.end_tunnel(surplus, &EndReason::NoConnection, now);
+        }
+        answer
+    }
+
+    /// A connection says that it belongs to an authenticated tunnel.
+    fn opening(&mut self, home: Home, from: std::net::SocketAddr, kind: Kind, opening: &Opening, now: Instant) {
+        let opened = match &mut self.part {
+            Part::Server(server) => server.opened(opening, from.ip(), kind, now),
+            Part::Client(_) | Part::Single(_) => None,
+        };
+        match opened {
+            Some(number) => self.tunnel_event(number, TunnelEvent::Arrived { home, fp: None }, now),
+            None => {
+                log::debug!("Pool connection from {from} closed: its opening is of no tunnel that is");
+                self.out.close(home);
+                self.flush(0, now);
+            }
+        }
+    }
+
+    /// The client of that tunnel has proven who it is: others may have to make room for it.
+    fn promote(&mut self, number: TunnelNo, now: Instant) {
+        let Some((from, authenticated)) =
+            self.part.tunnel(number).map(|tunnel| (tunnel.peer(), tunnel.is_authenticated()))
+        else {
+            return;
+        };
+        if !authenticated && self.shared.config.auth != AuthMode::Off {
+            log::warn!(
+                "The tunnel with {from} is NodePass 1.14's: who recorded its handshake has the key, reads and forges its signals; \
+                 with this program at both ends and auth=2 there is no such tunnel"
+            );
+        }
+        let Part::Server(server) = &self.part else { return };
+        match server.replaced_by(number) {
+            Ok(replaced) => replaced.into_iter().for_each(|other| self.take_over(other, from, now)),
+            Err(()) => {
+                let why = "an authenticated client has the tunnel, and this one is none".to_owned();
+                self.end_tunnel(number, &EndReason::TakenOver { why, same: false }, now);
+            }
+        }
     }
 
     /// The client at `from` gets the place of the tunnel `number`.
@@ -299,6 +361,9 @@ impl Hub {
     /// What follows from all that happened: signals, connections for users, dials.
     fn carry_out(&mut self, now: Instant) {
         self.advance_touched(now);
+        for number in std::mem::take(&mut self.proven) {
+            self.promote(number, now);
+        }
         self.serve_waiting(now);
         while let Some(event) = self.targets.poll(now) {
             self.dispatch(event);
@@ -352,6 +417,8 @@ impl Hub {
                 Action::CheckPoint => self.tunnel_reported(now),
                 Action::Trouble { why, loud } => self.part.client().map_or((), |client| client.trouble(why, loud)),
                 Action::Opened => self.part.client().map_or((), |client| client.opened(now)),
+                Action::Proven => self.proven.push(number),
+                Action::Pin(fp) => self.part.client().map_or((), |client| client.pin(fp)),
                 Action::Over(reason) => self.end_tunnel(number, &reason, now),
             }
         }
@@ -462,7 +529,7 @@ impl Hub {
     fn signalled(&mut self, signal: i32, now: Instant) -> Option<ExitCode> {
         if signal == SIGHUP {
             match &mut self.part {
-                Part::Server(server) => server.reload(),
+                Part::Server(server) => server.reload(now),
                 Part::Single(single) => single.reload(),
                 Part::Client(_) => log::info!("SIGHUP: nothing to load again"),
             }

@@ -15,13 +15,15 @@ use mio::net::TcpStream;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ServerConfig};
 
-use super::policy::AcceptPolicy;
+use super::policy::{AcceptPolicy, Kind};
 use crate::config::Transport;
 use crate::error::Error;
-use crate::logic::handshake::Request;
+use crate::logic::auth::Opening;
+use crate::logic::handshake::{Request, ServerAnswer};
 use crate::logic::slab::Key;
-use crate::logic::terms::{Terms, TunnelNo};
+use crate::logic::terms::TunnelNo;
 use crate::logic::wire::{Fingerprint, Id};
+use crate::net::certs::Pins;
 use crate::net::mux::Mux;
 use crate::net::quic::ClientTls;
 use crate::net::udp::UdpListener;
@@ -66,8 +68,12 @@ pub enum Job {
     Number {
         /// The connection.
         key: Key,
+        /// Its tunnel.
+        tunnel: TunnelNo,
         /// Its id.
         id: Id,
+        /// Whether an empty message is an end (WebSocket).
+        ws_eof: bool,
     },
     /// Ask the server for the terms (client).
     Handshake {
@@ -77,7 +83,7 @@ pub enum Job {
         request: Vec<u8>,
     },
     /// Open a pool connection (client).
-    Open(Arc<ServerRoute>),
+    Open(Wanted),
     /// A pool connection becomes the control connection.
     Control(Key),
     /// Send this on the control connection.
@@ -164,6 +170,17 @@ pub enum Notice {
         /// What was asked.
         request: Box<Request>,
     },
+    /// A connection says that it belongs to an authenticated tunnel (server).
+    Opening {
+        /// Where it lives.
+        home: Home,
+        /// Its source.
+        from: SocketAddr,
+        /// What it is made of.
+        kind: Kind,
+        /// What it says.
+        opening: Opening,
+    },
     /// What the handshake came to (client).
     Answered(Result<Answered, Error>),
     /// About a tunnel.
@@ -234,12 +251,29 @@ pub enum Notice {
 
 /// The server's answer to a handshake.
 pub struct Answered {
-    /// What it decided.
-    pub terms: Box<Terms>,
+    /// What it says.
+    pub reply: Reply,
     /// The address that answered.
     pub server: SocketAddr,
     /// How long it took to reach that.
     pub round: Duration,
+}
+
+/// What came back of a handshake.
+pub enum Reply {
+    /// An answer.
+    Said(ServerAnswer),
+    /// Nothing: there is no TLS to be had at that port.
+    NoTls(Error),
+}
+
+/// A pool connection that is to be opened.
+#[derive(Clone)]
+pub struct Wanted {
+    /// How to reach the server.
+    pub route: Arc<ServerRoute>,
+    /// What it begins with, in an authenticated tunnel.
+    pub opening: Option<Opening>,
 }
 
 /// What happened to a tunnel's connections.
@@ -339,8 +373,10 @@ pub struct ServerRoute {
     pub transport: Transport,
     /// Who is called, in the words of HTTP: the tunnel's host and, if it has one of its own, its port.
     pub authority: String,
-    /// What to open a pool connection with.
-    pub open: Option<[u8; 16]>,
+    /// The certificates that pool connections may show, where only those are taken.
+    pub pins: Option<Pins>,
+    /// Whether they must have a chain and a name too.
+    pub roots: bool,
     /// As in [`ExpectedTunnel::ws_eof`](super::policy::ExpectedTunnel::ws_eof).
     pub ws_eof: bool,
     /// As in [`AcceptPolicy::quiet`].

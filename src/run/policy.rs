@@ -1,25 +1,29 @@
-//! Which connections are wanted at the tunnel port, and whose they are. Pure: the hub makes one whenever a tunnel begins or
+//! Which connections are wanted at the tunnel port, and whose they may be. Pure: the hub makes one whenever a tunnel begins or
 //! ends, and workers ask it.
 //!
 //! ```text
-//!  opened(bytes)    the bytes of the feature `open` name the tunnel, from any address
+//!  opened(bytes)    an opening of an authenticated tunnel, from any address: the hub looks whether it is true
 //!  silent(address)  an original opens its pool connections without a word: its address names the tunnel
 //! ```
 
 use std::net::IpAddr;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use subtle::ConstantTimeEq;
+use rustls::ServerConfig;
 
 use crate::config::Transport;
+use crate::logic::auth::{Opening, OPENING};
 use crate::logic::terms::TunnelNo;
-use crate::net::certs::Identity;
+use crate::net::certs::{Alpn, Audience, Certs, Identity, Origin};
 
 /// Which connections are wanted at the tunnel port.
 pub struct AcceptPolicy {
-    /// For connections that speak TLS.
+    /// What pool connections show that speak TLS.
     pub tls: Option<Identity>,
-    /// Handshakes may come inside TLS (the tunnel port is 443, or a proxy may stand before it).
+    /// What handshakes show where pool connections have no TLS; `None` where none are taken inside TLS (`auth=0`).
+    pub handshake_tls: Option<Arc<HandshakeTls>>,
+    /// An original's handshakes may come inside TLS (the tunnel port is 443, or a proxy may stand before it).
     pub tls_handshake: bool,
     /// What pool connections are made of.
     pub transport: Transport,
@@ -33,6 +37,23 @@ pub struct AcceptPolicy {
     pub timeout: Duration,
 }
 
+/// A certificate for handshakes alone, made when the first one comes.
+#[derive(Default)]
+pub struct HandshakeTls(OnceLock<Option<Arc<ServerConfig>>>);
+
+impl HandshakeTls {
+    fn config(&self) -> Option<Arc<ServerConfig>> {
+        let make = || match Certs::new(Origin::Memory, Audience::Pool(Alpn::Http1)) {
+            Ok(certs) => Some(certs.current().config),
+            Err(why) => {
+                log::error!("No authenticated handshake is possible: {why}");
+                None
+            }
+        };
+        self.0.get_or_init(make).clone()
+    }
+}
+
 /// A tunnel that pool connections are wanted for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ExpectedTunnel {
@@ -40,8 +61,8 @@ pub struct ExpectedTunnel {
     pub number: TunnelNo,
     /// The address that shook hands.
     pub peer: IpAddr,
-    /// What a pool connection must open with, where the peer knows that feature.
-    pub open: Option<[u8; OPENING]>,
+    /// Whether its pool connections begin with an opening.
+    pub authenticated: bool,
     /// TLS over TCP will do as well: the path for the transport may be blocked.
     pub fallback: bool,
     /// Whether an empty message is an end (WebSocket).
@@ -68,18 +89,38 @@ pub enum Opened {
     NeedMore,
     /// It has said enough for an original, and too little for our own client: silence decides.
     Original(ExpectedTunnel),
-    /// This tunnel's.
+    /// This tunnel's, an original's.
     Tunnel(ExpectedTunnel),
+    /// It says so itself; whether it is true the hub knows.
+    Claim(Opening),
     /// None that is known.
     Unknown,
 }
 
 impl AcceptPolicy {
-    /// Whether TLS is spoken at this port at all.
-    pub fn wants_tls(&self) -> bool {
+    /// Whether TLS may come at this port, so that the first byte needs a look.
+    pub fn may_speak_tls(&self) -> bool {
+        self.tls.is_some() || self.handshake_tls.is_some()
+    }
+
+    /// For a connection that speaks TLS, if any is wanted.
+    pub fn wanted_tls(&self) -> Option<Arc<ServerConfig>> {
         let pool = self.tunnels.iter().any(|tunnel| self.fits(tunnel, Kind::Tls));
         let inside = matches!(self.transport, Transport::WebSocket | Transport::Http2) && !self.tunnels.is_empty();
-        self.tls.is_some() && (self.tls_handshake || pool || inside)
+        let handshakes = self.tls_handshake || self.handshake_tls.is_some();
+        match &self.tls {
+            Some(tls) => (handshakes || pool || inside).then(|| tls.config.clone()),
+            None => self.handshake_tls.as_ref()?.config(),
+        }
+    }
+
+    /// Whether a handshake may come on that.
+    pub fn may_ask(&self, kind: Kind) -> bool {
+        match kind {
+            Kind::Plain => true,
+            Kind::Tls => self.tls_handshake || self.handshake_tls.is_some(),
+            Kind::WebSocket | Kind::Stream => false,
+        }
     }
 
     /// Whether pool connections are made of that, for any tunnel.
@@ -90,36 +131,31 @@ impl AcceptPolicy {
     /// The tunnel of an original at that address, whose pool connections open without a word.
     pub fn silent(&self, from: IpAddr, kind: Kind) -> Option<ExpectedTunnel> {
         let original =
-            |tunnel: &&ExpectedTunnel| tunnel.open.is_none() && tunnel.peer == from && self.fits(tunnel, kind);
+            |tunnel: &&ExpectedTunnel| !tunnel.authenticated && tunnel.peer == from && self.fits(tunnel, kind);
         self.tunnels.iter().rev().find(original).copied()
     }
 
     /// Whether there are tunnels whose pool connections open with bytes of their own.
     pub fn expects_opening(&self, kind: Kind) -> bool {
-        self.tunnels.iter().any(|tunnel| tunnel.open.is_some() && self.fits(tunnel, kind))
+        self.tunnels.iter().any(|tunnel| tunnel.authenticated && self.fits(tunnel, kind))
     }
 
-    /// Whose connection it is that begins with `bytes`. All openings are compared, each in constant time.
+    /// Whose connection it is that begins with `bytes`, of which the first is 00.
     pub fn opened(&self, bytes: &[u8], from: IpAddr, kind: Kind) -> Opened {
-        let mut found = None;
-        for tunnel in self.tunnels.iter().filter(|tunnel| self.fits(tunnel, kind)) {
-            if tunnel.open.is_some_and(|open| bool::from(bytes.ct_eq(&open))) {
-                found = Some(*tunnel);
-            }
-        }
         let ours = self.expects_opening(kind);
         // A stream has to say something to be one: an original says one byte.
         let original = self.silent(from, kind).filter(|_| kind == Kind::Stream && bytes == [0]);
-        match (found, original) {
+        match (original, bytes.try_into()) {
+            (Some(tunnel), _) if ours => Opened::Original(tunnel),
             (Some(tunnel), _) => Opened::Tunnel(tunnel),
-            (None, Some(tunnel)) if ours => Opened::Original(tunnel),
-            (None, Some(tunnel)) => Opened::Tunnel(tunnel),
-            (None, None) if ours && bytes.len() < OPENING => Opened::NeedMore,
-            (None, None) => Opened::Unknown,
+            (None, Ok(opening)) if ours => Opened::Claim(opening),
+            (None, Err(_)) if ours && bytes.len() < OPENING => Opened::NeedMore,
+            (None, _) => Opened::Unknown,
         }
     }
 
-    fn fits(&self, tunnel: &ExpectedTunnel, kind: Kind) -> bool {
+    /// Whether a pool connection of that tunnel may be made of that.
+    pub fn fits(&self, tunnel: &ExpectedTunnel, kind: Kind) -> bool {
         match (kind, self.transport) {
             (Kind::Plain, Transport::Tcp) => self.tls.is_none(),
             (Kind::Tls, Transport::Tcp) => self.tls.is_some(),
@@ -131,9 +167,6 @@ impl AcceptPolicy {
     }
 }
 
-/// Bytes of an opening.
-pub const OPENING: usize = 16;
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -141,38 +174,38 @@ mod tests {
     const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
     const THERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2));
 
-    fn tunnel(number: TunnelNo, peer: IpAddr, open: Option<u8>) -> ExpectedTunnel {
-        let open = open.map(|byte| {
-            let mut bytes = [byte; OPENING];
-            bytes[0] = 0;
-            bytes
-        });
-        ExpectedTunnel { number, peer, open, fallback: false, ws_eof: false }
+    fn tunnel(number: TunnelNo, peer: IpAddr, authenticated: bool) -> ExpectedTunnel {
+        ExpectedTunnel { number, peer, authenticated, fallback: false, ws_eof: false }
     }
 
     fn policy(transport: Transport, tunnels: &[ExpectedTunnel]) -> AcceptPolicy {
-        let timeout = Duration::from_secs(5);
-        let tunnels = tunnels.to_vec();
-        AcceptPolicy { tls: None, tls_handshake: false, transport, streams: 10, quiet: true, tunnels, timeout }
+        AcceptPolicy {
+            tls: None,
+            handshake_tls: None,
+            tls_handshake: false,
+            transport,
+            streams: 10,
+            quiet: true,
+            tunnels: tunnels.to_vec(),
+            timeout: Duration::from_secs(5),
+        }
     }
 
     #[test]
-    fn the_opening_names_the_tunnel_from_any_address() {
-        let (a, b) = (tunnel(1, HERE, Some(7)), tunnel(2, HERE, Some(8)));
-        let policy = policy(Transport::Tcp, &[a, b]);
+    fn an_opening_claims_its_tunnel_from_any_address() {
+        let policy = policy(Transport::Tcp, &[tunnel(1, HERE, true)]);
         for from in [HERE, THERE] {
-            assert_eq!(policy.opened(&a.open.unwrap(), from, Kind::Plain), Opened::Tunnel(a));
-            assert_eq!(policy.opened(&b.open.unwrap(), from, Kind::Plain), Opened::Tunnel(b));
-            assert_eq!(policy.opened(&[0; 15], from, Kind::Plain), Opened::NeedMore);
-            assert_eq!(policy.opened(&[0; 16], from, Kind::Plain), Opened::Unknown);
-            assert_eq!(policy.opened(&a.open.unwrap(), from, Kind::Tls), Opened::Unknown, "in the clear");
+            assert_eq!(policy.opened(&[0; OPENING], from, Kind::Plain), Opened::Claim([0; OPENING]));
+            assert_eq!(policy.opened(&[0; OPENING - 1], from, Kind::Plain), Opened::NeedMore);
+            assert_eq!(policy.opened(&[0; OPENING + 1], from, Kind::Plain), Opened::Unknown);
+            assert_eq!(policy.opened(&[0; OPENING], from, Kind::Tls), Opened::Unknown, "another kind");
             assert_eq!(policy.silent(from, Kind::Plain), None);
         }
     }
 
     #[test]
     fn an_original_is_told_by_its_address_and_the_newest_tunnel_of_it_counts() {
-        let (old, new, other) = (tunnel(1, HERE, None), tunnel(2, HERE, None), tunnel(3, THERE, Some(7)));
+        let (old, new, other) = (tunnel(1, HERE, false), tunnel(2, HERE, false), tunnel(3, THERE, true));
         let policy = policy(Transport::Tcp, &[old, new, other]);
         assert_eq!(policy.silent(HERE, Kind::Plain), Some(new));
         assert_eq!(policy.silent(THERE, Kind::Plain), None);
@@ -182,20 +215,20 @@ mod tests {
 
     #[test]
     fn a_stream_of_an_original_says_one_byte_and_waits_only_where_it_might_be_another_s() {
-        let (original, ours) = (tunnel(1, HERE, None), tunnel(2, THERE, Some(7)));
+        let (original, ours) = (tunnel(1, HERE, false), tunnel(2, THERE, true));
         let alone = policy(Transport::Quic, &[original]);
         assert_eq!(alone.opened(&[0], HERE, Kind::Stream), Opened::Tunnel(original));
         assert_eq!(alone.opened(&[0], THERE, Kind::Stream), Opened::Unknown);
         let both = policy(Transport::Quic, &[original, ours]);
         assert_eq!(both.opened(&[0], HERE, Kind::Stream), Opened::Original(original));
         assert_eq!(both.opened(&[0], THERE, Kind::Stream), Opened::NeedMore);
-        assert_eq!(both.opened(&ours.open.unwrap(), HERE, Kind::Stream), Opened::Tunnel(ours));
+        assert_eq!(both.opened(&[0; OPENING], HERE, Kind::Stream), Opened::Claim([0; OPENING]));
     }
 
     #[test]
     fn without_tunnels_nothing_is_wanted() {
         let policy = policy(Transport::WebSocket, &[]);
-        assert!(!policy.wants_tls() && !policy.expects(Transport::WebSocket));
+        assert!(policy.wanted_tls().is_none() && !policy.expects(Transport::WebSocket));
         assert_eq!(policy.opened(&[0], HERE, Kind::WebSocket), Opened::Unknown);
     }
 }

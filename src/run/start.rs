@@ -71,6 +71,9 @@ pub fn start(config: Config) -> Result<ExitCode, Error> {
         UserPort::None => {}
     }
     log::info!("{} started: {}", shared.name(), shared.config.effective_url());
+    if !hub.is_single() {
+        shared.config.risks().iter().for_each(|risk| log::warn!("{risk}"));
+    }
     let mut first = None;
     for (index, ((poll, waker), inbox)) in threads.into_iter().zip(inboxes).enumerate() {
         let registry = poll.registry().try_clone().map_err(failed)?;
@@ -133,12 +136,12 @@ fn part(shared: &Arc<Shared>, registry: &mio::Registry, now: Instant) -> Result<
                 },
             };
             Ok((
-                Part::Server(Server::new(
+                Part::Server(Box::new(Server::new(
                     shared.clone(),
                     certs(&config.tls, Audience::Pool(alpn(config.transport)))?,
                     flow,
                     now,
-                )),
+                ))),
                 user_port,
             ))
         }

@@ -45,7 +45,7 @@ use crate::net::tcp::Tcp;
 use crate::net::udp::{conduit_size, Session};
 use crate::net::{sys, tcp};
 use crate::run::channel::{Receiver, Sender};
-use crate::run::messages::{DialRequest, Home, Job, Notice, Proto, ServerRoute, Survivors, TunnelEvent, User};
+use crate::run::messages::{DialRequest, Home, Job, Notice, Proto, Survivors, TunnelEvent, User, Wanted};
 use crate::run::shared::Shared;
 
 /// One worker: its tasks, and the jobs that change them.
@@ -54,7 +54,7 @@ pub struct Worker {
     tasks: Tasks,
     muxers: Muxers,
     context: Context,
-    later: Vec<Arc<ServerRoute>>,
+    later: Vec<Wanted>,
 }
 
 impl Worker {
@@ -106,18 +106,18 @@ impl Worker {
     }
 
     /// Pool connections to open for later users: after a look at what the present ones want.
-    pub fn later(&mut self) -> Vec<Arc<ServerRoute>> {
+    pub fn later(&mut self) -> Vec<Wanted> {
         std::mem::take(&mut self.later)
     }
 
     /// Opens them.
-    pub fn open(&mut self, later: Vec<Arc<ServerRoute>>, now: Instant) {
+    pub fn open(&mut self, later: Vec<Wanted>, now: Instant) {
         let Worker { tasks, muxers, context, .. } = self;
-        for route in later {
-            if route.transport.is_shared() {
-                muxers.request(route, tasks, context, now);
+        for wanted in later {
+            if wanted.route.transport.is_shared() {
+                muxers.request(wanted, tasks, context, now);
             } else if let Some(key) =
-                tasks.start(context, |home, context| Ok(Connector::new(route, None, home, context).into()))
+                tasks.start(context, |home, context| Ok(Connector::opening(wanted, home, context).into()))
             {
                 tasks.advance(key, context, now);
             }
@@ -158,10 +158,10 @@ impl Worker {
                 }
             }
             Job::Handshake { route, request } => {
-                tasks.start(context, |home, context| Ok(Connector::new(route, Some(request), home, context).into()));
+                tasks.start(context, |home, context| Ok(Connector::asking(route, request, home, context).into()));
             }
-            Job::Open(route) => self.later.push(route),
-            Job::Number { key, id } => self.number(key, id),
+            Job::Open(wanted) => self.later.push(wanted),
+            Job::Number { key, tunnel, id, ws_eof } => self.number(key, tunnel, id, ws_eof),
             Job::Control(key) => {
                 if let Some(idle) = tasks.take_idle(key) {
                     tasks.put(key, Relay::control(idle.leg, idle.tunnel, context, now));
@@ -219,9 +219,9 @@ impl Worker {
     }
 
     /// Writes a pool connection's id, which is what makes it one.
-    fn number(&mut self, key: Key, id: Id) {
+    fn number(&mut self, key: Key, tunnel: TunnelNo, id: Id, ws_eof: bool) {
         let Some(Task::Idle(idle)) = self.tasks.get_mut(key) else { return };
-        if !idle.assign(id, &mut self.context.muxes) {
+        if !idle.assign(tunnel, id, ws_eof, &mut self.context.muxes) {
             self.context.hub.send(Notice::Tunnel { number: idle.tunnel, event: TunnelEvent::Gone(id) });
             self.tasks.remove(key);
         }

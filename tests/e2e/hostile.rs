@@ -4,12 +4,10 @@
 //! | --- | --- |
 //! | here | strangers at the tunnel's port, and users without manners |
 //! | `lying` | peers who know the key and lie |
-//! | `middle` | one who sits between client and server |
 //!
 //! In most tests a tunnel carries a user again and again all the while, and holds afterwards what it held before.
 
 mod lying;
-mod middle;
 mod peer;
 
 use crate::support::*;

@@ -3,8 +3,8 @@
 
 #[cfg(feature = "master")]
 mod api;
-#[cfg(feature = "check")]
-mod check;
+mod attacks;
+mod auth;
 mod clients;
 mod cross;
 #[cfg(feature = "quic")]

@@ -298,7 +298,7 @@ impl Urls {
             Flow::Forward => (2, target.to_string()),
             _ => (1, self.user.to_string()),
         };
-        format!("server://a-test-key@{}/{path}?log=debug&mode={mode}&max={POOL}", self.tunnel)
+        format!("server://a-test-key-of-24-letters@{}/{path}?log=debug&mode={mode}&max={POOL}", self.tunnel)
     }
 
     /// The client's; in single-end mode it listens where users go.
@@ -308,7 +308,7 @@ impl Urls {
             Flow::Reverse => (2, self.tunnel, target.to_string()),
             Flow::Forward => (2, self.tunnel, self.user.to_string()),
         };
-        format!("client://a-test-key@{tunnel}/{path}?log=debug&mode={mode}&min={POOL}")
+        format!("client://a-test-key-of-24-letters@{tunnel}/{path}?log=debug&mode={mode}&min={POOL}")
     }
 }
 
@@ -317,10 +317,10 @@ impl Urls {
 fn a_quiet_user_over_websocket_outlives_a_proxy_that_cuts_what_is_silent() {
     let (target, tunnel, user) = (Target::echo(), free_addr(), free_addr());
     let env = [("NP_REPORT_INTERVAL", "500ms")];
-    let server = format!("server://a-test-key@{tunnel}/{user}?mode=1&type=2&max=8&log=debug");
+    let server = format!("server://a-test-key-of-24-letters@{tunnel}/{user}?mode=1&type=2&max=8&log=debug");
     let _server = Process::nodepass_with(&[&server], &env);
     let proxy = impatient(tunnel, Duration::from_secs(3));
-    let client = format!("client://a-test-key@{proxy}/{}?mode=2&min=2&log=debug", target.addr());
+    let client = format!("client://a-test-key-of-24-letters@{proxy}/{}?mode=2&min=2&log=debug", target.addr());
     let client = Process::nodepass_with(&[&client], &env);
     until("a first user", GRACE, || exchange(user, b"hello"));
     let quiet = connect(user);

@@ -4,7 +4,7 @@
 
 use crate::support::*;
 use mio::{Events, Poll, Token};
-use nodepass::logic::wire::{encode, Lines, Signal};
+use nodepass::logic::wire::{decode, encode, Lines, Signal};
 use nodepass::net::budget::Budget;
 use nodepass::net::certs::{Alpn, Audience, Certs, Identity, Origin};
 use nodepass::net::h2::{Limits, H2};
@@ -34,7 +34,7 @@ fn a_user_for_whom_there_is_no_stream_waits_for_one_and_is_told_why_if_none_come
 fn few_streams(transport: u8, authority: &Authority) {
     let server = Few::streams(transport, authority);
     let user = free_addr();
-    let url = format!("client://{KEY}@{}/{user}?mode=2&min=1&log=debug&sni=tunnel.test", server.at);
+    let url = format!("client://{KEY}@{}/{user}?mode=2&min=1&auth=0&log=debug&sni=tunnel.test", server.at);
     let roots = authority.ca();
     let env = [("SSL_CERT_FILE", roots.as_str()), ("NP_POOL_GET_TIMEOUT", "4s"), ("NP_REPORT_INTERVAL", "2s")];
     let client = Process::nodepass_with(&[&url], &env);
@@ -197,7 +197,7 @@ fn said(server: &mut impl Mux, flow: &mut Flow, control: Option<&mut Lines>, num
     match control {
         Some(lines) => {
             lines.feed(heard.bytes());
-            while let Some(line) = lines.next(KEY.as_bytes()) {
+            while let Some(line) = lines.next(|line| decode(line, KEY.as_bytes())) {
                 if line == Ok(Signal::Ping) {
                     let mut pong = Vec::new();
                     encode(&Signal::Pong, KEY.as_bytes(), &mut pong);

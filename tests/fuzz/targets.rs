@@ -8,13 +8,20 @@
 
 use data_encoding::BASE64;
 use nodepass::config::{self, Command, Config};
-use nodepass::logic::handshake::{judge, parse_answer, HeadProgress, HeadReader, ServerAnswer, Verdict};
+use nodepass::logic::auth::{Agreement, AuthMode, Initiator, Numbers, Psk, Responder, SessionId, SessionKeys};
+use nodepass::logic::control::{Codec, Control, Do, Why};
+use nodepass::logic::handshake::{judge, parse_answer, HeadProgress, HeadReader, Keys, ServerAnswer, Verdict};
 use nodepass::logic::http::MAX_ANSWER;
 use nodepass::logic::networks::{entries, Entry, MAX_NETWORKS};
 use nodepass::logic::sniff::{self, Blocked, FirstBytes};
-use nodepass::logic::wire::{encode, frame_header, next_frame, token_matches, BadLine, Frame, Lines, Signal, MAX_LINE};
+use nodepass::logic::terms::{Direction, Terms};
+use nodepass::logic::wire::{
+    decode, encode, frame_header, next_frame, token_matches, BadLine, Frame, Lines, Signal, MAX_LINE,
+};
 #[cfg(feature = "master")]
 use nodepass::master::gob;
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant};
 
 const KEY: &[u8] = b"testkey";
 
@@ -86,7 +93,47 @@ pub fn networks(data: &[u8]) {
     assert_eq!(entries(&shown.join(",")), Some(list), "{shown:?}");
 }
 
-/// A visitor's request.
+/// What the authenticated handshake and its tunnel read. The first byte says what it is: message 1, message 2, an opening, lines.
+pub fn auth(data: &[u8]) {
+    let Some((kind, bytes)) = data.split_first() else { return };
+    match kind % 4 {
+        0 => {
+            if let Some(responder) = Responder::read(&PSK, bytes) {
+                assert!(responder.answer(&agreement()).is_ok());
+            }
+        }
+        // Each client's key is its own: what was said to another is nothing to it.
+        1 => assert!(Initiator::new(&PSK, &[]).expect("randomness").0.finish(bytes).is_err()),
+        2 => {
+            let Ok(opening) = bytes.try_into() else { return };
+            assert!(!SESSION.accept(&opening, &mut Numbers::default()), "a forged opening");
+        }
+        _ => {
+            let mut control =
+                Control::new(Codec::sealed(SESSION.clone()), Duration::from_secs(5), false, Instant::now());
+            control.heard(bytes, Instant::now());
+            while let Some(thing) = control.poll() {
+                assert!(matches!(thing, Do::Send(_) | Do::Over(Why::Forged)), "{thing:?}");
+            }
+        }
+    }
+}
+
+/// The key of the exchange in docs/protocol.md.
+static PSK: LazyLock<Psk> = LazyLock::new(|| Psk::stretch(KEY));
+/// The server's keys of a session.
+static SESSION: LazyLock<Arc<SessionKeys>> = LazyLock::new(|| {
+    let (_, message) = Initiator::new(&PSK, &[]).expect("randomness");
+    let responder = Responder::read(&PSK, &message).expect("message 1");
+    Arc::new(responder.answer(&agreement()).expect("message 2").1)
+});
+
+fn agreement() -> Agreement {
+    let terms = Terms { flow: Direction::Reverse, max: 64, tls: 0, transport: 0, features: Vec::new() };
+    Agreement { terms, fp: None, session: SessionId(0x0102_0304) }
+}
+
+/// A request at the tunnel's port.
 pub fn request(data: &[u8]) {
     let whole = HeadReader::default().feed(data);
     for size in piece_sizes(data) {
@@ -95,7 +142,10 @@ pub fn request(data: &[u8]) {
         assert_eq!(came.unwrap_or(HeadProgress::More), whole, "pieces of {size}");
     }
     let HeadProgress::Done(request) = whole else { return };
-    if let Verdict::Ok { features } = judge(&request, KEY) {
+    let required = Keys { key: KEY, psk: Some(&PSK), mode: AuthMode::Required };
+    assert!(!matches!(judge(&request, required), Verdict::Original { .. }));
+    let keys = Keys { key: KEY, psk: None, mode: AuthMode::Off };
+    if let Verdict::Original { features } = judge(&request, keys) {
         assert!(request.method == "GET" && request.path == "/" && features == request.features);
         assert!(request.token.is_some_and(|token| token_matches(KEY, &token)));
     }
@@ -113,8 +163,9 @@ pub fn answer(data: &[u8]) {
         let early = parse_answer(&data[..size.min(data.len())], false);
         assert!(early == ServerAnswer::NeedMore || early == so_far, "{early:?}, but then {so_far:?}");
     }
-    if let ServerAnswer::Terms(terms) = at_end {
-        assert_eq!(parse_answer(&terms.to_bytes(), false), ServerAnswer::Terms(terms));
+    if let ServerAnswer::Terms { terms, knows_auth } = at_end {
+        let again = parse_answer(&terms.to_bytes(knows_auth), false);
+        assert_eq!(again, ServerAnswer::Terms { terms, knows_auth });
     }
 }
 
@@ -147,7 +198,7 @@ fn said(data: &[u8], size: usize) -> Vec<Result<Signal, BadLine>> {
     let (mut lines, mut came) = (Lines::default(), Vec::new());
     for piece in data.chunks(size) {
         lines.feed(piece);
-        came.extend(std::iter::from_fn(|| lines.next(KEY)));
+        came.extend(std::iter::from_fn(|| lines.next(|line| decode(line, KEY))));
         assert!(lines.held() <= MAX_LINE);
     }
     came

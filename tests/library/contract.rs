@@ -320,7 +320,7 @@ fn a_handshake_of_many_records_is_taken_in_up_to_its_limit() {
     let (ours, theirs) = pair(true);
     let name = certs::server_name("127.0.0.1").unwrap();
     let tls =
-        Tls::connect(nonblocking(ours), certs::client(Trust::Anyone, certs::Alpn::Raw).unwrap(), name, &Budget::PLENTY)
+        Tls::connect(nonblocking(ours), certs::client(Trust::ANYONE, certs::Alpn::Raw).unwrap(), name, &Budget::PLENTY)
             .unwrap();
     theirs.set_nonblocking(true).unwrap();
     let mut rig = Rig::new(Own::Tls(Box::new(tls)), far::Session::new(server(4).into(), theirs));
@@ -627,7 +627,7 @@ fn tls_client() -> Rig<far::Session> {
 fn tls_client_with(ours: std::net::TcpStream, theirs: std::net::TcpStream, far: Connection) -> Rig<far::Session> {
     let name = certs::server_name("127.0.0.1").unwrap();
     let tls =
-        Tls::connect(nonblocking(ours), certs::client(Trust::Anyone, certs::Alpn::Raw).unwrap(), name, &Budget::PLENTY)
+        Tls::connect(nonblocking(ours), certs::client(Trust::ANYONE, certs::Alpn::Raw).unwrap(), name, &Budget::PLENTY)
             .unwrap();
     established(tls, far, theirs)
 }
@@ -702,7 +702,7 @@ fn quic(we_dial: bool) -> Rig<Shared> {
     };
     let mut server = QuicServer::bind(&[SocketAddr::from((home, 0)).into()], &identity, &settings, now).unwrap();
     server.allow(&[AllowedPeer { tunnel: 1, address: home }], &identity).unwrap();
-    let (at, tls) = (server.local().next().unwrap(), ClientTls::new(Trust::Anyone, "").unwrap());
+    let (at, tls) = (server.local().next().unwrap(), ClientTls::new(Trust::ANYONE, "").unwrap());
     let client = QuicClient::connect(at, &tls, &settings, &mut Tickets::default(), now).unwrap();
     match we_dial {
         true => shared(Box::new(client), Box::new(server), true),

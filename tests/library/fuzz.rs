@@ -47,6 +47,11 @@ fn any_list_of_ranges_is_refused_or_shown_as_it_is_read() {
     replay("networks", targets::networks);
 }
 
+#[test]
+fn nothing_forged_opens_or_orders_anything() {
+    replay("auth", targets::auth);
+}
+
 #[cfg(feature = "master")]
 #[test]
 fn any_state_file_is_refused_or_its_records_survive_being_written() {

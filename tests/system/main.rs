@@ -6,6 +6,7 @@ mod docs;
 mod https;
 mod install;
 mod netns;
+mod noise;
 mod openwrt;
 mod programs;
 mod proxy;

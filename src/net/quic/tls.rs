@@ -19,13 +19,13 @@ pub struct ClientTls {
 }
 
 impl ClientTls {
-    /// With [`Trust::Roots`] the server's chain and `name` are verified and a DNS name is sent; else neither.
+    /// With roots the server's chain and `name` are verified and a DNS name is sent; else neither.
     /// The error says why there are no roots, or that there is no name.
     pub fn new(trust: Trust, name: &str) -> Result<ClientTls, Error> {
-        let roots = match trust {
-            Trust::Anyone => None,
-            Trust::Roots if name.is_empty() => return Err(Error::tls("there is no server name to verify")),
-            Trust::Roots => Some(root_certificates()?),
+        let roots = match trust.roots {
+            false => None,
+            true if name.is_empty() => return Err(Error::tls("there is no server name to verify")),
+            true => Some(root_certificates()?),
         };
         Ok(ClientTls { name: name.to_owned(), roots })
     }

@@ -5,28 +5,39 @@
 //!     +<---------------------- any failure, any end <--------+-----------------+
 //! ```
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::fallback::QuicFallback;
 use super::opener::Opener;
+use super::opener::Secret;
 use super::out::{EndReason, Out};
-use super::route::{first_hop, Routes};
+use super::route::{features, first_hop, named, Routes};
+use super::server::HTTPS;
 use super::targets::TargetRouter;
-use super::tunnel::{Side, Tunnel};
+use super::tunnel::{Agreed, Side, Tunnel};
 use crate::error::Error;
+use crate::log::printable;
+use crate::logic::auth::{Agreement, Approach, Asked, AuthMode, Initiator, Numbers, Outcome, Psk};
 use crate::logic::backoff::Backoff;
 use crate::logic::control::Why;
+use crate::logic::handshake::{Offer, Proof, ServerAnswer};
 use crate::logic::refill::Refill;
 use crate::logic::reminder::{Reminder, Word};
-use crate::logic::terms::TunnelNo;
-use crate::run::messages::{Answered, Job, TunnelEvent};
+use crate::logic::terms::{Terms, TunnelNo};
+use crate::logic::wire::Fingerprint;
+use crate::run::messages::{Answered, Job, Reply, ServerRoute, TunnelEvent};
 use crate::run::shared::Shared;
 
 /// A client's own state.
 pub(in crate::run) struct Client {
     shared: Arc<Shared>,
     state: State,
+    /// What the server turned out to be.
+    approach: Approach,
+    /// The tunnel key, stretched; `None` where `auth=0`.
+    psk: Option<Psk>,
     /// Why pool connections were last not opened: said once, not every second.
     said: Option<Error>,
     /// Handshakes that fail: said once, and then now and then.
@@ -40,17 +51,32 @@ pub(in crate::run) struct Client {
 }
 
 enum State {
-    Resting { until: Instant },
+    Resting {
+        until: Instant,
+    },
     Resolving,
-    Asking,
+    /// With what the answer is read, in the authenticated handshake.
+    Asking(Option<Box<Initiator>>),
     Up(Box<Tunnel>),
+}
+
+/// What a handshake came to that begins a tunnel.
+struct Accepted {
+    terms: Terms,
+    fp: Option<Fingerprint>,
+    secret: Option<Secret>,
+    server: SocketAddr,
+    round: Duration,
 }
 
 impl Client {
     /// A client that will call at once.
     pub fn new(shared: Arc<Shared>, now: Instant) -> Client {
         let cooldown = shared.config.limits.cooldown;
+        let (auth, at_https) = (shared.config.auth, shared.config.tunnel.port == HTTPS);
         Client {
+            approach: Approach::new(auth, at_https),
+            psk: (auth != AuthMode::Off).then(|| Psk::stretch(shared.config.key.as_bytes())),
             shared,
             state: State::Resting { until: now },
             said: None,
@@ -67,7 +93,7 @@ impl Client {
         match &self.state {
             State::Resting { until } => Some(*until),
             State::Up(_) => self.fallback.deadline(),
-            State::Resolving | State::Asking => None,
+            State::Resolving | State::Asking(_) => None,
         }
     }
 
@@ -92,11 +118,11 @@ impl Client {
         match &mut self.state {
             State::Resting { until } if now < *until => {}
             State::Resting { .. } | State::Resolving => self.call(targets, now, out),
-            State::Asking => {}
-            State::Up(_) => {
+            State::Asking(_) => {}
+            State::Up(tunnel) => {
                 let retry = self.shared.config.limits.quic_retry;
                 if let Some(route) = self.fallback.due(now, retry) {
-                    out.job(0, Job::Open(route));
+                    out.job(0, Job::Open(tunnel.wanted(&route)));
                 }
             }
         }
@@ -107,18 +133,37 @@ impl Client {
         let shared = self.shared.clone();
         let config = &shared.config;
         let called = match targets.addresses(first_hop(config), now) {
-            Ok(Some(addresses)) => self.routes.handshake(config, addresses).map(Some),
+            Ok(Some(addresses)) => self.ask(addresses).map(Some),
             Ok(None) => Ok(None),
             Err(why) => Err(why),
         };
         match called {
-            Ok(Some((route, request))) => {
-                self.state = State::Asking;
-                out.job(0, Job::Handshake { route, request });
+            Ok(Some((handshake, initiator))) => {
+                self.state = State::Asking(initiator);
+                out.job(0, handshake);
             }
             Ok(None) => self.state = State::Resolving,
             Err(why) => self.complain(why, targets, now),
         }
+    }
+
+    /// The handshake that this server knows, as far as known; with what its answer is read.
+    fn ask(&mut self, addresses: Vec<SocketAddr>) -> Result<(Job, Option<Box<Initiator>>), Error> {
+        let config = &self.shared.config;
+        let (host, features) = (named(config), features(config));
+        let (proof, tls, initiator) = match (self.approach.next(), &self.psk) {
+            (Asked::Authenticated, Some(psk)) => {
+                let begun = Initiator::new(psk, &features);
+                let (initiator, message) = begun.map_err(|why| Error::system("no handshake", why.to_string()))?;
+                (Offer { host, proof: Proof::Message(&message) }.to_bytes(), true, Some(Box::new(initiator)))
+            }
+            (asked, _) => {
+                let request = Offer { host, proof: Proof::Token(config.key.as_bytes(), &features) }.to_bytes();
+                (request, asked == Asked::Original { tls: true }, None)
+            }
+        };
+        let route = self.routes.handshake(config, addresses, tls)?;
+        Ok((Job::Handshake { route, request: proof }, initiator))
     }
 
     /// The server's answer. On which side of the tunnel that begins users come in; `None` if none does.
@@ -130,7 +175,27 @@ impl Client {
         workers: usize,
         now: Instant,
     ) -> Option<Side> {
-        match answer.and_then(|answer| self.tunnel_with(answer, number, workers, now)) {
+        let agreed = answer.and_then(|answer| self.agree(answer));
+        let outcome = match &agreed {
+            Ok(Ok(_)) => Outcome::Agreed,
+            Ok(Err(outcome)) => *outcome,
+            Err(_) => Outcome::Failed,
+        };
+        let again = self.approach.learn(outcome);
+        let tunnel = match agreed {
+            Ok(Ok(agreed)) => self.tunnel_with(agreed, number, workers, now),
+            Ok(Err(_)) if again => {
+                log::debug!("{} is asked in another form: {outcome:?}", self.shared.config.tunnel);
+                self.state = State::Resting { until: now };
+                return None;
+            }
+            Ok(Err(_)) => Err(Error::protocol("the server does not know the authenticated handshake (any more)")
+                .with_hint(
+                "auth=1 takes NodePass 1.14's too, if no other was ever made with this server; auth=0 makes only that",
+            )),
+            Err(why) => Err(why),
+        };
+        match tunnel {
             Ok(tunnel) => {
                 let side = tunnel.side();
                 self.retry.succeeded(now);
@@ -145,21 +210,74 @@ impl Client {
         }
     }
 
+    /// What an answer comes to; `Err` inside: what it says of the server, where it begins no tunnel.
+    fn agree(&mut self, Answered { reply, server, round }: Answered) -> Result<Result<Accepted, Outcome>, Error> {
+        let State::Asking(initiator) = std::mem::replace(&mut self.state, State::Resolving) else {
+            return Err(Error::protocol("an answer to nothing"));
+        };
+        let at_https = self.shared.config.tunnel.port == HTTPS;
+        let answer = match reply {
+            // At that port an original speaks TLS too.
+            Reply::NoTls(why) if at_https || initiator.is_none() => return Err(why),
+            Reply::NoTls(_) => return Ok(Err(Outcome::UnknownThere { tls: false })),
+            Reply::Said(answer) => answer,
+        };
+        match (answer, initiator) {
+            (ServerAnswer::Sealed(message), Some(initiator)) => {
+                let (Agreement { terms, fp, session }, keys) = initiator.finish(&message).map_err(Error::protocol)?;
+                let secret = Secret { keys: Arc::new(keys), session, used: Numbers::default() };
+                Ok(Ok(Accepted { terms, fp, secret: Some(secret), server, round }))
+            }
+            (ServerAnswer::Terms { knows_auth: true, .. }, None) if self.psk.is_some() => Ok(Err(Outcome::KnowsBoth)),
+            (ServerAnswer::Terms { terms, .. }, None) => {
+                Ok(Ok(Accepted { terms, fp: None, secret: None, server, round }))
+            }
+            (ServerAnswer::Refused { status: 401, knows_auth: true, .. }, None) => {
+                Err(Error::refused(401, "Unauthorized")
+                    .with_hint("the keys differ, or the server wants auth=1 or 2 here too"))
+            }
+            (ServerAnswer::Refused { status: 401, knows_auth: false, .. }, Some(_)) => {
+                Ok(Err(Outcome::UnknownThere { tls: true }))
+            }
+            (ServerAnswer::Refused { status, text, .. }, _) => {
+                Err(Error::refused(status, &printable(&text).to_string()))
+            }
+            (ServerAnswer::Bad(why), _) => Err(Error::protocol(why)),
+            _ => Err(Error::protocol("the server's answer is to another handshake")),
+        }
+    }
+
     fn tunnel_with(
         &mut self,
-        answer: Answered,
+        accepted: Accepted,
         number: TunnelNo,
         workers: usize,
         now: Instant,
     ) -> Result<Tunnel, Error> {
-        let Answered { terms, server, round } = answer;
+        let Accepted { terms, fp, secret, server, round } = accepted;
         let (config, limits) = (&self.shared.config, &self.shared.config.limits);
         terms.require_tls(config.tls.code())?;
-        let route = self.routes.pool(number, &terms, (server, round), config, &mut self.fallback)?;
+        let route = self.routes.pool(number, (&terms, fp), (server, round), config, &mut self.fallback)?;
         let max = terms.max.min(config.max);
         let refill = Refill::new(config.min, max, limits.min_pool_interval, limits.max_pool_interval, now);
         let opener = Opener::new(refill, route);
-        Ok(Tunnel::new(number, *terms, server, Some(opener), config, workers, now))
+        let agreed = Agreed { number, terms, peer: server, secret };
+        Ok(Tunnel::new(agreed, Some(opener), config, workers, now))
+    }
+
+    /// The server says, under the key, that it will show this certificate.
+    pub fn pin(&mut self, fp: Fingerprint) {
+        let State::Up(tunnel) = &mut self.state else { return };
+        let routes = &mut self.routes;
+        let mut changed = |route: &ServerRoute| match routes.pinned(route, fp) {
+            Ok(changed) => changed,
+            Err(why) => {
+                log::error!("The server's new certificate cannot be used: {why}");
+                None
+            }
+        };
+        self.fallback.change(tunnel, &mut changed);
+        log::info!("The server announces a new certificate: {fp}");
     }
 
     /// Something happened to a connection of the tunnel of that number. `false` if there is none.

@@ -80,6 +80,19 @@ impl QuicFallback {
         None
     }
 
+    /// The server shows another certificate from now on: what `change` makes of the routes.
+    pub fn change(&mut self, tunnel: &mut Tunnel, mut change: impl FnMut(&ServerRoute) -> Option<ServerRoute>) {
+        let kept = match self {
+            QuicFallback::Tcp(_, quic) => Some(quic),
+            QuicFallback::Quic(_) => None,
+        };
+        for route in tunnel.route().into_iter().chain(kept) {
+            if let Some(changed) = change(route) {
+                *route = Arc::new(changed);
+            }
+        }
+    }
+
     /// One try, now and then, while the pool comes over TCP; the next one is due after `pause`.
     pub fn due(&mut self, now: Instant, pause: Duration) -> Option<Arc<ServerRoute>> {
         match self {

@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use super::out::{Out, PeerUser};
 use crate::error::Error;
+use crate::logic::auth::{Numbers, SessionId, SessionKeys};
 use crate::logic::pool::Pool;
 use crate::logic::refill::Refill;
-use crate::run::messages::{Home, Job, ServerRoute};
+use crate::run::messages::{Home, Job, ServerRoute, Wanted};
 
 /// How a client opens pool connections.
 pub(in crate::run) struct Opener {
@@ -35,14 +36,14 @@ impl Opener {
     }
 
     /// The first one, which becomes the control connection: alone, so that it is the first.
-    pub fn open_first(&mut self, now: Instant, out: &mut Out) {
+    pub fn open_first(&mut self, secret: Option<&Secret>, now: Instant, out: &mut Out) {
         if self.refill.open_first(now) {
-            out.job(0, Job::Open(self.route.clone()));
+            out.job(0, Job::Open(Wanted::new(&self.route, secret)));
         }
     }
 
     /// As many as the pool lacks.
-    pub fn open(&mut self, pool: &mut Pool<Home, PeerUser>, now: Instant, out: &mut Out) {
+    pub fn open(&mut self, pool: &mut Pool<Home, PeerUser>, secret: Option<&Secret>, now: Instant, out: &mut Out) {
         if self.flushing.is_some_and(|until| now < until) {
             return;
         }
@@ -51,13 +52,31 @@ impl Opener {
             // One connection carries them all, and it lives where the control connection does.
             let shared = self.route.transport.is_shared();
             let worker = if shared { 0 } else { pool.next_worker(&mut out.loads) };
-            out.job(worker, Job::Open(self.route.clone()));
+            out.job(worker, Job::Open(Wanted::new(&self.route, secret)));
         }
     }
 
     /// The peer was asked to drop its pool: streams of a shared connection would overtake that, and be closed by it in their turn.
     pub fn flushed(&mut self, now: Instant) {
         self.flushing = Some(now + FLUSHING);
+    }
+}
+
+/// The keys of an authenticated tunnel, at either end.
+pub(in crate::run) struct Secret {
+    /// What everything is said under.
+    pub keys: Arc<SessionKeys>,
+    /// The session's number.
+    pub session: SessionId,
+    /// The openings that were used (server).
+    pub used: Numbers,
+}
+
+impl Wanted {
+    /// A pool connection on that route, with an opening of its own in an authenticated tunnel.
+    pub(in crate::run) fn new(route: &Arc<ServerRoute>, secret: Option<&Secret>) -> Wanted {
+        let opening = secret.map(|secret| secret.keys.opening(secret.session));
+        Wanted { route: route.clone(), opening }
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use crate::error::Error;
 use crate::logic::control::Why;
 use crate::logic::loads::Loads;
-use crate::logic::wire::Id;
+use crate::logic::wire::{Fingerprint, Id};
 use crate::run::messages::{Home, Job, Proto, Survivors};
 
 /// What a tunnel may use and change outside itself. The hub owns one and empties it after each call.
@@ -29,6 +29,10 @@ pub(in crate::run) enum Action {
     Trouble { why: Error, loud: bool },
     /// A pool connection was opened.
     Opened,
+    /// The peer has proven who it is.
+    Proven,
+    /// The server will show this certificate (client).
+    Pin(Fingerprint),
     /// The tunnel is over.
     Over(EndReason),
 }
@@ -75,10 +79,9 @@ impl EndReason {
         match self {
             _ if stopping => Survivors::All,
             EndReason::Control(Why::Goodbye) => Survivors::All,
-            EndReason::Control(Why::Silence(_) | Why::Noise) | EndReason::TakenOver { same: true, .. } => {
-                Survivors::Own
-            }
-            EndReason::Control(Why::Mismatch { .. } | Why::Taken { .. }) => Survivors::None,
+            EndReason::Control(Why::Silence(_) | Why::Noise | Why::Forged)
+            | EndReason::TakenOver { same: true, .. } => Survivors::Own,
+            EndReason::Control(Why::Mismatch { .. } | Why::Taken { .. } | Why::Unheard(_)) => Survivors::None,
             EndReason::Lost(_) | EndReason::NoConnection | EndReason::TakenOver { .. } => Survivors::None,
         }
     }

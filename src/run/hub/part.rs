@@ -9,7 +9,7 @@ use crate::logic::terms::TunnelNo;
 /// What this instance is.
 pub(in crate::run) enum Part {
     /// A tunnel's server.
-    Server(Server),
+    Server(Box<Server>),
     /// A tunnel's client.
     Client(Client),
     /// A client that forwards by itself.

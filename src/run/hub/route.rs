@@ -4,16 +4,17 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::pki_types::ServerName;
 use rustls::ClientConfig;
 
 use super::fallback::{over_tcp, QuicFallback};
 use super::server::HTTPS;
 use crate::config::{Config, Endpoint, Host, Transport};
 use crate::error::Error;
-use crate::logic::handshake::Offer;
 use crate::logic::terms::TunnelNo;
 use crate::logic::terms::{Direction, Feature, Terms};
-use crate::net::certs::{client, server_name, Alpn, Trust};
+use crate::logic::wire::Fingerprint;
+use crate::net::certs::{client, server_name, Alpn, Pins, Trust};
 use crate::net::quic::ClientTls;
 use crate::run::messages::ServerRoute;
 
@@ -24,26 +25,17 @@ pub(in crate::run) struct Routes {
 }
 
 impl Routes {
-    /// For the handshake, and what it says.
+    /// For the handshake. `tls`: inside TLS; at port 443 the server is verified there.
     pub fn handshake(
         &mut self,
         config: &Config,
         addresses: Vec<SocketAddr>,
-    ) -> Result<(Arc<ServerRoute>, Vec<u8>), Error> {
-        let offered = |feature: &Feature| match feature {
-            Feature::UdpFrame | Feature::Open | Feature::Taken | Feature::Goodbye => true,
-            Feature::WsEof => Transport::WebSocket.is_built(),
-            Feature::Edge => config.tunnel.port == HTTPS,
-            Feature::Fallback => Transport::Quic.is_built(),
-        };
-        let features: Vec<_> = Feature::ALL.into_iter().filter(offered).map(Feature::name).collect();
-        let request = Offer { host: named(config), key: config.key.as_bytes(), features: &features }.to_bytes();
-        let tls = match config.tunnel.port {
-            HTTPS => {
-                let name = server_name(&peer_name(config))?;
-                Some((self.tls(Trust::Roots, Alpn::Http1)?, name))
-            }
-            _ => None,
+        tls: bool,
+    ) -> Result<Arc<ServerRoute>, Error> {
+        let tls = match (tls, config.tunnel.port) {
+            (false, _) => None,
+            (true, HTTPS) => Some((self.tls(Trust::ROOTS, Alpn::Http1)?, server_name(&peer_name(config))?)),
+            (true, _) => Some((self.tls(Trust::ANYONE, Alpn::Http1)?, server_name(NO_NAME)?)),
         };
         let route = ServerRoute {
             tunnel: 0,
@@ -53,21 +45,22 @@ impl Routes {
             quic: None,
             transport: Transport::Tcp,
             authority: String::new(),
-            open: None,
+            pins: None,
+            roots: false,
             ws_eof: false,
             quiet: true,
             round: Duration::ZERO,
             dial: config.limits.tcp_dial,
             timeout: config.limits.handshake,
         };
-        Ok((Arc::new(route), request))
+        Ok(Arc::new(route))
     }
 
     /// For the pool connections of a tunnel with these terms, at the address that answered.
     pub fn pool(
         &mut self,
         number: TunnelNo,
-        terms: &Terms,
+        (terms, fp): (&Terms, Option<Fingerprint>),
         (server, round): (SocketAddr, Duration),
         config: &Config,
         fallback: &mut QuicFallback,
@@ -78,19 +71,8 @@ impl Routes {
             return Err(Error::unsupported(why));
         };
         let has = |feature| terms.features.contains(&feature);
-        let tls = match terms.tls {
-            0 => None,
-            1 if !has(Feature::Edge) => {
-                Some((self.tls(Trust::Anyone, alpn(transport))?, server_name("nodepass.invalid")?))
-            }
-            1 | 2 => Some((self.tls(Trust::Roots, alpn(transport))?, server_name(&peer_name(config))?)),
-            other => return Err(Error::unsupported(format!("the server wants tls={other}, which is not known here"))),
-        };
-        let quic = match (transport, terms.tls) {
-            (Transport::Quic, 2) => Some(Arc::new(ClientTls::new(Trust::Roots, &peer_name(config))?)),
-            (Transport::Quic, _) => Some(Arc::new(ClientTls::new(Trust::Anyone, "")?)),
-            _ => None,
-        };
+        let pins = fp.map(|now| Pins { now, before: None });
+        let (tls, quic) = self.pool_tls(transport, terms.tls, has(Feature::Edge), pins, config)?;
         let route = Arc::new(ServerRoute {
             tunnel: number,
             addresses: vec![server],
@@ -99,7 +81,8 @@ impl Routes {
             quic,
             transport,
             authority: authority(config, transport),
-            open: terms.open,
+            pins,
+            roots: terms.tls == 2 || has(Feature::Edge),
             ws_eof: has(Feature::WsEof),
             quiet: terms.flow == Direction::Forward,
             round,
@@ -116,15 +99,65 @@ impl Routes {
         }
     }
 
+    /// What pool connections speak and accept: TLS over TCP, and over QUIC.
+    fn pool_tls(
+        &mut self,
+        transport: Transport,
+        mode: u8,
+        edge: bool,
+        pins: Option<Pins>,
+        config: &Config,
+    ) -> Result<(Option<TlsRoute>, Option<Arc<ClientTls>>), Error> {
+        let name = peer_name(config);
+        let (trust, name) = match (mode, edge) {
+            (0, _) => return Ok((None, None)),
+            (1, false) => (Trust { roots: false, pins }, NO_NAME),
+            (1 | 2, _) => (Trust { roots: true, pins }, name.as_str()),
+            (other, _) => {
+                return Err(Error::unsupported(format!("the server wants tls={other}, which is not known here")))
+            }
+        };
+        let quic = match transport {
+            // It looks at the certificate itself, before anything is said.
+            Transport::Quic => Some(Arc::new(ClientTls::new(Trust { pins: None, ..trust }, name)?)),
+            _ => None,
+        };
+        Ok((Some((self.tls(trust, alpn(transport))?, server_name(name)?)), quic))
+    }
+
+    /// The same route to a server that says under the key that it shows another certificate.
+    pub fn pinned(&mut self, route: &ServerRoute, fp: Fingerprint) -> Result<Option<ServerRoute>, Error> {
+        let (Some(Pins { now, .. }), Some((_, name))) = (route.pins, &route.tls) else { return Ok(None) };
+        if now == fp {
+            return Ok(None);
+        }
+        let pins = Some(Pins { now: fp, before: Some(now) });
+        let tls = self.tls(Trust { roots: route.roots, pins }, alpn(route.transport))?;
+        Ok(Some(ServerRoute { tls: Some((tls, name.clone())), pins, ..route.clone() }))
+    }
+
     /// TLS for that, made once.
     fn tls(&mut self, trust: Trust, alpn: Alpn) -> Result<Arc<ClientConfig>, Error> {
         if let Some((_, _, config)) = self.made.iter().find(|made| (made.0, made.1) == (trust, alpn)) {
             return Ok(config.clone());
         }
         let config = client(trust, alpn)?;
+        // Only the newest certificates will be seen again.
+        self.made.retain(|made| made.0.pins.is_none());
         self.made.push((trust, alpn, config.clone()));
         Ok(config)
     }
+}
+
+/// The names of the features that a client offers.
+pub(in crate::run) fn features(config: &Config) -> Vec<&'static str> {
+    let offered = |feature: &Feature| match feature {
+        Feature::UdpFrame | Feature::Taken | Feature::Goodbye => true,
+        Feature::WsEof => Transport::WebSocket.is_built(),
+        Feature::Edge => config.tunnel.port == HTTPS,
+        Feature::Fallback => Transport::Quic.is_built(),
+    };
+    Feature::ALL.into_iter().filter(offered).map(Feature::name).collect()
 }
 
 /// What is spoken inside the TLS of a transport.
@@ -137,7 +170,7 @@ pub(in crate::run) fn alpn(transport: Transport) -> Alpn {
 }
 
 /// Who is called, as the handshake's `Host` says it: `sni`, else the host's name; `none` for a bare address.
-fn named(config: &Config) -> &str {
+pub(in crate::run) fn named(config: &Config) -> &str {
     match (&config.sni, &config.tunnel.host) {
         (Some(sni), _) => sni,
         (None, Host::Name(name)) => name,
@@ -175,3 +208,9 @@ fn peer_name(config: &Config) -> String {
         (None, Host::Any) => "localhost".into(),
     }
 }
+
+/// TLS over TCP, and who must answer.
+type TlsRoute = (Arc<ClientConfig>, ServerName<'static>);
+
+/// Who must answer where no name is verified.
+const NO_NAME: &str = "nodepass.invalid";

@@ -9,20 +9,25 @@ use mio::{Registry, Token};
 
 use super::certificates::reload_certs;
 use super::ingress::listeners::listening_addresses;
+use super::opener::Secret;
 use super::out::Out;
-use super::tunnel::Tunnel;
+use super::tunnel::{Agreed, Tunnel};
 use super::TUNNEL_TOKEN;
 use crate::config::{Config, Transport};
 use crate::error::Error;
+use crate::logic::auth::{session_of, Agreement, AuthMode, Numbers, Opening, Psk, Responder, SessionId};
 use crate::logic::backoff::Backoff;
+use crate::logic::guard::{Failure, Guard};
+use crate::logic::handshake::{sealed_answer, Keys};
+use crate::logic::http::ErrorStatus;
 use crate::logic::terms::TunnelNo;
-use crate::logic::terms::{opening, Direction, Feature, Terms};
-use crate::net::certs::Certs;
+use crate::logic::terms::{Direction, Feature, Terms};
+use crate::net::certs::{Certs, Identity};
 use crate::net::listen::Acceptor;
 use crate::net::mux::Mux;
 use crate::net::quic;
 use crate::run::messages::Job;
-use crate::run::policy::{AcceptPolicy, ExpectedTunnel};
+use crate::run::policy::{AcceptPolicy, ExpectedTunnel, HandshakeTls, Kind};
 use crate::run::shared::Shared;
 
 /// A server's own state.
@@ -34,6 +39,14 @@ pub(in crate::run) struct Server {
     retry: Backoff,
     said: Option<Error>,
     certs: Option<Certs>,
+    /// What is shown; a new certificate is, a moment after clients were told of it.
+    shown: Option<Identity>,
+    /// When a certificate that was announced is shown.
+    show: Option<Instant>,
+    /// Sources that got something wrong.
+    guard: Guard,
+    /// The tunnel key, stretched; `None` where `auth=0`.
+    psk: Option<Psk>,
     reload: Instant,
     policy: Arc<AcceptPolicy>,
     /// The worker that has the QUIC port does not know the policy yet.
@@ -50,6 +63,7 @@ impl Server {
         let behind = matches!(config.transport, Transport::WebSocket | Transport::Http2);
         let policy = AcceptPolicy {
             tls: certs.as_ref().map(Certs::current),
+            handshake_tls: (config.auth != AuthMode::Off).then(Arc::<HandshakeTls>::default),
             tls_handshake: behind || config.tunnel.port == HTTPS,
             transport: config.transport,
             streams: streams_for(config.max, config.slot),
@@ -63,6 +77,10 @@ impl Server {
             // A server that stops may still hold the port, for a moment.
             retry: Backoff::new(FIRST_PAUSE, config.limits.cooldown, config.limits.cooldown),
             said: None,
+            guard: Guard::new(config.limits.ban_failures, config.limits.ban_time),
+            psk: (config.auth != AuthMode::Off).then(|| Psk::stretch(config.key.as_bytes())),
+            shown: certs.as_ref().map(Certs::current),
+            show: None,
             certs,
             reload: now + config.limits.reload,
             policy: Arc::new(policy),
@@ -96,7 +114,12 @@ impl Server {
     /// When the clock has something to say.
     pub fn deadline(&self) -> Option<Instant> {
         let acceptors = self.acceptors.iter().filter_map(Acceptor::deadline);
-        acceptors.chain(self.again).chain(self.certs.as_ref().map(|_| self.reload)).min()
+        acceptors
+            .chain(self.again)
+            .chain(self.show)
+            .chain(self.guard.deadline())
+            .chain(self.certs.as_ref().map(|_| self.reload))
+            .min()
     }
 
     /// Connections at the tunnel port go to workers, which find out what they are for.
@@ -104,37 +127,63 @@ impl Server {
         for acceptor in &mut self.acceptors {
             for _ in 0..MAX_AT_A_TIME {
                 let Some((socket, from)) = acceptor.accept(now) else { break };
+                if self.guard.is_banned(from.ip(), is_at_home(&self.tunnels, from.ip()), now) {
+                    continue;
+                }
                 let worker = worker_for(&mut self.tunnels, from.ip(), out);
                 out.job(worker, Job::Accept { socket, from, policy: self.policy.clone() });
             }
         }
     }
 
-    /// The tunnels that end when a client at `from` begins one, and whose clients are told.
+    /// A stranger at that address got something wrong.
+    pub fn failed(&mut self, from: IpAddr, what: Failure, now: Instant) {
+        let kept = is_at_home(&self.tunnels, from);
+        if let Some(told) = self.guard.failed(from, what, kept, now) {
+            log::warn!("{told}");
+        }
+    }
+
+    /// What clients are let in by.
+    pub fn keys(&self) -> Keys<'_> {
+        let config = &self.shared.config;
+        Keys { key: config.key.as_bytes(), psk: self.psk.as_ref(), mode: config.auth }
+    }
+
+    /// The tunnels that end now that the client of tunnel `number` has proven who it is, and whose clients are told. `Err` if it is
+    /// that one which has to end: an original never takes the place of an authenticated client.
     ///
     /// An original is told by its address, and has one tunnel. Beyond `clients` a newcomer takes over: from a client at the
     /// same address first, which is most likely what is left of the newcomer itself, else from the one that is there longest.
-    pub fn replaced_by(&self, from: IpAddr, features: &[Feature]) -> Vec<TunnelNo> {
-        let original = !features.contains(&Feature::Open);
-        let same = |tunnel: &Tunnel| tunnel.peer().ip() == from;
-        let is_original = |tunnel: &Tunnel| tunnel.terms().open.is_none();
-        let present = self.tunnels.values().filter(|tunnel| !tunnel.is_replaced());
-        let (mut ended, mut rest): (Vec<&Tunnel>, Vec<&Tunnel>) =
-            present.partition(|tunnel| original && same(tunnel) && is_original(tunnel));
-        // A handshake can be asked for again and again: tunnels that no connection came for make room first.
-        let opening: Vec<usize> = (0..rest.len()).filter(|&at| !rest[at].is_up()).collect();
-        if opening.len() >= MAX_OPENING {
-            ended.push(rest.remove(opening[0]));
-        }
+    pub fn replaced_by(&self, number: TunnelNo) -> Result<Vec<TunnelNo>, ()> {
+        let Some(newcomer) = self.tunnels.get(&number) else { return Ok(Vec::new()) };
+        let original = !newcomer.is_authenticated();
+        let same = |tunnel: &Tunnel| tunnel.peer().ip() == newcomer.peer().ip();
+        let present = self.tunnels.values();
+        let present = present.filter(|tunnel| tunnel.number() != number && tunnel.is_proven() && !tunnel.is_replaced());
+        let (mut ended, rest): (Vec<&Tunnel>, Vec<&Tunnel>) =
+            present.partition(|tunnel| original && same(tunnel) && !tunnel.is_authenticated());
         if let Some(clients) = self.shared.config.clients {
-            rest.sort_by_key(|tunnel| !same(tunnel));
             let surplus = (rest.len() + 1).saturating_sub(clients);
+            let mut rest: Vec<&Tunnel> =
+                rest.into_iter().filter(|tunnel| !(original && tunnel.is_authenticated())).collect();
+            if rest.len() < surplus {
+                return Err(());
+            }
+            rest.sort_by_key(|tunnel| !same(tunnel));
             ended.extend(rest.into_iter().take(surplus));
         }
-        ended.into_iter().map(Tunnel::number).collect()
+        Ok(ended.into_iter().map(Tunnel::number).collect())
     }
 
-    /// Begins a tunnel with the client at `from`; the answer to its handshake.
+    /// A candidate that has to make room for the next: a handshake can be repeated again and again.
+    pub fn surplus_candidate(&self) -> Option<TunnelNo> {
+        let mut candidates = self.tunnels.values().filter(|tunnel| !tunnel.is_proven());
+        let oldest = candidates.next()?;
+        (candidates.count() + 1 >= MAX_OPENING).then(|| oldest.number())
+    }
+
+    /// Begins a tunnel with the original at `from`; the answer to its handshake.
     pub fn begin(
         &mut self,
         number: TunnelNo,
@@ -143,16 +192,65 @@ impl Server {
         workers: usize,
         now: Instant,
     ) -> Vec<u8> {
+        let terms = self.terms(offered);
+        let knows_auth = self.psk.is_some() && !offered.is_empty();
+        let answer = terms.to_bytes(knows_auth);
+        let agreed = Agreed { number, terms, peer: from, secret: None };
+        self.insert(Tunnel::new(agreed, None, &self.shared.config, workers, now));
+        answer
+    }
+
+    /// Begins a tunnel with whoever sent that message 1 from `from`; the answer.
+    pub fn begin_authenticated(
+        &mut self,
+        number: TunnelNo,
+        from: SocketAddr,
+        responder: Responder,
+        workers: usize,
+        now: Instant,
+    ) -> Vec<u8> {
+        let terms = self.terms(&responder.features);
+        let edge = terms.features.contains(&Feature::Edge);
+        let fp = self.shown.as_ref().filter(|_| !edge).map(|identity| identity.leaf);
+        // No number is used twice, so it names the session as well.
+        let agreement = Agreement { terms, fp, session: SessionId(number) };
+        let (message, keys) = match responder.answer(&agreement) {
+            Ok(answer) => answer,
+            Err(why) => {
+                log::error!("Handshake from {from} not answered: {why}");
+                return ErrorStatus::Unauthorized.to_bytes();
+            }
+        };
+        let secret = Secret { keys: Arc::new(keys), session: agreement.session, used: Numbers::default() };
+        let agreed = Agreed { number, terms: agreement.terms, peer: from, secret: Some(secret) };
+        self.insert(Tunnel::new(agreed, None, &self.shared.config, workers, now));
+        sealed_answer(&message)
+    }
+
+    /// The tunnel that a connection from there belongs to which begins with that, if it is true. It is never true again.
+    ///
+    /// The opening of a session that has ended is no failure: the client may not have heard of that yet.
+    pub fn opened(&mut self, opening: &Opening, from: IpAddr, kind: Kind, now: Instant) -> Option<TunnelNo> {
+        let number = session_of(opening).0;
+        let expected = self.policy.tunnels.iter().find(|tunnel| tunnel.number == number)?;
+        let fits = self.policy.fits(expected, kind);
+        let is_true = fits && self.tunnels.get_mut(&number)?.accepts(opening);
+        if !is_true {
+            self.failed(from, Failure::Opening, now);
+        }
+        is_true.then_some(number)
+    }
+
+    fn terms(&self, offered: &[Feature]) -> Terms {
         let config = &self.shared.config;
         let (max, tls, transport) = (config.max, config.tls.code(), config.transport.code());
         let features = Feature::common(&features_with(config.transport, tls), offered);
-        let open = features.contains(&Feature::Open).then(|| opening(random()));
-        let terms = Terms { flow: self.flow, max, tls, transport, features, open };
-        let answer = terms.to_bytes();
-        let tunnel = Tunnel::new(number, terms, from, None, config, workers, now);
-        self.tunnels.insert(number, tunnel);
+        Terms { flow: self.flow, max, tls, transport, features }
+    }
+
+    fn insert(&mut self, tunnel: Tunnel) {
+        self.tunnels.insert(tunnel.number(), tunnel);
         self.renew_policy();
-        answer
     }
 
     /// Takes a tunnel out that is over.
@@ -162,10 +260,21 @@ impl Server {
         Some(tunnel)
     }
 
-    /// Looks at the certificate files again.
-    pub fn reload(&mut self) {
+    /// Looks at the certificate files again. A new certificate is announced, and shown a moment later.
+    pub fn reload(&mut self, now: Instant) {
         self.certs.iter_mut().for_each(reload_certs);
-        self.renew_policy();
+        let leaf = |identity: &Identity| identity.leaf;
+        let fresh = self.certs.as_ref().map(|certs| certs.current().leaf);
+        if fresh != self.shown.as_ref().map(leaf) && self.show.is_none() {
+            self.show = Some(now + ANNOUNCED);
+            self.announce();
+        }
+    }
+
+    /// Tells all clients which certificate is loaded.
+    fn announce(&mut self) {
+        let Some(leaf) = self.certs.as_ref().map(|certs| certs.current().leaf) else { return };
+        self.tunnels.values_mut().for_each(|tunnel| tunnel.announce(leaf));
     }
 
     /// No connections come any more.
@@ -179,9 +288,21 @@ impl Server {
         if self.again.is_some_and(|again| now >= again) {
             self.try_to_open(registry, now, out);
         }
+        while let Some(told) = self.guard.expired(now) {
+            log::info!("{told}");
+        }
         if now >= self.reload {
             self.reload = now + self.shared.config.limits.reload;
-            self.reload();
+            self.reload(now);
+        }
+        if self.show.take_if(|show| now >= *show).is_some() {
+            self.shown = self.certs.as_ref().map(Certs::current);
+            // Tunnels that began in between hear it now.
+            self.announce();
+            self.renew_policy();
+        }
+        for tunnel in self.tunnels.values_mut().filter(|tunnel| tunnel.is_authenticated()) {
+            tunnel.send_signals(out);
         }
     }
 
@@ -243,12 +364,13 @@ impl Server {
         let expected = |tunnel: &Tunnel| ExpectedTunnel {
             number: tunnel.number(),
             peer: tunnel.peer().ip(),
-            open: tunnel.terms().open,
+            authenticated: tunnel.is_authenticated(),
             fallback: tunnel.terms().features.contains(&Feature::Fallback),
             ws_eof: tunnel.terms().features.contains(&Feature::WsEof),
         };
         self.policy = Arc::new(AcceptPolicy {
-            tls: self.certs.as_ref().map(Certs::current),
+            tls: self.shown.clone(),
+            handshake_tls: old.handshake_tls.clone(),
             tls_handshake: old.tls_handshake,
             transport: old.transport,
             streams: old.streams,
@@ -260,9 +382,9 @@ impl Server {
     }
 }
 
-/// Random bytes. Without any there is no safe way to go on.
-fn random<const N: usize>() -> [u8; N] {
-    crate::net::random::bytes().expect("the system gives random numbers")
+/// Whether an authenticated client is at that address: it keeps its place whatever others behind the same address do.
+fn is_at_home(tunnels: &BTreeMap<TunnelNo, Tunnel>, from: IpAddr) -> bool {
+    tunnels.values().any(|tunnel| tunnel.is_authenticated() && tunnel.is_proven() && tunnel.peer().ip() == from)
 }
 
 /// Where to look after a connection that comes from there. A control connection belongs on the hub's own thread: the first
@@ -279,7 +401,7 @@ fn worker_for(tunnels: &mut BTreeMap<TunnelNo, Tunnel>, from: IpAddr, out: &mut 
 /// What this build can do beyond 1.14 with that transport and TLS mode.
 fn features_with(transport: Transport, tls: u8) -> Vec<Feature> {
     let has = |feature: &Feature| match feature {
-        Feature::UdpFrame | Feature::Open | Feature::Taken | Feature::Goodbye => true,
+        Feature::UdpFrame | Feature::Taken | Feature::Goodbye => true,
         Feature::WsEof => transport == Transport::WebSocket,
         Feature::Edge => transport != Transport::Quic && tls > 0,
         Feature::Fallback => transport == Transport::Quic,
@@ -294,7 +416,9 @@ fn streams_for(max: usize, slot: Option<usize>) -> usize {
 
 /// The pause before the tunnel's port is tried again; then twice that each time, up to `NP_SERVICE_COOLDOWN`.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
-/// Most tunnels whose first pool connection has not come.
+/// A new certificate is shown so long after clients were told of it.
+const ANNOUNCED: Duration = Duration::from_secs(1);
+/// Most tunnels whose clients have not proven who they are.
 const MAX_OPENING: usize = 64;
 /// Most streams of one connection at once, whatever `slot` says.
 const MAX_STREAMS: usize = 131_072;

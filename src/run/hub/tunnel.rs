@@ -11,22 +11,25 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::opener::Opener;
+use super::opener::{Opener, Secret};
 use super::out::{Action, EndReason, Granted, Out, PeerUser};
 use crate::config::{Config, Transport};
 use crate::error::Error;
-use crate::logic::control::{Control, Do, Why};
+use crate::logic::auth::Opening;
+use crate::logic::control::{Codec, Control, Do, Why};
 use crate::logic::fingerprint::{FingerprintCheck, Judged, Verdict};
 use crate::logic::pool::{Grant, Pool, Taken};
 use crate::logic::terms::TunnelNo;
 use crate::logic::terms::{Direction, Feature, Terms};
 use crate::logic::wire::{Fingerprint, Id, CONTROL};
-use crate::run::messages::{Home, Job, Proto, ServerRoute, SessionKey, TunnelEvent};
+use crate::run::messages::{Home, Job, Proto, ServerRoute, SessionKey, TunnelEvent, Wanted};
 
 /// A tunnel in being.
 pub(in crate::run) struct Tunnel {
     number: TunnelNo,
     terms: Terms,
+    /// Of an authenticated tunnel.
+    secret: Option<Secret>,
     side: Side,
     peer: SocketAddr,
     stage: Stage,
@@ -61,12 +64,22 @@ pub(in crate::run) enum Side {
     Egress,
 }
 
+/// What both sides have agreed on.
+pub(in crate::run) struct Agreed {
+    /// The tunnel's number, here.
+    pub number: TunnelNo,
+    /// The terms.
+    pub terms: Terms,
+    /// The peer.
+    pub peer: SocketAddr,
+    /// The keys, if it is authenticated.
+    pub secret: Option<Secret>,
+}
+
 impl Tunnel {
     /// A tunnel that both sides have agreed on; pool connections may come. `opener` makes it the client's end.
     pub fn new(
-        number: TunnelNo,
-        terms: Terms,
-        peer: SocketAddr,
+        Agreed { number, terms, peer, secret }: Agreed,
         opener: Option<Opener>,
         config: &Config,
         workers: usize,
@@ -78,10 +91,12 @@ impl Tunnel {
             _ => Side::Egress,
         };
         // With tls=2 the chain has been verified, and an original's server has no fingerprint to compare ours with.
-        let checked = (terms.tls == 1 || (terms.tls == 2 && is_server)) && !terms.features.contains(&Feature::Edge);
+        let checked = secret.is_none()
+            && (terms.tls == 1 || (terms.tls == 2 && is_server))
+            && !terms.features.contains(&Feature::Edge);
         // A client that finds UDP blocked needs its tries, and then the other transport.
         let tries = if terms.features.contains(&Feature::Fallback) { FALLBACK_TIME } else { 1 };
-        let max_idle = terms.max.saturating_mul(lag(&terms));
+        let max_idle = terms.max.saturating_mul(lag(&terms, secret.is_some()));
         Tunnel {
             number,
             side,
@@ -97,6 +112,7 @@ impl Tunnel {
             key: config.key.as_bytes().to_vec(),
             report: limits.report,
             terms,
+            secret,
         }
     }
 
@@ -138,6 +154,41 @@ impl Tunnel {
     /// Whether it has its control connection.
     pub fn is_up(&self) -> bool {
         matches!(self.stage, Stage::Up { .. })
+    }
+
+    /// Whether the peer has proven to know the key with something fresh: till then it is a candidate, and nobody.
+    pub fn is_proven(&self) -> bool {
+        matches!(&self.stage, Stage::Up { control, .. } if control.is_heard())
+    }
+
+    /// Whether both sides have proven who they are.
+    pub fn is_authenticated(&self) -> bool {
+        self.secret.is_some()
+    }
+
+    /// Whether that is a true opening of one of its pool connections, and the first time that it comes (server).
+    pub fn accepts(&mut self, opening: &Opening) -> bool {
+        self.secret.as_mut().is_some_and(|secret| secret.keys.accept(opening, &mut secret.used))
+    }
+
+    /// A pool connection on `route`, for the client to open.
+    pub fn wanted(&self, route: &Arc<ServerRoute>) -> Wanted {
+        Wanted::new(route, self.secret.as_ref())
+    }
+
+    /// Tells the client which certificate will be shown. That goes out with the next [`advance`](Tunnel::advance).
+    pub fn announce(&mut self, fp: Fingerprint) {
+        if let (Some(_), Stage::Up { control, .. }) = (&self.secret, &mut self.stage) {
+            control.cert(fp);
+        }
+    }
+
+    /// Sends what has been said on the control connection, and nothing else: see [`announce`](Tunnel::announce).
+    pub fn send_signals(&mut self, out: &mut Out) {
+        let Stage::Up { control, home } = &mut self.stage else { return };
+        while let Some(bytes) = control.poll_send() {
+            out.job(home.worker, Job::Say { key: home.key, bytes });
+        }
     }
 
     /// Whether a user who comes in here can have a connection at once.
@@ -313,7 +364,8 @@ impl Tunnel {
         while up && (id == CONTROL || self.pool.knows(id)) {
             id = (out.random_id)();
         }
-        out.job(home.worker, Job::Number { key: home.key, id });
+        let ws_eof = self.terms.features.contains(&Feature::WsEof);
+        out.job(home.worker, Job::Number { key: home.key, tunnel: self.number, id, ws_eof });
         self.admit(id, home, fp, now, out);
     }
 
@@ -359,17 +411,42 @@ impl Tunnel {
 
     fn begin_control(&mut self, home: Home, now: Instant, out: &mut Out) {
         let edge = self.terms.features.contains(&Feature::Edge);
-        let proving = self.side == Side::Ingress && self.terms.tls == 1 && !edge;
-        let polite = self.terms.features.contains(&Feature::Goodbye);
-        let control = Control::new(&self.key, self.report, proving, now).polite(polite);
+        let proving = self.secret.is_none() && self.side == Side::Ingress && self.terms.tls == 1 && !edge;
+        let codec = match &self.secret {
+            Some(secret) => Codec::sealed(secret.keys.clone()),
+            None => Codec::Masked(self.key.clone()),
+        };
+        // An original's handshake may be a recorded one: its server waits for a word under the key.
+        let control = match (&self.secret, &self.opener) {
+            (None, None) => Control::silent(codec, self.report, proving, now),
+            _ => Control::new(codec, self.report, proving, now),
+        };
+        let control = control.polite(self.terms.features.contains(&Feature::Goodbye));
         out.job(home.worker, Job::Control(home.key));
+        let proven = control.is_heard();
         self.stage = Stage::Up { control, home };
-        log::info!("Tunnel with {} is up: {}", self.peer, describe(&self.terms));
+        if proven {
+            self.proven(out);
+        }
+    }
+
+    /// The peer is who it says.
+    fn proven(&self, out: &mut Out) {
+        out.push(Action::Proven);
+        let peer = self.peer;
+        let kind = if self.is_authenticated() { "authenticated" } else { "NodePass 1.14's handshake" };
+        log::info!("Tunnel with {peer} is up: {}; {kind}", describe(&self.terms));
+        if self.terms.tls == 0 && self.opener.is_some() {
+            log::warn!("The server offers tls=0: what users say travels in the clear; tls=1 there encrypts it, tls=1 here demands it");
+        }
     }
 
     /// Says once which certificate we know, soon after there is a connection to name.
     fn state_certificate(&mut self, now: Instant, out: &mut Out) {
         let Stage::Up { control, .. } = &mut self.stage else { return };
+        if !control.is_heard() {
+            return;
+        }
         if let Some((id, fp)) = self.check.poll(&mut self.pool, &out.loads, now) {
             control.prove(id, fp);
         }
@@ -405,6 +482,8 @@ impl Tunnel {
                     self.rtt = rtt;
                     out.push(Action::CheckPoint);
                 }
+                Do::Heard => self.proven(out),
+                Do::Cert(fp) => out.push(Action::Pin(fp)),
                 Do::Ready => log::info!("Certificate fingerprint verified"),
                 Do::Over(why) => out.push(Action::Over(EndReason::Control(why))),
             }
@@ -450,8 +529,8 @@ impl Tunnel {
     fn refill(&mut self, now: Instant, out: &mut Out) {
         let Some(opener) = &mut self.opener else { return };
         match self.stage {
-            Stage::Opening { .. } => opener.open_first(now, out),
-            Stage::Up { .. } => opener.open(&mut self.pool, now, out),
+            Stage::Opening { .. } => opener.open_first(self.secret.as_ref(), now, out),
+            Stage::Up { .. } => opener.open(&mut self.pool, self.secret.as_ref(), now, out),
         }
     }
 
@@ -463,12 +542,12 @@ impl Tunnel {
 /// How many times `max` may be idle. Our own client keeps to `max` by itself: it replaces what it took before its signal has
 /// come through here, which is no reason to turn the replacements away. On a shared connection they do not wait for a lost
 /// packet with signals in it.
-fn lag(terms: &Terms) -> usize {
+fn lag(terms: &Terms, authenticated: bool) -> usize {
     let shared = Transport::from_code(terms.transport).is_some_and(Transport::is_shared);
-    match (&terms.open, shared) {
-        (None, _) => 1,
-        (Some(_), false) => 2,
-        (Some(_), true) => SHARED_LAG,
+    match (authenticated, shared) {
+        (false, _) => 1,
+        (true, false) => 2,
+        (true, true) => SHARED_LAG,
     }
 }
 

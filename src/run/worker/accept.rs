@@ -23,6 +23,7 @@ use super::idle::Idle;
 use super::mux::{MuxTask, PoolTask};
 use super::next::Next;
 use crate::config::Transport;
+use crate::logic::auth::Opening;
 use crate::logic::handshake::{HeadProgress, HeadReader, Request};
 use crate::logic::sniff::{first_bytes, FirstBytes};
 use crate::logic::upgrade;
@@ -72,6 +73,8 @@ enum Step {
     /// As `On`, after the others had their turn.
     Later(State),
     Pool(Leg, ExpectedTunnel),
+    /// A pool connection of an authenticated tunnel, if its opening is true.
+    Claim(Leg, Kind, Opening),
     Mux(Box<Tls>),
     Asked(Leg, Box<Request>),
     Close,
@@ -89,9 +92,9 @@ impl Inbound {
     ) -> io::Result<Inbound> {
         let mut tcp = Tcp::new(socket);
         tcp.register(&context.registry, token(home.key, Side::Remote))?;
-        let state = match policy.tls {
-            Some(_) => State::Peeking(tcp),
-            None => reading(tcp),
+        let state = match policy.may_speak_tls() {
+            true => State::Peeking(tcp),
+            false => reading(tcp),
         };
         let mut peer = Peer { from, until: now + policy.timeout, policy, silence: None };
         peer.silence = peer.silent(Kind::Plain).map(|_| now + SILENCE);
@@ -118,6 +121,10 @@ impl Inbound {
                     State::Asked(leg, None)
                 }
                 Ok(Step::Pool(leg, expected)) => return Next::Become(peer.idle(leg, expected, home, context).into()),
+                Ok(Step::Claim(leg, kind, opening)) => {
+                    context.hub.send(Notice::Opening { home, from: peer.from, kind, opening });
+                    return Next::Become(Idle::of_server(leg, peer.policy.quiet).into());
+                }
                 Ok(Step::Mux(tls)) => return peer.mux(*tls, home, context),
                 Ok(Step::Wait(_) | Step::Later(_) | Step::Close) | Err(_) => return Next::End,
             };
@@ -182,17 +189,17 @@ impl State {
 /// TLS, HTTP in the clear, or a plain pool connection?
 fn peek(mut tcp: Tcp, peer: &mut Peer, budget: &Budget, now: Instant) -> io::Result<Step> {
     let mut first = [0];
-    match (ready(tcp.peek(&mut first))?, &peer.policy.tls) {
-        (Some(0), _) => Ok(Step::Close),
-        (Some(_), Some(identity)) if first[0] == TLS_RECORD => {
+    match ready(tcp.peek(&mut first))? {
+        Some(0) => Ok(Step::Close),
+        Some(_) if first[0] == TLS_RECORD => {
             peer.silence = None;
-            match peer.policy.wants_tls() {
-                true => Ok(Step::On(State::Securing(Box::new(Tls::accept(tcp, identity.config.clone(), budget)?)))),
-                false => Ok(Step::Close),
+            match peer.policy.wanted_tls() {
+                Some(config) => Ok(Step::On(State::Securing(Box::new(Tls::accept(tcp, config, budget)?)))),
+                None => Ok(Step::Close),
             }
         }
-        (Some(_), _) => Ok(Step::On(reading(tcp))),
-        (None, _) => Ok(match peer.was_silent(Kind::Plain, now) {
+        Some(_) => Ok(Step::On(reading(tcp))),
+        None => Ok(match peer.was_silent(Kind::Plain, now) {
             Some(expected) => Step::Pool(tcp.into(), expected),
             None => Step::Wait(State::Peeking(tcp)),
         }),
@@ -207,8 +214,9 @@ fn secure(mut tls: Box<Tls>, peer: &mut Peer, now: Instant) -> io::Result<Step> 
     if tls.speaks_h2() {
         return Ok(Step::Mux(tls));
     }
+    let asks = tls.speaks_http1();
     let leg = Leg::Own(Own::Tls(tls));
-    match peer.silent(Kind::Tls) {
+    match peer.silent(Kind::Tls).filter(|_| !asks) {
         Some(expected) if !peer.policy.tls_handshake && !peer.policy.expects_opening(Kind::Tls) => {
             return Ok(Step::Pool(leg, expected));
         }
@@ -225,11 +233,7 @@ fn read(mut leg: Leg, mut buffer: Buffer, peer: &mut Peer, muxes: &mut Muxes, no
         return Ok(Step::Close);
     }
     let kind = kind_of(&leg);
-    let may_ask = match kind {
-        Kind::Plain => true,
-        Kind::Tls => peer.policy.tls_handshake,
-        Kind::WebSocket | Kind::Stream => false,
-    };
+    let may_ask = peer.policy.may_ask(kind);
     Ok(match (first_bytes(buffer.bytes()), more) {
         (FirstBytes::Handshake, _) if may_ask => {
             peer.silence = None;
@@ -238,6 +242,7 @@ fn read(mut leg: Leg, mut buffer: Buffer, peer: &mut Peer, muxes: &mut Muxes, no
         }
         (FirstBytes::Pool, _) => match (peer.policy.opened(buffer.bytes(), peer.from.ip(), kind), more) {
             (Opened::Tunnel(expected), _) => Step::Pool(leg, expected),
+            (Opened::Claim(opening), _) => Step::Claim(leg, kind, opening),
             (Opened::Unknown, _) => Step::Close,
             (Opened::NeedMore | Opened::Original(_), Some(_)) => Step::On(State::Reading(leg, buffer)),
             (Opened::NeedMore, None) => Step::Wait(State::Reading(leg, buffer)),
@@ -309,17 +314,11 @@ impl Peer {
     }
 
     /// It is a pool connection of that tunnel.
-    fn idle(&self, mut leg: Leg, expected: ExpectedTunnel, home: Home, context: &mut Context) -> Idle {
+    fn idle(&self, leg: Leg, expected: ExpectedTunnel, home: Home, context: &mut Context) -> Idle {
         let plain = matches!(leg, Leg::Own(Own::Tcp(_)));
         let fp = self.policy.tls.as_ref().filter(|_| !plain).map(|identity| identity.leaf);
         context.hub.send(Notice::Tunnel { number: expected.number, event: TunnelEvent::Arrived { home, fp } });
-        let (tunnel, quiet) = (expected.number, self.policy.quiet);
-        match &mut leg {
-            Leg::Own(Own::Ws(ws)) => ws.pass_ends(expected.ws_eof),
-            Leg::Own(_) => {}
-            Leg::Mux(loan) => context.muxes.set_owner(loan, tunnel),
-        }
-        Idle { leg, tunnel, id: None, quiet, ended: false }
+        Idle::of_server(leg, self.policy.quiet)
     }
 
     /// The peer speaks HTTP/2: its streams will be the pool connections.

@@ -20,10 +20,10 @@ use super::mux::{MuxTask, PoolTask};
 use super::next::Next;
 use crate::config::Transport;
 use crate::error::{Cause, Error};
-use crate::log::printable;
+use crate::logic::auth::Opening;
 use crate::logic::handshake::{parse_answer, ServerAnswer};
 use crate::logic::http::MAX_ANSWER;
-use crate::logic::terms::{Terms, TunnelNo};
+use crate::logic::terms::TunnelNo;
 use crate::logic::upgrade;
 use crate::logic::wire::{Id, CONTROL};
 use crate::net::connect::{Connect, Outcome};
@@ -36,7 +36,7 @@ use crate::net::stream::{drain_all, ready, Buffer};
 use crate::net::tcp::Tcp;
 use crate::net::tls::Tls;
 use crate::net::ws::{End, Ws};
-use crate::run::messages::{Answered, Home, Notice, ServerRoute, TunnelEvent};
+use crate::run::messages::{Answered, Home, Notice, Reply, ServerRoute, TunnelEvent, Wanted};
 
 /// A connection to the server, and how far it has come.
 pub struct Connector {
@@ -51,13 +51,15 @@ struct Call {
     /// Which of the route's addresses was reached, and how long that took.
     reached: (usize, Duration),
     until: Option<Instant>,
+    /// The TLS handshake goes on.
+    securing: bool,
 }
 
 enum Purpose {
     /// The handshake: send this request, read the answer.
     Ask(Vec<u8>),
-    /// A pool connection: open it, read its id.
-    Open,
+    /// A pool connection: open it, with these bytes in an authenticated tunnel, and read its id.
+    Open(Option<Opening>),
     /// A connection whose streams will be the pool connections.
     Carry,
 }
@@ -75,15 +77,20 @@ enum State {
 enum Step {
     On(State),
     Wait(State),
-    Answered(Box<Terms>),
+    Answered(ServerAnswer),
     Opened(Leg, Id),
     Mux(Box<dyn Mux>),
 }
 
 impl Connector {
-    /// For a pool connection, or with `request` for the terms.
-    pub fn new(route: Arc<ServerRoute>, request: Option<Vec<u8>>, home: Home, context: &Context) -> Connector {
-        Connector::dialling(route, request.map_or(Purpose::Open, Purpose::Ask), home, context)
+    /// For the terms.
+    pub fn asking(route: Arc<ServerRoute>, request: Vec<u8>, home: Home, context: &Context) -> Connector {
+        Connector::dialling(route, Purpose::Ask(request), home, context)
+    }
+
+    /// For a pool connection.
+    pub fn opening(wanted: Wanted, home: Home, context: &Context) -> Connector {
+        Connector::dialling(wanted.route, Purpose::Open(wanted.opening), home, context)
     }
 
     /// For a connection over TCP that will carry the tunnel's pool connections.
@@ -92,17 +99,19 @@ impl Connector {
     }
 
     /// Makes a stream of such a connection a pool connection. It is watched already.
-    pub fn over(stream: Leg, route: Arc<ServerRoute>, now: Instant) -> Connector {
+    pub fn over(stream: Leg, wanted: Wanted, now: Instant) -> Connector {
+        let Wanted { route, opening } = wanted;
         let until = Some(now + route.timeout);
-        let call = Call { route, purpose: Purpose::Open, reached: (0, Duration::ZERO), until };
-        let state = call.opening(stream);
+        let purpose = Purpose::Open(opening);
+        let call = Call { route, purpose, reached: (0, Duration::ZERO), until, securing: false };
+        let state = call.opening(stream, opening);
         Connector { call, state }
     }
 
     fn dialling(route: Arc<ServerRoute>, purpose: Purpose, home: Home, context: &Context) -> Connector {
         let (addresses, token) = (route.addresses.clone(), token(home.key, Side::Remote));
         let connect = Connect::new(addresses, None, route.dial, context.shared.keepalive, token);
-        let call = Call { route, purpose, reached: (0, Duration::ZERO), until: None };
+        let call = Call { route, purpose, reached: (0, Duration::ZERO), until: None, securing: false };
         Connector { call, state: State::Dialling(connect) }
     }
 
@@ -114,11 +123,13 @@ impl Connector {
                 Ok(Step::On(state)) => state,
                 // First what has come, then the clock: what was there in time is not late because we are.
                 Ok(Step::Wait(_)) if call.until.is_some_and(|until| now >= until) => {
+                    // Silence says nothing about what the server knows.
+                    call.securing = false;
                     let error = Error::lost(Cause::Timeout(call.route.timeout));
                     return call.failed(error, context);
                 }
                 Ok(Step::Wait(state)) => return Next::Wait(Connector { call, state }),
-                Ok(Step::Answered(terms)) => return call.answered(terms, context),
+                Ok(Step::Answered(answer)) => return call.answered(Reply::Said(answer), context),
                 Ok(Step::Opened(leg, id)) => return Next::Become(call.idle(leg, id, home, context).into()),
                 Ok(Step::Mux(mux)) => return Next::Become(MuxTask::client(mux, call.route, home, context).into()),
                 Err(error) => return call.failed(error, context),
@@ -210,7 +221,10 @@ fn upgrade(
         match upgrade::parse_answer(&reply, key) {
             upgrade::UpgradeAnswer::Done(head) => {
                 let ws = Ws::over(own.into_lower()?, End::Client, call.route.ws_eof, &reply[head..])?;
-                return Ok(Step::On(call.opening(ws.into())));
+                let Purpose::Open(opening) = call.purpose else {
+                    return Err(Error::protocol("a WebSocket that was not asked for").into());
+                };
+                return Ok(Step::On(call.opening(ws.into(), opening)));
             }
             upgrade::UpgradeAnswer::Bad(error) => return Err(error.into()),
             upgrade::UpgradeAnswer::NeedMore if count == 0 => {
@@ -234,11 +248,8 @@ fn ask(mut leg: Leg, mut request: Buffer, mut answer: Buffer, muxes: &mut Muxes)
                 return Err(Error::protocol("the server's answer is cut short or too long").into());
             }
             ServerAnswer::NeedMore => {}
-            ServerAnswer::Terms(terms) => return Ok(Step::Answered(Box::new(terms))),
-            ServerAnswer::Refused(status, text) => {
-                return Err(Error::refused(status, &printable(&text).to_string()).into());
-            }
             ServerAnswer::Bad(why) => return Err(Error::protocol(why).into()),
+            answer => return Ok(Step::Answered(answer)),
         }
     }
 }
@@ -273,14 +284,16 @@ impl Call {
     }
 
     /// The server is reached.
-    fn secure(&self, tcp: Tcp, context: &Context) -> Result<Step, Error> {
+    fn secure(&mut self, tcp: Tcp, context: &Context) -> Result<Step, Error> {
         let Some((config, name)) = &self.route.tls else { return self.begin(tcp.into(), context) };
         let tls = Tls::connect(tcp, config.clone(), name.clone(), &context.shared.budget)?;
+        self.securing = true;
         Ok(Step::On(State::Securing(Box::new(tls))))
     }
 
     /// What comes once the connection is there, and secure.
-    fn begin(&self, own: Own, context: &Context) -> Result<Step, Error> {
+    fn begin(&mut self, own: Own, context: &Context) -> Result<Step, Error> {
+        self.securing = false;
         match (&self.purpose, self.route.transport, own) {
             (Purpose::Carry, _, Own::Tls(tls)) if tls.speaks_h2() => {
                 let report = context.shared.config.limits.report;
@@ -291,29 +304,29 @@ impl Call {
                 let (request, answer) = (Buffer::holding(request.clone()), Buffer::new(MAX_ANSWER));
                 Ok(Step::On(State::Asking { leg: Leg::Own(own), request, answer }))
             }
-            (Purpose::Open, Transport::WebSocket, own) => {
+            (Purpose::Open(_), Transport::WebSocket, own) => {
                 let key = upgrade::WebSocketKey::new(random::bytes()?);
                 let request = Buffer::holding(upgrade::Ask { host: &self.route.authority, key }.to_bytes());
                 Ok(Step::On(State::Upgrading { own, request, reply: Vec::new(), key }))
             }
-            (Purpose::Open, _, own) => Ok(Step::On(self.opening(Leg::Own(own)))),
+            (Purpose::Open(opening), _, own) => Ok(Step::On(self.opening(Leg::Own(own), *opening))),
         }
     }
 
     /// What a pool connection opens with: a stream has to say something to be one.
-    fn opening(&self, leg: Leg) -> State {
-        let opening = match (self.route.open, self.route.transport.is_shared()) {
-            (Some(open), _) => open.to_vec(),
+    fn opening(&self, leg: Leg, opening: Option<Opening>) -> State {
+        let opening = match (opening, self.route.transport.is_shared()) {
+            (Some(opening), _) => opening.to_vec(),
             (None, true) => vec![0],
             (None, false) => Vec::new(),
         };
         State::Opening { leg, opening: Buffer::holding(opening), id: Buffer::new(ID) }
     }
 
-    fn answered(&self, terms: Box<Terms>, context: &Context) -> Next<Connector, PoolTask> {
+    fn answered(&self, reply: Reply, context: &Context) -> Next<Connector, PoolTask> {
         let (address, round) = self.reached;
         let server = self.route.addresses[address];
-        context.hub.send(Notice::Answered(Ok(Answered { terms, server, round })));
+        context.hub.send(Notice::Answered(Ok(Answered { reply, server, round })));
         Next::End
     }
 
@@ -326,8 +339,9 @@ impl Call {
     fn failed(&self, error: Error, context: &Context) -> Next<Connector, PoolTask> {
         let number = self.route.tunnel;
         context.hub.send(match self.purpose {
+            Purpose::Ask(_) if self.securing => return self.answered(Reply::NoTls(error), context),
             Purpose::Ask(_) => Notice::Answered(Err(error)),
-            Purpose::Open => Notice::Tunnel { number, event: TunnelEvent::Failed(Some(error)) },
+            Purpose::Open(_) => Notice::Tunnel { number, event: TunnelEvent::Failed(Some(error)) },
             Purpose::Carry => Notice::Tunnel { number, event: TunnelEvent::MuxFailed(error) },
         });
         Next::End

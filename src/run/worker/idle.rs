@@ -4,7 +4,7 @@ use super::context::Context;
 use super::next::Schedule;
 use crate::logic::terms::TunnelNo;
 use crate::logic::wire::{Id, CONTROL};
-use crate::net::leg::Leg;
+use crate::net::leg::{Leg, Own};
 use crate::net::mux::Muxes;
 use crate::net::stream::Buffer;
 use crate::run::messages::{Notice, TunnelEvent};
@@ -24,6 +24,11 @@ pub struct Idle {
 }
 
 impl Idle {
+    /// A connection that came to a server, which gives it its tunnel and its id ([`assign`](Idle::assign)).
+    pub fn of_server(leg: Leg, quiet: bool) -> Idle {
+        Idle { leg, tunnel: 0, id: None, quiet, ended: false }
+    }
+
     /// Drops it when it dies, not when a user gets it.
     ///
     /// At the egress an end is not yet a death: it may be that of a user who had nothing to say.
@@ -45,9 +50,14 @@ impl Idle {
         }
     }
 
-    /// Writes its id, which is what makes it a pool connection. `false`: it could not be written.
-    pub fn assign(&mut self, id: Id, muxes: &mut Muxes) -> bool {
-        self.id = Some(id);
+    /// It is that tunnel's: writes its id, which is what makes it a pool connection. `false`: it could not be written.
+    pub fn assign(&mut self, tunnel: TunnelNo, id: Id, ws_eof: bool, muxes: &mut Muxes) -> bool {
+        match &mut self.leg {
+            Leg::Own(Own::Ws(ws)) => ws.pass_ends(ws_eof),
+            Leg::Own(_) => {}
+            Leg::Mux(loan) => muxes.set_owner(loan, tunnel),
+        }
+        (self.tunnel, self.id) = (tunnel, Some(id));
         self.quiet &= id != CONTROL;
         let mut bytes = Buffer::holding(id.0.to_vec());
         self.leg.lend(muxes).stream().drain(&mut bytes).is_ok() && bytes.is_empty()

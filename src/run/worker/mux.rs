@@ -20,6 +20,8 @@ use super::idle::Idle;
 use super::next::Schedule;
 use crate::error::Error;
 use crate::logic::terms::TunnelNo;
+use crate::logic::wire::Fingerprint;
+use crate::net::certs::NOT_PINNED;
 use crate::net::mux::{AllowedPeer, Hold, Loan, Mux, Muxes};
 use crate::net::quic;
 use crate::net::stream::ready;
@@ -120,6 +122,12 @@ impl MuxTask {
         let result = mux.advance(now);
         mux_events.edges.extend(std::iter::from_fn(|| mux.changed()));
         let (up, due) = (mux.is_up(), mux.deadline());
+        if let Purpose::Open { route, was_up: false } = &self.purpose {
+            let pinned = |fp: Option<Fingerprint>| route.pins.is_none_or(|pins| fp.is_some_and(|fp| pins.have(fp)));
+            if up && !pinned(mux.peer_fingerprint()) {
+                return self.end(NOT_PINNED, context);
+            }
+        }
         if let Purpose::Port(policy) | Purpose::Accept(policy) = &self.purpose {
             while let Some((stream, from)) = muxes.get_mut(&self.hold).and_then(|mux| mux.accept()) {
                 mux_events.accepted.push((muxes.claim(&self.hold, stream), from, policy.clone()));

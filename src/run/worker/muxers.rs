@@ -18,7 +18,7 @@ use crate::logic::slab::Key;
 use crate::logic::terms::TunnelNo;
 use crate::net::leg::Leg;
 use crate::net::mux::{Loan, Mux, Muxes};
-use crate::run::messages::{Home, Notice, ServerRoute, TunnelEvent};
+use crate::run::messages::{Home, Notice, TunnelEvent, Wanted};
 use crate::run::policy::AcceptPolicy;
 
 /// A worker's shared connections.
@@ -29,7 +29,7 @@ pub struct Muxers {
     /// The one that a client's pool connections are opened on, or the task that will become it.
     current: Option<(TunnelNo, Key)>,
     /// Pool connections to be opened on it: once it is up, and the peer allows more.
-    wanted: VecDeque<Arc<ServerRoute>>,
+    wanted: VecDeque<Wanted>,
     /// The hub knows that the peer allows no more.
     exhausted: bool,
 }
@@ -64,7 +64,8 @@ impl Muxers {
     }
 
     /// A pool connection is to be opened on the shared connection of its tunnel, which is made if there is none.
-    pub fn request(&mut self, route: Arc<ServerRoute>, tasks: &mut Tasks, context: &mut Context, now: Instant) {
+    pub fn request(&mut self, wanted: Wanted, tasks: &mut Tasks, context: &mut Context, now: Instant) {
+        let route = wanted.route.clone();
         let lives = |(tunnel, key): (TunnelNo, Key)| tunnel == route.tunnel && tasks.get(key).is_some();
         if !self.current.is_some_and(lives) {
             self.fail_wanted(context);
@@ -79,7 +80,7 @@ impl Muxers {
             self.current = Some((route.tunnel, key));
             tasks.advance(key, context, now);
         }
-        self.wanted.push_back(route);
+        self.wanted.push_back(wanted);
     }
 
     /// A tunnel is over: what is left of its shared connections ends with the relays that they carry.
@@ -111,7 +112,7 @@ impl Muxers {
     /// Opens what is wanted, as far as the peer allows.
     fn open_wanted(&mut self, tasks: &mut Tasks, context: &mut Context, now: Instant) {
         let Some((tunnel, key)) = self.current else { return };
-        while let Some(route) = self.wanted.front().cloned() {
+        while let Some(wanted) = self.wanted.front().cloned() {
             let opening = match tasks.get(key) {
                 Some(Task::Mux(task)) => task.open(&mut context.muxes),
                 // What will become one is still on its way.
@@ -119,7 +120,7 @@ impl Muxers {
                 None => return self.fail_wanted(context),
             };
             match opening {
-                Ok(Opening::Opened(stream)) => start_opening(stream, route, tasks, context, now),
+                Ok(Opening::Opened(stream)) => start_opening(stream, wanted, tasks, context, now),
                 Ok(Opening::Early) => return,
                 Ok(Opening::Exhausted) => return self.set_exhausted(tunnel, true, context),
                 Err(_) => return self.fail_wanted(context),
@@ -139,8 +140,8 @@ impl Muxers {
     /// The connection is lost, and with it what waited for it.
     fn fail_wanted(&mut self, context: &Context) {
         (self.current, self.exhausted) = (None, false);
-        for route in std::mem::take(&mut self.wanted) {
-            context.hub.send(Notice::Tunnel { number: route.tunnel, event: TunnelEvent::Failed(None) });
+        for wanted in std::mem::take(&mut self.wanted) {
+            context.hub.send(Notice::Tunnel { number: wanted.route.tunnel, event: TunnelEvent::Failed(None) });
         }
     }
 }
@@ -164,10 +165,10 @@ fn apply_events(tasks: &mut Tasks, context: &mut Context, now: Instant) {
 }
 
 /// A stream that was opened becomes a pool connection.
-fn start_opening(stream: Loan, route: Arc<ServerRoute>, tasks: &mut Tasks, context: &mut Context, now: Instant) {
+fn start_opening(stream: Loan, wanted: Wanted, tasks: &mut Tasks, context: &mut Context, now: Instant) {
     let made = |home: Home, context: &mut Context| {
         context.muxes.watch(&stream, token(home.key, Side::Remote));
-        Ok(Connector::over(Leg::Mux(stream), route, now).into())
+        Ok(Connector::over(Leg::Mux(stream), wanted, now).into())
     };
     if let Some(key) = tasks.start(context, made) {
         tasks.advance(key, context, now);

@@ -84,6 +84,7 @@ impl Rig {
         let (socket, from): (TcpStream, SocketAddr) = listener.accept().unwrap();
         socket.set_nonblocking(true).unwrap();
         let policy = AcceptPolicy {
+            handshake_tls: None,
             tls: None,
             tls_handshake: false,
             transport: crate::config::Transport::Tcp,

@@ -129,7 +129,7 @@ fn whatever_a_server_answers_the_client_tries_again() {
     let (target, user) = (Target::echo(), free_addr());
     let fake = FakeServer::new();
     let at = fake.addr();
-    let url = format!("client://{KEY}@{at}/{}?log=debug&mode=2&min=8", target.addr());
+    let url = format!("client://{KEY}@{at}/{}?log=debug&mode=2&min=8&auth=0", target.addr());
     let client = Process::nodepass_with(&[&url], &[("NP_HANDSHAKE_TIMEOUT", "3s")]);
     fake.answer(b"to get going");
     client.says("failed", GRACE);
@@ -308,7 +308,7 @@ impl Stage {
 /// A client of a fake server that shook hands; its pool connections come next.
 fn fake_served(fake: &FakeServer, target: &Target, flow: char) -> Process {
     let path = if flow == '-' { target.addr() } else { free_addr() };
-    let url = format!("client://{KEY}@{}/{path}?mode=2&min=8", fake.addr());
+    let url = format!("client://{KEY}@{}/{path}?mode=2&min=8&auth=0", fake.addr());
     // Long enough that no flush, which follows failures at the next report, comes in between.
     let client = Process::nodepass_with(&[&url], &[("NP_REPORT_INTERVAL", "5s")]);
     fake.shake_hands(flow);

@@ -1,7 +1,7 @@
 //! The other side of a tunnel, in a test's hands: it speaks the plain 1.14 wire (`tls=0`), and lies where the test wants.
 
 use crate::support::{connect, free_addr, take, until, GRACE};
-use nodepass::logic::wire::{encode, token, Id, Lines, Signal, CONTROL};
+use nodepass::logic::wire::{decode, encode, token, Id, Lines, Signal, CONTROL};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
@@ -30,7 +30,11 @@ impl FakeClient {
             Pooled { id: CONTROL, stream } => Ok(stream),
             Pooled { id, .. } => Err(id),
         });
-        FakeClient { addr: server, control: first, lines: Lines::default() }
+        let mut joined = FakeClient { addr: server, control: first, lines: Lines::default() };
+        // An original does so at once; before it does, it is nobody.
+        joined.say(&[Signal::Ping]);
+        joined.hears(|signal| *signal == Signal::Pong);
+        joined
     }
 
     /// Opens a pool connection.
@@ -153,7 +157,7 @@ pub fn hears(stream: &mut TcpStream, lines: &mut Lines, fits: impl Fn(&Signal) -
     stream.set_read_timeout(Some(GRACE)).expect("a timeout");
     let mut bytes = vec![0; 65536];
     loop {
-        while let Some(line) = lines.next(KEY.as_bytes()) {
+        while let Some(line) = lines.next(|line| decode(line, KEY.as_bytes())) {
             match line {
                 Ok(signal) if fits(&signal) => return Some(signal),
                 _ => {}

@@ -141,7 +141,7 @@ fn service_cooldown_is_the_pause_between_two_attempts() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
     let _client = Process::nodepass_with(
-        &[&format!("client://k@{addr}/127.0.0.1:9?mode=2&log=debug")],
+        &[&format!("client://k@{addr}/127.0.0.1:9?mode=2&auth=0&log=debug")],
         &[("NP_SERVICE_COOLDOWN", "900ms")],
     );
     let mut times = Vec::new();
@@ -162,7 +162,7 @@ fn pool_intervals_are_the_pace_of_a_client_whose_pool_connections_fail() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
     let _client = Process::nodepass_with(
-        &[&format!("client://k@{addr}/127.0.0.1:9?mode=2&min=1")],
+        &[&format!("client://k@{addr}/127.0.0.1:9?mode=2&min=1&auth=0")],
         &[("NP_MIN_POOL_INTERVAL", "800ms"), ("NP_MAX_POOL_INTERVAL", "800ms"), ("NP_REPORT_INTERVAL", "1m")],
     );
     let answer = r#"{"flow":"-","max":8,"tls":"0","type":"0"}"#;
@@ -187,12 +187,12 @@ fn pool_intervals_are_the_pace_of_a_client_whose_pool_connections_fail() {
 fn an_absent_server_is_told_once_and_not_at_every_attempt() {
     let port = free_port();
     let (target, user) = (Target::echo(), free_addr());
-    let client = format!("client://k@127.0.0.1:{port}/{}?mode=2&log=debug", target.addr());
+    let client = format!("client://a-key-of-some-length@127.0.0.1:{port}/{}?mode=2&log=debug", target.addr());
     let client = Process::nodepass_with(&[&client], &[("NP_SERVICE_COOLDOWN", "100ms")]);
     assert!(eventually(GRACE, || client.count("failed again") >= 10), "it goes on trying");
     let complaints = client.count("  ERROR  ") + client.count("  WARN  ");
     assert_eq!(complaints, 1, "{:?}", client.lines());
-    let _server = Process::nodepass(&format!("server://k@127.0.0.1:{port}/{user}?mode=1"));
+    let _server = Process::nodepass(&format!("server://a-key-of-some-length@127.0.0.1:{port}/{user}?mode=1"));
     until("a user", GRACE, || exchange(user, b"hello"));
 }
 

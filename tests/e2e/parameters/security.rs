@@ -157,7 +157,7 @@ fn sni_is_the_host_of_the_handshake() {
     for (host, parameters, wanted) in cases {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let _client = Process::nodepass(&format!("client://k@{host}:{port}/127.0.0.1:9?mode=2{parameters}"));
+        let _client = Process::nodepass(&format!("client://k@{host}:{port}/127.0.0.1:9?mode=2&auth=0{parameters}"));
         let head = head(&listener);
         assert!(head.starts_with("GET / HTTP/1.1\r\n"), "{head:?}");
         let found = head.lines().find_map(|line| line.strip_prefix("Host: "));

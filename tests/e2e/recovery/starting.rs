@@ -48,7 +48,7 @@ fn a_taken_public_port_is_told_once_and_tried_again_until_it_is_free() {
 
 #[test]
 fn a_server_whose_name_has_no_address_is_told_once_and_is_no_handshake() {
-    let client = Process::nodepass("client://key@no.such.name.invalid:10101/127.0.0.1:9?mode=2");
+    let client = Process::nodepass("client://a-key-of-some-length@no.such.name.invalid:10101/127.0.0.1:9?mode=2");
     let line = client.says("Client error: ", GRACE);
     assert!(line.contains("Client error: cannot look up no.such.name.invalid: "), "{line}");
     assert!(line.contains("check its spelling, and this machine's DNS") && !line.contains("handshake"), "{line}");

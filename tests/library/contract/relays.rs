@@ -208,7 +208,7 @@ fn world(via: &Via, small: bool) -> (TcpStream, TcpStream, Relays) {
         Via::Tls | Via::Wss => {
             let (near, far) = pair(small);
             let (config, name) =
-                (certs::client(Trust::Anyone, certs::Alpn::Raw).unwrap(), certs::server_name("127.0.0.1").unwrap());
+                (certs::client(Trust::ANYONE, certs::Alpn::Raw).unwrap(), certs::server_name("127.0.0.1").unwrap());
             let near = Tls::connect(nonblocking(near), config, name, &Budget::PLENTY).unwrap();
             let far = Tls::accept(nonblocking(far), identity(POOL).config, &Budget::PLENTY).unwrap();
             let end = if matches!(via, Via::Wss) { sockets } else { [None, None] };

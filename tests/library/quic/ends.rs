@@ -34,7 +34,7 @@ pub fn identity() -> Identity {
 }
 
 pub fn anyone() -> ClientTls {
-    ClientTls::new(Trust::Anyone, "").unwrap()
+    ClientTls::new(Trust::ANYONE, "").unwrap()
 }
 
 /// One mux and its poll.

@@ -46,7 +46,7 @@ fn with_verification_chain_and_name_must_be_right_and_without_anything_goes() {
     // No other test of this program looks at roots.
     std::env::set_var("SSL_CERT_FILE", folder.join("roots.pem"));
     let good = issued(&folder, &["tunnel.example", "127.0.0.1"]);
-    let verified = |name| ClientTls::new(Trust::Roots, name).unwrap();
+    let verified = |name| ClientTls::new(Trust::ROOTS, name).unwrap();
 
     assert_eq!(outcome(&good, &verified("tunnel.example")), None);
     assert_eq!(outcome(&good, &verified("127.0.0.1")), None);
@@ -54,7 +54,7 @@ fn with_verification_chain_and_name_must_be_right_and_without_anything_goes() {
         let why = outcome(&good, &verified(wrong)).unwrap_or_else(|| panic!("{wrong:?} was accepted"));
         assert!(why.contains("certificate"), "{why}");
     }
-    assert!(ClientTls::new(Trust::Roots, "").is_err());
+    assert!(ClientTls::new(Trust::ROOTS, "").is_err());
     let why = outcome(&identity(), &verified("tunnel.example")).expect("nobody vouches for it");
     assert!(why.contains("certificate"), "{why}");
     assert_eq!(outcome(&identity(), &anyone()), None);

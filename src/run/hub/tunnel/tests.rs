@@ -3,9 +3,11 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
+use std::sync::LazyLock;
 
 use super::*;
 use crate::config::{parse, Command};
+use crate::logic::auth::{Agreement, Initiator, Numbers, Psk, Responder, SessionId};
 use crate::logic::refill::Refill;
 use crate::logic::slab::{Key, Slab};
 use crate::run::messages::Survivors;
@@ -130,8 +132,7 @@ impl World {
             max: 32,
             tls: 1,
             transport: 0,
-            features: vec![Feature::UdpFrame, Feature::Open, Feature::Goodbye],
-            open: Some([0; 16]),
+            features: vec![Feature::UdpFrame, Feature::Goodbye],
         };
         let config = config();
         let peer = SocketAddr::from(([192, 0, 2, 1], 1));
@@ -141,8 +142,14 @@ impl World {
             let out = Out::new(2, Box::new(move || Id((dice.next() as u32).to_be_bytes())));
             End { tunnel, out, keys: Slab::new(), said: now }
         };
-        let server = Tunnel::new(1, terms.clone(), peer, None, &config, 2, now);
-        let client = Tunnel::new(1, terms, peer, Some(Opener::new(refill, route(&config))), &config, 2, now);
+        // Originals compare certificates, authenticated ends need not: every other world is of each kind.
+        let (one, two) = match fault != Fault::OtherCertificate && seed.is_multiple_of(2) {
+            true => secrets(),
+            false => (None, None),
+        };
+        let agreed = |terms: &Terms, secret| Agreed { number: 1, terms: terms.clone(), peer, secret };
+        let server = Tunnel::new(agreed(&terms, one), None, &config, 2, now);
+        let client = Tunnel::new(agreed(&terms, two), Some(Opener::new(refill, route(&config))), &config, 2, now);
         World {
             now,
             dice: Dice(seed),
@@ -309,15 +316,21 @@ impl World {
                     let late = self.late();
                     self.later(late, What::Event(1 - side, TunnelEvent::Closed("closed".into())));
                 }
-                Action::CheckPoint | Action::Trouble { .. } | Action::Opened => {}
+                Action::CheckPoint | Action::Trouble { .. } | Action::Opened | Action::Proven | Action::Pin(_) => {}
             }
         }
     }
 
     fn job(&mut self, side: usize, worker: usize, job: Job) {
         match job {
-            Job::Open(_) => self.open(worker),
-            Job::Number { key, id } => {
+            Job::Open(wanted) => {
+                // An opening is true at the other end, once.
+                if let Some(opening) = wanted.opening {
+                    assert!(self.ends[SERVER].tunnel.accepts(&opening) && !self.ends[SERVER].tunnel.accepts(&opening));
+                }
+                self.open(worker);
+            }
+            Job::Number { key, id, .. } => {
                 let link = self.link(side, key);
                 self.links[link].id = Some(id);
                 let home = self.links[link].homes[CLIENT];
@@ -332,7 +345,8 @@ impl World {
                 if self.fault == Fault::Silence && self.now > epoch() + Duration::from_secs(5) {
                     return;
                 }
-                let arrival = (self.now + Duration::from_millis(self.late())).max(self.ends[side].said);
+                let arrival =
+                    (self.now + Duration::from_millis(self.late())).max(self.ends[side].said + Duration::from_nanos(1));
                 self.ends[side].said = arrival;
                 self.at(arrival, What::Event(1 - side, TunnelEvent::Said(bytes)));
             }
@@ -424,13 +438,26 @@ fn route(config: &Config) -> Arc<ServerRoute> {
         quic: None,
         transport: Transport::Tcp,
         authority: String::new(),
-        open: None,
+        pins: None,
+        roots: false,
         ws_eof: false,
         quiet: false,
         round: Duration::ZERO,
         dial: config.limits.tcp_dial,
         timeout: config.limits.handshake,
     })
+}
+
+/// The keys of both ends.
+fn secrets() -> (Option<Secret>, Option<Secret>) {
+    static PSK: LazyLock<Psk> = LazyLock::new(|| Psk::stretch(b"testkey"));
+    let (initiator, message) = Initiator::new(&PSK, &[]).unwrap();
+    let terms = Terms { flow: Direction::Reverse, max: 1, tls: 0, transport: 0, features: Vec::new() };
+    let agreement = Agreement { terms, fp: None, session: SessionId(1) };
+    let (message, server) = Responder::read(&PSK, &message).unwrap().answer(&agreement).unwrap();
+    let (_, client) = initiator.finish(&message).unwrap();
+    let secret = |keys| Some(Secret { keys: Arc::new(keys), session: SessionId(1), used: Numbers::default() });
+    (secret(server), secret(client))
 }
 
 const SERVER: usize = 0;

@@ -12,6 +12,7 @@ return baseclass.extend({
 		["dns","how long a resolved name is kept; 0 asks each time","5m","a duration from 1ms to 8760h such as 30s, 5m or 1h30m, or 0",[],["server","client"]],
 		["sni","TLS server name and HTTP Host of the handshake; without it the tunnel host if that is a name, else none",null,"a host name",[],["client"]],
 		["lbs","which of several targets: 0 round robin, 1 lowest latency, 2 primary and backups","0","0, 1 or 2",["0","1","2"],["server","client"]],
+		["auth","which handshake: 0 NodePass 1.14's, which who listens once can use, 1 the authenticated one and 1.14's with programs that know no other, 2 the authenticated one only","1","0, 1 or 2",["0","1","2"],["server","client"]],
 		["min","pool size kept warm","64","a number from 1 to 65535",[],["client"]],
 		["max","pool size limit, told to the client","1024","a number from 1 to 65535",[],["server"]],
 		["clients","clients at once, beyond which a newcomer takes a tunnel over; 0 no limit","1","a number from 0 to 65535",[],["server"]],
@@ -49,6 +50,8 @@ return baseclass.extend({
 		["NP_RELOAD_INTERVAL","how often certificate files are looked at","1h","a duration from 1ms to 8760h",[]],
 		["NP_WORKERS","threads that move bytes; without it one per processor core",null,"a number from 1 to 64",[]],
 		["NP_STATE_DIR","folder where the master keeps its instances; without it gob beside the executable",null,"a path",[]],
+		["NP_BAN_FAILURES","so many wrong keys of one source within a minute ban it; 0 bans nobody","10","a number from 0 to 1000000",[]],
+		["NP_BAN_TIME","how long a source is banned; 0 bans nobody","10m","a duration from 1ms to 8760h, or 0",[]],
 		["NP_SHOW_KEY","1 logs the master's whole API key at every start, 0 only when it is made","0","0 or 1",["0","1"]],
 	]
 });

@@ -1,0 +1,67 @@
+//! What is weak about a tunnel though its configuration is right: one line of the log each, at the start.
+
+use super::{Config, Role, Tls};
+use crate::logic::auth::AuthMode;
+
+impl Config {
+    /// What an attacker could use. Of a tunnel: a single end has neither key nor peer.
+    pub fn risks(&self) -> Vec<String> {
+        let mut risks = Vec::new();
+        let length = self.key.as_bytes().len();
+        if !self.key_given {
+            risks.push(
+                "no key given: anyone who knows the port can connect; \"nodepass key\" prints a good key".to_owned(),
+            );
+        } else if length < MIN_KEY {
+            risks.push(format!(
+                "a key of {length} characters can be found by trying: take {MIN_KEY} or more, as \"nodepass key\" prints them"
+            ));
+        }
+        match (self.role, &self.tls, self.auth) {
+            (Role::Server, Tls::Off, AuthMode::Required) => {
+                risks.push(
+                    "tls=0: what users say travels in the clear; the key and the signals do not (auth=2)".to_owned(),
+                );
+            }
+            (Role::Server, Tls::Off, _) => {
+                risks.push("tls=0: what users say travels in the clear; tls=1 encrypts it".to_owned());
+            }
+            _ => {}
+        }
+        risks
+    }
+}
+
+/// Characters of a key, of which fewer are few.
+const MIN_KEY: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use crate::config::{parse, Command};
+
+    fn risks(url: &str) -> Vec<String> {
+        let parsed = parse(&[url.to_owned()], &|_| None).expect("a good URL");
+        let Command::Run(config) = parsed.command else { panic!("no run") };
+        config.risks()
+    }
+
+    #[test]
+    fn a_tunnel_with_a_long_key_and_tls_has_no_risks() {
+        assert!(risks("server://0123456789abcdef@:1/:2?tls=1").is_empty());
+        assert!(risks("client://0123456789abcdef@h:1/:2").is_empty());
+    }
+
+    #[test]
+    fn a_missing_key_a_short_one_and_a_tunnel_in_the_clear_are_risks() {
+        for (url, words) in [
+            ("server://:1/:2?tls=1", "no key given"),
+            ("client://h:1/:2", "no key given"),
+            ("server://0123456789abcde@:1/:2?tls=1", "a key of 15 characters"),
+            ("server://0123456789abcdef@:1/:2", "tls=1 encrypts it"),
+            ("server://0123456789abcdef@:1/:2?auth=2", "the key and the signals do not"),
+        ] {
+            let risks = risks(url);
+            assert!(matches!(&risks[..], [risk] if risk.contains(words)), "{url}: {risks:?}");
+        }
+    }
+}
