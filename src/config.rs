@@ -38,6 +38,7 @@ use pico_args::Arguments;
 use crate::error::Error;
 use crate::log::{printable, Level};
 use crate::logic::auth::AuthMode;
+use crate::logic::dialect::Wire;
 use crate::logic::proxy::Proxy;
 use crate::logic::sniff::Blocked;
 use crate::logic::target::Balance;
@@ -126,6 +127,8 @@ pub struct Config {
     pub slot: Option<usize>,
     /// Which handshakes are made and taken (`auth`).
     pub auth: AuthMode,
+    /// Which generations of the original are spoken (`wire`).
+    pub wire: Wire,
     /// How many clients a server has at once, if there is a limit (`clients`).
     pub clients: Option<usize>,
     /// Whether TCP targets get a PROXY protocol header.
@@ -284,6 +287,10 @@ impl Draft {
     /// Puts together what belongs together.
     fn finished(self, warnings: &mut Vec<String>) -> Result<Config, Error> {
         let Draft { mut config, tls, crt, key } = self;
+        if config.auth == AuthMode::Required && config.wire != Wire::Auto {
+            let expected = "wire=auto with auth=2, which takes the authenticated handshake only";
+            return Err(bad("parameter wire", config.wire.name(), expected));
+        }
         config.tls = match (tls, crt, key) {
             (2, Some(crt), Some(key)) => Tls::Files { crt, key },
             (2, None, Some(_)) => return Err(Error::input(NEEDS_FILES, "the parameter crt")),
@@ -344,6 +351,7 @@ impl Config {
             rate: None,
             slot: None,
             auth: AuthMode::default(),
+            wire: Wire::default(),
             clients: Some(1),
             proxy: false,
             block: Blocked::default(),
@@ -360,6 +368,14 @@ impl Config {
     fn looping(&self) -> Option<&Endpoint> {
         let loops = |at: &Endpoint| self.tunnel.host.is_unspecified() || at.host.may_be(&self.tunnel.host);
         self.targets.iter().find(|at| at.port == self.tunnel.port && loops(at))
+    }
+
+    /// Which handshakes are made and taken: with `wire` only that of its generation.
+    pub fn auth(&self) -> AuthMode {
+        match self.wire {
+            Wire::Auto => self.auth,
+            Wire::Only(_) => AuthMode::Off,
+        }
     }
 
     /// The URL with every parameter that applies, at the value in force; the key is not shown.

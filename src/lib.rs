@@ -26,6 +26,7 @@ pub mod logic {
     pub mod checkpoint;
     pub mod control;
     pub mod deadlines;
+    pub mod dialect;
     pub mod expiring;
     pub mod fingerprint;
     pub mod guard;

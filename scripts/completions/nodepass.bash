@@ -24,6 +24,7 @@ _nodepass() {
             --tls) words="0 1 2" ;;
             --lbs) words="0 1 2" ;;
             --auth) words="0 1 2" ;;
+            --wire) words="auto 1.13 1.14 2.0b8 2.0" ;;
             --mode) words="0 1 2" ;;
             --quic) words="0 1" ;;
             --type) words="0 1 2 3" ;;
@@ -35,8 +36,8 @@ _nodepass() {
             --dns | --sni | --min | --max | --clients | --read | --rate | --slot | --block | --cors | --password | --tunnel-addr | --tunnel-port | --target-addr | --target-port | --targets | --prefix) ;;
             *)
                 case ${COMP_WORDS[1]} in
-                    server) words="--log --tls --crt --key --dns --lbs --auth --max --clients --mode --quic --type --dial --read --rate --slot --proxy --block --notcp --noudp --password --tunnel-addr --tunnel-port --target-addr --target-port --targets --help" ;;
-                    client) words="--log --tls --crt --key --dns --sni --lbs --auth --min --mode --dial --read --rate --slot --proxy --block --notcp --noudp --password --tunnel-addr --tunnel-port --target-addr --target-port --targets --help" ;;
+                    server) words="--log --tls --crt --key --dns --lbs --auth --wire --max --clients --mode --quic --type --dial --read --rate --slot --proxy --block --notcp --noudp --password --tunnel-addr --tunnel-port --target-addr --target-port --targets --help" ;;
+                    client) words="--log --tls --crt --key --dns --sni --lbs --auth --wire --min --mode --dial --read --rate --slot --proxy --block --notcp --noudp --password --tunnel-addr --tunnel-port --target-addr --target-port --targets --help" ;;
                     master) words="--log --tls --crt --key --cors --tunnel-addr --tunnel-port --prefix --help" ;;
                 esac
                 ;;

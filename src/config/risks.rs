@@ -17,7 +17,7 @@ impl Config {
                 "a key of {length} characters can be found by trying: take {MIN_KEY} or more, as \"nodepass key\" prints them"
             ));
         }
-        match (self.role, &self.tls, self.auth) {
+        match (self.role, &self.tls, self.auth()) {
             (Role::Server, Tls::Off, AuthMode::Required) => {
                 risks.push(
                     "tls=0: what users say travels in the clear; the key and the signals do not (auth=2)".to_owned(),

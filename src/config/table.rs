@@ -8,6 +8,7 @@ use super::value::{coded, count, duration_words, host_name, ip, number, period_o
 use super::{Config, Cors, Mode, Role, Tls, Transport};
 use crate::log::Level;
 use crate::logic::auth::AuthMode;
+use crate::logic::dialect::Wire;
 use crate::logic::sniff::Blocked;
 use crate::logic::target::Balance;
 use crate::logic::terms::MAX_POOL;
@@ -55,7 +56,7 @@ impl Draft {
 }
 
 /// Every parameter, in the order of the documentation.
-pub(super) static PARAMETERS: [Parameter; 23] = [
+pub(super) static PARAMETERS: [Parameter; 24] = [
     Parameter {
         name: "log",
         meaning: "least level of the lines shown",
@@ -133,6 +134,15 @@ pub(super) static PARAMETERS: [Parameter; 23] = [
         roles: BOTH,
         set: |draft, value| put(&mut draft.config.auth, coded(value, &AuthMode::ALL)),
         show: |config| Some(config.auth.code().to_string()),
+    },
+    Parameter {
+        name: "wire",
+        meaning: "which originals are spoken with: auto all from 1.13 on, as the peer shows its own; else that generation alone, and no authenticated handshake",
+        default: Some("auto"),
+        values: "auto, 1.13, 1.14, 2.0b8 or 2.0",
+        roles: BOTH,
+        set: |draft, value| put(&mut draft.config.wire, Wire::named(value)),
+        show: |config| Some(config.wire.name().to_owned()),
     },
     Parameter {
         name: "min",

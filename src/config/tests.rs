@@ -384,7 +384,7 @@ fn the_effective_url_shows_all_that_applies_and_means_the_same_when_read() {
     let server = config(
         "server://k@:1000/10.0.0.2:80,[::2]:81?type=3&tls=2&crt=/a+b&key=c%26d&rate=8&read=90s&block=31&noudp=1&dns=0",
     );
-    let expected = "server://***@:1000/10.0.0.2:80,[::2]:81?log=info&tls=2&crt=/a%20b&key=c%26d&dns=0&lbs=0&auth=1&max=1024&clients=1&mode=0\
+    let expected = "server://***@:1000/10.0.0.2:80,[::2]:81?log=info&tls=2&crt=/a%20b&key=c%26d&dns=0&lbs=0&auth=1&wire=auto&max=1024&clients=1&mode=0\
                     &type=3&dial=auto&read=1m30s&rate=8&slot=65536&proxy=0&block=13&notcp=0&noudp=1";
     assert_eq!(server.effective_url(), expected);
     let again = config(expected);
@@ -392,7 +392,7 @@ fn the_effective_url_shows_all_that_applies_and_means_the_same_when_read() {
     assert_eq!(config("master://:8080?log=warn").effective_url(), "master://:8080/api?log=warn&tls=0&cors=*");
     let client = config("client://:1/t:2?sni=x.example&min=5&dial=::1").effective_url();
     assert!(
-        client.contains("&sni=x.example&lbs=0&auth=1&min=5&mode=0&dial=::1&") && !client.contains("max="),
+        client.contains("&sni=x.example&lbs=0&auth=1&wire=auto&min=5&mode=0&dial=::1&") && !client.contains("max="),
         "{client}"
     );
 }

@@ -14,8 +14,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::auth::SessionKeys;
+use super::dialect::Dialect;
 use super::keepalive::{Beat, Keepalive};
-use super::wire::{decode, encode, line_bytes, push_line, BadLine, Fingerprint, Id, Lines, Signal};
+use super::wire::{line_bytes, push_line, BadLine, Fingerprint, Id, Lines, Signal};
 
 /// One side of a control connection. Both roles use the same.
 pub struct Control {
@@ -28,6 +29,8 @@ pub struct Control {
     asked: Option<Instant>,
     /// The peer understands a goodbye.
     polite: bool,
+    /// Until then a client listens before it speaks, so that it speaks as its server does.
+    listens: Option<Instant>,
     out: VecDeque<Do>,
 }
 
@@ -42,7 +45,12 @@ enum State {
 /// How signals are written and read.
 pub enum Codec {
     /// As an original does: XOR with the tunnel key.
-    Masked(Vec<u8>),
+    Masked {
+        /// The tunnel key.
+        key: Vec<u8>,
+        /// How the peer writes signals, as far as it has shown.
+        dialect: Dialect,
+    },
     /// Each with a number and under the session's key (authenticated tunnels).
     Sealed {
         /// The session's keys.
@@ -58,9 +66,17 @@ impl Codec {
         Codec::Sealed { keys, next: 0 }
     }
 
+    /// How the peer writes signals; `None` in an authenticated tunnel.
+    fn dialect(&self) -> Option<Dialect> {
+        match self {
+            Codec::Masked { dialect, .. } => Some(*dialect),
+            Codec::Sealed { .. } => None,
+        }
+    }
+
     fn encode(&self, signal: &Signal, out: &mut Vec<u8>) {
         match self {
-            Codec::Masked(key) => encode(signal, key, out),
+            Codec::Masked { key, dialect } => dialect.encode(signal, key, out),
             Codec::Sealed { keys, .. } => {
                 let (number, sealed) = keys.seal(signal.to_json().as_bytes());
                 push_line(&[&number.to_be_bytes()[..], &sealed].concat(), out);
@@ -71,7 +87,11 @@ impl Codec {
     /// Numbers only rise: a line that comes again, or late, is not the peer's.
     fn decode(&mut self, line: &[u8]) -> Result<Signal, BadLine> {
         match self {
-            Codec::Masked(key) => decode(line, key),
+            Codec::Masked { key, dialect } => {
+                let (signal, shown) = dialect.decode(line, key)?;
+                *dialect = shown;
+                Ok(signal)
+            }
             Codec::Sealed { keys, next } => {
                 let bytes = line_bytes(line).map_err(|_| BadLine::Forged)?;
                 let (number, sealed) = bytes.split_first_chunk().ok_or(BadLine::Forged)?;
@@ -184,15 +204,31 @@ impl Control {
             keepalive: Keepalive::new(report, Duration::ZERO, now),
             asked: None,
             polite: false,
+            listens: None,
             out: VecDeque::new(),
         }
     }
 
+    /// The same, but for so long at most.
+    pub fn listening(codec: Codec, report: Duration, proving: bool, now: Instant) -> Control {
+        Control { listens: Some(now + LISTENING), ..Control::silent(codec, report, proving, now) }
+    }
+
     fn begin(&mut self, now: Instant) {
         self.state = if self.proving { State::Proving } else { State::Ready };
+        self.listens = None;
+        self.ask(now);
+    }
+
+    fn ask(&mut self, now: Instant) {
         self.keepalive.asked(now);
         self.asked = Some(now);
         self.say(&Signal::Ping);
+    }
+
+    /// How the peer writes signals, as far as it has shown; `None` in an authenticated tunnel.
+    pub fn dialect(&self) -> Option<Dialect> {
+        self.codec.dialect()
     }
 
     /// Whether the peer has said one line under the key, or need not.
@@ -222,7 +258,12 @@ impl Control {
         }
         self.keepalive.heard(now);
         self.lines.feed(bytes);
-        while let Some(line) = self.lines.next(|line| self.codec.decode(line)) {
+        loop {
+            let before = self.dialect();
+            let Some(line) = self.lines.next(|line| self.codec.decode(line)) else { break };
+            if self.dialect() != before {
+                self.understood(now);
+            }
             if self.state == State::Unheard && matches!(line, Ok(_) | Err(BadLine::Unknown)) {
                 self.out.push_back(Do::Heard);
                 self.begin(now);
@@ -241,6 +282,15 @@ impl Control {
                     }
                 }
             }
+        }
+    }
+
+    /// The peer is a 1.13: it states no certificate, and has not understood what was said so far.
+    fn understood(&mut self, now: Instant) {
+        self.proving = false;
+        self.trust();
+        if self.state == State::Ready {
+            self.ask(now);
         }
     }
 
@@ -285,7 +335,8 @@ impl Control {
 
     /// Tells the peer which certificate we know for connection `id`.
     pub fn prove(&mut self, id: Id, fp: Fingerprint) {
-        self.say(&Signal::Verify { id, fp: fp.to_string() });
+        let fp = self.dialect().map_or_else(|| fp.to_string(), |dialect| dialect.fingerprint(fp));
+        self.say(&Signal::Verify { id, fp });
     }
 
     /// Tells the peer which certificate pool connections will show.
@@ -311,6 +362,10 @@ impl Control {
         if self.state == State::Over {
             return;
         }
+        if self.listens.is_some_and(|until| now >= until) {
+            self.out.push_back(Do::Heard);
+            return self.begin(now);
+        }
         match self.keepalive.beat(now) {
             Beat::Silent(time) if self.state == State::Unheard => self.end(Why::Unheard(time)),
             Beat::Ask if self.state == State::Unheard => {}
@@ -329,7 +384,8 @@ impl Control {
 
     /// When to [`tick`](Control::tick) next.
     pub fn deadline(&self) -> Option<Instant> {
-        (self.state != State::Over).then(|| self.keepalive.deadline())
+        let alive = (self.state != State::Over).then(|| self.keepalive.deadline());
+        alive.into_iter().chain(self.listens).min()
     }
 
     /// What is to be done, until `None`. Signals in a row come as one `Send`.
@@ -364,21 +420,25 @@ impl Control {
     /// Nothing is said or understood from here on.
     pub fn end(&mut self, why: Why) {
         self.state = State::Over;
+        self.listens = None;
         self.out.push_back(Do::Over(why));
     }
 }
 
 /// So many lines in a row that cannot be read end the tunnel.
 const MAX_BAD_LINES: u32 = 64;
+/// A client waits so long for the first line of an original, which says how it writes.
+const LISTENING: Duration = Duration::from_millis(200);
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::logic::wire::encode;
 
     const REPORT: Duration = Duration::from_secs(5);
 
     fn masked() -> Codec {
-        Codec::Masked(b"key".to_vec())
+        Codec::Masked { key: b"key".to_vec(), dialect: Dialect::Json }
     }
 
     fn pair(proving: bool) -> (Control, Control, Instant) {
@@ -491,6 +551,37 @@ mod tests {
             let said = drain(&mut b).1.contains(&Do::Over(Why::Goodbye));
             assert_eq!(said, polite);
         }
+    }
+
+    #[test]
+    fn a_client_listens_first_and_writes_as_its_server_does() {
+        let now = Instant::now();
+        let said = |control: &mut Control| match control.poll() {
+            Some(Do::Send(bytes)) => bytes,
+            other => panic!("{other:?}"),
+        };
+        let line = |signal: &Signal, dialect: Dialect| {
+            let mut line = Vec::new();
+            dialect.encode(signal, b"key", &mut line);
+            line
+        };
+        let mut client = Control::listening(masked(), REPORT, true, now);
+        assert_eq!((client.poll(), client.deadline()), (None, Some(now)));
+        client.tick(now);
+        assert_eq!(client.poll(), None, "it listens");
+        client.heard(&line(&Signal::Ping, Dialect::Url), now);
+        assert_eq!(client.poll(), Some(Do::Heard));
+        let ping_and_pong = [line(&Signal::Ping, Dialect::Url), line(&Signal::Pong, Dialect::Url)].concat();
+        assert_eq!(said(&mut client), ping_and_pong);
+        assert!(client.is_ready(), "nobody states a certificate");
+
+        let mut client = Control::listening(masked(), REPORT, true, now);
+        client.tick(now + LISTENING);
+        assert_eq!(client.poll(), Some(Do::Heard));
+        assert_eq!(said(&mut client), line(&Signal::Ping, Dialect::Json));
+        client.heard(&line(&Signal::Ping, Dialect::Url), now + REPORT);
+        assert_eq!(client.poll(), Some(Do::Ready));
+        assert_eq!(said(&mut client), ping_and_pong, "once more, in the right form");
     }
 
     #[test]

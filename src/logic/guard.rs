@@ -55,6 +55,10 @@ pub enum Failure {
     Key,
     /// The original's handshake where only the authenticated one is taken.
     Unauthenticated,
+    /// An original of another generation than `wire` names.
+    Generation,
+    /// The handshake of an original of 1.12 or older. No ban: it has to be updated.
+    Older,
     /// The opening of a pool connection.
     Opening,
     /// A key of the API.
@@ -68,6 +72,8 @@ impl fmt::Display for Failure {
             Failure::Unauthenticated => {
                 "handshake refused: it is NodePass 1.14's, and auth=2 takes the authenticated one only"
             }
+            Failure::Generation => "handshake refused: it is of another NodePass than the parameter wire names",
+            Failure::Older => "handshake refused: the wire of NodePass 1.12 and older proves nothing and gives the key away; update it",
             Failure::Opening => "pool connection refused: its opening is forged, or was used before",
             Failure::ApiKey => "request refused: the API key is wrong",
         })
@@ -163,7 +169,11 @@ impl Guard {
         count.failures += 1;
         count.untold += 1;
         let is_banned = self.bans.contains(&source);
-        let bans = self.most > 0 && !self.time.is_zero() && !kept && !address.to_canonical().is_loopback();
+        let bans = what != Failure::Older
+            && self.most > 0
+            && !self.time.is_zero()
+            && !kept
+            && !address.to_canonical().is_loopback();
         if bans && !is_banned && count.failures >= self.most {
             self.counts.remove(&source);
             return Some(self.ban(source, what, now));

@@ -16,6 +16,7 @@ use data_encoding::BASE64;
 use serde_json::Value;
 
 use super::auth::{AuthMode, Psk, Responder, MAX_MESSAGE};
+use super::dialect::{Dialect, Wire};
 use super::guard::Failure;
 use super::http::{body, end_of_head, response, status, ErrorStatus, Head, Part, MAX_ANSWER, MAX_HEAD};
 use super::terms::{Feature, Terms};
@@ -160,6 +161,8 @@ pub enum Verdict {
     Original {
         /// The features of the client that are known here.
         features: Vec<Feature>,
+        /// Its generation, as far as the handshake tells.
+        dialect: Dialect,
     },
     /// The client's first message is under the key. It may be a recorded one.
     Authenticated(Box<Responder>),
@@ -176,10 +179,13 @@ pub struct Keys<'a> {
     pub psk: Option<&'a Psk>,
     /// The parameter `auth`.
     pub mode: AuthMode,
+    /// The parameter `wire`.
+    pub wire: Wire,
 }
 
-/// Judges a request: first its method, then its path, then its proof. A token is compared in constant time.
-pub fn judge(request: &Request, keys: Keys<'_>) -> Verdict {
+/// Judges a request, which came inside TLS or not: first its method, then its path, then its proof. A token is compared in constant time.
+pub fn judge(request: &Request, tls: bool, keys: Keys<'_>) -> Verdict {
+    let dialect = keys.wire.agreed(tls, !request.features.is_empty());
     match (request, keys.psk) {
         (Request { method, .. }, _) if method != "GET" => Verdict::Refused(ErrorStatus::MethodNotAllowed, None),
         (Request { path, .. }, _) if path != "/" => Verdict::Refused(ErrorStatus::NotFound, None),
@@ -190,7 +196,10 @@ pub fn judge(request: &Request, keys: Keys<'_>) -> Verdict {
         (Request { token: Some(token), features, .. }, _)
             if keys.mode != AuthMode::Required && token_matches(keys.key, token) =>
         {
-            Verdict::Original { features: features.clone() }
+            match dialect {
+                Some(dialect) => Verdict::Original { features: features.clone(), dialect },
+                None => Verdict::Refused(ErrorStatus::Unauthorized, Some(Failure::Generation)),
+            }
         }
         // Whether its key is the right one is nobody's business here.
         (Request { token: Some(_), .. }, _) if keys.mode == AuthMode::Required => {
@@ -256,7 +265,9 @@ pub fn parse_answer(bytes: &[u8], ended: bool) -> ServerAnswer {
             let text = text.lines().next().unwrap_or_default().trim().to_owned();
             ServerAnswer::Refused { status, text, knows_auth }
         }
-        Ok(None) if ended && bytes.is_empty() => ServerAnswer::Bad("the server closed without an answer; try again"),
+        Ok(None) if ended && bytes.is_empty() => ServerAnswer::Bad(
+            "the server closed without an answer; NodePass 1.12 and older does so too, whose wire is not spoken here",
+        ),
         Ok(None) if full => ServerAnswer::Bad("the server's answer is too long"),
         Ok(None) if ended => ServerAnswer::Bad("the server's answer is cut short"),
         Ok(None) => ServerAnswer::NeedMore,
@@ -339,13 +350,13 @@ mod tests {
     }
 
     fn keys(mode: AuthMode) -> Keys<'static> {
-        Keys { key: KEY, psk: None, mode }
+        Keys { key: KEY, psk: None, mode, wire: Wire::Auto }
     }
 
     /// What an original's server makes of it: the features, or the refusal.
     fn judged(request: &Request, keys: Keys<'_>) -> Result<Vec<Feature>, ErrorStatus> {
-        match judge(request, keys) {
-            Verdict::Original { features } => Ok(features),
+        match judge(request, false, keys) {
+            Verdict::Original { features, .. } => Ok(features),
             Verdict::Refused(status, _) => Err(status),
             Verdict::Authenticated(_) => panic!("authenticated without a message"),
         }
@@ -585,7 +596,7 @@ mod tests {
             panic!("not read")
         };
         assert_eq!((request.auth.as_ref(), &request.token), (Some(&message), &None));
-        let judge = |psk, mode| judge(&request, Keys { key: KEY, psk, mode });
+        let judge = |psk, mode| judge(&request, false, Keys { key: KEY, psk, mode, wire: Wire::Auto });
         assert!(matches!(judge(Some(&psk), AuthMode::Required), Verdict::Authenticated(_)));
         assert!(matches!(
             judge(Some(&other), AuthMode::Preferred),
@@ -656,7 +667,7 @@ mod tests {
             assert!(why.contains("pool phase; try again"));
         }
         assert_eq!(parse_answer(b"", false), ServerAnswer::NeedMore);
-        assert_eq!(parse_answer(b"", true), ServerAnswer::Bad("the server closed without an answer; try again"));
+        assert_eq!(parse_answer(b"", true), ServerAnswer::Bad("the server closed without an answer; NodePass 1.12 and older does so too, whose wire is not spoken here"));
     }
 
     #[test]

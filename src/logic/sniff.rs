@@ -16,6 +16,8 @@ pub enum FirstBytes {
     /// It opens a pool connection as this project's clients do: with the bytes of the feature `open`, the first of
     /// which is 00.
     Pool,
+    /// It is an original of 1.12 or older, whose handshake is a line of zeros, in base64 from 1.7 on.
+    Older,
     /// It has no business here.
     Stray,
 }
@@ -25,11 +27,19 @@ pub fn first_bytes(first: &[u8]) -> FirstBytes {
     match first.first() {
         None => FirstBytes::NeedMore,
         Some(&TLS_RECORD) => FirstBytes::Tls,
+        Some(b'\0' | b'A') if is_line_of_zeros(first) => FirstBytes::Older,
+        Some(b'A') if first.iter().all(|byte| matches!(byte, b'A' | b'=')) => FirstBytes::NeedMore,
         Some(&OPENING) => FirstBytes::Pool,
         Some(_) if METHODS.iter().any(|method| first.starts_with(method)) => FirstBytes::Handshake,
         Some(_) if METHODS.iter().any(|method| method.starts_with(first)) => FirstBytes::NeedMore,
         Some(_) => FirstBytes::Stray,
     }
+}
+
+/// Whether that is what clients up to 1.12 say first: as many zeros as their key is long.
+fn is_line_of_zeros(first: &[u8]) -> bool {
+    let Some(zeros) = first.strip_suffix(b"\n").filter(|zeros| zeros.len() > 1) else { return false };
+    zeros.iter().all(|byte| *byte == 0) || zeros.iter().all(|byte| matches!(byte, b'A' | b'='))
 }
 
 /// Which protocols `block` refuses to carry.
@@ -168,6 +178,20 @@ mod tests {
         assert_eq!(first_bytes(b"\x00"), FirstBytes::Pool);
         for stray in [&b"\x01"[..], b"SSH-2.0", b"get /", b"GETS", b" GET ", b"PRI * HTTP/2.0", b"\x80\x16", b"GET\t"] {
             assert_eq!(first_bytes(stray), FirstBytes::Stray, "{stray:?}");
+        }
+    }
+
+    #[test]
+    fn a_line_of_zeros_is_an_older_original() {
+        for (bytes, told) in [
+            (&b"\0\0\0\n"[..], FirstBytes::Older),
+            (b"AAAA\n", FirstBytes::Older),
+            (b"AAAAAAA=\n", FirstBytes::Older),
+            (b"AAA", FirstBytes::NeedMore),
+            (b"AAB", FirstBytes::Stray),
+            (b"\0\0\0", FirstBytes::Pool),
+        ] {
+            assert_eq!(first_bytes(bytes), told, "{bytes:?}");
         }
     }
 

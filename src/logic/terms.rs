@@ -59,7 +59,9 @@ impl Terms {
 
     /// The terms in the body of an answer; the error says what is wrong with it.
     pub(super) fn parse(json: &[u8]) -> Result<Terms, &'static str> {
-        let wire: Wire = serde_json::from_slice(json).map_err(|_| "the server's answer is not a tunnel's terms")?;
+        let wire: Wire = serde_json::from_slice(json).map_err(|_| {
+            "the server's answer is not a tunnel's terms; NodePass 1.12 has others, and its wire is not spoken here"
+        })?;
         let flow = match wire.flow.as_str() {
             "-" => Direction::Reverse,
             "+" => Direction::Forward,

@@ -286,7 +286,7 @@ fn text(fields: &Map<String, Value>, name: &str) -> Option<String> {
 }
 
 /// XOR with the key, again and again from its first byte. An empty key changes nothing.
-fn mask(bytes: &mut [u8], key: &[u8]) {
+pub(super) fn mask(bytes: &mut [u8], key: &[u8]) {
     for (byte, mask) in bytes.iter_mut().zip(key.iter().cycle()) {
         *byte ^= mask;
     }
@@ -314,6 +314,13 @@ impl fmt::Display for Fingerprint {
     }
 }
 
+impl Fingerprint {
+    /// As originals from 1.18 on write it: `sha256:` and 64 lower-case hex digits.
+    pub fn bare(&self) -> String {
+        format!("sha256:{}", HEXLOWER.encode(&self.0))
+    }
+}
+
 impl fmt::Debug for Fingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{self}")
@@ -323,9 +330,12 @@ impl fmt::Debug for Fingerprint {
 impl FromStr for Fingerprint {
     type Err = Malformed;
 
-    /// Reads what `Display` writes; the hex digits may be of either case.
+    /// Reads what `Display` or [`Fingerprint::bare`] writes; the hex digits may be of either case.
     fn from_str(text: &str) -> Result<Fingerprint, Malformed> {
         let pairs = text.strip_prefix("sha256:").ok_or(Malformed)?.as_bytes();
+        if let Ok(bytes) = hex(pairs) {
+            return Ok(Fingerprint(bytes));
+        }
         let mut bytes = [0; 32];
         if pairs.len() != 3 * bytes.len() - 1 {
             return Err(Malformed);

@@ -200,7 +200,12 @@ impl Hub {
     /// What workers, the resolver and the system say.
     fn handle(&mut self, notice: Notice, now: Instant) -> Option<ExitCode> {
         match notice {
-            Notice::Handshake { home, from, request } => self.handshake(home, from, &request, now),
+            Notice::Handshake { home, from, request, tls } => self.handshake(home, from, &request, tls, now),
+            Notice::Stranger { from, what } => {
+                if let Part::Server(server) = &mut self.part {
+                    server.failed(from.ip(), what, now);
+                }
+            }
             Notice::Opening { home, from, kind, opening } => self.opening(home, from, kind, &opening, now),
             Notice::Answered(answer) => self.answered(answer, now),
             Notice::Tunnel { number, event } => self.tunnel_event(number, event, now),
@@ -254,9 +259,9 @@ impl Hub {
     }
 
     /// A handshake. The right key begins a tunnel, whose client is nobody before it has said something fresh.
-    fn handshake(&mut self, home: Home, from: std::net::SocketAddr, request: &Request, now: Instant) {
+    fn handshake(&mut self, home: Home, from: std::net::SocketAddr, request: &Request, tls: bool, now: Instant) {
         let Part::Server(server) = &mut self.part else { return };
-        let verdict = judge(request, server.keys());
+        let verdict = judge(request, tls, server.keys());
         let answer = match verdict {
             Verdict::Refused(status, failure) => {
                 log::debug!("Handshake from {from} answered with {}", status.code());
@@ -275,7 +280,7 @@ impl Hub {
         let Part::Server(server) = &mut self.part else { return Vec::new() };
         let surplus = server.surplus_candidate();
         let answer = match verdict {
-            Verdict::Original { features } => server.begin(number, from, &features, workers, now),
+            Verdict::Original { features, dialect } => server.begin((number, from), &features, dialect, workers, now),
             Verdict::Authenticated(responder) => server.begin_authenticated(number, from, *responder, workers, now),
             Verdict::Refused(status, _) => return status.to_bytes(),
         };
@@ -309,9 +314,9 @@ impl Hub {
         else {
             return;
         };
-        if !authenticated && self.shared.config.auth != AuthMode::Off {
+        if !authenticated && self.shared.config.auth() != AuthMode::Off {
             log::warn!(
-                "The tunnel with {from} is NodePass 1.14's: who recorded its handshake has the key, reads and forges its signals; \
+                "The tunnel with {from} is an original NodePass's: who recorded its handshake has the key, reads and forges its signals; \
                  with this program at both ends and auth=2 there is no such tunnel"
             );
         }

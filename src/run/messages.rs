@@ -19,6 +19,7 @@ use super::policy::{AcceptPolicy, Kind};
 use crate::config::Transport;
 use crate::error::Error;
 use crate::logic::auth::Opening;
+use crate::logic::guard::Failure;
 use crate::logic::handshake::{Request, ServerAnswer};
 use crate::logic::slab::Key;
 use crate::logic::terms::TunnelNo;
@@ -169,6 +170,15 @@ pub enum Notice {
         from: SocketAddr,
         /// What was asked.
         request: Box<Request>,
+        /// Whether inside TLS.
+        tls: bool,
+    },
+    /// A stranger got something wrong (server).
+    Stranger {
+        /// Its address.
+        from: SocketAddr,
+        /// What it was.
+        what: Failure,
     },
     /// A connection says that it belongs to an authenticated tunnel (server).
     Opening {
@@ -265,6 +275,8 @@ pub enum Reply {
     Said(ServerAnswer),
     /// Nothing: there is no TLS to be had at that port.
     NoTls(Error),
+    /// Nothing, and no word about TLS either.
+    Silent(Error),
 }
 
 /// A pool connection that is to be opened.

@@ -21,9 +21,9 @@ use crate::net::certs::{Alpn, Audience, Certs, Identity, Origin};
 pub struct AcceptPolicy {
     /// What pool connections show that speak TLS.
     pub tls: Option<Identity>,
-    /// What handshakes show where pool connections have no TLS; `None` where none are taken inside TLS (`auth=0`).
-    pub handshake_tls: Option<Arc<HandshakeTls>>,
-    /// An original's handshakes may come inside TLS (the tunnel port is 443, or a proxy may stand before it).
+    /// What handshakes show where pool connections have no TLS.
+    pub handshake_tls: Arc<HandshakeTls>,
+    /// A handshake of any peer may come inside TLS (the tunnel port is 443, or a proxy may stand before it).
     pub tls_handshake: bool,
     /// What pool connections are made of.
     pub transport: Transport,
@@ -46,7 +46,7 @@ impl HandshakeTls {
         let make = || match Certs::new(Origin::Memory, Audience::Pool(Alpn::Http1)) {
             Ok(certs) => Some(certs.current().config),
             Err(why) => {
-                log::error!("No authenticated handshake is possible: {why}");
+                log::error!("No handshake inside TLS is possible: {why}");
                 None
             }
         };
@@ -63,6 +63,8 @@ pub struct ExpectedTunnel {
     pub peer: IpAddr,
     /// Whether its pool connections begin with an opening.
     pub authenticated: bool,
+    /// Whether its handshakes come inside TLS.
+    pub asks_inside_tls: bool,
     /// TLS over TCP will do as well: the path for the transport may be blocked.
     pub fallback: bool,
     /// Whether an empty message is an end (WebSocket).
@@ -98,29 +100,22 @@ pub enum Opened {
 }
 
 impl AcceptPolicy {
-    /// Whether TLS may come at this port, so that the first byte needs a look.
-    pub fn may_speak_tls(&self) -> bool {
-        self.tls.is_some() || self.handshake_tls.is_some()
-    }
-
-    /// For a connection that speaks TLS, if any is wanted.
-    pub fn wanted_tls(&self) -> Option<Arc<ServerConfig>> {
-        let pool = self.tunnels.iter().any(|tunnel| self.fits(tunnel, Kind::Tls));
-        let inside = matches!(self.transport, Transport::WebSocket | Transport::Http2) && !self.tunnels.is_empty();
-        let handshakes = self.tls_handshake || self.handshake_tls.is_some();
+    /// For a connection that speaks TLS. `None` if no certificate can be made.
+    pub fn server_tls(&self) -> Option<Arc<ServerConfig>> {
         match &self.tls {
-            Some(tls) => (handshakes || pool || inside).then(|| tls.config.clone()),
-            None => self.handshake_tls.as_ref()?.config(),
+            Some(tls) => Some(tls.config.clone()),
+            None => self.handshake_tls.config(),
         }
     }
 
     /// Whether a handshake may come on that.
     pub fn may_ask(&self, kind: Kind) -> bool {
-        match kind {
-            Kind::Plain => true,
-            Kind::Tls => self.tls_handshake || self.handshake_tls.is_some(),
-            Kind::WebSocket | Kind::Stream => false,
-        }
+        matches!(kind, Kind::Plain | Kind::Tls)
+    }
+
+    /// Whether a silent connection inside TLS may be anything but a pool connection of that tunnel.
+    pub fn waits_inside_tls(&self, tunnel: &ExpectedTunnel) -> bool {
+        self.tls_handshake || tunnel.asks_inside_tls || self.expects_opening(Kind::Tls)
     }
 
     /// Whether pool connections are made of that, for any tunnel.
@@ -175,13 +170,13 @@ mod tests {
     const THERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2));
 
     fn tunnel(number: TunnelNo, peer: IpAddr, authenticated: bool) -> ExpectedTunnel {
-        ExpectedTunnel { number, peer, authenticated, fallback: false, ws_eof: false }
+        ExpectedTunnel { number, peer, authenticated, asks_inside_tls: false, fallback: false, ws_eof: false }
     }
 
     fn policy(transport: Transport, tunnels: &[ExpectedTunnel]) -> AcceptPolicy {
         AcceptPolicy {
             tls: None,
-            handshake_tls: None,
+            handshake_tls: Arc::default(),
             tls_handshake: false,
             transport,
             streams: 10,
@@ -228,7 +223,7 @@ mod tests {
     #[test]
     fn without_tunnels_nothing_is_wanted() {
         let policy = policy(Transport::WebSocket, &[]);
-        assert!(policy.wanted_tls().is_none() && !policy.expects(Transport::WebSocket));
+        assert!(!policy.expects(Transport::WebSocket));
         assert_eq!(policy.opened(&[0], HERE, Kind::WebSocket), Opened::Unknown);
     }
 }

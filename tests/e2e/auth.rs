@@ -62,7 +62,7 @@ fn every_pair_of_modes_comes_to_a_tunnel_or_to_a_clear_word() {
             for (process, own) in [(&pair.server, server), (&pair.client, client)] {
                 let line = process.says(" is up: users at the", GRACE);
                 assert_eq!(line.ends_with("; authenticated"), authenticated, "{server} {client} {tls}: {line}");
-                let warned = process.count("is NodePass 1.14's") == 1;
+                let warned = process.count("is an original NodePass's") == 1;
                 assert_eq!(warned, !authenticated && own != "auth=0", "{server} {client} {tls}: {process:?}");
             }
         }
@@ -172,6 +172,30 @@ fn a_client_follows_its_server_to_another_program_and_back() {
     let _original = server(0);
     client.says_after(mark, "does not know the authenticated handshake", GRACE);
     assert!(exchange(user, b"hello").is_err());
+}
+
+#[test]
+fn wire_names_the_only_generation_that_is_spoken() {
+    for wire in ["1.13", "1.14", "2.0b8", "2.0"] {
+        for tls in [0, 1] {
+            let pair = Pair::new(&format!("wire={wire}&tls={tls}"), &format!("wire={wire}"), [KEY; 2]);
+            pair.carries();
+            assert_eq!(udp_echo(pair.user, b"datagrams too").unwrap(), b"datagrams too");
+            for process in [&pair.server, &pair.client] {
+                process.says(&format!("; the wire of NodePass {wire}"), GRACE);
+            }
+        }
+    }
+    let pair = Pair::new("wire=2.0", "wire=1.14", [KEY; 2]);
+    pair.server.says("it is of another NodePass than the parameter wire names", GRACE);
+    pair.client.says("Client error: handshake", GRACE);
+    assert_eq!(pair.target.accepted(), 0);
+    let (status, _, errors) = {
+        let mut command = nodepass_command();
+        command.arg("server://k@127.0.0.1:1/127.0.0.1:2?auth=2&wire=2.0");
+        output(command)
+    };
+    assert!(status == 1 && errors.contains("wire=auto with auth=2"), "{errors}");
 }
 
 #[test]

@@ -80,7 +80,7 @@ fn one_key_from_three_addresses_is_three_clients() {
 }
 
 #[test]
-fn an_original_client_beside_ours_has_users_of_its_own() {
+fn originals_of_three_generations_beside_ours_have_users_of_their_own() {
     let peer = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/conformance");
     if !Path::new(peer).join("peer.py").is_file() {
         return skip_beside("the conformance peer");
@@ -88,20 +88,31 @@ fn an_original_client_beside_ours_has_users_of_its_own() {
     let Some(python) = python("h2, aioquic, websockets, cryptography") else { return };
     for tls in [0, 1] {
         let fleet = Fleet::start(1, &format!("tls={tls}&clients=0"));
-        let mut command = Command::new(python);
-        let (port, target) = (fleet.tunnel.port().to_string(), fleet.targets[1].addr().port().to_string());
-        command.args(["-c", ORIGINAL, peer, KEY, &port, &target, &tls.to_string()]);
-        let original = Process::run("original", command);
-        original.says("up", GRACE);
-        fleet.serve(2);
-        let mut users: Vec<User> = (0..10).map(|_| fleet.user()).collect();
-        let of_original = users.iter().filter(|user| user.client == 1).count();
-        assert_eq!(of_original, 5, "tls={tls}: {:?}", clients(&users));
+        // An original is told by its address.
+        let original = |(number, wire): (usize, &str)| {
+            let path = path_from(Ipv4Addr::new(127, 0, 0, 2 + number as u8), fleet.tunnel);
+            let (port, target) = (path.port().to_string(), fleet.targets[1 + number].addr().port().to_string());
+            let mut command = Command::new(python);
+            command.args(["-c", ORIGINAL, peer, KEY, wire, &port, &target, &tls.to_string()]);
+            let original = Process::run(wire, command);
+            original.says("up", GRACE);
+            fleet.server.says(&format!("the wire of NodePass {wire}"), GRACE);
+            original
+        };
+        let originals: Vec<Process> = ["1.13", "1.14", "2.0"].into_iter().enumerate().map(original).collect();
+        fleet.serve(4);
+        let mut users: Vec<User> = (0..20).map(|_| fleet.user()).collect();
+        for client in 0..4 {
+            let count = users.iter().filter(|user| user.client == client).count();
+            assert_eq!(count, 5, "tls={tls}: {:?}", clients(&users));
+        }
         users.iter_mut().for_each(User::still_works);
-        let mark = fleet.server.mark();
-        original.kill();
-        fleet.server.says_after(mark, "ended", GRACE);
-        users.iter_mut().filter(|user| user.client == 0).for_each(User::still_works);
+        for (number, original) in originals.iter().enumerate() {
+            let mark = fleet.server.mark();
+            original.kill();
+            fleet.server.says_after(mark, "ended", GRACE);
+            users.iter_mut().filter(|user| user.client == 0 || user.client > 1 + number).for_each(User::still_works);
+        }
         assert_eq!(fleet.user().client, 0);
     }
 }
@@ -256,14 +267,15 @@ fn introduce(mut stream: TcpStream, number: u8) {
     }
 }
 
-/// A client of the 1.14 wire that shares no code with this one: the conformance peer's folder, key, tunnel port, target port, `tls`.
+/// A client of an original's wire that shares no code with this one: the conformance peer's folder, key, generation, tunnel port, target
+/// port, `tls`.
 const ORIGINAL: &str = r#"
 import asyncio, sys
 sys.path.insert(0, sys.argv[1])
 from peer import Client
 async def main():
-    key, (port, target, tls) = sys.argv[2], map(int, sys.argv[3:])
-    client = Client(key, port, tls=tls, target=("127.0.0.1", target))
+    key, wire, (port, target, tls) = sys.argv[2], sys.argv[3], map(int, sys.argv[4:])
+    client = Client(key, port, wire=wire, tls=tls, target=("127.0.0.1", target))
     await client.start()
     await client.up.wait()
     print("up", flush=True)
@@ -273,4 +285,4 @@ asyncio.run(main())
 const KEY: &str = "a-test-key";
 const TOLD: &str = "another client with this key (127.0.0.1:";
 /// Targets of a fleet.
-const MAX_CLIENTS: usize = 3;
+const MAX_CLIENTS: usize = 4;

@@ -10,6 +10,7 @@ use data_encoding::BASE64;
 use nodepass::config::{self, Command, Config};
 use nodepass::logic::auth::{Agreement, AuthMode, Initiator, Numbers, Psk, Responder, SessionId, SessionKeys};
 use nodepass::logic::control::{Codec, Control, Do, Why};
+use nodepass::logic::dialect::Wire;
 use nodepass::logic::handshake::{judge, parse_answer, HeadProgress, HeadReader, Keys, ServerAnswer, Verdict};
 use nodepass::logic::http::MAX_ANSWER;
 use nodepass::logic::networks::{entries, Entry, MAX_NETWORKS};
@@ -142,10 +143,10 @@ pub fn request(data: &[u8]) {
         assert_eq!(came.unwrap_or(HeadProgress::More), whole, "pieces of {size}");
     }
     let HeadProgress::Done(request) = whole else { return };
-    let required = Keys { key: KEY, psk: Some(&PSK), mode: AuthMode::Required };
-    assert!(!matches!(judge(&request, required), Verdict::Original { .. }));
-    let keys = Keys { key: KEY, psk: None, mode: AuthMode::Off };
-    if let Verdict::Original { features } = judge(&request, keys) {
+    let required = Keys { key: KEY, psk: Some(&PSK), mode: AuthMode::Required, wire: Wire::Auto };
+    assert!(!matches!(judge(&request, false, required), Verdict::Original { .. }));
+    let keys = Keys { key: KEY, psk: None, mode: AuthMode::Off, wire: Wire::Auto };
+    if let Verdict::Original { features, .. } = judge(&request, false, keys) {
         assert!(request.method == "GET" && request.path == "/" && features == request.features);
         assert!(request.token.is_some_and(|token| token_matches(KEY, &token)));
     }

@@ -52,6 +52,10 @@ pub enum Outcome {
     },
     /// It answered the original's handshake, and says that it knows the authenticated one as well.
     KnowsBoth,
+    /// It wants the original's handshake inside TLS.
+    WantsTls,
+    /// It said nothing at all, not even that it speaks no TLS.
+    Silent,
     /// Anything else.
     Failed,
 }
@@ -75,6 +79,8 @@ pub enum ServerIs {
 pub struct Approach {
     mode: AuthMode,
     server: ServerIs,
+    /// The original's handshake comes inside TLS at this port, whatever the server is.
+    tls: bool,
     /// It was authenticated once: it is never asked any other handshake.
     proven: bool,
 }
@@ -83,7 +89,7 @@ impl Approach {
     /// Nothing is known yet. `tls`: the original's handshake comes inside TLS at this port (443).
     pub fn new(mode: AuthMode, tls: bool) -> Approach {
         let server = if mode == AuthMode::Off { ServerIs::Original { tls } } else { ServerIs::Unknown };
-        Approach { mode, server, proven: false }
+        Approach { mode, server, tls, proven: false }
     }
 
     /// How to ask now.
@@ -103,14 +109,22 @@ impl Approach {
                 self.server = ServerIs::Original { tls };
                 return true;
             }
+            // The next time in the other form: originals of 1.10 and older wait for a line.
+            (AuthMode::Preferred, Asked::Authenticated, Outcome::Silent) if !self.proven => {
+                self.server = ServerIs::Original { tls: self.tls };
+            }
             (AuthMode::Preferred, Asked::Original { .. }, Outcome::KnowsBoth) => {
                 self.server = ServerIs::Unknown;
                 return true;
             }
-            // It may have been replaced by another program: it is met anew.
-            (AuthMode::Preferred, Asked::Original { .. }, Outcome::Failed | Outcome::UnknownThere { .. }) => {
-                self.server = ServerIs::Unknown;
+            (AuthMode::Off, Asked::Original { tls: false }, Outcome::WantsTls) => {
+                self.server = ServerIs::Original { tls: true };
+                return true;
             }
+            // It may have been replaced by another program: it is met anew.
+            (_, _, Outcome::Agreed) => {}
+            (AuthMode::Preferred, Asked::Original { .. }, _) => self.server = ServerIs::Unknown,
+            (AuthMode::Off, ..) => self.server = ServerIs::Original { tls: self.tls },
             _ => {}
         }
         false
@@ -157,6 +171,35 @@ mod tests {
         assert_eq!(approach.next(), Asked::Original { tls: true });
         assert!(approach.learn(Outcome::KnowsBoth));
         assert_eq!(approach.next(), Asked::Authenticated);
+    }
+
+    #[test]
+    fn a_server_that_is_silent_is_asked_in_turn_after_a_pause_each() {
+        let mut approach = Approach::new(AuthMode::Preferred, false);
+        for _ in 0..3 {
+            assert!(!approach.learn(Outcome::Silent));
+            assert_eq!(approach.next(), PLAIN);
+            assert!(!approach.learn(Outcome::Silent));
+            assert_eq!(approach.next(), Asked::Authenticated);
+        }
+        approach.learn(Outcome::Agreed);
+        approach.learn(Outcome::Silent);
+        assert_eq!(approach.next(), Asked::Authenticated);
+    }
+
+    #[test]
+    fn a_server_that_wants_tls_is_asked_inside_it_at_once_and_anew_after_a_failure() {
+        let mut approach = Approach::new(AuthMode::Off, false);
+        assert!(approach.learn(Outcome::WantsTls));
+        assert_eq!(approach.next(), Asked::Original { tls: true });
+        assert!(!approach.learn(Outcome::Agreed));
+        assert_eq!(approach.next(), Asked::Original { tls: true });
+        assert!(!approach.learn(Outcome::Failed));
+        assert_eq!(approach.next(), PLAIN);
+        let mut preferred = Approach::new(AuthMode::Preferred, false);
+        preferred.learn(Outcome::UnknownThere { tls: false });
+        assert!(!preferred.learn(Outcome::WantsTls), "a pause comes first");
+        assert_eq!(preferred.next(), Asked::Authenticated);
     }
 
     #[test]

@@ -22,6 +22,7 @@ use crate::log::printable;
 use crate::logic::auth::{Agreement, Approach, Asked, AuthMode, Initiator, Numbers, Outcome, Psk};
 use crate::logic::backoff::Backoff;
 use crate::logic::control::Why;
+use crate::logic::dialect::{Dialect, Wire};
 use crate::logic::handshake::{Offer, Proof, ServerAnswer};
 use crate::logic::refill::Refill;
 use crate::logic::reminder::{Reminder, Word};
@@ -65,6 +66,7 @@ struct Accepted {
     terms: Terms,
     fp: Option<Fingerprint>,
     secret: Option<Secret>,
+    dialect: Dialect,
     server: SocketAddr,
     round: Duration,
 }
@@ -73,9 +75,10 @@ impl Client {
     /// A client that will call at once.
     pub fn new(shared: Arc<Shared>, now: Instant) -> Client {
         let cooldown = shared.config.limits.cooldown;
-        let (auth, at_https) = (shared.config.auth, shared.config.tunnel.port == HTTPS);
+        let (auth, at_https) = (shared.config.auth(), shared.config.tunnel.port == HTTPS);
+        let asks_inside_tls = matches!(shared.config.wire, Wire::Only(dialect) if dialect.handshake_in_tls());
         Client {
-            approach: Approach::new(auth, at_https),
+            approach: Approach::new(auth, at_https || asks_inside_tls),
             psk: (auth != AuthMode::Off).then(|| Psk::stretch(shared.config.key.as_bytes())),
             shared,
             state: State::Resting { until: now },
@@ -175,10 +178,12 @@ impl Client {
         workers: usize,
         now: Instant,
     ) -> Option<Side> {
+        let silent = matches!(&answer, Ok(Answered { reply: Reply::Silent(_), .. }));
         let agreed = answer.and_then(|answer| self.agree(answer));
         let outcome = match &agreed {
             Ok(Ok(_)) => Outcome::Agreed,
             Ok(Err(outcome)) => *outcome,
+            Err(_) if silent => Outcome::Silent,
             Err(_) => Outcome::Failed,
         };
         let again = self.approach.learn(outcome);
@@ -215,10 +220,13 @@ impl Client {
         let State::Asking(initiator) = std::mem::replace(&mut self.state, State::Resolving) else {
             return Err(Error::protocol("an answer to nothing"));
         };
+        let wire = self.shared.config.wire;
         let at_https = self.shared.config.tunnel.port == HTTPS;
+        let tls = !matches!(self.approach.next(), Asked::Original { tls: false });
         let answer = match reply {
             // At that port an original speaks TLS too.
             Reply::NoTls(why) if at_https || initiator.is_none() => return Err(why),
+            Reply::Silent(why) => return Err(why),
             Reply::NoTls(_) => return Ok(Err(Outcome::UnknownThere { tls: false })),
             Reply::Said(answer) => answer,
         };
@@ -226,11 +234,15 @@ impl Client {
             (ServerAnswer::Sealed(message), Some(initiator)) => {
                 let (Agreement { terms, fp, session }, keys) = initiator.finish(&message).map_err(Error::protocol)?;
                 let secret = Secret { keys: Arc::new(keys), session, used: Numbers::default() };
-                Ok(Ok(Accepted { terms, fp, secret: Some(secret), server, round }))
+                Ok(Ok(Accepted { terms, fp, secret: Some(secret), dialect: Dialect::Json, server, round }))
             }
             (ServerAnswer::Terms { knows_auth: true, .. }, None) if self.psk.is_some() => Ok(Err(Outcome::KnowsBoth)),
-            (ServerAnswer::Terms { terms, .. }, None) => {
-                Ok(Ok(Accepted { terms, fp: None, secret: None, server, round }))
+            (ServerAnswer::Terms { terms, .. }, None) => match wire.agreed(tls, !terms.features.is_empty()) {
+                Some(dialect) => Ok(Ok(Accepted { terms, fp: None, secret: None, dialect, server, round })),
+                None => Err(Error::protocol(format!("the server is of another generation than wire={}", wire.name()))),
+            },
+            (ServerAnswer::Refused { status: 400, .. }, None) if !tls && wire == Wire::Auto => {
+                Ok(Err(Outcome::WantsTls))
             }
             (ServerAnswer::Refused { status: 401, knows_auth: true, .. }, None) => {
                 Err(Error::refused(401, "Unauthorized")
@@ -254,14 +266,14 @@ impl Client {
         workers: usize,
         now: Instant,
     ) -> Result<Tunnel, Error> {
-        let Accepted { terms, fp, secret, server, round } = accepted;
+        let Accepted { terms, fp, secret, dialect, server, round } = accepted;
         let (config, limits) = (&self.shared.config, &self.shared.config.limits);
         terms.require_tls(config.tls.code())?;
         let route = self.routes.pool(number, (&terms, fp), (server, round), config, &mut self.fallback)?;
         let max = terms.max.min(config.max);
         let refill = Refill::new(config.min, max, limits.min_pool_interval, limits.max_pool_interval, now);
         let opener = Opener::new(refill, route);
-        let agreed = Agreed { number, terms, peer: server, secret };
+        let agreed = Agreed { number, terms, peer: server, secret, dialect };
         Ok(Tunnel::new(agreed, Some(opener), config, workers, now))
     }
 

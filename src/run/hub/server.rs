@@ -17,6 +17,7 @@ use crate::config::{Config, Transport};
 use crate::error::Error;
 use crate::logic::auth::{session_of, Agreement, AuthMode, Numbers, Opening, Psk, Responder, SessionId};
 use crate::logic::backoff::Backoff;
+use crate::logic::dialect::Dialect;
 use crate::logic::guard::{Failure, Guard};
 use crate::logic::handshake::{sealed_answer, Keys};
 use crate::logic::http::ErrorStatus;
@@ -63,7 +64,7 @@ impl Server {
         let behind = matches!(config.transport, Transport::WebSocket | Transport::Http2);
         let policy = AcceptPolicy {
             tls: certs.as_ref().map(Certs::current),
-            handshake_tls: (config.auth != AuthMode::Off).then(Arc::<HandshakeTls>::default),
+            handshake_tls: Arc::<HandshakeTls>::default(),
             tls_handshake: behind || config.tunnel.port == HTTPS,
             transport: config.transport,
             streams: streams_for(config.max, config.slot),
@@ -78,7 +79,7 @@ impl Server {
             retry: Backoff::new(FIRST_PAUSE, config.limits.cooldown, config.limits.cooldown),
             said: None,
             guard: Guard::new(config.limits.ban_failures, config.limits.ban_time),
-            psk: (config.auth != AuthMode::Off).then(|| Psk::stretch(config.key.as_bytes())),
+            psk: (config.auth() != AuthMode::Off).then(|| Psk::stretch(config.key.as_bytes())),
             shown: certs.as_ref().map(Certs::current),
             show: None,
             certs,
@@ -147,7 +148,7 @@ impl Server {
     /// What clients are let in by.
     pub fn keys(&self) -> Keys<'_> {
         let config = &self.shared.config;
-        Keys { key: config.key.as_bytes(), psk: self.psk.as_ref(), mode: config.auth }
+        Keys { key: config.key.as_bytes(), psk: self.psk.as_ref(), mode: config.auth(), wire: config.wire }
     }
 
     /// The tunnels that end now that the client of tunnel `number` has proven who it is, and whose clients are told. `Err` if it is
@@ -186,16 +187,16 @@ impl Server {
     /// Begins a tunnel with the original at `from`; the answer to its handshake.
     pub fn begin(
         &mut self,
-        number: TunnelNo,
-        from: SocketAddr,
+        (number, from): (TunnelNo, SocketAddr),
         offered: &[Feature],
+        dialect: Dialect,
         workers: usize,
         now: Instant,
     ) -> Vec<u8> {
         let terms = self.terms(offered);
         let knows_auth = self.psk.is_some() && !offered.is_empty();
         let answer = terms.to_bytes(knows_auth);
-        let agreed = Agreed { number, terms, peer: from, secret: None };
+        let agreed = Agreed { number, terms, peer: from, secret: None, dialect };
         self.insert(Tunnel::new(agreed, None, &self.shared.config, workers, now));
         answer
     }
@@ -222,7 +223,8 @@ impl Server {
             }
         };
         let secret = Secret { keys: Arc::new(keys), session: agreement.session, used: Numbers::default() };
-        let agreed = Agreed { number, terms: agreement.terms, peer: from, secret: Some(secret) };
+        let agreed =
+            Agreed { number, terms: agreement.terms, peer: from, secret: Some(secret), dialect: Dialect::Json };
         self.insert(Tunnel::new(agreed, None, &self.shared.config, workers, now));
         sealed_answer(&message)
     }
@@ -365,6 +367,7 @@ impl Server {
             number: tunnel.number(),
             peer: tunnel.peer().ip(),
             authenticated: tunnel.is_authenticated(),
+            asks_inside_tls: !tunnel.is_authenticated() && tunnel.dialect().handshake_in_tls(),
             fallback: tunnel.terms().features.contains(&Feature::Fallback),
             ws_eof: tunnel.terms().features.contains(&Feature::WsEof),
         };

@@ -17,6 +17,7 @@ use crate::config::{Config, Transport};
 use crate::error::Error;
 use crate::logic::auth::Opening;
 use crate::logic::control::{Codec, Control, Do, Why};
+use crate::logic::dialect::Dialect;
 use crate::logic::fingerprint::{FingerprintCheck, Judged, Verdict};
 use crate::logic::pool::{Grant, Pool, Taken};
 use crate::logic::terms::TunnelNo;
@@ -30,6 +31,8 @@ pub(in crate::run) struct Tunnel {
     terms: Terms,
     /// Of an authenticated tunnel.
     secret: Option<Secret>,
+    /// The generation of an original, as far as its handshake tells.
+    dialect: Dialect,
     side: Side,
     peer: SocketAddr,
     stage: Stage,
@@ -74,12 +77,14 @@ pub(in crate::run) struct Agreed {
     pub peer: SocketAddr,
     /// The keys, if it is authenticated.
     pub secret: Option<Secret>,
+    /// The peer's generation, as far as the handshake tells, if it is not.
+    pub dialect: Dialect,
 }
 
 impl Tunnel {
     /// A tunnel that both sides have agreed on; pool connections may come. `opener` makes it the client's end.
     pub fn new(
-        Agreed { number, terms, peer, secret }: Agreed,
+        Agreed { number, terms, peer, secret, dialect }: Agreed,
         opener: Option<Opener>,
         config: &Config,
         workers: usize,
@@ -92,7 +97,7 @@ impl Tunnel {
         };
         // With tls=2 the chain has been verified, and an original's server has no fingerprint to compare ours with.
         let checked = secret.is_none()
-            && (terms.tls == 1 || (terms.tls == 2 && is_server))
+            && dialect.states_certificate(terms.tls, is_server)
             && !terms.features.contains(&Feature::Edge);
         // A client that finds UDP blocked needs its tries, and then the other transport.
         let tries = if terms.features.contains(&Feature::Fallback) { FALLBACK_TIME } else { 1 };
@@ -113,6 +118,7 @@ impl Tunnel {
             report: limits.report,
             terms,
             secret,
+            dialect,
         }
     }
 
@@ -159,6 +165,14 @@ impl Tunnel {
     /// Whether the peer has proven to know the key with something fresh: till then it is a candidate, and nobody.
     pub fn is_proven(&self) -> bool {
         matches!(&self.stage, Stage::Up { control, .. } if control.is_heard())
+    }
+
+    /// The peer's generation, as far as it has shown, in a tunnel without authentication.
+    pub fn dialect(&self) -> Dialect {
+        match &self.stage {
+            Stage::Up { control, .. } => control.dialect().unwrap_or(self.dialect),
+            Stage::Opening { .. } => self.dialect,
+        }
     }
 
     /// Whether both sides have proven who they are.
@@ -411,14 +425,18 @@ impl Tunnel {
 
     fn begin_control(&mut self, home: Home, now: Instant, out: &mut Out) {
         let edge = self.terms.features.contains(&Feature::Edge);
-        let proving = self.secret.is_none() && self.side == Side::Ingress && self.terms.tls == 1 && !edge;
+        let states = self.dialect.states_certificate(self.terms.tls, self.opener.is_some());
+        let proving = self.secret.is_none() && self.side == Side::Ingress && states && self.terms.tls == 1 && !edge;
         let codec = match &self.secret {
             Some(secret) => Codec::sealed(secret.keys.clone()),
-            None => Codec::Masked(self.key.clone()),
+            None => Codec::Masked { key: self.key.clone(), dialect: self.dialect },
         };
-        // An original's handshake may be a recorded one: its server waits for a word under the key.
+        let original = self.terms.features.is_empty() && self.dialect == Dialect::Json;
         let control = match (&self.secret, &self.opener) {
+            // An original's handshake may be a recorded one: its server waits for a word under the key.
             (None, None) => Control::silent(codec, self.report, proving, now),
+            // It may be a 1.13, which shows that by how it writes.
+            (None, Some(_)) if original => Control::listening(codec, self.report, proving, now),
             _ => Control::new(codec, self.report, proving, now),
         };
         let control = control.polite(self.terms.features.contains(&Feature::Goodbye));
@@ -434,7 +452,10 @@ impl Tunnel {
     fn proven(&self, out: &mut Out) {
         out.push(Action::Proven);
         let peer = self.peer;
-        let kind = if self.is_authenticated() { "authenticated" } else { "NodePass 1.14's handshake" };
+        let kind = match self.is_authenticated() {
+            true => "authenticated".to_owned(),
+            false => format!("the wire of NodePass {}", self.dialect().name()),
+        };
         log::info!("Tunnel with {peer} is up: {}; {kind}", describe(&self.terms));
         if self.terms.tls == 0 && self.opener.is_some() {
             log::warn!("The server offers tls=0: what users say travels in the clear; tls=1 there encrypts it, tls=1 here demands it");
@@ -444,7 +465,7 @@ impl Tunnel {
     /// Says once which certificate we know, soon after there is a connection to name.
     fn state_certificate(&mut self, now: Instant, out: &mut Out) {
         let Stage::Up { control, .. } = &mut self.stage else { return };
-        if !control.is_heard() {
+        if !control.is_heard() || control.dialect() == Some(Dialect::Url) {
             return;
         }
         if let Some((id, fp)) = self.check.poll(&mut self.pool, &out.loads, now) {
@@ -535,7 +556,7 @@ impl Tunnel {
     }
 
     fn framed(&self) -> bool {
-        self.terms.features.contains(&Feature::UdpFrame)
+        self.terms.features.contains(&Feature::UdpFrame) || self.dialect.frames()
     }
 }
 

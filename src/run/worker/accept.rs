@@ -24,6 +24,7 @@ use super::mux::{MuxTask, PoolTask};
 use super::next::Next;
 use crate::config::Transport;
 use crate::logic::auth::Opening;
+use crate::logic::guard::Failure;
 use crate::logic::handshake::{HeadProgress, HeadReader, Request};
 use crate::logic::sniff::{first_bytes, FirstBytes};
 use crate::logic::upgrade;
@@ -77,6 +78,8 @@ enum Step {
     Claim(Leg, Kind, Opening),
     Mux(Box<Tls>),
     Asked(Leg, Box<Request>),
+    /// An original of a generation that is not spoken here.
+    Older,
     Close,
 }
 
@@ -92,10 +95,7 @@ impl Inbound {
     ) -> io::Result<Inbound> {
         let mut tcp = Tcp::new(socket);
         tcp.register(&context.registry, token(home.key, Side::Remote))?;
-        let state = match policy.may_speak_tls() {
-            true => State::Peeking(tcp),
-            false => reading(tcp),
-        };
+        let state = State::Peeking(tcp);
         let mut peer = Peer { from, until: now + policy.timeout, policy, silence: None };
         peer.silence = peer.silent(Kind::Plain).map(|_| now + SILENCE);
         Ok(Inbound { peer, state })
@@ -117,13 +117,18 @@ impl Inbound {
                 Ok(Step::Later(state)) if now < peer.until => return Next::Again(Inbound { peer, state }),
                 Ok(Step::Asked(leg, request)) => {
                     peer.until = now + peer.policy.timeout;
-                    context.hub.send(Notice::Handshake { home, from: peer.from, request });
+                    let tls = kind_of(&leg) == Kind::Tls;
+                    context.hub.send(Notice::Handshake { home, from: peer.from, request, tls });
                     State::Asked(leg, None)
                 }
                 Ok(Step::Pool(leg, expected)) => return Next::Become(peer.idle(leg, expected, home, context).into()),
                 Ok(Step::Claim(leg, kind, opening)) => {
                     context.hub.send(Notice::Opening { home, from: peer.from, kind, opening });
                     return Next::Become(Idle::of_server(leg, peer.policy.quiet).into());
+                }
+                Ok(Step::Older) => {
+                    context.hub.send(Notice::Stranger { from: peer.from, what: Failure::Older });
+                    return Next::End;
                 }
                 Ok(Step::Mux(tls)) => return peer.mux(*tls, home, context),
                 Ok(Step::Wait(_) | Step::Later(_) | Step::Close) | Err(_) => return Next::End,
@@ -193,7 +198,7 @@ fn peek(mut tcp: Tcp, peer: &mut Peer, budget: &Budget, now: Instant) -> io::Res
         Some(0) => Ok(Step::Close),
         Some(_) if first[0] == TLS_RECORD => {
             peer.silence = None;
-            match peer.policy.wanted_tls() {
+            match peer.policy.server_tls() {
                 Some(config) => Ok(Step::On(State::Securing(Box::new(Tls::accept(tcp, config, budget)?)))),
                 None => Ok(Step::Close),
             }
@@ -217,7 +222,7 @@ fn secure(mut tls: Box<Tls>, peer: &mut Peer, now: Instant) -> io::Result<Step> 
     let asks = tls.speaks_http1();
     let leg = Leg::Own(Own::Tls(tls));
     match peer.silent(Kind::Tls).filter(|_| !asks) {
-        Some(expected) if !peer.policy.tls_handshake && !peer.policy.expects_opening(Kind::Tls) => {
+        Some(expected) if !peer.policy.waits_inside_tls(&expected) => {
             return Ok(Step::Pool(leg, expected));
         }
         Some(_) => peer.silence = Some(now + SILENCE),
@@ -251,6 +256,7 @@ fn read(mut leg: Leg, mut buffer: Buffer, peer: &mut Peer, muxes: &mut Muxes, no
                 false => Step::Wait(State::Reading(leg, buffer)),
             },
         },
+        (FirstBytes::Older, _) => Step::Older,
         (FirstBytes::NeedMore, Some(_)) => Step::On(State::Reading(leg, buffer)),
         (FirstBytes::NeedMore, None) => match peer.was_silent(kind, now).filter(|_| buffer.is_empty()) {
             Some(expected) => Step::Pool(leg, expected),

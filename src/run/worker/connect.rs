@@ -123,10 +123,11 @@ impl Connector {
                 Ok(Step::On(state)) => state,
                 // First what has come, then the clock: what was there in time is not late because we are.
                 Ok(Step::Wait(_)) if call.until.is_some_and(|until| now >= until) => {
-                    // Silence says nothing about what the server knows.
-                    call.securing = false;
                     let error = Error::lost(Cause::Timeout(call.route.timeout));
-                    return call.failed(error, context);
+                    return match &call.purpose {
+                        Purpose::Ask(_) if call.securing => call.answered(Reply::Silent(error), context),
+                        _ => call.failed(error, context),
+                    };
                 }
                 Ok(Step::Wait(state)) => return Next::Wait(Connector { call, state }),
                 Ok(Step::Answered(answer)) => return call.answered(Reply::Said(answer), context),

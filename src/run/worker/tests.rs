@@ -84,7 +84,7 @@ impl Rig {
         let (socket, from): (TcpStream, SocketAddr) = listener.accept().unwrap();
         socket.set_nonblocking(true).unwrap();
         let policy = AcceptPolicy {
-            handshake_tls: None,
+            handshake_tls: Arc::default(),
             tls: None,
             tls_handshake: false,
             transport: crate::config::Transport::Tcp,

@@ -54,11 +54,14 @@ impl Sessions {
 impl Place {
     /// A datagram that waits; too many are dropped, as the network would.
     pub fn keep(packets: &mut Vec<Vec<u8>>, packet: Vec<u8>) {
-        if packets.len() < MAX_WAITING {
+        let bytes: usize = packets.iter().map(Vec::len).sum();
+        if packets.len() < MAX_WAITING && bytes + packet.len() <= MAX_WAITING_BYTES {
             packets.push(packet);
         }
     }
 }
 
-/// Most datagrams that wait for a session's connection.
-const MAX_WAITING: usize = 16;
+/// Most datagrams that wait for a session's connection, besides the first.
+const MAX_WAITING: usize = 64;
+/// Their bytes at most.
+const MAX_WAITING_BYTES: usize = 128 * 1024;

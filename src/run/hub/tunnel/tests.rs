@@ -147,7 +147,8 @@ impl World {
             true => secrets(),
             false => (None, None),
         };
-        let agreed = |terms: &Terms, secret| Agreed { number: 1, terms: terms.clone(), peer, secret };
+        let agreed =
+            |terms: &Terms, secret| Agreed { number: 1, terms: terms.clone(), peer, secret, dialect: Dialect::Json };
         let server = Tunnel::new(agreed(&terms, one), None, &config, 2, now);
         let client = Tunnel::new(agreed(&terms, two), Some(Opener::new(refill, route(&config))), &config, 2, now);
         World {
