@@ -187,6 +187,24 @@ impl Error {
         }
     }
 
+    /// The kind, as programs know it.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Error::Input(_) => "input",
+            Error::File(_) => "file",
+            Error::Listen(_) => "listen",
+            Error::Name(_) => "name",
+            Error::Unreachable(_) => "unreachable",
+            Error::Proxy(_) => "proxy",
+            Error::Refused(_) => "refused",
+            Error::Tls(_) => "tls",
+            Error::Protocol(_) => "protocol",
+            Error::Lost(_) => "lost",
+            Error::Unsupported(_) => "unsupported",
+            Error::System(_) => "system",
+        }
+    }
+
     /// What stands before the subject in the sentence.
     fn opening(&self) -> &'static str {
         match self {

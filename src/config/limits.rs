@@ -7,7 +7,7 @@ use super::bad;
 use super::suggest::nearest;
 use super::value::{count, duration_words, period, period_or_zero, put, switch};
 use crate::error::Error;
-use crate::log::printable;
+use crate::log::{printable, Format};
 
 /// Sizes, times and places that are set by environment variables, since they concern the machine rather than one tunnel.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +54,10 @@ pub struct Limits {
     pub ban_failures: usize,
     /// `NP_BAN_TIME`: how long a source is banned; 0 bans nobody.
     pub ban_time: Duration,
+    /// `NP_LOG_FORMAT`: what a log line looks like.
+    pub log_format: Format,
+    /// `NP_CHECK_POINT`: whether check points are logged.
+    pub check_point: bool,
     /// `NP_SHOW_KEY`: whether the master logs its whole API key at every start.
     pub show_key: bool,
 }
@@ -84,6 +88,8 @@ impl Default for Limits {
             state: None,
             ban_failures: 0,
             ban_time: zero,
+            log_format: Format::Text,
+            check_point: false,
             show_key: false,
         };
         for variable in &VARIABLES {
@@ -136,7 +142,7 @@ pub(super) struct Variable {
 }
 
 /// Every variable, in the order of the documentation.
-pub(super) const VARIABLES: [Variable; 22] = [
+pub(super) const VARIABLES: [Variable; 24] = [
     Variable {
         name: "NP_SEMAPHORE_LIMIT",
         meaning: "most signals waiting in a queue",
@@ -285,6 +291,20 @@ pub(super) const VARIABLES: [Variable; 22] = [
         set: |limits, value| put(&mut limits.ban_time, period_or_zero(value)),
     },
     Variable {
+        name: "NP_LOG_FORMAT",
+        meaning: "what a log line is: text for people, json for programs, one object a line",
+        default: Some("text"),
+        values: "text or json",
+        set: |limits, value| put(&mut limits.log_format, Format::from_name(value)),
+    },
+    Variable {
+        name: "NP_CHECK_POINT",
+        meaning: "1 logs the figures of an instance every report interval, 0 does not",
+        default: Some("1"),
+        values: "0 or 1",
+        set: |limits, value| put(&mut limits.check_point, switch(value)),
+    },
+    Variable {
         name: "NP_SHOW_KEY",
         meaning: "1 logs the master's whole API key at every start, 0 only when it is made",
         default: Some("0"),
@@ -331,6 +351,7 @@ mod tests {
         assert_eq!((limits.min_pool_interval, limits.max_pool_interval), (Duration::from_millis(100), secs(1)));
         assert_eq!((limits.fallback, limits.quic_retry, limits.cooldown), (secs(300), secs(60), secs(3)));
         assert_eq!((limits.shutdown, limits.reload, limits.workers), (secs(5), secs(3600), None));
+        assert_eq!((limits.log_format, limits.check_point, limits.show_key), (Format::Text, true, false));
         assert_eq!(from(&[]), (limits, vec![]));
     }
 
@@ -341,7 +362,7 @@ mod tests {
             let acceptable = |value| (variable.set)(&mut Limits::default(), value).is_some();
             assert!(variable.default.is_none_or(acceptable), "{}", variable.name);
             // One of these is not the default.
-            for value in ["7777", "777ms", "7", "1"] {
+            for value in ["7777", "777ms", "7", "1", "0", "json"] {
                 let Ok((limits, _)) = try_from(&[(variable.name, value)]) else { continue };
                 if limits != Limits::default() {
                     assert!(!seen.contains(&limits), "{} sets another's field", variable.name);
@@ -383,8 +404,8 @@ mod tests {
     #[test]
     fn zero_is_refused_where_it_makes_no_sense() {
         for variable in &VARIABLES {
-            let sensible =
-                ["NP_SHUTDOWN_TIMEOUT", "NP_TCP_KEEPALIVE", "NP_STATE_DIR", "NP_SHOW_KEY"].contains(&variable.name);
+            let sensible = ["NP_SHUTDOWN_TIMEOUT", "NP_TCP_KEEPALIVE", "NP_STATE_DIR", "NP_CHECK_POINT", "NP_SHOW_KEY"]
+                .contains(&variable.name);
             match try_from(&[(variable.name, "0")]) {
                 Ok((limits, _)) => assert_eq!(limits.shutdown.is_zero(), variable.name == "NP_SHUTDOWN_TIMEOUT"),
                 Err(error) => assert!(!sensible, "{error}"),

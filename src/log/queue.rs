@@ -31,6 +31,8 @@ struct State {
     writer: Writer,
     /// Whether a flush waits.
     flushing: bool,
+    /// Whether the writer is to ask for sums: their deadline has changed, or a flush wants them all.
+    woken: bool,
 }
 
 /// What the writer thread does.
@@ -56,7 +58,7 @@ pub(super) enum Weight {
 impl Queue {
     /// An empty one, without a thread.
     pub(super) const fn new() -> Queue {
-        let state = State { lines: Vec::new(), lost: 0, writer: Writer::None, flushing: false };
+        let state = State { lines: Vec::new(), lost: 0, writer: Writer::None, flushing: false, woken: false };
         Queue { state: Mutex::new(state), news: Condvar::new(), done: Condvar::new() }
     }
 
@@ -83,28 +85,52 @@ impl Queue {
         }
     }
 
-    /// Writes lines as they come, for ever. `lost` makes the line that says how many were lost, and why.
-    pub(super) fn write_to(&self, mut out: impl Write, lost: impl Fn(u64, &str) -> String) -> ! {
+    /// Lines are held back, which the writer has to sum up in time.
+    pub(super) fn wake(&self) {
+        let mut state = self.state();
+        if state.writer == Writer::Idle && !state.woken {
+            state.woken = true;
+            self.news.notify_one();
+        }
+    }
+
+    /// Writes lines as they come, for ever. `lost` makes the line that says how many were lost, and why; `sums` those that stand for
+    /// lines held back, all of them if asked, and says how long until there are more.
+    pub(super) fn write_to(
+        &self,
+        mut out: impl Write,
+        lost: impl Fn(u64, &str) -> String,
+        sums: impl Fn(bool) -> (Vec<u8>, Option<Duration>),
+    ) -> ! {
         let mut batch = Vec::new();
         let mut losses = Losses::default();
         loop {
             let missed;
-            (batch, missed) = self.next(batch);
+            (batch, missed) = self.next(batch, &sums);
             losses.write(&batch, missed, &mut out, &lost);
         }
     }
 
     /// Waits for lines, and gives an emptied buffer for them; and how many were lost after them.
-    fn next(&self, mut emptied: Vec<u8>) -> (Vec<u8>, u64) {
+    fn next(&self, mut emptied: Vec<u8>, sums: &impl Fn(bool) -> (Vec<u8>, Option<Duration>)) -> (Vec<u8>, u64) {
         emptied.clear();
         emptied.shrink_to(MAX_KEPT);
         let mut state = self.state();
         while state.lines.is_empty() && state.lost == 0 {
+            state.woken = false;
+            let (lines, more) = sums(state.flushing);
+            if !lines.is_empty() {
+                state.writer = Writer::Busy;
+                return (lines, 0);
+            }
             state.writer = Writer::Idle;
             if state.flushing {
                 self.done.notify_all();
             }
-            state = self.news.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = match more {
+                None => self.news.wait(state).unwrap_or_else(PoisonError::into_inner),
+                Some(time) => self.news.wait_timeout(state, time).unwrap_or_else(PoisonError::into_inner).0,
+            };
         }
         (replace(&mut state.lines, emptied), take(&mut state.lost))
     }
@@ -113,6 +139,11 @@ impl Queue {
     pub(super) fn flush(&self, timeout: Duration) {
         let mut state = self.state();
         state.flushing = true;
+        if state.writer == Writer::Idle {
+            // What is held back is written, too.
+            (state.writer, state.woken) = (Writer::Busy, true);
+            self.news.notify_one();
+        }
         let waited = self.done.wait_timeout_while(state, timeout, |state| state.writer == Writer::Busy);
         waited.unwrap_or_else(PoisonError::into_inner).0.flushing = false;
     }
@@ -228,7 +259,9 @@ mod tests {
         let queue = Arc::new(Queue::new());
         let writer = queue.clone();
         queue.push(b"first\n", Weight::Ordinary, || {
-            thread::Builder::new().spawn(move || writer.write_to(Output(sender), lost)).map(drop)
+            thread::Builder::new()
+                .spawn(move || writer.write_to(Output(sender), lost, |_| (Vec::new(), None)))
+                .map(drop)
         });
         assert_eq!(receiver.recv().unwrap(), b"first\n");
         (queue, receiver)
@@ -306,7 +339,7 @@ mod tests {
                 Err(ErrorKind::WouldBlock.into())
             });
         }
-        assert_eq!((tried, queue.next(Vec::new())), (2, (b"line\nline\n".to_vec(), 0)));
+        assert_eq!((tried, queue.next(Vec::new(), &|_| (Vec::new(), None))), (2, (b"line\nline\n".to_vec(), 0)));
     }
 
     #[test]

@@ -18,6 +18,7 @@ use super::record::{Record, KEY_ID};
 use super::requests::{Answer, Order, Refusal, Request, SupervisorHandle};
 use super::tcping::{tcping, Semaphore, TcpingResult};
 use crate::config::{self, Config, Tls};
+use crate::log as lines;
 
 /// Answers the API's calls by asking the supervisor.
 pub struct Api<M> {
@@ -51,7 +52,7 @@ impl<M: From<Request>> Api<M> {
             diskr: figures.disk.read,
             diskw: figures.disk.written,
             key,
-            log: self.config.log.name(),
+            log: lines::level().name(),
             mem_total: figures.memory.total,
             mem_used: figures.memory.used,
             mid: master.config,

@@ -20,10 +20,10 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::child_log::{plain, ChildLine, LineReader};
+use super::child_log::{for_people, is_error, plain, with_instance, ChildLine, LineReader};
 use super::mail::Mail;
 use crate::config::masked;
-use crate::log;
+use crate::log::{self, Format, Level};
 use crate::run::{cmdline, leash};
 
 /// How processes are made.
@@ -32,18 +32,21 @@ pub struct Program {
     path: PathBuf,
     /// Whether what children say is shown on our stdout, and whether in colour.
     echo: Option<bool>,
+    /// What lines are: they have it from the environment, as this process does.
+    format: Format,
 }
 
 impl Program {
     /// This executable, by the path that it has now: when it is replaced by a newer one, children started from then on
-    /// are of the newer one. `echo` shows on stdout what children say.
-    pub fn own(echo: bool) -> Program {
-        Program::at(std::env::current_exe().unwrap_or_else(|_| PathBuf::from(SELF)), echo)
+    /// are of the newer one. What children say is shown on stdout.
+    pub fn own(format: Format) -> Program {
+        let path = std::env::current_exe().unwrap_or_else(|_| PathBuf::from(SELF));
+        Program { echo: Some(io::stdout().is_terminal()), format, ..Program::at(path) }
     }
 
-    /// Any executable.
-    pub fn at(path: PathBuf, echo: bool) -> Program {
-        Program { path, echo: echo.then(|| io::stdout().is_terminal()) }
+    /// Any executable, whose words are not shown.
+    pub fn at(path: PathBuf) -> Program {
+        Program { path, echo: None, format: Format::Text }
     }
 
     /// The path, or where that is empty now, the image that runs.
@@ -79,7 +82,8 @@ impl Child {
         let (post, words) = sync_channel(MAX_WORDS);
         let from = leash.try_clone()?;
         // The thread before the process: if there is none to be had, there is no process either.
-        let reader = LogReader { from, id: id.into(), echo: program.echo, post, mailbox: mailbox.clone() };
+        let Program { echo, format, .. } = *program;
+        let reader = LogReader { from, id: id.into(), echo, format, post, mailbox: mailbox.clone() };
         let name = format!("reader-{id}");
         thread::Builder::new().name(name).stack_size(STACK).spawn(move || reader.run())?;
         let process = program
@@ -113,6 +117,11 @@ impl Child {
         let Ok(pid) = libc::pid_t::try_from(self.process.id()) else { return };
         // SAFETY: a plain system call. The process has not been waited for, so the number is still its own.
         unsafe { libc::kill(pid, libc::SIGTERM) };
+    }
+
+    /// Asks for another log level; whether it was said.
+    pub fn set_level(&self, level: Level) -> bool {
+        leash::ask_level(&self.leash, level)
     }
 
     /// Ends it: SIGKILL.
@@ -154,6 +163,7 @@ struct LogReader {
     from: UnixStream,
     id: Arc<str>,
     echo: Option<bool>,
+    format: Format,
     post: SyncSender<ChildLine>,
     mailbox: Sender<Mail>,
 }
@@ -162,9 +172,11 @@ impl LogReader {
     fn run(self) {
         let mut lines = LineReader::new(BufReader::with_capacity(BUFFER, &self.from));
         while let Ok(Some(line)) = lines.read() {
-            let word = ChildLine::of(line);
+            let text = if self.format == Format::Json { for_people(&line) } else { None };
+            let is_object = text.is_some();
+            let word = ChildLine::of(text.unwrap_or_else(|| dated(&line)));
             if let ChildLine::Line { text, .. } = &word {
-                self.show(text);
+                self.show(text, is_object.then_some(&line));
             }
             // The queue bounds the mails: a child that talks faster than the master listens waits.
             if self.post.send(word).is_err() || self.mailbox.send(Mail::Said(self.id.clone())).is_err() {
@@ -175,16 +187,33 @@ impl LogReader {
         let _ = self.mailbox.send(Mail::Quiet(self.id.clone()));
     }
 
-    /// Shows a line as the master's own, and whose it is.
-    fn show(&self, text: &str) {
-        let id = &self.id;
-        match self.echo {
-            None => {}
-            Some(true) => log::pass_on(&format!("{text} [{id}]\n"), true),
-            Some(false) => log::pass_on(&format!("{} [{id}]\n", plain(text)), false),
-        }
+    /// Shows a line as the master's own, and whose it is. `object` is the same for programs.
+    fn show(&self, text: &str, object: Option<&String>) {
+        let (id, format) = (&self.id, self.format);
+        let Some(colour) = self.echo else { return };
+        let line = match (format, object) {
+            (Format::Json, Some(object)) => with_instance(object, id),
+            (Format::Json, None) => {
+                let level = if is_error(text) { Level::Error } else { Level::Info };
+                with_instance(&log::line_now(level, &plain(text), format, colour), id)
+            }
+            (Format::Text, _) if colour => format!("{text} [{id}]"),
+            (Format::Text, _) => format!("{} [{id}]", plain(text)),
+        };
+        log::pass_on(&(line + "\n"), format, colour);
     }
 }
+
+/// What a process says as it fails to start, as a line of the log; another line stays as it is.
+fn dated(line: &str) -> String {
+    match line.strip_prefix(START_ERROR) {
+        Some(text) => log::line_now(Level::Error, text, Format::Text, true).trim_end().into(),
+        None => line.into(),
+    }
+}
+
+/// How a process begins what it says on stderr when it cannot start.
+const START_ERROR: &str = "Error: ";
 
 /// The number of a process's standard input.
 const STDIN: &str = "0";

@@ -9,7 +9,10 @@
 //! What a line means is told by where it stands in it: right after the head that the log writes, or at its very beginning.
 //! Text from strangers is always further on, so it can forge neither figures nor trouble.
 
+use std::borrow::Cow;
 use std::io::{self, BufRead};
+
+use serde::Deserialize;
 
 use crate::log::escaped;
 use crate::logic::checkpoint::CheckPoint;
@@ -61,6 +64,32 @@ fn message(plain: &str) -> (Option<&str>, &str) {
         (Some(stamp), Some(level), Some(text)) if is_stamp(stamp) && LEVELS.contains(&level) => (Some(level), text),
         _ => (None, plain),
     }
+}
+
+/// A line that a child wrote for programs, as it would have written it for people. `None` if it is no such line.
+pub fn for_people(line: &str) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Object<'a> {
+        #[serde(borrow)]
+        time: Cow<'a, str>,
+        #[serde(borrow)]
+        level: Cow<'a, str>,
+        message: String,
+    }
+    let Object { time, level, message } = serde_json::from_str(line).ok()?;
+    let stamp = time.get(..STAMP.len())?.replacen('T', " ", 1);
+    let level = level.to_uppercase();
+    (is_stamp(&stamp) && LEVELS.contains(&level.as_str())).then(|| format!("{stamp}  {level}  {message}"))
+}
+
+/// The same line for programs, with the instance that it is from. It is an object with at least one name.
+pub fn with_instance(line: &str, id: &str) -> String {
+    format!("{{\"instance\":\"{id}\",{}", line.trim_end().trim_start_matches('{'))
+}
+
+/// Whether a line with a head is an error.
+pub fn is_error(text: &str) -> bool {
+    message(&plain(text)).0 == Some("ERROR")
 }
 
 /// A line that does nothing but be shown: the colour that the log gives to a level's word stays, everything else is escaped.
@@ -156,6 +185,22 @@ mod tests {
         for head in ["", "2026-01-31 18:05:09.123  EVENT  ", "2026-01-31 18:05:09.123  \x1b[36mEVENT\x1b[0m  "] {
             assert_eq!(ChildLine::of(format!("{head}{POINT_TEXT}")), ChildLine::Point(point()), "{head:?}");
         }
+    }
+
+    #[test]
+    fn a_line_for_programs_is_shown_as_people_read_it_and_a_check_point_in_it_is_known() {
+        let object = |level: &str, message: &str| {
+            serde_json::json!({"time": "2026-01-31T18:05:09.123+01:00", "level": level, "message": message}).to_string()
+        };
+        let people = |line: &str| for_people(line).expect("a line for programs");
+        assert_eq!(people(&object("warn", "a \"b\"")), "2026-01-31 18:05:09.123  WARN  a \"b\"");
+        assert_eq!(ChildLine::of(people(&object("event", POINT_TEXT))), ChildLine::Point(point()));
+        for other in ["", "{", "{}", "Error: x", "[1]", &object("loud", "x"), &object("warn", "x").replace('T', "t")] {
+            assert_eq!(for_people(other), None, "{other}");
+        }
+        let named = with_instance(&(object("info", "x") + "\n"), "0a1b2c3d");
+        let parsed: serde_json::Value = serde_json::from_str(&named).unwrap();
+        assert_eq!((parsed["instance"].as_str(), parsed["message"].as_str()), (Some("0a1b2c3d"), Some("x")));
     }
 
     #[test]

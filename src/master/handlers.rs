@@ -11,6 +11,7 @@ use super::requests::{Action, Answer, Order, Patch, Refusal, Request};
 use super::supervisor::{times, Slot, Supervisor, Wait};
 use super::{bounds, ids};
 use crate::config::{self, Asked, Role};
+use crate::log as lines;
 
 type Outcome = Result<Answer, Refusal>;
 
@@ -95,7 +96,11 @@ impl Supervisor {
         record.meta = Meta { peer: peer.unwrap_or(record.meta.peer), tags: tags.unwrap_or(record.meta.tags) };
         bounds::record(&record)?;
         if id == KEY_ID {
+            patch.log.into_iter().for_each(lines::change_level);
             return self.patch_master(record, patch.action, now);
+        }
+        if patch.log.is_some_and(|level| !self.set_level(id, level)) {
+            return Err(Refusal::new(409, "Instance is not running: its log level is that of its URL when it starts"));
         }
         self.with(id, now, |instance| {
             instance.amend(&patch);

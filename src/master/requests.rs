@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::record::{Peer, Record};
+use crate::log::Level;
 
 /// One request to the supervisor. Ids are as the user wrote them.
 #[derive(Debug)]
@@ -52,6 +53,8 @@ pub struct Patch {
     pub action: Option<Action>,
     /// Whether it starts with the master.
     pub restart: Option<bool>,
+    /// The log level of its process, for as long as that runs.
+    pub log: Option<Level>,
     /// The other end.
     pub peer: Option<Peer>,
     /// The free words: all of them are replaced.

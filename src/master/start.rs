@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::SystemTime;
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
 
 use super::api::Api;
@@ -26,7 +26,7 @@ use super::supervisor::{Keep, Supervisor};
 use crate::config::{needs_files, Config, Tls};
 use crate::error::Error;
 use crate::heap;
-use crate::log::Level;
+use crate::log as lines;
 use crate::net::certs::{Audience, Certs, Origin};
 use crate::net::sys;
 use crate::run::resources::Resources;
@@ -40,7 +40,7 @@ pub fn start(config: Config) -> Result<ExitCode, Error> {
     }
     // The HTTP server's own threads; the standard library's 2 MiB each are much where memory is little.
     std::env::set_var("RUST_MIN_STACK", http::STACK.to_string());
-    let signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(failed)?;
+    let signals = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2]).map_err(failed)?;
     let (mailbox, inbox) = channel();
 
     let certs = certs(&config.tls)?;
@@ -55,7 +55,7 @@ pub fn start(config: Config) -> Result<ExitCode, Error> {
     log::info!("Master started: {}{}/v1", config.tunnel, config.prefix);
     log::info!("{}", about_key(&key, new, config.limits.show_key));
 
-    let program = Program::own(config.log != Level::None);
+    let program = Program::own(config.limits.log_format);
     let supervisor = Supervisor::new(config, records, Box::new(keeper), program, (mailbox.clone(), inbox));
     let handle = signals.handle();
     let run = move || {
@@ -86,6 +86,8 @@ fn pass_on(mut signals: Signals, mailbox: &Sender<Mail>, front: &Front) {
     for signal in signals.forever() {
         match signal {
             SIGHUP => front.reload(),
+            SIGUSR1 => lines::change_level(lines::level().louder()),
+            SIGUSR2 => lines::change_level(lines::level().quieter()),
             // An error means that the supervisor is at its end.
             _ => drop(mailbox.send(Mail::Signal(signal))),
         }

@@ -23,6 +23,7 @@ use super::mail::Mail;
 use super::record::{Record, Status, KEY_ID};
 use super::requests::{Answer, Refusal, What};
 use crate::config::Config;
+use crate::log::Level;
 
 /// Where records are kept when the master does not run.
 pub trait Keep: Send {
@@ -191,6 +192,12 @@ impl Supervisor {
             self.slots.remove(id);
             log::info!("Instance deleted [{id}]");
         }
+    }
+
+    /// Asks a process for another log level; `false` if there is none.
+    pub(super) fn set_level(&self, id: &str, level: Level) -> bool {
+        let child = self.slots.get(id).and_then(|slot| slot.child.as_ref());
+        child.is_some_and(|child| child.set_level(level))
     }
 
     /// A process for an instance, if it still wants one.

@@ -9,8 +9,10 @@ use signal_hook::consts::SIGTERM;
 
 use super::channel::{Sender, Waker};
 use super::hub::{Hub, TUNNEL_TOKEN};
+use super::leash::Leash;
 use super::messages::Notice;
 use super::worker::Worker;
+use crate::log as lines;
 
 /// Waits, notes what happened, lets the hub decide and the worker work; again and again.
 pub(super) fn run(
@@ -18,6 +20,7 @@ pub(super) fn run(
     waker: &Waker,
     mut worker: Worker,
     hub: Option<(Hub, Sender<Notice>)>,
+    leash: Option<Leash>,
 ) -> io::Result<ExitCode> {
     let (mut hub, post) = hub.unzip();
     let mut events = Events::with_capacity(MAX_EVENTS);
@@ -41,7 +44,11 @@ pub(super) fn run(
                     log::warn!("The master is gone");
                     post.iter().for_each(|post| post.send(Notice::Signal(SIGTERM)));
                 }
-                (LEASH, _) => {}
+                (LEASH, _) => {
+                    if let Some(level) = leash.as_ref().and_then(Leash::level) {
+                        lines::change_level(level);
+                    }
+                }
                 (Token(token), Some(hub)) if token >= TUNNEL_TOKEN => hub.note(event),
                 _ => worker.note(event),
             }

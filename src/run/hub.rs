@@ -15,6 +15,7 @@ pub mod ingress;
 mod opener;
 mod out;
 pub(in crate::run) mod part;
+mod reports;
 pub(in crate::run) mod route;
 pub(in crate::run) mod server;
 pub(in crate::run) mod single;
@@ -23,7 +24,7 @@ mod tunnel;
 
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use mio::event::Event;
 use mio::Registry;
@@ -40,6 +41,7 @@ use crate::logic::deadlines::Deadlines;
 use crate::logic::handshake::{judge, Request, Verdict};
 use crate::logic::terms::TunnelNo;
 use crate::run::channel::{Receiver, Sender};
+use crate::run::leash;
 use crate::run::messages::{Answered, Home, Job, Notice, Proto, TunnelEvent, User};
 use crate::run::policy::Kind;
 use crate::run::shared::Shared;
@@ -63,6 +65,8 @@ pub struct Hub {
     tunnels: TunnelNo,
     reported: Option<Instant>,
     stopping: Option<Instant>,
+    /// Whether a master reads the log: check points are how it knows that all is well.
+    held: bool,
 }
 
 impl Hub {
@@ -95,6 +99,7 @@ impl Hub {
             tunnels: u32::from_be_bytes(out::random_id().0),
             reported: None,
             stopping: None,
+            held: leash::is_held(),
             shared,
         }
     }
@@ -141,7 +146,7 @@ impl Hub {
         self.carry_out(now);
         let done = self.stopping.is_some_and(|until| now >= until || self.ingress.slots.live() == 0);
         if done {
-            log::info!("{} stopped", self.shared.name());
+            log::info!(event = "stopped"; "{} stopped", self.shared.name());
         }
         done.then_some(ExitCode::SUCCESS)
     }
@@ -470,7 +475,7 @@ impl Hub {
             }
             TargetEvent::Probe { target, address } => self.out.job(0, Job::Probe { target, address }),
             TargetEvent::NoTarget { waiting, proto, why } => {
-                log::warn!("No target: {why}");
+                log::warn!(event = "target_failed"; "No target: {why}");
                 if let Some((home, tunnel)) = waiting {
                     self.release(home, tunnel);
                     self.out.close(home);
@@ -491,7 +496,8 @@ impl Hub {
     /// A user waited too long, or in vain.
     fn refuse(&mut self, user: User) {
         let why = self.part.tunnels().next().map_or_else(|| "there is no peer".into(), Tunnel::absence);
-        log::warn!("{} closed after {:?}: {why}", user.address(), self.shared.config.limits.pool_get);
+        let (from, waited) = (user.address(), self.shared.config.limits.pool_get);
+        log::warn!(event = "user_refused", peer:% = from; "{from} closed after {waited:?}: {why}");
         self.ingress.leave(user.proto());
     }
 
@@ -508,27 +514,8 @@ impl Hub {
         self.workers.iter().for_each(|worker| worker.send(Job::End { tunnel: number, survivors }));
         self.ingress.waiting.shrink();
         if self.stopping.is_none() {
-            log::warn!("Tunnel with {peer} ended: {reason}");
+            log::warn!(event = "tunnel_down", peer:% = peer; "Tunnel with {peer} ended: {reason}");
         }
-    }
-
-    /// A tunnel's peer has answered a ping: a check point once a report interval, whatever the number of tunnels.
-    fn tunnel_reported(&mut self, now: Instant) {
-        let report = self.shared.config.limits.report;
-        let many = self.part.tunnels().nth(1).is_some();
-        if many && self.reported.is_some_and(|last| now.saturating_duration_since(last) < report - report / 4) {
-            return;
-        }
-        self.reported = Some(now);
-        self.check_point(self.part.tunnels().map(Tunnel::rtt).max().unwrap_or_default());
-    }
-
-    /// Logs the figures; dashboards read them.
-    fn check_point(&self, ping: Duration) {
-        let pool = self.part.tunnels().map(Tunnel::idle).sum();
-        let users = self.ingress.slots.counts();
-        let figures = self.shared.meters.check_point(self.part.mode(), ping, pool, users);
-        crate::event!("{figures}");
     }
 
     fn signalled(&mut self, signal: i32, now: Instant) -> Option<ExitCode> {

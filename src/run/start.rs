@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Instant;
 
 use mio::Poll;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
 
 use super::channel::{channel, Sender, Waker};
@@ -22,7 +22,7 @@ use super::hub::route::alpn;
 use super::hub::server::Server;
 use super::hub::single::Single;
 use super::hub::{Hub, USERS_TOKEN};
-use super::leash;
+use super::leash::{self, Leash};
 use super::messages::{Job, Notice};
 use super::resources::Resources;
 use super::shared::Shared;
@@ -31,6 +31,7 @@ use super::worker::Worker;
 use crate::config::{Config, Mode, Role};
 use crate::error::Error;
 use crate::heap;
+use crate::log as lines;
 use crate::logic::terms::Direction;
 use crate::logic::timers::Bucket;
 use crate::net::certs::Audience;
@@ -70,7 +71,7 @@ pub fn start(config: Config) -> Result<ExitCode, Error> {
         UserPort::Wanted(at) => ingress.open(&at, registry, epoch),
         UserPort::None => {}
     }
-    log::info!("{} started: {}", shared.name(), shared.config.effective_url());
+    log::info!(event = "started"; "{} started: {}", shared.name(), shared.config.effective_url());
     if !hub.is_single() {
         shared.config.risks().iter().for_each(|risk| log::warn!("{risk}"));
     }
@@ -82,16 +83,14 @@ pub fn start(config: Config) -> Result<ExitCode, Error> {
             0 => first = Some((poll, waker, worker)),
             _ => {
                 let name = format!("worker-{index}");
-                let run = move || drop(event_loop::run(poll, &waker, worker, None));
+                let run = move || drop(event_loop::run(poll, &waker, worker, None, None));
                 thread::Builder::new().name(name).stack_size(STACK).spawn(run).map_err(failed)?;
             }
         }
     }
     let (poll, waker, worker) = first.ok_or_else(|| Error::system("cannot start", "no worker"))?;
-    let held = leash::is_held().then(|| leash::watch(poll.registry(), LEASH)).transpose().map_err(failed)?;
-    let code = event_loop::run(poll, &waker, worker, Some((hub, sender))).map_err(failed);
-    drop(held);
-    code
+    let held = leash::is_held().then(|| Leash::watch(poll.registry(), LEASH)).transpose().map_err(failed)?;
+    event_loop::run(poll, &waker, worker, Some((hub, sender)), held).map_err(failed)
 }
 
 /// The configuration made to fit this machine, and what goes with it.
@@ -165,8 +164,14 @@ fn part(shared: &Arc<Shared>, registry: &mio::Registry, now: Instant) -> Result<
 
 /// Signals come in as notices, from a thread that does nothing else.
 fn listen_for_signals(sender: Sender<Notice>) -> io::Result<()> {
-    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
-    let run = move || signals.forever().for_each(|signal| sender.send(Notice::Signal(signal)));
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2])?;
+    let run = move || {
+        signals.forever().for_each(|signal| match signal {
+            SIGUSR1 => lines::change_level(lines::level().louder()),
+            SIGUSR2 => lines::change_level(lines::level().quieter()),
+            signal => sender.send(Notice::Signal(signal)),
+        });
+    };
     thread::Builder::new().name("signals".into()).stack_size(STACK).spawn(run).map(drop)
 }
 

@@ -179,3 +179,144 @@ fn post(at: SocketAddr, key: &str, body: &str) -> std::io::Result<String> {
     put(&stream, (head + body).as_bytes());
     Ok(String::from_utf8_lossy(&rest(&stream)).into_owned())
 }
+
+/// A line of a log that is one object.
+fn object(line: &str) -> serde_json::Value {
+    serde_json::from_str(line).unwrap_or_else(|why| panic!("{why}: {line}"))
+}
+
+#[test]
+fn a_log_for_programs_has_one_object_a_line_with_what_happened_to_whom() {
+    let tunnel = free_addr();
+    let env = [("NP_LOG_FORMAT", "json"), ("NP_REPORT_INTERVAL", "50ms")];
+    let server = Process::nodepass_with(&[&format!("server://k@{tunnel}/{}?mode=1&tls=1", free_addr())], &env);
+    let client = Process::nodepass_with(&[&format!("client://k@{tunnel}/{}?mode=2", free_addr())], &env);
+    let up = object(&server.says("\"event\":\"tunnel_up\"", GRACE));
+    assert_eq!(up["level"], "info");
+    assert!(up["peer"].as_str().is_some_and(|peer| peer.starts_with("127.0.0.1:")), "{up}");
+    let point = object(&client.says("\"event\":\"check_point\"", GRACE));
+    assert!(point["message"].as_str().is_some_and(|text| text.starts_with("CHECK_POINT|MODE=")), "{point}");
+    server.kill();
+    let failed = object(&client.says("\"event\":\"handshake_failed\"", GRACE));
+    assert_eq!((&failed["level"], &failed["kind"]), (&"error".into(), &"unreachable".into()), "{failed}");
+    client.terminate();
+    assert_eq!(client.wait(GRACE), 0);
+    for line in client.lines() {
+        let line = object(&line);
+        assert!(line["time"].is_string() && line["level"].is_string() && line["message"].is_string(), "{line}");
+    }
+}
+
+#[test]
+fn check_points_are_logged_unless_they_are_to_be_left_out() {
+    let quick = ("NP_REPORT_INTERVAL", "50ms");
+    let quiet = ("NP_CHECK_POINT", "0");
+    for (at_server, at_client) in [(&[quick, quiet][..], &[quick][..]), (&[quick][..], &[quick, quiet][..])] {
+        let tunnel = free_addr();
+        let server = format!("server://k@{tunnel}/{}?mode=1&tls=1", free_addr());
+        let server = Process::nodepass_with(&[&server], at_server);
+        let client = Process::nodepass_with(&[&format!("client://k@{tunnel}/{}?mode=2", free_addr())], at_client);
+        let (talks, silent) = if at_server.len() == 1 { (&server, &client) } else { (&client, &server) };
+        silent.says("Tunnel with", GRACE);
+        // Both sides report as often: those of one say that the other's time has come as well.
+        talks.reports(10);
+        assert!(!silent.said("CHECK_POINT"), "{:?}", silent.lines());
+    }
+}
+
+#[test]
+fn signals_change_the_log_level_step_by_step() {
+    let at = free_addr();
+    let process = Process::nodepass(&format!("server://k@{at}/{}?mode=1&tls=1", free_addr()));
+    process.says("Waiting for a client", GRACE);
+    process.signal(libc::SIGUSR1);
+    process.says("Log level is debug now", GRACE);
+    for word in ["info", "warn", "error", "event"] {
+        process.signal(libc::SIGUSR2);
+        process.says(&format!("Log level is {word} now"), GRACE);
+    }
+    process.terminate();
+    assert_eq!(process.wait(GRACE), 0);
+    assert!(!process.said("Stopping"), "{:?}", process.lines());
+}
+
+#[test]
+fn lines_that_differ_in_a_port_only_are_summed_up() {
+    let at = free_addr();
+    let process = Process::nodepass(&format!("client://{at}/{}?mode=1&block=2", free_addr()));
+    process.says("Client started", GRACE);
+    for _ in 0..20 {
+        let stream = until("a connection", GRACE, || try_connect(at));
+        put(&stream, b"GET / HTTP/1.1\r\n");
+        rest(&stream);
+    }
+    process.terminate();
+    assert_eq!(process.wait(GRACE), 0);
+    let lines: Vec<_> = process.lines().into_iter().filter(|line| line.contains("refused by block")).collect();
+    assert_eq!(lines.len(), 6, "{lines:?}");
+    assert!(lines[5].contains(" (and 15 more like it in "), "{lines:?}");
+}
+
+#[cfg(feature = "master")]
+#[test]
+fn the_masters_api_changes_log_levels_and_its_log_for_programs_names_instances() {
+    let (at, state, user) = (free_addr(), Folder::new(), free_addr());
+    let env = [("NP_STATE_DIR", state.path().to_str().expect("a path")), ("NP_LOG_FORMAT", "json")];
+    let master = Process::nodepass_with(&[&format!("master://{at}/api?log=info")], &env);
+    let told = object(&master.says("API Key created: ", GRACE));
+    let key = told["message"].as_str().and_then(|text| text.rsplit(' ').next()).expect("a key").to_owned();
+    let target = Target::echo();
+    let body = format!("{{\"url\":\"client://{user}/{}?mode=1\"}}", target.addr());
+    let made = until("the API", GRACE, || post(at, &key, &body));
+    let id = made.split("\"id\":\"").nth(1).expect("an id")[..8].to_owned();
+    until("a first user", GRACE, || exchange(user, b"hello"));
+    assert!(!master.said("Exchange"));
+    let started = object(&master.says("\"event\":\"started\"", GRACE));
+    assert_eq!(started["instance"], id.as_str());
+
+    let answer = patch(at, &key, &id, r#"{"log":"debug"}"#);
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    master.says("Log level is debug now", GRACE);
+    until("a user", GRACE, || exchange(user, b"hello"));
+    assert_eq!(object(&master.says("Exchange", GRACE))["instance"], id.as_str());
+    assert!(patch(at, &key, &id, r#"{"log":"loud"}"#).contains("Invalid log level: loud"));
+
+    patch(at, &key, "********", r#"{"log":"warn"}"#);
+    assert!(object(&master.says("Log level is warn now", GRACE))["instance"].is_null());
+    patch(at, &key, &id, r#"{"action":"stop"}"#);
+    let refused = until("its end", GRACE, || {
+        let answer = patch(at, &key, &id, r#"{"log":"info"}"#);
+        if answer.starts_with("HTTP/1.1 409 ") {
+            Ok(answer)
+        } else {
+            Err(answer)
+        }
+    });
+    assert!(refused.contains("not running"), "{refused}");
+}
+
+#[cfg(feature = "master")]
+#[test]
+fn why_a_child_does_not_start_is_an_error_line_of_its_own() {
+    let (at, state) = (free_addr(), Folder::new());
+    let env = [("NP_STATE_DIR", state.path().to_str().expect("a path"))];
+    let master = Process::nodepass_with(&[&format!("master://{at}/api?log=info")], &env);
+    let key = master.says("API Key created: ", GRACE).rsplit(' ').next().expect("a key").to_owned();
+    let url = format!("server://k@{}/127.0.0.1:9?mode=2&tls=2&crt=/missing&key=/missing", free_addr());
+    until("the API", GRACE, || post(at, &key, &format!("{{\"url\":\"{url}\"}}")));
+    let line = master.says("/missing: ", GRACE);
+    assert!(line.contains("  ERROR  ") && !line.contains("Error: "), "{line}");
+}
+
+/// What the API answers to a change.
+#[cfg(feature = "master")]
+fn patch(at: SocketAddr, key: &str, id: &str, body: &str) -> String {
+    let stream = try_connect(at).expect("the API");
+    let head = format!(
+        "PATCH /api/v1/instances/{id} HTTP/1.1\r\nHost: {at}\r\nX-API-Key: {key}\r\nConnection: close\r\n\
+         Content-Length: {}\r\n\r\n",
+        body.len()
+    );
+    put(&stream, (head + body).as_bytes());
+    String::from_utf8_lossy(&rest(&stream)).into_owned()
+}

@@ -6,6 +6,7 @@ use super::super::bounds;
 use super::super::fields::{Fields, WrongField};
 use super::super::record::{Meta, Peer};
 use super::super::requests::{Action, Patch, Refusal};
+use crate::log::Level;
 
 /// A new instance.
 #[derive(Debug)]
@@ -34,6 +35,7 @@ pub(crate) struct Change {
     pub alias: Option<String>,
     pub action: Option<String>,
     pub restart: Option<bool>,
+    pub log: Option<String>,
     pub peer: Option<Peer>,
     pub tags: Option<BTreeMap<String, String>>,
 }
@@ -43,27 +45,29 @@ impl Change {
         let alias = fields.text("alias")?.filter(|alias| !alias.is_empty());
         let restart = fields.flag("restart")?;
         let MetaChange { peer, tags } = meta(fields)?;
-        Ok(Change { alias, action: None, restart, peer, tags })
+        Ok(Change { alias, action: None, restart, log: None, peer, tags })
     }
 
-    /// The same, with an action.
+    /// The same, with what is done to its process.
     pub fn read_with_action(fields: &mut Fields) -> Result<Change, WrongField> {
         let action = fields.text("action")?.filter(|action| !action.is_empty());
-        Ok(Change { action, ..Change::read(fields)? })
+        let log = fields.text("log")?.filter(|log| !log.is_empty());
+        Ok(Change { action, log, ..Change::read(fields)? })
     }
 
     /// Not longer than may be kept, and an action that there is.
     pub fn checked(self) -> Result<Patch, Refusal> {
-        let Change { alias, action, restart, peer, tags } = self;
+        let Change { alias, action, restart, log, peer, tags } = self;
         bounds::text("Instance alias", alias.as_deref().unwrap_or_default())?;
         let action = action.map(|action| action_named(&action)).transpose()?;
+        let log = log.map(|log| level_named(&log)).transpose()?;
         if let Some(peer) = &peer {
             bounds::peer(peer)?;
         }
         if let Some(tags) = &tags {
             bounds::tags(tags)?;
         }
-        Ok(Patch { alias, action, restart, peer, tags })
+        Ok(Patch { alias, action, restart, log, peer, tags })
     }
 }
 
@@ -107,6 +111,13 @@ pub(crate) fn action_named(name: &str) -> Result<Action, Refusal> {
         "reset" => Ok(Action::Reset),
         _ => Err(Refusal::new(400, format!("Invalid action: {name}"))),
     }
+}
+
+/// The log level of that name.
+fn level_named(name: &str) -> Result<Level, Refusal> {
+    let known = Level::ALL.map(Level::name).join(", ");
+    Level::from_name(name)
+        .ok_or_else(|| Refusal::new(400, format!("Invalid log level: {name}: expected one of {known}")))
 }
 
 #[cfg(test)]
@@ -162,5 +173,13 @@ mod tests {
     fn an_unknown_action_is_named() {
         assert_eq!(refused(r#"{"action":"explode"}"#), "Invalid action: explode");
         assert_eq!(refused(r#"{"action":"Start"}"#), "Invalid action: Start");
+    }
+
+    #[test]
+    fn a_log_level_is_one_of_those_that_there_are() {
+        assert_eq!(change(r#"{"log":"debug"}"#).unwrap().log, Some(Level::Debug));
+        assert_eq!(change(r#"{"log":""}"#).unwrap().log, None);
+        let told = refused(r#"{"log":"loud"}"#);
+        assert_eq!(told, "Invalid log level: loud: expected one of none, debug, info, warn, error, event");
     }
 }

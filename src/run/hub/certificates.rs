@@ -7,9 +7,13 @@ use crate::net::certs::{Audience, Certs, Origin};
 /// Looks at the certificate files again, and says what came of it.
 pub(super) fn reload_certs(certs: &mut Certs) {
     match certs.reload() {
-        Ok(true) => log::info!("Certificate loaded again: new connections use the new one"),
+        Ok(true) => {
+            log::info!(event = "certificate_loaded"; "Certificate loaded again: new connections use the new one")
+        }
         Ok(false) => {}
-        Err(why) => log::error!("Certificate not loaded again, the old one stays: {why}"),
+        Err(why) => {
+            log::error!(event = "certificate_failed", kind = why.kind(); "Certificate not loaded again, the old one stays: {why}")
+        }
     }
 }
 

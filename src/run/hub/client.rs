@@ -320,7 +320,7 @@ impl Client {
     pub fn opened(&mut self, now: Instant) {
         self.said = None;
         if let Some((count @ 2.., time)) = self.outage.worked(now) {
-            log::info!("The server is reached again, after {count} tries in {} s", time.as_secs());
+            log::info!(event = "server_reached"; "The server is reached again, after {count} tries in {} s", time.as_secs());
         }
     }
 
@@ -354,11 +354,15 @@ impl Client {
             Error::Name(_) | Error::Proxy(_) => String::new(),
             _ => format!("handshake with {} failed: ", config.tunnel),
         };
+        let kind = why.kind();
         // `Client error:` makes a dashboard's light red, until a check point comes.
         match self.outage.failed(&why.to_string(), now) {
-            Some(Word::Fails(why)) => log::error!("Client error: {what}{why}; trying again every {cooldown:?}"),
+            Some(Word::Fails(why)) => {
+                log::error!(event = "handshake_failed", kind = kind; "Client error: {what}{why}; trying again every {cooldown:?}");
+            }
             Some(Word::StillFails { since, count, why }) => {
-                log::error!("Client error: {what}{why}; for {} minutes now, {count} tries", since.as_secs() / 60);
+                let minutes = since.as_secs() / 60;
+                log::error!(event = "handshake_failed", kind = kind; "Client error: {what}{why}; for {minutes} minutes now, {count} tries");
             }
             None => log::debug!("Handshake with {} failed again: {why}", config.tunnel),
         }

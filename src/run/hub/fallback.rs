@@ -56,7 +56,7 @@ impl QuicFallback {
     /// A connection that carries the tunnel's pool is up: it is used from now on.
     pub fn up(&mut self, tunnel: &mut Tunnel) {
         if let QuicFallback::Tcp(_, quic) = std::mem::take(self) {
-            log::info!("QUIC gets through again: new pool connections go over it");
+            log::info!(event = "quic_back"; "QUIC gets through again: new pool connections go over it");
             tunnel.route().into_iter().for_each(|route| *route = quic.clone());
         }
     }
@@ -71,7 +71,7 @@ impl QuicFallback {
             QuicFallback::Quic(misses) => {
                 *misses += 1;
                 if let (true, Some(route)) = (*misses >= TRIES, tunnel.route()) {
-                    log::warn!("{why}: going on over TCP with TLS");
+                    log::warn!(event = "quic_blocked"; "{why}: going on over TCP with TLS");
                     let tcp = over_tcp(route);
                     *self = QuicFallback::Tcp(retry, std::mem::replace(route, tcp));
                 }

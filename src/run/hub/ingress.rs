@@ -170,7 +170,7 @@ impl Ingress {
             Ok(listeners) => self.listeners = Opening::Open(listeners),
             Err(why) => {
                 if said.as_ref() != Some(&why) {
-                    log::error!("{} error: {why}; trying again every {:?}", self.shared.name(), config.limits.cooldown);
+                    log::error!(event = "listen_failed", kind = why.kind(); "{} error: {why}; trying again every {:?}", self.shared.name(), config.limits.cooldown);
                 }
                 (*again, *said) = (now + config.limits.cooldown, Some(why));
             }
@@ -310,7 +310,7 @@ impl Ingress {
             Verdicted::Pass(socket, from) => self.arrived.push_back(User::Tcp(socket, from)),
             Verdicted::Out(from, why) => {
                 if let Some(what) = why {
-                    log::warn!("{what} from {from} refused by block");
+                    log::warn!(event = "user_refused", peer:% = from; "{what} from {from} refused by block");
                 }
                 self.leave(Proto::Tcp);
             }

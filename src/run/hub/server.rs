@@ -141,7 +141,7 @@ impl Server {
     pub fn failed(&mut self, from: IpAddr, what: Failure, now: Instant) {
         let kept = is_at_home(&self.tunnels, from);
         if let Some(told) = self.guard.failed(from, what, kept, now) {
-            log::warn!("{told}");
+            log::warn!(event = "handshake_refused", peer:% = from; "{told}");
         }
     }
 
@@ -323,12 +323,12 @@ impl Server {
                     out.job(0, Job::Serve { mux, policy: self.policy.clone() });
                 }
                 self.again = None;
-                log::info!("Waiting for a client at {at}");
+                log::info!(event = "listening"; "Waiting for a client at {at}");
             }
             Err(why) => {
                 self.acceptors.clear();
                 if self.said.as_ref() != Some(&why) {
-                    log::error!("Server error: {why}; trying again every {cooldown:?}");
+                    log::error!(event = "listen_failed", kind = why.kind(); "Server error: {why}; trying again every {cooldown:?}");
                 }
                 (self.again, self.said) = (Some(now + self.retry.failed(now)), Some(why));
             }

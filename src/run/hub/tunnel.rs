@@ -456,7 +456,7 @@ impl Tunnel {
             true => "authenticated".to_owned(),
             false => format!("the wire of NodePass {}", self.dialect().name()),
         };
-        log::info!("Tunnel with {peer} is up: {}; {kind}", describe(&self.terms));
+        log::info!(event = "tunnel_up", peer:% = peer; "Tunnel with {peer} is up: {}; {kind}", describe(&self.terms));
         if self.terms.tls == 0 && self.opener.is_some() {
             log::warn!("The server offers tls=0: what users say travels in the clear; tls=1 there encrypts it, tls=1 here demands it");
         }

@@ -149,7 +149,7 @@ impl Dialer {
     }
 
     fn missed(&self, at: usize, why: Option<&Error>, context: &Context) {
-        why.iter().for_each(|why| log::warn!("Target not reached: {why}"));
+        why.iter().for_each(|why| log::warn!(event = "target_failed"; "Target not reached: {why}"));
         if let Some((target, _)) = self.request.candidates.get(at) {
             context.hub.send(Notice::Missed(*target));
         }

@@ -97,7 +97,7 @@ impl TlsAccept {
             };
             match sniff.judge(first.bytes(), more == Some(0), now) {
                 BlockVerdict::Refuse(what) => {
-                    log::warn!("{what} from {} refused by block", self.request.user);
+                    log::warn!(event = "user_refused", peer:% = self.request.user; "{what} from {} refused by block", self.request.user);
                     return Err(io::Error::other("refused"));
                 }
                 BlockVerdict::Pass => return Ok(true),

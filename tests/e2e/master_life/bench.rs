@@ -61,7 +61,7 @@ impl Bench {
         let (post, saved) = channel();
         let master = Record { id: KEY_ID.into(), url: KEY.into(), ..Record::default() };
         records.entry(KEY_ID.into()).or_insert(master);
-        let program = Program::at(program, false);
+        let program = Program::at(program);
         let supervisor =
             Supervisor::new(master_config(env), records, Box::new(Shelf(post)), program, (mailbox.clone(), inbox));
         let thread = std::thread::spawn(move || supervisor.run());

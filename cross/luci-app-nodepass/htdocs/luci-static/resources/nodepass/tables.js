@@ -53,6 +53,8 @@ return baseclass.extend({
 		["NP_STATE_DIR","folder where the master keeps its instances; without it gob beside the executable",null,"a path",[]],
 		["NP_BAN_FAILURES","so many wrong keys of one source within a minute ban it; 0 bans nobody","10","a number from 0 to 1000000",[]],
 		["NP_BAN_TIME","how long a source is banned; 0 bans nobody","10m","a duration from 1ms to 8760h, or 0",[]],
+		["NP_LOG_FORMAT","what a log line is: text for people, json for programs, one object a line","text","text or json",["text","json"]],
+		["NP_CHECK_POINT","1 logs the figures of an instance every report interval, 0 does not","1","0 or 1",["0","1"]],
 		["NP_SHOW_KEY","1 logs the master's whole API key at every start, 0 only when it is made","0","0 or 1",["0","1"]],
 	]
 });
