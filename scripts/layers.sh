@@ -18,10 +18,12 @@ forbid() {
 
 forbid src/logic/ 'mio::|std::io|std::thread|std::sync::mpsc|SystemTime|Instant::now|SystemRandom|rand::|TcpStream|UdpSocket' \
     'logic is pure: no sockets, clock, threads or randomness'
-forbid src/logic/ 'crate::(net|run|config|master|log|heap)[^a-z_]' 'logic uses nothing above it'
-forbid src/net/ 'crate::(run|master|config|log|heap)[^a-z_]|thread::sleep|Instant::now' 'net uses logic only, and never waits'
-forbid src/run/ 'crate::master|thread::sleep' 'run knows nothing of the master, and never sleeps'
-forbid src/config 'crate::(net|run|master|heap)[^a-z_]' 'config uses values of logic, and how the log shows text'
+forbid src/logic/ 'crate::(net|run|config|master|check|log|heap)[^a-z_]' 'logic uses nothing above it'
+forbid src/net/ 'crate::(run|master|check|config|log|heap)[^a-z_]|thread::sleep|Instant::now' 'net uses logic only, and never waits'
+forbid src/run/ 'crate::(master|check)[^a-z_]|thread::sleep' 'run knows nothing of the master, and never sleeps'
+forbid src/master/ 'crate::check[^a-z_]' 'the master runs instances, and checks none'
+forbid src/config 'crate::(net|run|master|check|heap)[^a-z_]' 'config uses values of logic, and how the log shows text'
+forbid src/check/ 'crate::heap[^a-z_]' 'a check is no instance'
 forbid 'src/log[.]' '[^$]crate::' 'the log uses nothing'
 forbid src/heap 'crate::' 'the heap uses nothing'
 forbid 'src/error[.]' 'crate::' 'errors use nothing: every layer uses them'

@@ -27,6 +27,7 @@ mod suggest;
 mod table;
 mod url;
 mod value;
+mod verbs;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -47,17 +48,21 @@ pub use choice::{Cors, Mode, Role, Tls, Transport};
 pub use help::{arch, os, short_usage, version};
 #[cfg(feature = "master")]
 pub use instance::{instance, Asked, Fault};
-pub use limits::{mistyped_variables, Limits};
+pub use limits::{is_secret_variable, mistyped_variables, Limits};
+pub use risks::MIN_KEY;
 pub use source::{masked, url_in, MAX_TEXT};
 use table::{Draft, PARAMETERS};
 #[cfg(feature = "master")]
 pub(crate) use value::percent_decoded;
+pub use verbs::{is_verb, words_begin, Inquiry, Lang, Verb};
 
 /// What the command line asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     /// Run an instance.
     Run(Box<Config>),
+    /// Look at instances without being one.
+    Inquire(Box<Inquiry>),
     /// Print this help.
     Help(String),
     /// Print [`version`].
@@ -159,6 +164,9 @@ pub fn parse(args: &[String], env: &dyn Fn(&str) -> Option<String>) -> Result<Pa
     let shown = |help| quiet(Command::Help(help));
     let mut words = Arguments::from_vec(args.iter().map(OsString::from).collect());
     let first = words.subcommand().unwrap_or_default();
+    if let Some(verb) = first.as_deref().and_then(Verb::from_name) {
+        return look(verb, &args[1..]);
+    }
     let parts = match first.as_deref() {
         Some("help") => return help::about(args.get(1).map(String::as_str)).map_err(UsageError::flags).and_then(shown),
         Some("version") => return quiet(Command::Version),
@@ -180,6 +188,15 @@ pub fn parse(args: &[String], env: &dyn Fn(&str) -> Option<String>) -> Result<Pa
         return Err(UsageError::flags(bad("argument", stray, "nothing after the URL")));
     }
     parts.resolve(env).map_err(UsageError::url)
+}
+
+/// A verb and what follows it.
+fn look(verb: Verb, args: &[String]) -> Result<Parsed, UsageError> {
+    let command = match verbs::inquiry(verb, args).map_err(UsageError::flags)? {
+        Some(inquiry) => Command::Inquire(Box::new(inquiry)),
+        None => Command::Help(help::of_verb(verb)),
+    };
+    Ok(Parsed { command, warnings: Vec::new() })
 }
 
 fn nothing_said(args: &[String]) -> UsageError {

@@ -4,9 +4,10 @@
 //!
 //! ```text
 //!    main -> master -> run -> net -> logic          config, heap, log: leaves, read by main, master and run; error: read by all
+//!       \-> check -----^-----^------^                check also reads the master's records
 //! ```
 //!
-//! `logic` decides, `net` moves bytes, `run` owns threads, `master` owns processes. Start with [`run::start`] (how an instance starts),
+//! `logic` decides, `net` moves bytes, `run` owns threads, `master` owns processes, `check` looks at all that from outside. Start with [`run::start`] (how an instance starts),
 //! [`run::event_loop`] (what a thread repeats), [`run::hub`] (who gets what), `run::worker::relay` and [`net::relay`] (how bytes move).
 
 #![warn(missing_docs)]
@@ -47,6 +48,7 @@ pub mod logic {
     pub mod timers;
     pub mod upgrade;
     pub mod wire;
+    pub mod x509;
 }
 
 /// Bytes in motion: nothing here waits, and nothing decides.
@@ -107,6 +109,31 @@ pub mod run {
     pub mod start;
     pub mod stats;
     pub mod worker;
+}
+
+/// Looking at a set-up from outside: what is wrong with it, and what its instances do.
+#[cfg(feature = "check")]
+pub mod check {
+    mod api;
+    mod certificates;
+    mod dial;
+    pub mod finding;
+    #[cfg(feature = "master")]
+    mod folder;
+    mod holders;
+    mod instance;
+    mod lookups;
+    mod machine;
+    mod managed;
+    mod ports;
+    mod report;
+    mod setup;
+    mod show;
+    pub mod start;
+    mod status;
+    #[cfg(test)]
+    mod testing;
+    pub mod words;
 }
 
 /// Processes: a REST API, and instances as children.

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use nodepass::config::{mistyped_variables, parse, short_usage, version, Command, Config, Role};
+use nodepass::config::{mistyped_variables, parse, short_usage, version, Command, Config, Inquiry, Role};
 use nodepass::error::Error;
 use nodepass::heap::Heap;
 use nodepass::log::escaped;
@@ -17,7 +17,7 @@ static HEAP: Heap = Heap;
 fn main() -> ExitCode {
     let line = match CommandLine::read() {
         Ok(line) => line,
-        Err(error) => return fault(&error, 1),
+        Err(error) => return fault(&error.error, error.status),
     };
     let parsed = match parse(&line.args, &|name| std::env::var(name).ok()) {
         Ok(parsed) => parsed,
@@ -30,6 +30,10 @@ fn main() -> ExitCode {
             return say(&format!("{}\n", version()));
         }
         Command::NewKey => return new_key(),
+        Command::Inquire(inquiry) => {
+            let notes = line.hide().into_iter().chain(line.warnings).collect();
+            return look(*inquiry, notes);
+        }
         Command::Run(config) => *config,
     };
     let seen = line.hide();
@@ -63,6 +67,18 @@ fn master(config: Config) -> Result<ExitCode, Error> {
 #[cfg(not(feature = "master"))]
 fn master(_: Config) -> Result<ExitCode, Error> {
     Err(Error::unsupported("the master is not part of this build").with_hint("this one runs server:// and client://"))
+}
+
+/// Looks at instances; `notes` is what is known of the command line itself.
+#[cfg(feature = "check")]
+fn look(inquiry: Inquiry, notes: Vec<String>) -> ExitCode {
+    nodepass::check::start::start(inquiry, notes)
+}
+
+#[cfg(not(feature = "check"))]
+fn look(inquiry: Inquiry, _: Vec<String>) -> ExitCode {
+    let error = Error::unsupported(format!("nodepass {} is not part of this build", inquiry.verb.name()));
+    fault(&error.with_hint("a full build has it, for any machine that reaches this one"), 2)
 }
 
 /// Says what is wrong with the command line.

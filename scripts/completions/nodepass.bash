@@ -17,7 +17,7 @@ _nodepass() {
         cur=${cur#@} files=1
     fi
     if ((COMP_CWORD == 1)); then
-        words="server client master help key version"
+        words="server client master check status help key version"
     else
         case $prev in
             --log) words="none debug info warn error event" ;;
@@ -32,13 +32,16 @@ _nodepass() {
             --proxy) words="0 1" ;;
             --notcp) words="0 1" ;;
             --noudp) words="0 1" ;;
-            --crt | --key) files=1 ;;
-            --dns | --sni | --min | --max | --clients | --read | --rate | --slot | --block | --cors | --password | --tunnel-addr | --tunnel-port | --target-addr | --target-port | --targets | --prefix) ;;
+            --lang) words="en zh" ;;
+            --crt | --key | --report) files=1 ;;
+            --dns | --sni | --min | --max | --clients | --read | --rate | --slot | --block | --cors | --password | --tunnel-addr | --tunnel-port | --target-addr | --target-port | --targets | --prefix | --master) ;;
             *)
                 case ${COMP_WORDS[1]} in
                     server) words="--log --tls --crt --key --dns --lbs --auth --wire --max --clients --mode --quic --type --dial --read --rate --slot --proxy --block --notcp --noudp --password --tunnel-addr --tunnel-port --target-addr --target-port --targets --help" ;;
                     client) words="--log --tls --crt --key --dns --sni --lbs --auth --wire --min --mode --dial --read --rate --slot --proxy --block --notcp --noudp --password --tunnel-addr --tunnel-port --target-addr --target-port --targets --help" ;;
                     master) words="--log --tls --crt --key --cors --tunnel-addr --tunnel-port --prefix --help" ;;
+                    check) words="--json --lang --master --report --help" ;;
+                    status) words="--json --lang --master --watch --help" ;;
                 esac
                 ;;
         esac

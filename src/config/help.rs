@@ -7,6 +7,7 @@ use super::flags::FLAGS;
 use super::limits::{Variable, OTHERS, VARIABLES};
 use super::suggest::nearest;
 use super::table::{Parameter, PARAMETERS};
+use super::verbs::{Verb, OPTIONS};
 use super::{Role, Transport};
 use crate::error::Error;
 use crate::log::printable;
@@ -17,6 +18,8 @@ pub(super) fn usage() -> String {
         format!("NodePass {}: carries TCP and UDP between two networks.\n\n{SHORT}\n", env!("CARGO_PKG_VERSION"));
     wrapped(&mut text, "", ELSEWHERE);
     text.push_str(&format!("\n{ROLES}"));
+    text.push_str("\nOther commands, before what an instance is started with or --master URL:\n");
+    Verb::ALL.iter().for_each(|verb| wrapped(&mut text, &format!("  {:<VERB$}", verb.name()), verb.meaning()));
     text.push_str("\nParameters, as ?name=value&... in the URL or as --name value (s server, c client, m master):\n");
     PARAMETERS.iter().for_each(|row| parameter(&mut text, row));
     text.push_str("\nFlags for the other parts of the URL:\n");
@@ -35,6 +38,9 @@ pub(super) fn about(word: Option<&str>) -> Result<String, Error> {
     if let Some(role) = Role::from_name(bare) {
         return Ok(of_role(role));
     }
+    if let Some(verb) = Verb::from_name(bare) {
+        return Ok(of_verb(verb));
+    }
     let mut text = String::new();
     PARAMETERS.iter().filter(|row| row.name == bare).for_each(|row| parameter(&mut text, row));
     let flags = FLAGS.iter().filter(|flag| flag.name == bare);
@@ -47,9 +53,26 @@ pub(super) fn about(word: Option<&str>) -> Result<String, Error> {
     }
     let names = PARAMETERS.iter().map(|row| row.name).chain(FLAGS.iter().map(|flag| flag.name));
     let variables = VARIABLES.iter().map(|row| row.name).chain(OTHERS.iter().map(|other| other.0));
-    let near = nearest(bare, names.chain(Role::ALL.map(Role::name))).or(nearest(&upper, variables));
+    let near = nearest(bare, names.chain(Role::ALL.map(Role::name)).chain(Verb::ALL.map(Verb::name)))
+        .or(nearest(&upper, variables));
     let hint = near.map_or("\"nodepass help\" shows all there is".into(), |name| format!("did you mean {name}?"));
     Err(Error::unusable(format!("no help on \"{}\"", printable(word)), hint))
+}
+
+/// What a command that looks at instances takes.
+pub(super) fn of_verb(verb: Verb) -> String {
+    let mut text = format!("nodepass {}: {}\n\nUsage:\n", verb.name(), verb.meaning());
+    let usage = SHORT.lines().map(str::trim).filter(|line| line.starts_with(&format!("nodepass {}", verb.name())));
+    usage.for_each(|line| text.push_str(&format!("  {line}\n")));
+    text.push_str("\nOptions:\n");
+    for option in OPTIONS.iter().filter(|option| option.verbs.contains(&verb)) {
+        item(&mut text, &format!("--{}", option.name), "", option.meaning, option.value.unwrap_or_default());
+    }
+    text.push_str(match verb {
+        Verb::Check => CHECK_STATUS,
+        Verb::Status => "",
+    });
+    text
 }
 
 /// What one role takes.
@@ -161,6 +184,17 @@ fn go_arch(arch: &'static str, little: bool) -> &'static str {
 /// Whether bytes may go from socket to socket inside the kernel here.
 const SPLICE: bool = cfg!(target_os = "linux");
 
+/// Columns of a command's name.
+const VERB: usize = 8;
+
+/// What the exit status of `check` says.
+const CHECK_STATUS: &str = "
+Exit status:
+  0  nothing is wrong
+  1  there are findings
+  2  the URL or an option cannot be used
+";
+
 /// Columns of a variable's name.
 const VARIABLE: usize = 24;
 
@@ -172,7 +206,9 @@ Usage:
   nodepass \"<role>://[key@]host:port/target[,target...]?name=value&...\"
   nodepass <role> --flag value ...
   nodepass @FILE | -
-  nodepass help [role | name] | key | version
+  nodepass check [--json] [--lang en|zh] [--report FILE] [--master URL] [URL | @FILE | -]
+  nodepass status [--json] [--watch] [--lang en|zh] --master URL
+  nodepass help [role | command | name] | key | version
 ";
 
 /// Where else the URL may be.

@@ -127,6 +127,11 @@ pub fn mistyped_variables(names: impl Iterator<Item = String>) -> Vec<String> {
         .collect()
 }
 
+/// Whether the value of a variable is or may hold a secret: all but those of the table and where certificates are.
+pub fn is_secret_variable(name: &str) -> bool {
+    !VARIABLES.iter().map(|variable| variable.name).chain(OPEN).any(|known| known == name)
+}
+
 /// An environment variable.
 pub(super) struct Variable {
     /// As in the environment.
@@ -314,13 +319,17 @@ pub(super) const VARIABLES: [Variable; 24] = [
 ];
 
 /// The variables that are no limits, and their meanings.
-pub(super) const OTHERS: [(&str, &str); 5] = [
+pub(super) const OTHERS: [(&str, &str); 6] = [
     ("NP_URL", "the URL, where there is no argument"),
+    ("NP_API_KEY", "the key of the master that check and status ask"),
     ("HTTPS_PROXY", "a client calls its server through this HTTP proxy: http://user:password@host:port"),
     ("NO_PROXY", "servers that are called without it: names, addresses and networks, separated by commas"),
     ("SSL_CERT_FILE", "a PEM file of root certificates instead of the system's, for tls=2 and at port 443"),
     ("SSL_CERT_DIR", "a folder of them"),
 ];
+
+/// Variables of others that hold no secret.
+const OPEN: [&str; 4] = ["NO_PROXY", "no_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR"];
 
 /// How the names of our variables begin.
 const PREFIX: &str = "NP_";

@@ -9,6 +9,7 @@ use super::flags::FLAGS;
 use super::help::{ELSEWHERE, REST, ROLES, SHORT};
 use super::limits::{OTHERS, VARIABLES};
 use super::table::PARAMETERS;
+use super::verbs::{Verb, OPTIONS};
 use super::Role;
 
 /// A flag of the command line: a parameter, or another part of the URL.
@@ -25,6 +26,8 @@ enum Value {
     Word(Vec<&'static str>),
     File,
     Free,
+    /// Nothing does.
+    None,
 }
 
 /// Every flag, parameters first.
@@ -53,12 +56,28 @@ fn value(values: &'static str) -> Value {
 /// The first words that stand for themselves, with what they do.
 fn verbs() -> Vec<(&'static str, &'static str)> {
     let role = ROLES.lines().filter_map(|line| line.strip_prefix("  ")?.split_once("  "));
-    role.chain([
+    let looks = Verb::ALL.map(|verb| (verb.name(), verb.meaning()));
+    let rest = [
         ("help", "shows all parameters"),
         ("key", "prints a new tunnel key"),
         ("version", "shows version and features"),
-    ])
-    .collect()
+    ];
+    role.chain(looks).chain(rest).collect()
+}
+
+/// The options of a command that looks at instances.
+fn options_of(verb: Verb) -> Vec<Item> {
+    let item = |option: &super::verbs::VerbOption| Item {
+        name: option.name,
+        meaning: option.meaning,
+        roles: &[],
+        value: option.value.map_or(Value::None, value),
+    };
+    OPTIONS.iter().filter(|option| option.verbs.contains(&verb)).map(item).collect()
+}
+
+fn names(items: &[Item]) -> String {
+    items.iter().map(|item| format!("--{}", item.name)).collect::<Vec<_>>().join(" ")
 }
 
 fn flags_of(role: Role) -> String {
@@ -72,7 +91,10 @@ fn bash() -> String {
     let _ = writeln!(text, "    if ((COMP_CWORD == 1)); then\n        words=\"{}\"", verbs.join(" "));
     text.push_str("    else\n        case $prev in\n");
     let (mut files, mut free) = (Vec::new(), Vec::new());
-    for item in items() {
+    let options = OPTIONS
+        .iter()
+        .flat_map(|option| options_of(option.verbs[0]).into_iter().filter(|item| item.name == option.name));
+    for item in items().into_iter().chain(options) {
         let flag = format!("--{}", item.name);
         match item.value {
             Value::Word(words) => {
@@ -80,6 +102,7 @@ fn bash() -> String {
             }
             Value::File => files.push(flag),
             Value::Free => free.push(flag),
+            Value::None => {}
         }
     }
     let _ = writeln!(text, "            {}) files=1 ;;", files.join(" | "));
@@ -87,6 +110,9 @@ fn bash() -> String {
     text.push_str("            *)\n                case ${COMP_WORDS[1]} in\n");
     for role in Role::ALL {
         let _ = writeln!(text, "                    {role}) words=\"{} --help\" ;;", flags_of(role));
+    }
+    for verb in Verb::ALL {
+        let _ = writeln!(text, "                    {}) words=\"{} --help\" ;;", verb.name(), names(&options_of(verb)));
     }
     text + BASH_TAIL
 }
@@ -104,20 +130,28 @@ fn zsh() -> String {
     text.push_str("    local role=$words[2]\n    shift words\n    (( CURRENT-- ))\n    case $role in\n");
     for role in Role::ALL {
         let _ = writeln!(text, "        {role})\n            _arguments -S \\");
-        for item in items().iter().filter(|item| item.roles.contains(&role)) {
-            let action = match &item.value {
-                Value::Word(words) => format!("({})", words.join(" ")),
-                Value::File => "_files".into(),
-                Value::Free => " ".into(),
-            };
-            let meaning = item.meaning.replace('[', "\\[").replace(']', "\\]");
-            let spec = single(&format!("--{}=[{meaning}]:value:{action}", item.name));
-            let _ = writeln!(text, "                {spec} \\");
-        }
+        items().iter().filter(|item| item.roles.contains(&role)).for_each(|item| zsh_argument(&mut text, item));
         text.push_str("                '--help[shows all parameters]'\n            ;;\n");
+    }
+    for verb in Verb::ALL {
+        let _ = writeln!(text, "        {})\n            _arguments -S \\", verb.name());
+        options_of(verb).iter().for_each(|item| zsh_argument(&mut text, item));
+        text.push_str("                '--help[shows all options]'\n            ;;\n");
     }
     text.push_str("    esac\n}\n\n_nodepass \"$@\"\n");
     text
+}
+
+fn zsh_argument(text: &mut String, item: &Item) {
+    let action = match &item.value {
+        Value::Word(words) => format!("=[{{}}]:value:({})", words.join(" ")),
+        Value::File => "=[{}]:value:_files".into(),
+        Value::Free => "=[{}]:value: ".into(),
+        Value::None => "[{}]".into(),
+    };
+    let meaning = item.meaning.replace('[', "\\[").replace(']', "\\]");
+    let spec = single(&format!("--{}{}", item.name, action.replacen("{}", &meaning, 1)));
+    let _ = writeln!(text, "                {spec} \\");
 }
 
 fn fish() -> String {
@@ -128,18 +162,26 @@ fn fish() -> String {
     text.push_str(FISH_FILE);
     for item in items() {
         let roles: Vec<_> = item.roles.iter().map(|role| role.name()).collect();
-        let value = match item.value {
-            Value::Word(words) => format!("-x -a {}", fished(&words.join(" "))),
-            Value::File => "-r -F".into(),
-            Value::Free => "-x".into(),
-        };
-        let (name, meaning, roles) = (item.name, fished(item.meaning), roles.join(" "));
-        let _ = writeln!(
-            text,
-            "complete -c nodepass -n '__fish_seen_subcommand_from {roles}' -l {name} {value} -d {meaning}"
-        );
+        fish_option(&mut text, &roles.join(" "), &item);
+    }
+    for verb in Verb::ALL {
+        options_of(verb).iter().for_each(|item| fish_option(&mut text, verb.name(), item));
     }
     text
+}
+
+fn fish_option(text: &mut String, commands: &str, item: &Item) {
+    let value = match &item.value {
+        Value::Word(words) => format!("-x -a {} ", fished(&words.join(" "))),
+        Value::File => "-r -F ".into(),
+        Value::Free => "-x ".into(),
+        Value::None => String::new(),
+    };
+    let (name, meaning) = (item.name, fished(item.meaning));
+    let _ = writeln!(
+        text,
+        "complete -c nodepass -n '__fish_seen_subcommand_from {commands}' -l {name} {value}-d {meaning}"
+    );
 }
 
 /// The manual page, section 1.
@@ -156,6 +198,13 @@ fn manual() -> String {
     page.push_str(".PP\n");
     paragraph(&mut page, ELSEWHERE);
     paragraph(&mut page, HIDDEN);
+    page.push_str(".SH COMMANDS\n");
+    for verb in Verb::ALL {
+        tagged(&mut page, verb.name(), &sentence(verb.meaning()));
+        for item in options_of(verb) {
+            tagged(&mut page, &format!("{} --{}", verb.name(), item.name), &sentence(item.meaning));
+        }
+    }
     page.push_str(".SH PARAMETERS\n");
     paragraph(&mut page, "In the URL as ?name=value&..., or on the command line as --name value.");
     for row in &PARAMETERS {
@@ -214,7 +263,7 @@ fn luci() -> String {
 fn choices(accepted: &'static str) -> Vec<&'static str> {
     match value(accepted) {
         Value::Word(words) => words,
-        Value::File | Value::Free => Vec::new(),
+        Value::File | Value::Free | Value::None => Vec::new(),
     }
 }
 
@@ -402,7 +451,7 @@ fn words_are_offered_where_the_table_names_them() {
     let words = |values| match value(values) {
         Value::Word(words) => words,
         Value::File => vec!["a file"],
-        Value::Free => vec![],
+        Value::Free | Value::None => vec![],
     };
     assert_eq!(words("none, debug or event"), ["none", "debug", "event"]);
     assert_eq!(words("0 or 1"), ["0", "1"]);

@@ -33,7 +33,7 @@ impl Config {
 }
 
 /// Characters of a key, of which fewer are few.
-const MIN_KEY: usize = 16;
+pub const MIN_KEY: usize = 16;
 
 #[cfg(test)]
 mod tests {

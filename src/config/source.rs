@@ -31,10 +31,10 @@ pub fn masked(args: &[String]) -> Vec<String> {
     let shown = args.iter().enumerate().map(|(at, arg)| {
         let is_value = std::mem::replace(&mut follows, at > 0 && arg == PASSWORD);
         match arg.split_once('=') {
-            _ if at == 0 => masked_url(arg),
             _ if is_value => MASK.into(),
             Some((PASSWORD, _)) => format!("{PASSWORD}={MASK}"),
-            _ => arg.clone(),
+            // A URL is the first word, or one after a verb and its options.
+            _ => masked_url(arg),
         }
     });
     shown.collect()
@@ -98,6 +98,10 @@ mod tests {
             ("server --password secret --tls 1", "server --password *** --tls 1"),
             ("server --tls 1 --password=se=cret", "server --tls 1 --password=***"),
             ("server --password", "server --password"),
+            ("check --json server://secret@h:1/t:2", "check --json server://***@h:1/t:2"),
+            ("check server --password secret", "check server --password ***"),
+            ("status --master http://secret@h:1/api", "status --master http://***@h:1/api"),
+            ("status --master=http://secret@h:1/api", "status --master=http://***@h:1/api"),
             ("@/etc/web.url", "@/etc/web.url"),
             ("-", "-"),
         ] {

@@ -67,6 +67,16 @@ impl State {
         asked.map(Path::to_owned).or_else(beside).unwrap_or_else(|| FOLDER.into())
     }
 
+    /// What a folder holds, without touching it; nothing if there is no state in it. The error says why it cannot be used.
+    pub fn peek(folder: &Path) -> Result<BTreeMap<String, Record>, Error> {
+        let path = folder.join(FILE);
+        read(&path).or_else(|unread| match unread {
+            Unread::Missing => Ok(BTreeMap::new()),
+            Unread::Failed(error) => Err(Error::file(path.display().to_string(), error)),
+            Unread::Bad(fault) => Err(Error::file(path.display().to_string(), fault.to_string())),
+        })
+    }
+
     /// The state file.
     pub fn path(&self) -> PathBuf {
         self.folder.join(FILE)

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::WebPkiServerVerifier;
+use rustls::client::{verify_server_cert_signed_by_trust_anchor, WebPkiServerVerifier};
 use rustls::crypto::{ring, verify_tls12_signature, verify_tls13_signature, CryptoProvider};
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::server::NoServerSessionStorage;
+use rustls::server::{NoServerSessionStorage, ParsedCertificate};
 use rustls::version::{TLS12, TLS13};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
 
 use super::cert_errors::{explain, explain_own, out_of_date};
 use crate::error::Error;
@@ -148,6 +148,15 @@ fn chain_in(crt: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
         true => Err(pem_error("crt", crt, pem::Error::NoItemsFound)),
         false => Ok(chain),
     }
+}
+
+/// Whether one of this machine's roots, or of those of `SSL_CERT_FILE`, stands behind a chain, dates and names apart.
+pub fn is_issuer_known(chain: &[CertificateDer<'_>]) -> bool {
+    let (Some((leaf, rest)), Ok(roots)) = (chain.split_first(), roots()) else { return false };
+    let Ok(leaf) = ParsedCertificate::try_from(leaf) else { return false };
+    let algorithms = provider().signature_verification_algorithms.all;
+    let verdict = verify_server_cert_signed_by_trust_anchor(&leaf, &roots, rest, UnixTime::now(), algorithms);
+    !matches!(verdict, Err(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)))
 }
 
 /// The first private key of a file.

@@ -323,6 +323,15 @@ pub fn raise_descriptor_limit() {
     }
 }
 
+/// Whether this process may write to a file, or make one in a folder, by its rights. Unlike trying, asking leaves nothing there.
+#[cfg(feature = "check")]
+pub fn may_write(path: &std::path::Path) -> io::Result<()> {
+    let path = std::ffi::CString::new(path.as_os_str().as_encoded_bytes())?;
+    // SAFETY: the path is a C string that lives until the call is over.
+    let result = unsafe { libc::faccessat(libc::AT_FDCWD, path.as_ptr(), libc::W_OK | libc::X_OK, libc::AT_EACCESS) };
+    check(result as isize).map(drop)
+}
+
 /// How many descriptors this process may have.
 pub fn descriptor_limit() -> usize {
     limit(libc::RLIMIT_NOFILE as _)

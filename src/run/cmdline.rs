@@ -23,7 +23,7 @@ use std::os::unix::net::UnixStream;
 
 use socket2::SockRef;
 
-use crate::config::{masked, url_in, MAX_TEXT};
+use crate::config::{is_verb, masked, url_in, words_begin, UsageError, MAX_TEXT};
 use crate::error::Error;
 use crate::log::printable;
 
@@ -47,15 +47,16 @@ enum Place {
 
 impl CommandLine {
     /// Reads it. The error is for the user: one line that names the place and what is wrong there.
-    pub fn read() -> Result<CommandLine, Error> {
+    pub fn read() -> Result<CommandLine, UsageError> {
         if let Some(number) = env::var_os(SOCKET) {
-            let args = received(&number)
-                .map_err(|error| Error::system(format!("{SOCKET}: cannot read the arguments"), error))?;
+            let failed = |error| Error::system(format!("{SOCKET}: cannot read the arguments"), error);
+            let args = received(&number).map_err(|error| UsageError { error: failed(error), status: 1 })?;
             return Ok(CommandLine { args, warnings: Vec::new(), place: Place::Socket });
         }
         let mut args: Vec<String> = env::args_os().skip(1).map(lossy).collect();
         let mut warnings = Vec::new();
-        let (place, text) = match args.first().map(String::as_str) {
+        let begin = words_begin(&args);
+        let (place, text) = match args.get(begin).map(String::as_str) {
             None => match env::var_os(VARIABLE).filter(|url| !url.is_empty()) {
                 None => return Ok(CommandLine { args, warnings, place: Place::Arguments }),
                 Some(url) => (Place::Variable, Ok(url.into_vec())),
@@ -77,8 +78,10 @@ impl CommandLine {
         };
         let mut line = CommandLine { args: Vec::new(), warnings, place };
         let url = text.map_err(|error| Error::file("", error)).and_then(|text| url_in(&text));
-        let url = url.map_err(|error| line.named(error))?;
-        args.splice(..args.len().min(1), [url]);
+        // To look at an instance that cannot be read is a fault of what was asked; to be one is not.
+        let status = if is_verb(&args) { 2 } else { 1 };
+        let url = url.map_err(|error| UsageError { error: line.named(error), status })?;
+        args.splice(begin..args.len().min(begin + 1), [url]);
         line.args = args;
         Ok(line)
     }

@@ -5,6 +5,8 @@
 mod api;
 mod attacks;
 mod auth;
+#[cfg(feature = "check")]
+mod check;
 mod clients;
 mod cross;
 #[cfg(feature = "quic")]

@@ -7,13 +7,15 @@ use crate::support::*;
 
 /// Beginnings of command lines, and what the shell is to offer next.
 const CASES: &[(&str, &[&str])] = &[
-    ("nodepass ", &["server", "client", "master", "help", "version"]),
+    ("nodepass ", &["server", "client", "master", "check", "status", "help", "key", "version"]),
     ("nodepass ser", &["server"]),
     ("nodepass server --log ", &["none", "debug", "info", "warn", "error", "event"]),
     ("nodepass server --log=", &["none", "debug", "info", "warn", "error", "event"]),
     ("nodepass server --tls 1 --ty", &["--type"]),
     ("nodepass client --tls 1 --m", &["--min", "--mode"]),
     ("nodepass master --pre", &["--prefix"]),
+    ("nodepass check --rep", &["--report"]),
+    ("nodepass check --lang ", &["en", "zh"]),
     ("nodepass server --tls 2 --crt COMPLETIONS/_node", &["COMPLETIONS/_nodepass"]),
     ("nodepass @COMPLETIONS/_node", &["@COMPLETIONS/_nodepass"]),
 ];
