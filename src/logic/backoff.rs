@@ -11,13 +11,15 @@ pub struct Backoff {
     next: Duration,
     /// When the last try succeeded, if it has not failed since.
     since: Option<Instant>,
+    /// Until then pauses do not grow.
+    soon: Option<Instant>,
 }
 
 impl Backoff {
     /// Pauses of `first`, twice that and so on, at most `max`. What has held for `settled` has worked.
     pub fn new(first: Duration, max: Duration, settled: Duration) -> Backoff {
         let first = first.min(max);
-        Backoff { first, max, settled, next: first, since: None }
+        Backoff { first, max, settled, next: first, since: None, soon: None }
     }
 
     /// The same for something that has never worked: the pause is `max` until it has.
@@ -30,6 +32,12 @@ impl Backoff {
         self.since = Some(now);
     }
 
+    /// It works again at a moment that is not known, but comes before `until`: up to then each pause is the first one, so that no long one
+    /// has begun when it comes.
+    pub fn expect(&mut self, until: Instant) {
+        self.soon = Some(until);
+    }
+
     /// It has failed: how long to wait before the next try. What had worked, and for longer than the last pause, fails for the
     /// first time.
     pub fn failed(&mut self, now: Instant) -> Duration {
@@ -37,8 +45,14 @@ impl Backoff {
         if held >= self.settled && held >= self.next {
             self.next = self.first;
         }
+        let soon = self.soon.is_some_and(|until| now < until);
+        if soon {
+            self.next = self.first;
+        }
         let pause = self.next;
-        self.next = (2 * self.next).min(self.max);
+        if !soon {
+            self.next = (2 * self.next).min(self.max);
+        }
         pause
     }
 }
@@ -59,6 +73,18 @@ mod tests {
         backoff.succeeded(now);
         assert_eq!(backoff.failed(now + 60 * second), 3 * second);
         assert_eq!(backoff.failed(now + 60 * second), 6 * second, "without a success in between");
+    }
+
+    #[test]
+    fn pauses_grow_only_after_the_time_in_which_it_is_expected_to_work_again() {
+        let (now, second) = (Instant::now(), Duration::from_secs(1));
+        let mut backoff = Backoff::new(second, 20 * second, 60 * second);
+        for _ in 0..3 {
+            backoff.failed(now);
+        }
+        backoff.expect(now + 5 * second);
+        let pauses = [0, 1, 4, 5, 6, 7].map(|n| backoff.failed(now + n * second));
+        assert_eq!(pauses, [1, 1, 1, 1, 2, 4].map(|n| n * second));
     }
 
     #[test]

@@ -102,6 +102,33 @@ fn a_server_and_a_client_that_are_killed_again_and_again_come_back_each_time() {
 }
 
 #[test]
+fn the_end_of_a_peer_is_known_from_its_connections_at_once_and_not_from_a_silence() {
+    each_tunnel(|builder| {
+        // Nothing tells a QUIC connection that its peer is gone before it says something.
+        if builder.transport() == 1 {
+            return;
+        }
+        // A clock of this length wakes nobody while this test waits.
+        let mut tunnel = builder.server("max=8").env("NP_REPORT_INTERVAL", "10m").start();
+        let (user, served) = tunnel.pair();
+        put(&user, b"x");
+        assert_eq!(take(&served, 1), b"x");
+        tunnel.server.as_ref().unwrap().kill();
+        tunnel.client.says(" ended: ", GRACE);
+        rest(&user);
+        rest(&served);
+        tunnel.restart_server();
+        let (user, served) = tunnel.pair();
+        put(&user, b"x");
+        assert_eq!(take(&served, 1), b"x");
+        tunnel.client.kill();
+        tunnel.server.as_ref().unwrap().says(" ended: ", GRACE);
+        rest(&user);
+        rest(&served);
+    });
+}
+
+#[test]
 fn a_machine_that_slept_wakes_up_with_its_tunnels() {
     each_tunnel(|builder| {
         // (QUIC's idle time, RFC 9000, 10.1, goes on meanwhile.)

@@ -336,6 +336,10 @@ impl Client {
     /// Takes the tunnel out that is over, and calls again after a pause.
     pub fn end(&mut self, number: TunnelNo, reason: &EndReason, now: Instant) -> Option<Box<Tunnel>> {
         self.tunnel_mut(number)?;
+        if let EndReason::Control(Why::Goodbye) = reason {
+            // The next server can start once this one has ended: its users have so long to finish.
+            self.retry.expect(now + self.shared.config.limits.shutdown + RESTART);
+        }
         let pause = match reason {
             EndReason::Control(Why::Taken { .. }) => self.taken.failed(now),
             _ => self.retry.failed(now),
@@ -372,6 +376,8 @@ impl Client {
 
 /// The pause before the first handshake after a tunnel that was lost; then twice that each time, up to `NP_SERVICE_COOLDOWN`.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// Time for a server's successor to start, once the server has ended.
+const RESTART: Duration = Duration::from_secs(2);
 /// The longest pause of a client whose tunnel another one keeps taking over.
 const MAX_PAUSE: Duration = Duration::from_secs(300);
 /// A tunnel that was not taken for so long is the client's own.

@@ -152,6 +152,10 @@ fn apply_events(tasks: &mut Tasks, context: &mut Context, now: Instant) {
     for token in edges.drain(..) {
         tasks.queue_at(socket_of(token).0);
     }
+    if !ended.is_empty() {
+        // Streams find their connection gone in this turn: after it nothing would wake them before their own clocks.
+        muxes.release_dropped();
+    }
     for tunnel in ended.drain(..) {
         tasks.queue_all(|task| task.tunnel(muxes) == tunnel);
     }

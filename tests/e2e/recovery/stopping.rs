@@ -85,6 +85,28 @@ fn a_client_goes_on_with_the_next_server_while_users_of_the_one_that_stops_finis
 }
 
 #[test]
+fn a_client_calls_again_and_again_while_the_server_that_stops_may_still_be_there() {
+    each_tunnel(|builder| {
+        let mut tunnel = builder.server("max=8").env(LONG.0, LONG.1).start();
+        tunnel.client.terminate();
+        assert_eq!(tunnel.client.wait(GRACE), 0);
+        // A server is there at its first call: a pause of this length is none that a test waits for.
+        let rare = ("NP_SERVICE_COOLDOWN", "10m");
+        tunnel.client = Process::nodepass_with(&[&tunnel.client_url], &[LONG, rare]);
+        let (user, served) = joined(&tunnel);
+        let stopped = tunnel.server.take().expect("a server");
+        stopped.terminate();
+        tunnel.client.says("ended: the peer says goodbye", GRACE);
+        // With pauses that double, the last of these would come after minutes.
+        assert!(eventually(GRACE, || tunnel.client.count("failed again") >= 12), "{:?}", tunnel.client.lines());
+        drop((user, served));
+        stopped.wait(GRACE);
+        tunnel.restart_server();
+        joined(&tunnel);
+    });
+}
+
+#[test]
 fn a_relay_that_does_not_end_is_cut_when_the_time_is_over() {
     each_end(|builder, ingress| {
         let tunnel = builder.server("max=8").env("NP_SHUTDOWN_TIMEOUT", "1s").start();
