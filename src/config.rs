@@ -261,9 +261,11 @@ impl Parts {
 
 /// The proxy on the way to this server, if the environment names one.
 fn https_proxy(server: &Endpoint, env: &dyn Fn(&str) -> Option<String>) -> Result<Option<(Endpoint, Proxy)>, Error> {
-    let Some(proxy) = Proxy::from_env(env, &server.host.to_string(), server.port)? else { return Ok(None) };
-    let host = proxy.host.parse().map_or_else(|_| Host::Name(proxy.host.clone()), Host::Ip);
-    Ok(Some((Endpoint { host, port: proxy.port }, proxy)))
+    let server_host = server.host.without_zone().to_string();
+    let Some(proxy) = Proxy::from_env(env, &server_host, server.port)? else { return Ok(None) };
+    let at = proxy.to_string();
+    let endpoint = Endpoint::parse(&at).map_err(|expected| bad("HTTPS_PROXY", &at, expected))?;
+    Ok(Some((endpoint, proxy)))
 }
 
 impl Draft {

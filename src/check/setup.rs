@@ -49,7 +49,7 @@ fn encryption(config: &Config) -> Option<Finding> {
     let is_local = match &config.tunnel.host {
         Host::Ip(ip) => ip.to_canonical().is_loopback(),
         Host::Name(name) => name == "localhost",
-        Host::Any => false,
+        Host::Zoned(..) | Host::Any => false,
     };
     let subject = subject(config);
     match &config.tls {

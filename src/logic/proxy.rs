@@ -62,7 +62,8 @@ impl Proxy {
             None => (host, false),
         };
         let proper = match bracketed {
-            true => inner.parse::<std::net::Ipv6Addr>().is_ok(),
+            // Which zones there are is the configuration's to say.
+            true => inner.split('%').next().is_some_and(|ip| ip.parse::<std::net::Ipv6Addr>().is_ok()),
             false => {
                 !inner.is_empty() && inner.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte))
             }

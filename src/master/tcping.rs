@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use crate::net::resolve::on_link;
+
 /// What came of one try.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub(super) struct TcpingResult {
@@ -62,6 +64,10 @@ fn look_up(host: &str, port: u16, timeout: Duration, pass: &Arc<Permit>) -> Resu
     let host = if host.is_empty() { "localhost" } else { host };
     if let Ok(address) = host.parse::<IpAddr>() {
         return Ok(vec![(address, port).into()]);
+    }
+    if let Some((ip, zone)) = host.split_once('%').and_then(|(ip, zone)| Some((ip.parse().ok()?, zone))) {
+        let at = on_link(ip, zone, port).map_err(|error| format!("dial tcp {}: {}", error.subject(), error.cause()))?;
+        return Ok(vec![at]);
     }
     let (answer, found) = sync_channel(1);
     let (name, pass) = (host.to_owned(), Arc::clone(pass));

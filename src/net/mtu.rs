@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use socket2::{Domain, Protocol, Type};
 
 use super::sys::{option, set_option};
-use super::tcp::canonical;
+use super::tcp::{canonical, source};
 
 /// Forbids routers to cut our packets, and the kernel to refuse those that are larger than it believes the path to be:
 /// the search for the path's packet size needs both. Without effect where the system does not know that.
@@ -28,7 +28,7 @@ pub fn largest_to(peer: SocketAddr, from: Option<IpAddr>) -> Option<usize> {
     let socket = socket2::Socket::new(Domain::for_address(peer), Type::DGRAM.cloexec(), Some(Protocol::UDP)).ok()?;
     if let Some(from) = from.map(|ip| ip.to_canonical()).filter(|ip| ip.is_ipv4() == peer.is_ipv4()) {
         // An address that has gone meanwhile says nothing of the path.
-        let _ = socket.bind(&SocketAddr::new(from, 0).into());
+        let _ = socket.bind(&source(from, peer).into());
     }
     socket.connect(&peer.into()).ok()?;
     let (mtu, headers) = match peer.is_ipv6() {

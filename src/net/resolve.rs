@@ -1,10 +1,11 @@
 //! Names into addresses: one thread that may wait for the system's resolver, so that no other does.
 
 use std::io;
-use std::net::{IpAddr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6, ToSocketAddrs};
 use std::sync::mpsc::{self, SyncSender, TrySendError};
 use std::thread;
 
+use super::sys;
 use crate::error::{Cause, Error};
 
 /// A running resolver. It ends when this is dropped.
@@ -49,6 +50,19 @@ pub fn look_up(name: &str) -> Result<Vec<IpAddr>, Error> {
     }
 }
 
+/// An address of one link, where `zone` is the name or the number of the interface to it. Interfaces come and go: this is asked anew for
+/// each use.
+pub fn on_link(ip: Ipv6Addr, zone: &str, port: u16) -> Result<SocketAddr, Error> {
+    let number = zone.parse().ok().or_else(|| sys::interface_named(zone)).filter(|number| *number != 0);
+    match number {
+        Some(number) => Ok(SocketAddrV6::new(ip, port, 0, number).into()),
+        None => {
+            Err(Error::unreachable(format!("[{ip}%{zone}]:{port}"), format!("there is no network interface {zone}"))
+                .with_hint("the names and numbers of this machine's are what `ip link` or `ifconfig -a` shows"))
+        }
+    }
+}
+
 /// The resolver's own words, without the standard library's before them.
 fn cause(error: io::Error) -> Cause {
     match Cause::from(error) {
@@ -71,6 +85,19 @@ const STACK: usize = 256 * 1024;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_interface_has_a_name_and_a_number_and_one_that_is_not_there_is_named() {
+        let ip = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
+        let loopback =
+            ["lo", "lo0"].into_iter().find_map(sys::interface_named).expect("every machine has a loopback interface");
+        let by_number = on_link(ip, &loopback.to_string(), 80).unwrap();
+        assert_eq!(by_number, SocketAddrV6::new(ip, 80, 0, loopback).into());
+        for bad in ["none-such", "0", "a\0b", ""] {
+            let told = on_link(ip, bad, 80).unwrap_err().to_string();
+            assert!(told.starts_with(&format!("[fe80::1%{bad}]:80: there is no network interface {bad}")), "{told}");
+        }
+    }
 
     #[test]
     fn a_name_that_everybody_has_is_found_and_a_bad_one_is_not() {

@@ -139,6 +139,14 @@ pub fn interface_of(ip: IpAddr) -> Option<u32> {
     }
 }
 
+/// The number of the interface with this name.
+pub fn interface_named(name: &str) -> Option<u32> {
+    let name = std::ffi::CString::new(name).ok()?;
+    // SAFETY: a C string that lives until the call is over, and is only read.
+    let number = unsafe { libc::if_nametoindex(name.as_ptr()) };
+    (number != 0).then_some(number)
+}
+
 /// The internet address at a pointer of `getifaddrs`.
 ///
 /// # Safety

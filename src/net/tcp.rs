@@ -1,7 +1,7 @@
 //! TCP sockets: listening, dialling, and a socket that remembers what it is ready for.
 
 use std::io::{self, IoSlice, Read, Write};
-use std::net::{IpAddr, Shutdown, SocketAddr};
+use std::net::{IpAddr, Shutdown, SocketAddr, SocketAddrV6};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
@@ -44,7 +44,7 @@ impl Tcp {
         keepalive.set(&socket)?;
         if let Some(from) = from {
             sys::choose_port_late(socket.as_fd());
-            socket.bind(&SocketAddr::new(from, 0).into())?;
+            socket.bind(&source(from, to).into())?;
         }
         match socket.connect(&to.into()) {
             Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error),
@@ -275,6 +275,14 @@ pub fn canonical(address: SocketAddr) -> SocketAddr {
         // A link-local IPv6 address means nothing without its interface: it stays as it is.
         IpAddr::V6(_) => address,
         v4 => SocketAddr::new(v4, address.port()),
+    }
+}
+
+/// Where to send from, to reach `to`: an address of one link is meant at the interface that leads there.
+pub fn source(from: IpAddr, to: SocketAddr) -> SocketAddr {
+    match (from, to) {
+        (IpAddr::V6(ip), SocketAddr::V6(to)) => SocketAddrV6::new(ip, 0, 0, to.scope_id()).into(),
+        _ => SocketAddr::new(from, 0),
     }
 }
 

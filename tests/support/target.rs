@@ -104,13 +104,14 @@ impl Target {
 impl Drop for Target {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::SeqCst);
-        let local = match self.addr.ip() {
-            ip if !ip.is_unspecified() => ip,
-            IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
-            IpAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
-        };
+        let mut local = self.addr;
+        match self.addr.ip() {
+            ip if !ip.is_unspecified() => {}
+            IpAddr::V4(_) => local.set_ip(Ipv4Addr::LOCALHOST.into()),
+            IpAddr::V6(_) => local.set_ip(std::net::Ipv6Addr::LOCALHOST.into()),
+        }
         // Both threads wait for somebody: be that somebody.
-        let _ = TcpStream::connect_timeout(&(local, self.addr.port()).into(), Duration::from_secs(1));
+        let _ = TcpStream::connect_timeout(&local, Duration::from_secs(1));
         for thread in self.threads.drain(..) {
             let _ = thread.join();
         }

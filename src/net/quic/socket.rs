@@ -15,7 +15,7 @@ use super::packet_size::SMALLEST;
 use crate::net::batch::{self, cannot_segment, Outgoing, PacketQueue, MAX_BATCH, MAX_MESSAGE, MAX_SEGMENTS};
 use crate::net::listen_addr::ListenAddr;
 use crate::net::stream::would_block;
-use crate::net::{mtu, sys};
+use crate::net::{mtu, sys, tcp};
 
 /// One UDP socket. What the kernel can do for many packets at once is found out here and used.
 pub struct Socket {
@@ -89,7 +89,7 @@ impl Socket {
     pub fn connect(peer: SocketAddr, from: Option<IpAddr>, batched: bool) -> io::Result<Socket> {
         let socket = new(peer)?;
         if let Some(from) = from {
-            socket.bind(&SocketAddr::new(from, 0).into())?;
+            socket.bind(&tcp::source(from, peer).into())?;
         }
         socket.connect(&peer.into())?;
         Socket::over(socket, true, batched)

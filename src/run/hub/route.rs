@@ -180,7 +180,7 @@ pub(in crate::run) fn named(config: &Config) -> &str {
 
 /// Who is called, as pool connections in HTTP say it: an original's HTTP/2 as in the handshake, its WebSocket by address.
 fn authority(config: &Config, transport: Transport) -> String {
-    match (transport, &config.sni, &config.tunnel.host) {
+    match (transport, &config.sni, config.tunnel.host.without_zone()) {
         (Transport::WebSocket, None, Host::Ip(IpAddr::V6(ip))) => format!("[{ip}]"),
         (Transport::WebSocket, None, Host::Ip(ip)) => ip.to_string(),
         _ => named(config).to_owned(),
@@ -203,9 +203,8 @@ fn via(config: &Config) -> Option<Vec<u8>> {
 fn peer_name(config: &Config) -> String {
     match (&config.sni, &config.tunnel.host) {
         (Some(sni), _) => sni.clone(),
-        (None, Host::Name(name)) => name.clone(),
-        (None, Host::Ip(ip)) => ip.to_string(),
         (None, Host::Any) => "localhost".into(),
+        (None, host) => host.without_zone().to_string(),
     }
 }
 

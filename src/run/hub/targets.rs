@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::logic::names::{Lookup, Names};
 use crate::logic::target::{Balance, Order, Targets};
 use crate::logic::terms::TunnelNo;
-use crate::net::resolve::Resolver;
+use crate::net::resolve::{on_link, Resolver};
 use crate::run::channel::Sender;
 use crate::run::messages::{DialRequest, Home, Notice, Proto, SessionKey, User};
 
@@ -211,6 +211,7 @@ impl TargetRouter {
         let name = match &endpoint.host {
             Host::Ip(ip) => return Ok(Some(vec![at(ip)])),
             Host::Any => return Ok(Some(vec![at(&Ipv4Addr::LOCALHOST.into())])),
+            Host::Zoned(ip, zone) => return on_link(*ip, zone, endpoint.port).map(|address| Some(vec![address])),
             Host::Name(name) => name,
         };
         match self.names.lookup(name, now) {

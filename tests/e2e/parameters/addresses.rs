@@ -2,7 +2,7 @@
 
 use super::with_hosts_file;
 use crate::support::*;
-use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6, TcpListener, UdpSocket};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -344,4 +344,63 @@ fn an_ipv4_wildcard_is_ipv4_only() {
     if has_ipv6() {
         assert!(try_connect(SocketAddr::new("::1".parse().unwrap(), tunnel.user.port())).is_err());
     }
+}
+
+// ---- zones
+
+#[test]
+fn an_address_of_one_link_is_used_with_its_interface_wherever_an_address_is_taken() {
+    let Some((ip, zone)) = address_on_a_link() else { return skip("an address of one link (fe80::/10)") };
+    let at = |port: u16| format!("[{ip}%25{zone}]:{port}");
+    let reached = |port: u16| SocketAddr::V6(SocketAddrV6::new(ip, port, 0, number(&zone)));
+    for transport in 0..4 {
+        let (target, tunnel, user) = (Target::at(reached(free_port())), free_port(), free_port());
+        let target_at = at(target.addr().port());
+        let _server =
+            Process::nodepass(&format!("server://k@{}/{}?mode=1&type={transport}&tls=1&max=8", at(tunnel), at(user)));
+        let _client = Process::nodepass(&format!("client://k@{}/{target_at}?mode=2&min=2", at(tunnel)));
+        until("a user", GRACE, || exchange(reached(user), b"hello"));
+        assert_eq!(udp_echo(reached(user), b"hello").unwrap(), b"hello", "type={transport}");
+    }
+    // As flags, without brackets, and from an address of the same link.
+    let (target, user) = (Target::at(reached(free_port())), free_port().to_string());
+    let (host, port) = (format!("{ip}%{zone}"), target.addr().port().to_string());
+    let words =
+        ["client", "--tunnel-addr", &host, "--tunnel-port", &user, "--target-addr", &host, "--target-port", &port];
+    let source = ip.to_string();
+    let words: Vec<&str> = words.into_iter().chain(["--mode", "1", "--dial", &source]).collect();
+    let _single = Process::nodepass_with(&words, &[]);
+    let user = reached(user.parse().unwrap());
+    until("a user", GRACE, || exchange(user, b"hello"));
+    assert_eq!(udp_echo(user, b"hello").unwrap(), b"hello");
+}
+
+#[test]
+fn an_interface_that_is_not_there_is_named() {
+    let (user, there) = (free_addr(), format!("[fe80::1%25none0]:{}", free_port()));
+    let client = Process::nodepass(&format!("client://k@{there}/{}?mode=2", free_addr()));
+    client.says(&format!("{}: there is no network interface none0", there.replace("%25", "%")), GRACE);
+    let server = Process::nodepass(&format!("server://k@{there}/{}", free_addr()));
+    server.says("there is no network interface none0", GRACE);
+    let single = Process::nodepass(&format!("client://k@{user}/{there}?mode=1"));
+    drop(until("a user", GRACE, || try_connect(user)));
+    single.says("there is no network interface none0", GRACE);
+}
+
+/// An address of this machine that means something on one link only, and its interface.
+fn address_on_a_link() -> Option<(Ipv6Addr, String)> {
+    let list = std::fs::read_to_string("/proc/net/if_inet6").ok()?;
+    list.lines().find_map(|line| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let [address, _, _, "20", flags, name] = words[..] else { return None };
+        // Neither tentative nor a duplicate.
+        let usable = u8::from_str_radix(flags, 16).ok()? & 0x48 == 0;
+        usable.then_some((u128::from_str_radix(address, 16).ok()?.into(), name.to_owned()))
+    })
+}
+
+/// The number of an interface.
+fn number(zone: &str) -> u32 {
+    let text = std::fs::read_to_string(format!("/sys/class/net/{zone}/ifindex")).expect("an interface");
+    text.trim().parse().expect("a number")
 }

@@ -10,7 +10,7 @@ use crate::config::{Endpoint, Host};
 use crate::error::Error;
 use crate::net::listen::Acceptor;
 use crate::net::listen_addr::ListenAddr;
-use crate::net::resolve::look_up;
+use crate::net::resolve::{look_up, on_link};
 use crate::net::udp::UdpListener;
 use crate::run::shared::Shared;
 
@@ -70,6 +70,7 @@ pub fn listening_addresses(at: &Endpoint) -> Result<Vec<ListenAddr>, Error> {
         Host::Ip(ip) => vec![*ip],
         Host::Any if has_ipv6() => vec![Ipv6Addr::UNSPECIFIED.into()],
         Host::Any => vec![Ipv4Addr::UNSPECIFIED.into()],
+        Host::Zoned(ip, zone) => return Ok(vec![on_link(*ip, zone, at.port)?.into()]),
         Host::Name(name) => look_up(name)?,
     };
     let dual = at.host == Host::Any;
