@@ -6,9 +6,10 @@ mod body;
 mod reply;
 
 pub(super) use body::{action_named, meta, Change, New};
-pub(super) use reply::{empty, json_bytes, no_page, refused, value, wrong_method};
+pub(super) use reply::{empty, json_bytes, no_page, refused, value, with_header, wrong_method};
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use serde::Serialize;
 
@@ -16,6 +17,7 @@ use super::host::Monitor;
 use super::openapi;
 use super::record::{Record, KEY_ID};
 use super::requests::{Answer, Order, Refusal, Request, SupervisorHandle};
+use super::state::Saving;
 use super::tcping::{tcping, Semaphore, TcpingResult};
 use crate::config::{self, Config, Tls};
 use crate::log as lines;
@@ -23,6 +25,7 @@ use crate::log as lines;
 /// Answers the API's calls by asking the supervisor.
 pub struct Api<M> {
     supervisor: SupervisorHandle<M>,
+    pub(super) saving: Saving,
     config: Config,
     host: Monitor,
     semaphore: Arc<Semaphore>,
@@ -30,10 +33,10 @@ pub struct Api<M> {
 }
 
 impl<M: From<Request>> Api<M> {
-    /// The API of a master with this configuration, whose supervisor is behind `supervisor`.
-    pub fn new(supervisor: SupervisorHandle<M>, config: &Config) -> Api<M> {
+    /// The API of a master with this configuration, whose supervisor is behind `supervisor`; `saving` tells what is on the disk.
+    pub fn new(supervisor: SupervisorHandle<M>, saving: Saving, config: &Config) -> Api<M> {
         let openapi = openapi::document(&config.prefix);
-        Api { supervisor, config: config.clone(), host: Monitor::new(), semaphore: Semaphore::new(), openapi }
+        Api { supervisor, saving, config: config.clone(), host: Monitor::new(), semaphore: Semaphore::new(), openapi }
     }
 
     /// What `/info` shows.
@@ -65,6 +68,7 @@ impl<M: From<Request>> Api<M> {
             swap_used: figures.swap.used,
             sysup: figures.system_uptime,
             tls: self.config.tls.code().to_string(),
+            unsaved: self.unsaved(),
             uptime: figures.uptime,
             ver: VERSION,
         })
@@ -93,7 +97,7 @@ impl<M: From<Request>> Api<M> {
     /// Asks for what is answered with one record.
     pub(super) fn one(&self, order: Order) -> Result<Record, Refusal> {
         match self.ask(order)? {
-            Answer::One(record) => Ok(*record),
+            Answer::One(record) => Ok(self.marked(*record)),
             other => Err(unexpected(&other)),
         }
     }
@@ -101,14 +105,30 @@ impl<M: From<Request>> Api<M> {
     /// Asks for what is answered with records.
     pub(super) fn many(&self, order: Order) -> Result<Vec<Record>, Refusal> {
         match self.ask(order)? {
-            Answer::Many(records) => Ok(records),
+            Answer::Many(records) => Ok(records.into_iter().map(|record| self.marked(record)).collect()),
             other => Err(unexpected(&other)),
         }
     }
 
-    /// Asks the supervisor.
+    /// Asks the supervisor. What has changed is on the disk afterwards, or it is known that it is not.
     pub(super) fn ask(&self, order: Order) -> Result<Answer, Refusal> {
-        self.supervisor.ask(order)
+        let changes = order.changes();
+        let answer = self.supervisor.ask(order)?;
+        if changes {
+            self.saving.settled(Instant::now());
+        }
+        Ok(answer)
+    }
+
+    /// Why changes are not on the disk, if they are not.
+    pub(super) fn unsaved(&self) -> Option<String> {
+        self.saving.fault().map(|unsaved| unsaved.why.clone())
+    }
+
+    /// The same record, with a word where it is otherwise on the disk.
+    fn marked(&self, record: Record) -> Record {
+        let fault = self.saving.fault().filter(|unsaved| unsaved.ids.contains(&record.id));
+        Record { unsaved: fault.map(|unsaved| unsaved.why.clone()), ..record }
     }
 }
 
@@ -135,6 +155,8 @@ pub(super) struct Info {
     swap_used: u64,
     sysup: u64,
     tls: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unsaved: Option<String>,
     uptime: u64,
     ver: &'static str,
 }

@@ -27,6 +27,9 @@ pub struct Record {
     /// What its last check point said.
     #[serde(flatten)]
     pub figures: Figures,
+    /// Why it is otherwise on the disk, where it is: only in answers of the API.
+    #[serde(skip_deserializing, skip_serializing_if = "Option::is_none")]
+    pub unsaved: Option<String>,
 }
 
 /// What an instance is.

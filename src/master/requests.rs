@@ -44,6 +44,17 @@ pub enum Order {
     Listen,
 }
 
+impl Order {
+    /// Whether what is kept on the disk is another afterwards.
+    pub fn changes(&self) -> bool {
+        match self {
+            Order::Admit(_) | Order::List | Order::Get(_) | Order::Logs(_) | Order::Listen => false,
+            Order::Create { .. } | Order::Patch(..) | Order::Replace(..) | Order::Delete(_) => true,
+            Order::Import(_) | Order::Name(_) => true,
+        }
+    }
+}
+
 /// What a PATCH changes; `None` leaves it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Patch {

@@ -7,7 +7,9 @@
 //!
 //! Everything is under the master's prefix: REST in `/v1`, the Model Context Protocol (`mcp.rs`) at `/v2`.
 
-use super::api::{empty, forbidden, json_bytes, no_page, refused, unexpected, value, wrong_method, Api, Change, New};
+use super::api::{
+    empty, forbidden, json_bytes, no_page, refused, unexpected, value, with_header, wrong_method, Api, Change, New,
+};
 use super::call::{self, Call, Reply};
 use super::fields::Fields;
 use super::record::KEY_ID;
@@ -33,7 +35,11 @@ impl<M: From<Request> + Send + 'static> call::Answer for Api<M> {
         if !route.methods().contains(&call.method.as_str()) {
             return wrong_method(route.methods());
         }
-        self.serve(&route, &call).unwrap_or_else(|refusal| refused(&refusal))
+        let reply = self.serve(&route, &call).unwrap_or_else(|refusal| refused(&refusal));
+        match self.unsaved() {
+            Some(why) => with_header(reply, UNSAVED, why),
+            None => reply,
+        }
     }
 }
 
@@ -173,6 +179,9 @@ fn bad_body() -> Refusal {
 fn no_target() -> Refusal {
     Refusal::new(400, "Target address required")
 }
+
+/// On every answer while changes are not on the disk: why.
+const UNSAVED: &str = "X-NodePass-Unsaved";
 
 #[cfg(test)]
 mod tests;

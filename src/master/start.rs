@@ -50,7 +50,7 @@ pub fn start(config: Config) -> Result<ExitCode, Error> {
     let key = master.url.clone();
 
     // The listener before the children: if it does not open, nothing has happened.
-    let api = Api::new(SupervisorHandle::<Mail>::new(mailbox.clone()), &config);
+    let api = Api::new(SupervisorHandle::<Mail>::new(mailbox.clone()), keeper.saving(), &config);
     let front = Front::start(&config.tunnel, certs, config.limits.reload, config.cors.clone(), Arc::new(api))?;
     log::info!("Master started: {}{}/v1", config.tunnel, config.prefix);
     log::info!("{}", about_key(&key, new, config.limits.show_key));
@@ -128,6 +128,10 @@ fn open_state(config: &Config) -> Result<(BTreeMap<String, Record>, Keeper), Err
 impl Keep for Keeper {
     fn save(&mut self, records: BTreeMap<String, Record>) {
         Keeper::save(self, records);
+    }
+
+    fn changed(&mut self) {
+        self.saving().changed();
     }
 
     fn backup(&mut self, records: BTreeMap<String, Record>) {

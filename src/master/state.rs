@@ -9,7 +9,7 @@
 //!
 //! A crash or a power cut at any moment leaves the old state or the new one. The folder is locked while a master uses it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -23,8 +23,10 @@ use crate::error::Error;
 
 mod disk;
 mod keeper;
+mod saving;
 use disk::{content, same, written, Held};
 pub use keeper::{Keeper, TOGETHER};
+pub use saving::{Saving, Unsaved};
 
 /// A state folder, and what may be done with it.
 #[derive(Debug)]
@@ -162,6 +164,15 @@ impl State {
             Ok(there) if there == file => Ok(()),
             _ => self.replace(BACKUP, &file),
         }
+    }
+
+    /// The ids of what is otherwise on the disk than here, figures and health aside.
+    fn stale(&self, records: &BTreeMap<String, Record>) -> BTreeSet<String> {
+        let kept = |record: &Record| (record.url.clone(), record.alias.clone(), record.restart, record.meta.clone());
+        let there = read(&self.path()).unwrap_or_default();
+        let ids: BTreeSet<&String> = records.keys().chain(there.keys()).collect();
+        let stale = |id: &&String| records.get(*id).map(kept) != there.get(*id).map(kept);
+        ids.into_iter().filter(stale).cloned().collect()
     }
 
     /// The warning of a state that is not saved.

@@ -29,6 +29,8 @@ use crate::log::Level;
 pub trait Keep: Send {
     /// Keeps these, soon; never waits for a disk.
     fn save(&mut self, records: BTreeMap<String, Record>);
+    /// There is something to keep, soon.
+    fn changed(&mut self);
     /// Keeps a copy of these.
     fn backup(&mut self, records: BTreeMap<String, Record>);
     /// Waits until everything is kept.
@@ -180,7 +182,10 @@ impl Supervisor {
                 (Step::Kill, Some(child)) => child.kill(now),
                 (Step::Terminate | Step::Kill, None) => debug_assert!(false, "no process to end"),
                 (Step::Publish(what, line), _) => self.readers.publish(what, slot.instance.record(), line),
-                (Step::Save, _) => self.save = self.save.or(Some(now + SAVE_PAUSE)),
+                (Step::Save, _) => {
+                    self.keep.changed();
+                    self.save = self.save.or(Some(now + SAVE_PAUSE));
+                }
                 (Step::Settled, _) => settled = true,
             }
         }
@@ -299,6 +304,7 @@ impl Supervisor {
     /// The master's own record has changed.
     pub(super) fn master_changed(&mut self, now: Instant) {
         self.readers.publish(What::Update, &self.master, String::new());
+        self.keep.changed();
         self.save = self.save.or(Some(now + SAVE_PAUSE));
     }
 }

@@ -32,10 +32,14 @@ pub(crate) fn refused(refusal: &Refusal) -> Reply {
 
 /// The path is there, the method is not.
 pub(crate) fn wrong_method(allowed: &[&str]) -> Reply {
-    let mut reply = refused(&Refusal::new(405, "Method not allowed"));
-    if let Reply::Whole { headers, .. } = &mut reply {
-        headers.push(("Allow", format!("{}, OPTIONS", allowed.join(", "))));
-    }
+    let reply = refused(&Refusal::new(405, "Method not allowed"));
+    with_header(reply, "Allow", format!("{}, OPTIONS", allowed.join(", ")))
+}
+
+/// The same answer with one header more.
+pub(crate) fn with_header(mut reply: Reply, name: &'static str, value: String) -> Reply {
+    let (Reply::Whole { headers, .. } | Reply::Stream { headers, .. }) = &mut reply;
+    headers.push((name, value));
     reply
 }
 

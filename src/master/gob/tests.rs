@@ -42,6 +42,7 @@ fn full() -> Record {
             base: [1, u64::MAX, 0, 1 << 63],
             reset: [0, 0x1234_5678, 65536, 0],
         },
+        unsaved: None,
     }
 }
 

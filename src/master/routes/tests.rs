@@ -1,6 +1,7 @@
 use super::super::call::Answer as _;
 use super::super::record::{Kind, Record};
 use super::super::requests::{Action, Patch, SupervisorHandle};
+use super::super::state::{Saving, Unsaved};
 use super::*;
 use crate::config::Command;
 use serde_json::{json, Value};
@@ -25,7 +26,7 @@ fn api(url: &str) -> Api<Mail> {
             let _ = reply.send(obey(&mut records, order));
         }
     });
-    Api::new(SupervisorHandle::new(mailbox), &config)
+    Api::new(SupervisorHandle::new(mailbox), Saving::default(), &config)
 }
 
 struct Mail(Request);
@@ -494,4 +495,43 @@ fn events_are_a_stream_of_their_own_type() {
     let said = ask(&api("master://127.0.0.1:9090"), "GET /api/v1/events", "");
     let wanted = [("Content-Type", "text/event-stream".to_string()), ("Cache-Control", "no-cache".to_string())];
     assert_eq!((said.status, said.headers), (200, wanted.to_vec()));
+}
+
+#[test]
+fn while_the_disk_takes_nothing_each_answer_says_so_and_so_do_the_records_concerned() {
+    let api = api("master://127.0.0.1:1");
+    let ask = |method: &str, path: &str| {
+        let headers = vec![("x-api-key".into(), KEY.into())];
+        match api.answer(Call { method: method.into(), path: format!("/api/v1{path}"), headers, ..Call::default() }) {
+            Reply::Whole { headers, body, .. } => {
+                let why = headers.into_iter().find(|(name, _)| *name == "X-NodePass-Unsaved").map(|(_, why)| why);
+                (why, serde_json::from_slice::<Value>(&body).unwrap_or_default())
+            }
+            Reply::Stream { .. } => panic!("a stream"),
+        }
+    };
+    assert_eq!(ask("GET", "/instances").0, None);
+    api.saving.attempted(1, Some(Unsaved { why: "full".into(), ids: [ID.to_owned()].into() }));
+    let (why, list) = ask("GET", "/instances");
+    assert_eq!(why.as_deref(), Some("full"));
+    assert_eq!((list[0].get("unsaved"), &list[1]["unsaved"]), (None, &json!("full")));
+    assert_eq!(ask("GET", "/nothing").0, None, "an unknown path is none of the API's");
+    assert_eq!(ask("GET", "/instances/none").0.as_deref(), Some("full"), "a refusal, too");
+    api.saving.attempted(2, None);
+    assert_eq!(
+        ask("GET", "/instances"),
+        (
+            None,
+            json!(list
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|record| {
+                    let mut record = record.clone();
+                    record.as_object_mut().unwrap().remove("unsaved");
+                    record
+                })
+                .collect::<Vec<_>>())
+        )
+    );
 }

@@ -4,7 +4,7 @@
 //!  supervisor --save, backup--> slot, the latest wins --> keeper's thread --> State
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::mem::take;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -13,13 +13,14 @@ use std::time::Duration;
 
 use log::{error, info, warn};
 
-use super::State;
+use super::{Saving, State, Unsaved};
 use crate::master::record::Record;
 
 /// Writes states as they come, the latest one wins.
 pub struct Keeper {
     slot: Arc<SaveSlot>,
     thread: Option<JoinHandle<()>>,
+    saving: Saving,
     /// What is said if the disk does not answer at the end.
     unsaved: String,
 }
@@ -27,25 +28,35 @@ pub struct Keeper {
 impl Keeper {
     /// Starts the thread. If there can be none, that is logged and nothing is saved.
     pub fn start(state: State) -> Keeper {
-        let slot = Arc::new(SaveSlot::default());
+        let (slot, saving) = (Arc::new(SaveSlot::default()), Saving::default());
         let threadless = state.unsaved("no thread can be had for it");
         let unsaved = state.unsaved("the disk does not answer");
-        let writer = Writer { state, slot: slot.clone(), saving: DiskHealth::Good, backing: DiskHealth::Good };
+        let (disk, backing) = (DiskHealth::Good, DiskHealth::Good);
+        let writer = Writer { state, slot: slot.clone(), saving: saving.clone(), disk, backing };
         let thread = thread::Builder::new().name("keeper".into()).stack_size(STACK).spawn(move || writer.run());
-        Keeper { slot, thread: thread.map_err(|error| error!("{threadless}: {error}")).ok(), unsaved }
+        let failed = |error: io::Error| {
+            let why = format!("no thread can be had for it: {error}");
+            saving.attempted(u64::MAX, Some(Unsaved { why, ids: BTreeSet::new() }));
+            error!("{threadless}: {error}");
+        };
+        Keeper { slot, thread: thread.map_err(failed).ok(), saving: saving.clone(), unsaved }
+    }
+
+    /// How far changes have come.
+    pub fn saving(&self) -> Saving {
+        self.saving.clone()
     }
 
     /// Keeps these records: within [`TOGETHER`], with whatever else has changed until then.
     pub fn save(&self, records: BTreeMap<String, Record>) {
-        self.slot.note(|request| request.records = Some(records));
+        let changes = self.saving.changes();
+        self.slot.note(|request| (request.records, request.changes) = (Some(records), changes));
     }
 
     /// Keeps these records, and then a copy of them as the backup.
     pub fn backup(&self, records: BTreeMap<String, Record>) {
-        self.slot.note(|request| {
-            request.records = Some(records);
-            request.backup = true;
-        });
+        self.save(records);
+        self.slot.note(|request| request.backup = true);
     }
 
     /// Ends the thread. Everything is written when this returns, or could not be within `CLOSE`. The same happens on drop.
@@ -75,6 +86,8 @@ struct SaveSlot {
 #[derive(Default)]
 struct SaveRequest {
     records: Option<BTreeMap<String, Record>>,
+    /// How many changes those contain.
+    changes: u64,
     backup: bool,
     end: bool,
     /// The thread has done what it was told to and leaves.
@@ -110,6 +123,7 @@ impl SaveSlot {
         let mut request = self.wait(request, together, |request| !request.end);
         SaveRequest {
             records: request.records.take(),
+            changes: request.changes,
             backup: take(&mut request.backup),
             end: request.end,
             ended: false,
@@ -126,7 +140,8 @@ impl SaveSlot {
 struct Writer {
     state: State,
     slot: Arc<SaveSlot>,
-    saving: DiskHealth,
+    saving: Saving,
+    disk: DiskHealth,
     backing: DiskHealth,
 }
 
@@ -144,7 +159,7 @@ impl Writer {
         loop {
             let request = self.slot.next(if owed.is_some() { AGAIN } else { QUIET });
             owed = request.records.or(owed);
-            if owed.as_ref().is_some_and(|records| self.save(records)) {
+            if owed.as_ref().is_some_and(|records| self.save(records, request.changes)) {
                 owed = None;
             }
             if request.backup && owed.is_none() {
@@ -157,10 +172,13 @@ impl Writer {
     }
 
     /// True if it is saved.
-    fn save(&mut self, records: &BTreeMap<String, Record>) -> bool {
+    fn save(&mut self, records: &BTreeMap<String, Record>, changes: u64) -> bool {
         let saved = self.state.save(records);
+        let fault =
+            saved.as_ref().err().map(|error| Unsaved { why: error.to_string(), ids: self.state.stale(records) });
+        self.saving.attempted(changes, fault);
         match &saved {
-            _ if !self.saving.turned(&saved) => {}
+            _ if !self.disk.turned(&saved) => {}
             Ok(()) => info!("state is saved again: {}", self.state.path().display()),
             Err(error) => warn!("{}", self.state.unsaved(&error.to_string())),
         }

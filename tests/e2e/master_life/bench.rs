@@ -181,6 +181,8 @@ impl Keep for Shelf {
         let _ = self.0.send(records);
     }
 
+    fn changed(&mut self) {}
+
     fn backup(&mut self, _: Records) {}
 
     fn close(self: Box<Self>) {}
