@@ -2,7 +2,7 @@
 CARGO ?= cargo
 PREFIX ?= /usr/local
 
-.PHONY: build demo test help install uninstall check pages bench fuzz cross cross-all cross-test dist clean
+.PHONY: build demo test help install uninstall check pages bench soak fuzz cross cross-all cross-test dist clean
 
 build:            ## the release binary: target/release/nodepass
 	scripts/setup.sh build
@@ -31,6 +31,7 @@ check:            ## format, lints, docs, layers, no async: warnings are errors
 	$(CARGO) clippy --all-targets -- -D warnings
 	$(CARGO) clippy --no-default-features -- -D warnings
 	cd tests/bench && $(CARGO) fmt --check && $(CARGO) clippy -- -D warnings
+	cd tests/soak && $(CARGO) fmt --check && $(CARGO) clippy --target-dir ../../target/soak -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --document-private-items
 	scripts/layers.sh
 	scripts/no-async.sh
@@ -40,6 +41,9 @@ pages:            ## completions, manual page and so on, from the tables of the 
 
 bench:            ## side by side with other programs; results into docs/benchmarks.md
 	scripts/bench.sh
+
+soak:             ## ten minutes of users and faults of every kind
+	scripts/soak.sh 0.17
 
 fuzz:             ## each fuzz target for a minute (needs cargo-fuzz)
 	scripts/fuzz.sh

@@ -58,7 +58,7 @@ if [ -n "$children" ]; then
     printf 'a child is started outside src/master/child.rs (tests that need one belong into tests/):\n%s\n' "$children"
     bad=1
 fi
-children=$(grep -rnE '\.(spawn|output|status)\(\)' tests --include='*.rs' | grep -vE '^tests/(support/process.rs|bench)' || true)
+children=$(grep -rnE '\.(spawn|output|status)\(\)' tests --include='*.rs' | grep -vE '^tests/(support/process.rs|bench|soak)' || true)
 if [ -n "$children" ]; then
     printf 'a child of a test that support::start_child knows nothing of:\n%s\n' "$children"
     bad=1
