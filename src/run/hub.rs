@@ -33,12 +33,13 @@ use signal_hook::consts::SIGHUP;
 use self::ingress::Ingress;
 use self::out::{Action, EndReason, Granted, Out, PeerUser};
 use self::part::Part;
+use self::server::{Reception, Server};
 use self::targets::{TargetEvent, TargetRouter};
 use self::tunnel::{Side, Tunnel};
 use crate::error::Error;
-use crate::logic::auth::{AuthMode, Opening};
+use crate::logic::auth::Opening;
 use crate::logic::deadlines::Deadlines;
-use crate::logic::handshake::{judge, Request, Verdict};
+use crate::logic::handshake::Request;
 use crate::logic::terms::TunnelNo;
 use crate::run::channel::{Receiver, Sender};
 use crate::run::leash;
@@ -131,9 +132,7 @@ impl Hub {
             }
         }
         if self.stopping.is_none() {
-            if let Part::Server(server) = &mut self.part {
-                server.accept(now, &mut self.out);
-            }
+            self.part.server().into_iter().for_each(|server| server.accept(now, &mut self.out));
             self.ingress.admit(&self.registry, now);
             while let Some(user) = self.ingress.next() {
                 match self.part {
@@ -207,9 +206,7 @@ impl Hub {
         match notice {
             Notice::Handshake { home, from, request, tls } => self.handshake(home, from, &request, tls, now),
             Notice::Stranger { from, what } => {
-                if let Part::Server(server) = &mut self.part {
-                    server.failed(from.ip(), what, now);
-                }
+                self.part.server().into_iter().for_each(|server| server.failed(from.ip(), what, now));
             }
             Notice::Opening { home, from, kind, opening } => self.opening(home, from, kind, &opening, now),
             Notice::Answered(answer) => self.answered(answer, now),
@@ -263,46 +260,21 @@ impl Hub {
         self.flush(number, now);
     }
 
-    /// A handshake. The right key begins a tunnel, whose client is nobody before it has said something fresh.
+    /// A handshake. A server that stops answers none.
     fn handshake(&mut self, home: Home, from: std::net::SocketAddr, request: &Request, tls: bool, now: Instant) {
-        let Part::Server(server) = &mut self.part else { return };
-        let verdict = judge(request, tls, server.keys());
-        let answer = match verdict {
-            Verdict::Refused(status, failure) => {
-                log::debug!("Handshake from {from} answered with {}", status.code());
-                failure.into_iter().for_each(|failure| server.failed(from.ip(), failure, now));
-                status.to_bytes()
-            }
-            _ if self.stopping.is_some() => return,
-            verdict => self.begin(from, verdict, now),
-        };
-        self.out.job(home.worker, Job::Answer { key: home.key, bytes: answer });
-    }
-
-    /// Begins a tunnel; the answer to its handshake.
-    fn begin(&mut self, from: std::net::SocketAddr, verdict: Verdict, now: Instant) -> Vec<u8> {
         let (number, workers) = (self.next_number(), self.workers.len());
-        let Part::Server(server) = &mut self.part else { return Vec::new() };
-        let surplus = server.surplus_candidate();
-        let answer = match verdict {
-            Verdict::Original { features, dialect } => server.begin((number, from), &features, dialect, workers, now),
-            Verdict::Authenticated(responder) => server.begin_authenticated(number, from, *responder, workers, now),
-            Verdict::Refused(status, _) => return status.to_bytes(),
-        };
-        self.touched.push(number);
+        let (Part::Server(server), None) = (&mut self.part, self.stopping) else { return };
+        let Reception { answer, begun, surplus } = server.asked((number, from), request, tls, workers, now);
+        self.touched.extend(begun.then_some(number));
         if let Some(surplus) = surplus {
             self.end_tunnel(surplus, &EndReason::NoConnection, now);
         }
-        answer
+        self.out.job(home.worker, Job::Answer { key: home.key, bytes: answer });
     }
 
     /// A connection says that it belongs to an authenticated tunnel.
     fn opening(&mut self, home: Home, from: std::net::SocketAddr, kind: Kind, opening: &Opening, now: Instant) {
-        let opened = match &mut self.part {
-            Part::Server(server) => server.opened(opening, from.ip(), kind, now),
-            Part::Client(_) | Part::Single(_) => None,
-        };
-        match opened {
+        match self.part.server().and_then(|server| server.opened(opening, from.ip(), kind, now)) {
             Some(number) => self.tunnel_event(number, TunnelEvent::Arrived { home, fp: None }, now),
             None => {
                 log::debug!("Pool connection from {from} closed: its opening is of no tunnel that is");
@@ -314,37 +286,18 @@ impl Hub {
 
     /// The client of that tunnel has proven who it is: others may have to make room for it.
     fn promote(&mut self, number: TunnelNo, now: Instant) {
-        let Some((from, authenticated)) =
-            self.part.tunnel(number).map(|tunnel| (tunnel.peer(), tunnel.is_authenticated()))
-        else {
-            return;
-        };
-        if !authenticated && self.shared.config.auth() != AuthMode::Off {
-            log::warn!(
-                "The tunnel with {from} is an original NodePass's: who recorded its handshake has the key, reads and forges its signals; \
-                 with this program at both ends and auth=2 there is no such tunnel"
-            );
-        }
-        let Part::Server(server) = &self.part else { return };
+        let Part::Server(server) = &mut self.part else { return };
+        let Some(from) = server.tunnel(number).map(|tunnel| tunnel.peer()) else { return };
         match server.replaced_by(number) {
-            Ok(replaced) => replaced.into_iter().for_each(|other| self.take_over(other, from, now)),
-            Err(()) => {
-                let why = "an authenticated client has the tunnel, and this one is none".to_owned();
-                self.end_tunnel(number, &EndReason::TakenOver { why, same: false }, now);
+            Ok(replaced) => {
+                for other in replaced {
+                    self.part.tunnel(other).into_iter().for_each(|tunnel| tunnel.replace(from, now, &mut self.out));
+                    self.touched.push(other);
+                    self.flush(other, now);
+                }
             }
+            Err(reason) => self.end_tunnel(number, &reason, now),
         }
-    }
-
-    /// The client at `from` gets the place of the tunnel `number`.
-    fn take_over(&mut self, number: TunnelNo, from: std::net::SocketAddr, now: Instant) {
-        let Some(tunnel) = self.part.tunnel(number) else { return };
-        let hint = match tunnel.peer().ip() == from.ip() {
-            true => "",
-            false => "; if this goes on, two clients share one key: give each a server of its own, or raise clients",
-        };
-        tunnel.replace(from, format!("{from} takes it over{hint}"), now, &mut self.out);
-        self.touched.push(number);
-        self.flush(number, now);
     }
 
     /// The server's answer to our handshake.
@@ -503,12 +456,7 @@ impl Hub {
 
     /// A tunnel is over: its pool ends with it, and the relays that cannot go on without it; users wait for another.
     fn end_tunnel(&mut self, number: TunnelNo, reason: &EndReason, now: Instant) {
-        let peer = match &mut self.part {
-            Part::Server(server) => server.end(number).map(|tunnel| tunnel.peer()),
-            Part::Client(client) => client.end(number, reason, now).map(|tunnel| tunnel.peer()),
-            Part::Single(_) => None,
-        };
-        let Some(peer) = peer else { return };
+        let Some(peer) = self.part.end(number, reason, now) else { return };
         self.deadlines.set(number, None);
         let survivors = reason.survivors(self.stopping.is_some());
         self.workers.iter().for_each(|worker| worker.send(Job::End { tunnel: number, survivors }));
@@ -520,11 +468,7 @@ impl Hub {
 
     fn signalled(&mut self, signal: i32, now: Instant) -> Option<ExitCode> {
         if signal == SIGHUP {
-            match &mut self.part {
-                Part::Server(server) => server.reload(now),
-                Part::Single(single) => single.reload(),
-                Part::Client(_) => log::info!("SIGHUP: nothing to load again"),
-            }
+            self.part.reload(now);
             return None;
         }
         if self.stopping.is_some() {
@@ -535,9 +479,7 @@ impl Hub {
         log::info!("Stopping: {} connections have {:?} to finish", self.ingress.slots.live(), limits.shutdown);
         self.stopping = Some(now + limits.shutdown);
         self.ingress.close();
-        if let Part::Server(server) = &mut self.part {
-            server.close();
-        }
+        self.part.server().into_iter().for_each(Server::close);
         for number in self.part.tunnels().map(Tunnel::number).collect::<Vec<_>>() {
             self.part.tunnel(number).into_iter().for_each(Tunnel::drain);
             self.touched.push(number);

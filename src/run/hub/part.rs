@@ -1,6 +1,10 @@
 //! What an instance is: a tunnel's server, its client, or a client by itself.
 
+use std::net::SocketAddr;
+use std::time::Instant;
+
 use super::client::Client;
+use super::out::EndReason;
 use super::server::Server;
 use super::single::Single;
 use super::tunnel::{Side, Tunnel};
@@ -31,6 +35,32 @@ impl Part {
         match self {
             Part::Client(client) => Some(client),
             Part::Server(_) | Part::Single(_) => None,
+        }
+    }
+
+    /// The server's state, if it is one.
+    pub fn server(&mut self) -> Option<&mut Server> {
+        match self {
+            Part::Server(server) => Some(server),
+            Part::Client(_) | Part::Single(_) => None,
+        }
+    }
+
+    /// Takes a tunnel out that is over; its peer.
+    pub fn end(&mut self, number: TunnelNo, reason: &EndReason, now: Instant) -> Option<SocketAddr> {
+        match self {
+            Part::Server(server) => server.end(number).map(|tunnel| tunnel.peer()),
+            Part::Client(client) => client.end(number, reason, now).map(|tunnel| tunnel.peer()),
+            Part::Single(_) => None,
+        }
+    }
+
+    /// SIGHUP: certificate files are looked at again.
+    pub fn reload(&mut self, now: Instant) {
+        match self {
+            Part::Server(server) => server.reload(now),
+            Part::Single(single) => single.reload(),
+            Part::Client(_) => log::info!("SIGHUP: nothing to load again"),
         }
     }
 

@@ -1,34 +1,32 @@
 //! A server: the tunnel port, handshakes, and one tunnel for each client.
 
+mod admission;
+
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mio::{Registry, Token};
 
+pub(in crate::run) use self::admission::Reception;
 use super::certificates::reload_certs;
 use super::ingress::listeners::listening_addresses;
-use super::opener::Secret;
 use super::out::Out;
-use super::tunnel::{Agreed, Tunnel};
+use super::tunnel::Tunnel;
 use super::TUNNEL_TOKEN;
 use crate::config::{Config, Transport};
 use crate::error::Error;
-use crate::logic::auth::{session_of, Agreement, AuthMode, Numbers, Opening, Psk, Responder, SessionId};
+use crate::logic::auth::{AuthMode, Psk};
 use crate::logic::backoff::Backoff;
-use crate::logic::dialect::Dialect;
 use crate::logic::guard::{Failure, Guard};
-use crate::logic::handshake::{sealed_answer, Keys};
-use crate::logic::http::ErrorStatus;
-use crate::logic::terms::TunnelNo;
-use crate::logic::terms::{Direction, Feature, Terms};
+use crate::logic::terms::{Direction, Feature, TunnelNo};
 use crate::net::certs::{Certs, Identity};
 use crate::net::listen::Acceptor;
 use crate::net::mux::Mux;
 use crate::net::quic;
 use crate::run::messages::Job;
-use crate::run::policy::{AcceptPolicy, ExpectedTunnel, HandshakeTls, Kind};
+use crate::run::policy::{AcceptPolicy, ExpectedTunnel, HandshakeTls};
 use crate::run::shared::Shared;
 
 /// A server's own state.
@@ -143,111 +141,6 @@ impl Server {
         if let Some(told) = self.guard.failed(from, what, kept, now) {
             log::warn!(event = "handshake_refused", peer:% = from; "{told}");
         }
-    }
-
-    /// What clients are let in by.
-    pub fn keys(&self) -> Keys<'_> {
-        let config = &self.shared.config;
-        Keys { key: config.key.as_bytes(), psk: self.psk.as_ref(), mode: config.auth(), wire: config.wire }
-    }
-
-    /// The tunnels that end now that the client of tunnel `number` has proven who it is, and whose clients are told. `Err` if it is
-    /// that one which has to end: an original never takes the place of an authenticated client.
-    ///
-    /// An original is told by its address, and has one tunnel. Beyond `clients` a newcomer takes over: from a client at the
-    /// same address first, which is most likely what is left of the newcomer itself, else from the one that is there longest.
-    pub fn replaced_by(&self, number: TunnelNo) -> Result<Vec<TunnelNo>, ()> {
-        let Some(newcomer) = self.tunnels.get(&number) else { return Ok(Vec::new()) };
-        let original = !newcomer.is_authenticated();
-        let same = |tunnel: &Tunnel| tunnel.peer().ip() == newcomer.peer().ip();
-        let present = self.tunnels.values();
-        let present = present.filter(|tunnel| tunnel.number() != number && tunnel.is_proven() && !tunnel.is_replaced());
-        let (mut ended, rest): (Vec<&Tunnel>, Vec<&Tunnel>) =
-            present.partition(|tunnel| original && same(tunnel) && !tunnel.is_authenticated());
-        if let Some(clients) = self.shared.config.clients {
-            let surplus = (rest.len() + 1).saturating_sub(clients);
-            let mut rest: Vec<&Tunnel> =
-                rest.into_iter().filter(|tunnel| !(original && tunnel.is_authenticated())).collect();
-            if rest.len() < surplus {
-                return Err(());
-            }
-            rest.sort_by_key(|tunnel| !same(tunnel));
-            ended.extend(rest.into_iter().take(surplus));
-        }
-        Ok(ended.into_iter().map(Tunnel::number).collect())
-    }
-
-    /// A candidate that has to make room for the next: a handshake can be repeated again and again.
-    pub fn surplus_candidate(&self) -> Option<TunnelNo> {
-        let mut candidates = self.tunnels.values().filter(|tunnel| !tunnel.is_proven());
-        let oldest = candidates.next()?;
-        (candidates.count() + 1 >= MAX_OPENING).then(|| oldest.number())
-    }
-
-    /// Begins a tunnel with the original at `from`; the answer to its handshake.
-    pub fn begin(
-        &mut self,
-        (number, from): (TunnelNo, SocketAddr),
-        offered: &[Feature],
-        dialect: Dialect,
-        workers: usize,
-        now: Instant,
-    ) -> Vec<u8> {
-        let terms = self.terms(offered);
-        let knows_auth = self.psk.is_some() && !offered.is_empty();
-        let answer = terms.to_bytes(knows_auth);
-        let agreed = Agreed { number, terms, peer: from, secret: None, dialect };
-        self.insert(Tunnel::new(agreed, None, &self.shared.config, workers, now));
-        answer
-    }
-
-    /// Begins a tunnel with whoever sent that message 1 from `from`; the answer.
-    pub fn begin_authenticated(
-        &mut self,
-        number: TunnelNo,
-        from: SocketAddr,
-        responder: Responder,
-        workers: usize,
-        now: Instant,
-    ) -> Vec<u8> {
-        let terms = self.terms(&responder.features);
-        let edge = terms.features.contains(&Feature::Edge);
-        let fp = self.shown.as_ref().filter(|_| !edge).map(|identity| identity.leaf);
-        // No number is used twice, so it names the session as well.
-        let agreement = Agreement { terms, fp, session: SessionId(number) };
-        let (message, keys) = match responder.answer(&agreement) {
-            Ok(answer) => answer,
-            Err(why) => {
-                log::error!("Handshake from {from} not answered: {why}");
-                return ErrorStatus::Unauthorized.to_bytes();
-            }
-        };
-        let secret = Secret { keys: Arc::new(keys), session: agreement.session, used: Numbers::default() };
-        let agreed =
-            Agreed { number, terms: agreement.terms, peer: from, secret: Some(secret), dialect: Dialect::Json };
-        self.insert(Tunnel::new(agreed, None, &self.shared.config, workers, now));
-        sealed_answer(&message)
-    }
-
-    /// The tunnel that a connection from there belongs to which begins with that, if it is true. It is never true again.
-    ///
-    /// The opening of a session that has ended is no failure: the client may not have heard of that yet.
-    pub fn opened(&mut self, opening: &Opening, from: IpAddr, kind: Kind, now: Instant) -> Option<TunnelNo> {
-        let number = session_of(opening).0;
-        let expected = self.policy.tunnels.iter().find(|tunnel| tunnel.number == number)?;
-        let fits = self.policy.fits(expected, kind);
-        let is_true = fits && self.tunnels.get_mut(&number)?.accepts(opening);
-        if !is_true {
-            self.failed(from, Failure::Opening, now);
-        }
-        is_true.then_some(number)
-    }
-
-    fn terms(&self, offered: &[Feature]) -> Terms {
-        let config = &self.shared.config;
-        let (max, tls, transport) = (config.max, config.tls.code(), config.transport.code());
-        let features = Feature::common(&features_with(config.transport, tls), offered);
-        Terms { flow: self.flow, max, tls, transport, features }
     }
 
     fn insert(&mut self, tunnel: Tunnel) {
@@ -401,17 +294,6 @@ fn worker_for(tunnels: &mut BTreeMap<TunnelNo, Tunnel>, from: IpAddr, out: &mut 
     }
 }
 
-/// What this build can do beyond 1.14 with that transport and TLS mode.
-fn features_with(transport: Transport, tls: u8) -> Vec<Feature> {
-    let has = |feature: &Feature| match feature {
-        Feature::UdpFrame | Feature::Taken | Feature::Goodbye => true,
-        Feature::WsEof => transport == Transport::WebSocket,
-        Feature::Edge => transport != Transport::Quic && tls > 0,
-        Feature::Fallback => transport == Transport::Quic,
-    };
-    Feature::ALL.into_iter().filter(has).collect()
-}
-
 /// Most streams of one connection: those of users, as many again that wait idle, and one for control.
 fn streams_for(max: usize, slot: Option<usize>) -> usize {
     slot.unwrap_or(MAX_STREAMS).saturating_add(max.saturating_mul(2)).clamp(max + 1, MAX_STREAMS)
@@ -421,8 +303,6 @@ fn streams_for(max: usize, slot: Option<usize>) -> usize {
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// A new certificate is shown so long after clients were told of it.
 const ANNOUNCED: Duration = Duration::from_secs(1);
-/// Most tunnels whose clients have not proven who they are.
-const MAX_OPENING: usize = 64;
 /// Most streams of one connection at once, whatever `slot` says.
 const MAX_STREAMS: usize = 131_072;
 /// Handshakes at this port come inside TLS.

@@ -7,6 +7,8 @@
 //!
 //! Pure but for the log: events and the time come in, actions go out.
 
+mod control;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,15 +17,15 @@ use super::opener::{Opener, Secret};
 use super::out::{Action, EndReason, Granted, Out, PeerUser};
 use crate::config::{Config, Transport};
 use crate::error::Error;
-use crate::logic::auth::Opening;
-use crate::logic::control::{Codec, Control, Do, Why};
+use crate::logic::auth::{AuthMode, Opening};
+use crate::logic::control::Control;
 use crate::logic::dialect::Dialect;
-use crate::logic::fingerprint::{FingerprintCheck, Judged, Verdict};
+use crate::logic::fingerprint::FingerprintCheck;
 use crate::logic::pool::{Grant, Pool, Taken};
 use crate::logic::terms::TunnelNo;
 use crate::logic::terms::{Direction, Feature, Terms};
 use crate::logic::wire::{Fingerprint, Id, CONTROL};
-use crate::run::messages::{Home, Job, Proto, ServerRoute, SessionKey, TunnelEvent, Wanted};
+use crate::run::messages::{Home, Job, ServerRoute, TunnelEvent, Wanted};
 
 /// A tunnel in being.
 pub(in crate::run) struct Tunnel {
@@ -33,6 +35,8 @@ pub(in crate::run) struct Tunnel {
     secret: Option<Secret>,
     /// The generation of an original, as far as its handshake tells.
     dialect: Dialect,
+    /// It is not authenticated, though that is wanted.
+    is_weak: bool,
     side: Side,
     peer: SocketAddr,
     stage: Stage,
@@ -117,6 +121,7 @@ impl Tunnel {
             key: config.key.as_bytes().to_vec(),
             report: limits.report,
             terms,
+            is_weak: secret.is_none() && config.auth() != AuthMode::Off,
             secret,
             dialect,
         }
@@ -292,8 +297,13 @@ impl Tunnel {
 
     /// The client at `by` gets its place. A peer that knows the feature `taken` is told, and has a moment to hear it; it serves no
     /// more users.
-    pub fn replace(&mut self, by: SocketAddr, why: String, now: Instant, out: &mut Out) {
-        let reason = EndReason::TakenOver { why, same: by.ip() == self.peer.ip() };
+    pub fn replace(&mut self, by: SocketAddr, now: Instant, out: &mut Out) {
+        let same = by.ip() == self.peer.ip();
+        let hint = match same {
+            true => "",
+            false => "; if this goes on, two clients share one key: give each a server of its own, or raise clients",
+        };
+        let reason = EndReason::TakenOver { why: format!("{by} takes it over{hint}"), same };
         match &mut self.stage {
             Stage::Up { control, .. } if self.terms.features.contains(&Feature::Taken) => {
                 control.taken(by);
@@ -421,114 +431,6 @@ impl Tunnel {
             self.judge(judged, out);
         }
         new
-    }
-
-    fn begin_control(&mut self, home: Home, now: Instant, out: &mut Out) {
-        let edge = self.terms.features.contains(&Feature::Edge);
-        let states = self.dialect.states_certificate(self.terms.tls, self.opener.is_some());
-        let proving = self.secret.is_none() && self.side == Side::Ingress && states && self.terms.tls == 1 && !edge;
-        let codec = match &self.secret {
-            Some(secret) => Codec::sealed(secret.keys.clone()),
-            None => Codec::Masked { key: self.key.clone(), dialect: self.dialect },
-        };
-        let original = self.terms.features.is_empty() && self.dialect == Dialect::Json;
-        let control = match (&self.secret, &self.opener) {
-            // An original's handshake may be a recorded one: its server waits for a word under the key.
-            (None, None) => Control::silent(codec, self.report, proving, now),
-            // It may be a 1.13, which shows that by how it writes.
-            (None, Some(_)) if original => Control::listening(codec, self.report, proving, now),
-            _ => Control::new(codec, self.report, proving, now),
-        };
-        let control = control.polite(self.terms.features.contains(&Feature::Goodbye));
-        out.job(home.worker, Job::Control(home.key));
-        let proven = control.is_heard();
-        self.stage = Stage::Up { control, home };
-        if proven {
-            self.proven(out);
-        }
-    }
-
-    /// The peer is who it says.
-    fn proven(&self, out: &mut Out) {
-        out.push(Action::Proven);
-        let peer = self.peer;
-        let kind = match self.is_authenticated() {
-            true => "authenticated".to_owned(),
-            false => format!("the wire of NodePass {}", self.dialect().name()),
-        };
-        log::info!(event = "tunnel_up", peer:% = peer; "Tunnel with {peer} is up: {}; {kind}", describe(&self.terms));
-        if self.terms.tls == 0 && self.opener.is_some() {
-            log::warn!("The server offers tls=0: what users say travels in the clear; tls=1 there encrypts it, tls=1 here demands it");
-        }
-    }
-
-    /// Says once which certificate we know, soon after there is a connection to name.
-    fn state_certificate(&mut self, now: Instant, out: &mut Out) {
-        let Stage::Up { control, .. } = &mut self.stage else { return };
-        if !control.is_heard() || control.dialect() == Some(Dialect::Url) {
-            return;
-        }
-        if let Some((id, fp)) = self.check.poll(&mut self.pool, &out.loads, now) {
-            control.prove(id, fp);
-        }
-    }
-
-    fn judge(&mut self, judged: Judged<Home>, out: &mut Out) {
-        if let Some(home) = judged.close {
-            out.close(home);
-        }
-        let Stage::Up { control, .. } = &mut self.stage else { return };
-        match judged.verdict {
-            Verdict::Right => control.trust(),
-            Verdict::Wrong { peer, own } => control.end(Why::Mismatch { peer, own }),
-            Verdict::Unknown => {}
-        }
-    }
-
-    /// Does what the control connection asks for.
-    fn follow_control(&mut self, now: Instant, out: &mut Out) {
-        while let Stage::Up { control, home } = &mut self.stage {
-            let home = *home;
-            let Some(thing) = control.poll() else { break };
-            match thing {
-                Do::Send(bytes) => out.job(home.worker, Job::Say { key: home.key, bytes }),
-                Do::Launch { udp, remote, id } => self.launched(udp, &remote, id, now),
-                Do::Verify { id, fp } => {
-                    if let Some(judged) = self.check.asked(id, fp, &mut self.pool, now) {
-                        self.judge(judged, out);
-                    }
-                }
-                Do::Flush => self.renew(out),
-                Do::Pong(rtt) => {
-                    self.rtt = rtt;
-                    out.push(Action::CheckPoint);
-                }
-                Do::Heard => self.proven(out),
-                Do::Cert(fp) => out.push(Action::Pin(fp)),
-                Do::Ready => log::info!("Certificate fingerprint verified"),
-                Do::Over(why) => out.push(Action::Over(EndReason::Control(why))),
-            }
-        }
-    }
-
-    /// The peer gave a user to connection `id`.
-    fn launched(&mut self, udp: bool, remote: &str, id: Id, now: Instant) {
-        let address: Option<SocketAddr> = remote.parse().ok();
-        let session = SessionKey { user: address.unwrap_or_else(|| SocketAddr::from(([0; 4], 0))), asked: None };
-        let proto = if udp { Proto::Udp(session) } else { Proto::Tcp };
-        if self.pool.claim(id, PeerUser { address, proto }, now).is_err() {
-            log::debug!("A user for connection {id}, too many or twice: ignored");
-        }
-    }
-
-    /// The peer asks for a new pool.
-    fn renew(&mut self, out: &mut Out) {
-        let idle = self.pool.idle();
-        // A peer that says it again and again does not fill the log.
-        if idle > 0 {
-            log::info!("The peer asks for a new pool: {idle} idle connections closed");
-            self.pool.flush().into_iter().for_each(|home| out.close(home));
-        }
     }
 
     /// More pool connections fail than are idle: both sides begin anew.

@@ -8,6 +8,7 @@ use std::sync::LazyLock;
 use super::*;
 use crate::config::{parse, Command};
 use crate::logic::auth::{Agreement, Initiator, Numbers, Psk, Responder, SessionId};
+use crate::logic::control::Why;
 use crate::logic::refill::Refill;
 use crate::logic::slab::{Key, Slab};
 use crate::run::messages::Survivors;

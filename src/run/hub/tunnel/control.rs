@@ -1,0 +1,129 @@
+//! A tunnel's control connection: how it begins, what it asks for, and the certificate check with originals.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use super::{describe, Side, Stage, Tunnel};
+use crate::logic::control::{Codec, Control, Do, Why};
+use crate::logic::dialect::Dialect;
+use crate::logic::fingerprint::{Judged, Verdict};
+use crate::logic::terms::Feature;
+use crate::logic::wire::Id;
+use crate::run::hub::out::{Action, EndReason, Out, PeerUser};
+use crate::run::messages::{Home, Job, Proto, SessionKey};
+
+impl Tunnel {
+    pub(super) fn begin_control(&mut self, home: Home, now: Instant, out: &mut Out) {
+        let edge = self.terms.features.contains(&Feature::Edge);
+        let states = self.dialect.states_certificate(self.terms.tls, self.opener.is_some());
+        let proving = self.secret.is_none() && self.side == Side::Ingress && states && self.terms.tls == 1 && !edge;
+        let codec = match &self.secret {
+            Some(secret) => Codec::sealed(secret.keys.clone()),
+            None => Codec::Masked { key: self.key.clone(), dialect: self.dialect },
+        };
+        let original = self.terms.features.is_empty() && self.dialect == Dialect::Json;
+        let control = match (&self.secret, &self.opener) {
+            // An original's handshake may be a recorded one: its server waits for a word under the key.
+            (None, None) => Control::silent(codec, self.report, proving, now),
+            // It may be a 1.13, which shows that by how it writes.
+            (None, Some(_)) if original => Control::listening(codec, self.report, proving, now),
+            _ => Control::new(codec, self.report, proving, now),
+        };
+        let control = control.polite(self.terms.features.contains(&Feature::Goodbye));
+        out.job(home.worker, Job::Control(home.key));
+        let proven = control.is_heard();
+        self.stage = Stage::Up { control, home };
+        if proven {
+            self.proven(out);
+        }
+    }
+
+    /// The peer is who it says.
+    fn proven(&self, out: &mut Out) {
+        out.push(Action::Proven);
+        let peer = self.peer;
+        let kind = match self.is_authenticated() {
+            true => "authenticated".to_owned(),
+            false => format!("the wire of NodePass {}", self.dialect().name()),
+        };
+        log::info!(event = "tunnel_up", peer:% = peer; "Tunnel with {peer} is up: {}; {kind}", describe(&self.terms));
+        if self.is_weak {
+            log::warn!(
+                "The tunnel with {peer} is an original NodePass's: who recorded its handshake has the key, reads and forges its signals; \
+                 with this program at both ends and auth=2 there is no such tunnel"
+            );
+        }
+        if self.terms.tls == 0 && self.opener.is_some() {
+            log::warn!("The server offers tls=0: what users say travels in the clear; tls=1 there encrypts it, tls=1 here demands it");
+        }
+    }
+
+    /// Says once which certificate we know, soon after there is a connection to name.
+    pub(super) fn state_certificate(&mut self, now: Instant, out: &mut Out) {
+        let Stage::Up { control, .. } = &mut self.stage else { return };
+        if !control.is_heard() || control.dialect() == Some(Dialect::Url) {
+            return;
+        }
+        if let Some((id, fp)) = self.check.poll(&mut self.pool, &out.loads, now) {
+            control.prove(id, fp);
+        }
+    }
+
+    pub(super) fn judge(&mut self, judged: Judged<Home>, out: &mut Out) {
+        if let Some(home) = judged.close {
+            out.close(home);
+        }
+        let Stage::Up { control, .. } = &mut self.stage else { return };
+        match judged.verdict {
+            Verdict::Right => control.trust(),
+            Verdict::Wrong { peer, own } => control.end(Why::Mismatch { peer, own }),
+            Verdict::Unknown => {}
+        }
+    }
+
+    /// Does what the control connection asks for.
+    pub(super) fn follow_control(&mut self, now: Instant, out: &mut Out) {
+        while let Stage::Up { control, home } = &mut self.stage {
+            let home = *home;
+            let Some(thing) = control.poll() else { break };
+            match thing {
+                Do::Send(bytes) => out.job(home.worker, Job::Say { key: home.key, bytes }),
+                Do::Launch { udp, remote, id } => self.launched(udp, &remote, id, now),
+                Do::Verify { id, fp } => {
+                    if let Some(judged) = self.check.asked(id, fp, &mut self.pool, now) {
+                        self.judge(judged, out);
+                    }
+                }
+                Do::Flush => self.renew(out),
+                Do::Pong(rtt) => {
+                    self.rtt = rtt;
+                    out.push(Action::CheckPoint);
+                }
+                Do::Heard => self.proven(out),
+                Do::Cert(fp) => out.push(Action::Pin(fp)),
+                Do::Ready => log::info!("Certificate fingerprint verified"),
+                Do::Over(why) => out.push(Action::Over(EndReason::Control(why))),
+            }
+        }
+    }
+
+    /// The peer gave a user to connection `id`.
+    fn launched(&mut self, udp: bool, remote: &str, id: Id, now: Instant) {
+        let address: Option<SocketAddr> = remote.parse().ok();
+        let session = SessionKey { user: address.unwrap_or_else(|| SocketAddr::from(([0; 4], 0))), asked: None };
+        let proto = if udp { Proto::Udp(session) } else { Proto::Tcp };
+        if self.pool.claim(id, PeerUser { address, proto }, now).is_err() {
+            log::debug!("A user for connection {id}, too many or twice: ignored");
+        }
+    }
+
+    /// The peer asks for a new pool.
+    fn renew(&mut self, out: &mut Out) {
+        let idle = self.pool.idle();
+        // A peer that says it again and again does not fill the log.
+        if idle > 0 {
+            log::info!("The peer asks for a new pool: {idle} idle connections closed");
+            self.pool.flush().into_iter().for_each(|home| out.close(home));
+        }
+    }
+}
