@@ -125,12 +125,15 @@ pub mod check {
     mod lookups;
     mod machine;
     mod managed;
+    mod peer;
     mod ports;
     mod report;
+    mod server;
     mod setup;
     mod show;
     pub mod start;
     mod status;
+    mod targets;
     #[cfg(test)]
     mod testing;
     pub mod words;

@@ -76,6 +76,14 @@ pub fn holder(at: SocketAddr, protocol: Protocol) -> Held {
     }
 }
 
+/// How many connections of this machine lead to an address.
+pub fn connections_to(to: SocketAddr) -> usize {
+    let tables =
+        Protocol::Tcp.tables().map(|table| fs::read_to_string(format!("/proc/net/{table}")).unwrap_or_default());
+    let is_one = |socket: &Socket| socket.state == ESTABLISHED && socket.remote == to;
+    tables.iter().flat_map(|table| table.lines().filter_map(socket)).filter(is_one).count()
+}
+
 fn is_listening(socket: &Socket, protocol: Protocol) -> bool {
     match protocol {
         Protocol::Tcp => socket.state == LISTEN,
@@ -153,6 +161,8 @@ impl Holder {
 
 /// The state of a listening TCP socket (`include/net/tcp_states.h`).
 const LISTEN: u8 = 10;
+/// That of a connection.
+const ESTABLISHED: u8 = 1;
 
 #[cfg(test)]
 mod tests {
@@ -197,5 +207,7 @@ mod tests {
             other => panic!("{other:?}"),
         }
         assert_eq!(holder(at, Protocol::Udp), Held::Free);
+        let _connection = std::net::TcpStream::connect(at).unwrap();
+        assert_eq!(connections_to(at), 1);
     }
 }

@@ -1,7 +1,7 @@
 //! An instance as a whole: what is looked at, in which order, and what that comes to.
 
 use super::finding::Finding;
-use super::{certificates, lookups, machine, ports, setup};
+use super::{certificates, lookups, machine, ports, server, setup, targets};
 use crate::config::{mistyped_variables, parse, Command, Config};
 use crate::error::Error;
 
@@ -48,7 +48,12 @@ impl Instance {
         found.extend(lookups::judge(&lookups));
         // A name that has no address has been told.
         let ports = ports::look(config).unwrap_or_default();
-        found.extend(ports::judge(&ports, &ports::Surroundings::of(&self.words)));
+        let around = ports::Surroundings::of(&self.words);
+        found.extend(ports::judge(&ports, &around));
+        if ports::is_calling(config, &ports, &around) {
+            found.extend(server::judge(config, &server::look(config, &lookups)));
+        }
+        found.extend(targets::judge(&targets::look(config, &ports::dialled(config, &ports), &lookups)));
         if let Some(files) = certificates::look(&config.tls) {
             found.extend(certificates::judge(&files, certificates::now()));
         }

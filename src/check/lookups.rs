@@ -1,14 +1,14 @@
 //! Names: each is looked up once, and how long that took is told.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::finding::Finding;
 use super::words::*;
-use crate::config::{Config, Host};
+use crate::config::{Config, Endpoint, Host};
 use crate::error::Error;
-use crate::net::resolve::look_up;
+use crate::net::resolve::{look_up, on_link};
 
 /// A name and what the system's resolver says of it.
 #[derive(Clone, Debug)]
@@ -57,6 +57,20 @@ pub fn judge(lookups: &[Lookup]) -> Vec<Finding> {
         Err(error) => Finding::new(&NAME_FAILED, &lookup.name).with(error.cause()),
     };
     lookups.iter().map(one).collect()
+}
+
+/// The addresses of an endpoint, by what was looked up; this machine where there is no host.
+pub fn addresses(at: &Endpoint, lookups: &[Lookup]) -> Vec<SocketAddr> {
+    let ips = match &at.host {
+        Host::Any => vec![IpAddr::from([127, 0, 0, 1])],
+        Host::Ip(ip) => vec![*ip],
+        Host::Zoned(ip, zone) => return on_link(*ip, zone, at.port).into_iter().collect(),
+        Host::Name(name) => {
+            let found = lookups.iter().find(|lookup| lookup.name == *name);
+            found.and_then(|lookup| lookup.found.clone().ok()).unwrap_or_default()
+        }
+    };
+    ips.into_iter().map(|ip| SocketAddr::new(ip, at.port)).collect()
 }
 
 /// Answers take longer than this only where a resolver does not answer.

@@ -119,6 +119,31 @@ pub fn judge(ports: &[Port], around: &Surroundings) -> Vec<Finding> {
     found
 }
 
+/// Whether this client calls a server, as its ports came out.
+pub fn is_calling(config: &Config, ports: &[Port], around: &Surroundings) -> bool {
+    match config.mode {
+        _ if config.role != Role::Client => false,
+        Mode::One => false,
+        Mode::Two => true,
+        Mode::Auto => ports.iter().any(|port| port.failure.is_some() && !port.is_ours(around)),
+    }
+}
+
+/// The targets that this instance dials, as far as its URL and its ports say. Which way a tunnel's users go, only its server knows.
+pub fn dialled<'a>(config: &'a Config, ports: &[Port]) -> Vec<&'a Endpoint> {
+    let listens = |what| ports.iter().any(|port| port.what == what && port.failure.is_none());
+    let is_entry = match (config.role, config.mode) {
+        (Role::Master, _) | (Role::Server, Mode::One) => true,
+        (Role::Server, Mode::Auto) => listens(Use::ServerTries),
+        _ => false,
+    };
+    if is_entry {
+        Vec::new()
+    } else {
+        config.targets.iter().collect()
+    }
+}
+
 impl Port {
     fn judge(&self, around: &Surroundings) -> Vec<Finding> {
         let subject = format!("{} ({})", self.at, self.protocol.name());

@@ -27,14 +27,16 @@ macro_rules! cases {
 mod certificates;
 mod machine;
 mod master;
+mod network;
 mod setup;
 
 pub use certificates::*;
 pub use machine::*;
 pub use master::*;
+pub use network::*;
 pub use setup::*;
 
 /// Every case there is.
 pub fn all() -> Vec<&'static Case> {
-    [setup::CASES, certificates::CASES, machine::CASES, master::CASES].concat()
+    [setup::CASES, certificates::CASES, machine::CASES, master::CASES, network::CASES].concat()
 }

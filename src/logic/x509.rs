@@ -119,6 +119,11 @@ fn time((tag, text): (u8, &[u8])) -> Option<i64> {
     Some(((days * 24 + part(2)?) * 60 + part(3)?) * 60 + part(4)?)
 }
 
+/// `YYYYMMDDHHMMSSZ`: seconds since 1970.
+pub fn full_time(text: &[u8]) -> Option<i64> {
+    time((FULL_TIME, text))
+}
+
 /// Days from the first of January 1970 to a date of the Gregorian calendar.
 fn days(year: i64, month: i64, day: i64) -> Option<i64> {
     if !(1..=12).contains(&month) || !(1..=31).contains(&day) {

@@ -1,11 +1,12 @@
 //! `nodepass check`: what it finds on this machine, without starting or disturbing anything.
 //!
 //! `check/certificates.rs`: certificate files as openssl makes them. `check/masters.rs`: a running master, and `nodepass status`.
-//! `check/report.rs`: the text for a bug report.
+//! `check/network.rs`: the way to the server, and targets. `check/report.rs`: the text for a bug report.
 
 mod certificates;
 #[cfg(feature = "master")]
 mod masters;
+mod network;
 mod report;
 
 use serde_json::Value;
@@ -98,7 +99,8 @@ fn what_cannot_be_used_is_told_with_a_cure_and_its_own_exit_status() {
 
 #[test]
 fn mistyped_parameters_and_variables_are_findings() {
-    let url = format!("{}&tsl=1", forwarder(free_addr(), Target::echo().addr()));
+    let target = Target::echo();
+    let url = format!("{}&tsl=1", forwarder(free_addr(), target.addr()));
     let checked = check_with(&[&url], &[("NP_WORKER", "2")]);
     assert_eq!((checked.status, checked.bad()), (1, vec!["config-remark", "variable-unknown"]));
     assert!(checked.one("config-remark").contains("did you mean tls?"));
@@ -171,7 +173,8 @@ fn a_server_whose_users_port_is_taken_is_told_what_mode_0_makes_of_it() {
 
 #[test]
 fn an_address_of_another_machine_cannot_be_listened_at() {
-    let checked = check(&[&forwarder("203.0.113.7:9000", Target::echo().addr())]);
+    let target = Target::echo();
+    let checked = check(&[&forwarder("203.0.113.7:9000", target.addr())]);
     assert!(checked.bad().iter().all(|code| *code == "port-address") && checked.status == 1, "{:?}", checked.bad());
 }
 
@@ -185,7 +188,8 @@ fn a_name_without_an_address_is_a_fault() {
 
 #[test]
 fn the_language_is_the_users() {
-    let url = forwarder(free_addr(), Target::echo().addr());
+    let target = Target::echo();
+    let url = forwarder(free_addr(), target.addr());
     let (_, out, _) = run(&["check", "--lang", "zh", &url], &[]);
     assert!(out.contains("端口空闲") && out.contains("0 个故障"), "{out}");
     let (_, out, _) = run(&["check", &url], &[]);
