@@ -185,8 +185,9 @@ def server(port, key):
         used.add(opening[5:13])
         assert session.unseal(opening[5:13], opening[13:]) == b""
         number = os.urandom(4) if pool or not ids else ids.pop()
-        stream.sendall(number)
+        # A user may be on the way as soon as the client knows the number.
         pool[number.hex()] = stream
+        stream.sendall(number)
         if number == b"\0\0\0\0":
             user = lambda number: threading.Thread(target=capitals, args=(pool[number],), daemon=True).start()
             carrier = threading.Thread(target=lambda stream=stream: (control(stream, session, user), os._exit(0)))
