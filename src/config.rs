@@ -40,6 +40,7 @@ use crate::error::Error;
 use crate::log::{printable, Level};
 use crate::logic::auth::AuthMode;
 use crate::logic::dialect::Wire;
+use crate::logic::networks::AccessList;
 use crate::logic::proxy::Proxy;
 use crate::logic::sniff::Blocked;
 use crate::logic::target::Balance;
@@ -51,7 +52,7 @@ pub use instance::{instance, Asked, Fault};
 pub use limits::{is_secret_variable, mistyped_variables, Limits};
 pub use risks::MIN_KEY;
 pub use source::{masked, url_in, MAX_TEXT};
-use table::{Draft, PARAMETERS};
+use table::{culprit, Draft, PARAMETERS};
 #[cfg(feature = "master")]
 pub(crate) use value::percent_decoded;
 pub use verbs::{is_verb, words_begin, Inquiry, Lang, Verb};
@@ -130,6 +131,12 @@ pub struct Config {
     pub rate: Option<u64>,
     /// User connections and UDP sessions at once.
     pub slot: Option<usize>,
+    /// Users of one source at once, if there is a limit (`perip`).
+    pub perip: Option<usize>,
+    /// Which users may come in; at a master those of its API (`allow`, `deny`).
+    pub users: AccessList,
+    /// Which peers may, at the tunnel's port (`allow`, `deny`).
+    pub peers: AccessList,
     /// Which handshakes are made and taken (`auth`).
     pub auth: AuthMode,
     /// Which generations of the original are spoken (`wire`).
@@ -298,7 +305,10 @@ impl Draft {
         }
         for (row, value) in PARAMETERS.iter().zip(&values) {
             let Some(value) = value else { continue };
-            (row.set)(self, value).ok_or_else(|| bad(&format!("parameter {}", row.name), value, row.values))?;
+            if (row.set)(self, value).is_none() {
+                let expected = culprit(row, role, value).unwrap_or_else(|| row.values.to_owned());
+                return Err(bad(&format!("parameter {}", row.name), value, &expected));
+            }
         }
         Ok(())
     }
@@ -369,6 +379,9 @@ impl Config {
             read: None,
             rate: None,
             slot: None,
+            perip: None,
+            users: AccessList::default(),
+            peers: AccessList::default(),
             auth: AuthMode::default(),
             wire: Wire::default(),
             clients: Some(1),

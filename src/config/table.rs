@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use super::value::{coded, count, duration_words, host_name, ip, number, period_or_zero, put, switch};
 use super::{Config, Cors, Mode, Role, Tls, Transport};
-use crate::log::Level;
+use crate::log::{printable, Level};
 use crate::logic::auth::AuthMode;
 use crate::logic::dialect::Wire;
+use crate::logic::networks::{entries, AccessList, Entry, Network};
 use crate::logic::sniff::Blocked;
 use crate::logic::target::Balance;
 use crate::logic::terms::MAX_POOL;
@@ -56,7 +57,7 @@ impl Draft {
 }
 
 /// Every parameter, in the order of the documentation.
-pub(super) static PARAMETERS: [Parameter; 24] = [
+pub(super) static PARAMETERS: [Parameter; 27] = [
     Parameter {
         name: "log",
         meaning: "least level of the lines shown",
@@ -254,6 +255,36 @@ pub(super) static PARAMETERS: [Parameter; 24] = [
         show: |config| Some(config.slot.unwrap_or(0).to_string()),
     },
     Parameter {
+        name: "perip",
+        meaning: "user connections and UDP sessions of one source at once, an IPv4 address or an IPv6 /64; 0 no limit",
+        default: Some("0"),
+        values: "a number from 0 to 1000000000",
+        roles: BOTH,
+        set: |draft, value| {
+            let perip = count(value, 0..=MAX_SLOTS).map(|perip| Some(perip).filter(|&perip| perip > 0));
+            put(&mut draft.config.perip, perip)
+        },
+        show: |config| Some(config.perip.unwrap_or(0).to_string()),
+    },
+    Parameter {
+        name: "allow",
+        meaning: "the only sources that may come in: users, at a master those of its API; behind tunnel: clients of a server",
+        default: None,
+        values: RANGES,
+        roles: ALL,
+        set: |draft, value| access(draft, value, |list| &mut list.allow),
+        show: |config| ranges(config, |list| &list.allow),
+    },
+    Parameter {
+        name: "deny",
+        meaning: "sources that may not come in, whatever allow says; written as there",
+        default: None,
+        values: RANGES,
+        roles: ALL,
+        set: |draft, value| access(draft, value, |list| &mut list.deny),
+        show: |config| ranges(config, |list| &list.deny),
+    },
+    Parameter {
         name: "proxy",
         meaning: "1 sends a PROXY protocol v1 header to TCP targets first",
         default: Some("0"),
@@ -306,6 +337,37 @@ pub(super) static PARAMETERS: [Parameter; 24] = [
     },
 ];
 
+/// Ranges of users and of peers, each into their list. Only a server has peers that come to it.
+fn access(draft: &mut Draft, text: &str, list: fn(&mut AccessList) -> &mut Vec<Network>) -> Option<()> {
+    let entries = entries(text)?;
+    let config = &mut draft.config;
+    if config.role != Role::Server && entries.iter().any(|entry| matches!(entry, Entry::Peers(_))) {
+        return None;
+    }
+    for entry in entries {
+        match entry {
+            Entry::Users(network) => list(&mut config.users).push(network),
+            Entry::Peers(network) => list(&mut config.peers).push(network),
+        }
+    }
+    Some(())
+}
+
+/// What [`access`] reads.
+fn ranges(config: &Config, list: fn(&AccessList) -> &Vec<Network>) -> Option<String> {
+    let users = list(&config.users).iter().map(|network| Entry::Users(*network));
+    let peers = list(&config.peers).iter().map(|network| Entry::Peers(*network));
+    let words: Vec<String> = users.chain(peers).map(|entry| entry.to_string()).collect();
+    (!words.is_empty()).then(|| words.join(","))
+}
+
+/// What one of several values is that a row does not accept.
+pub(super) fn culprit(row: &Parameter, role: Role, value: &str) -> Option<String> {
+    let refused = |word: &&str| (row.set)(&mut Draft::new(role), word).is_none();
+    let word = value.split(',').map(str::trim).find(refused)?;
+    (row.values == RANGES && word != value).then(|| format!("{}; \"{}\" is none", row.values, printable(word)))
+}
+
 /// A path of a file. A zero byte ends a path early in the system's eyes, so there can be none.
 fn path(text: &str) -> Option<PathBuf> {
     (!text.contains('\0')).then(|| PathBuf::from(text))
@@ -354,6 +416,8 @@ const CLIENT: &[Role] = &[Role::Client];
 const MASTER: &[Role] = &[Role::Master];
 
 const DURATION: &str = "a duration from 1ms to 8760h such as 30s, 5m or 1h30m, or 0";
+const RANGES: &str =
+    "addresses and ranges separated by commas, as in 192.0.2.7,2001:db8::/32, at a server also tunnel:192.0.2.0/24";
 const POOL: &str = "a number from 1 to 65535";
 
 /// Mbit/s of the fastest `rate`: so much that sums of bytes stay far from overflow.

@@ -215,6 +215,28 @@ impl Guard {
     }
 }
 
+/// Which sources the log has told of that were refused, so that none of them fills it.
+#[derive(Debug, Default)]
+pub struct Refusals {
+    told: Expiring<Source, ()>,
+}
+
+impl Refusals {
+    /// Whether the log is to tell that a connection from that address was refused: once in 10 s for each source.
+    pub fn is_news(&mut self, address: IpAddr, now: Instant) -> bool {
+        let source = Source::of(address);
+        while self.told.expired(now).is_some() {}
+        let news = !self.told.contains(&source);
+        if news {
+            if self.told.len() >= MAX_SOURCES {
+                self.told.pop();
+            }
+            self.told.insert(source, (), now + PAUSE);
+        }
+        news
+    }
+}
+
 /// How many users each source has (`perip`).
 #[derive(Debug)]
 pub struct PerSource {
@@ -389,6 +411,21 @@ mod tests {
                 assert!(guard.deadline().is_none_or(|deadline| deadline > now));
             }
         }
+    }
+
+    #[test]
+    fn refusals_of_a_source_are_told_every_ten_seconds_and_memory_is_bounded() {
+        let (mut refusals, now) = (Refusals::default(), epoch());
+        let told = |refusals: &mut Refusals, at: &str, after: u32| refusals.is_news(ip(at), now + after * SECOND);
+        assert_eq!(
+            [0, 1, 9, 10, 19].map(|after| told(&mut refusals, "192.0.2.1", after)),
+            [true, false, false, true, false]
+        );
+        assert!(told(&mut refusals, "192.0.2.2", 19));
+        for source in 0..2 * MAX_SOURCES as u32 {
+            assert!(refusals.is_news(IpAddr::V4((0x0a00_0000 + source).into()), now + 20 * SECOND));
+        }
+        assert_eq!(refusals.told.len(), MAX_SOURCES);
     }
 
     #[test]

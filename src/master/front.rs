@@ -32,6 +32,8 @@ use super::call::Answer;
 use super::http::Http;
 use crate::config::{Cors, Endpoint};
 use crate::error::Error;
+use crate::logic::guard::Refusals;
+use crate::logic::networks::AccessList;
 use crate::logic::slab::{Key, Slab};
 use crate::logic::timers::Timers;
 use crate::net::budget::Budget;
@@ -67,11 +69,12 @@ enum Order {
 
 impl Front {
     /// Listens at `listen`, over TLS if there are `certs`, and lets `answer` answer. Certificate files are looked at again
-    /// every `reload` (`NP_RELOAD_INTERVAL`). `cors` says which web pages may use it. The error is for the user: one line.
+    /// every `reload` (`NP_RELOAD_INTERVAL`). `users` says who may use it, `cors` which web pages. The error is for the user: one line.
     pub fn start(
         listen: &Endpoint,
         certs: Option<Certs>,
         reload: Duration,
+        users: AccessList,
         cors: Cors,
         answer: Arc<dyn Answer>,
     ) -> Result<Front, Error> {
@@ -89,7 +92,8 @@ impl Front {
         let http = Http::start(answer).map_err(failed)?;
         let registry = poll.registry().try_clone().map_err(failed)?;
         let (orders, received) = channel();
-        let front = FrontThread::new(registry, acceptors, (certs, reload), cors, http, received, Instant::now());
+        let front =
+            FrontThread::new(registry, (acceptors, users), (certs, reload), cors, http, received, Instant::now());
         let run = move || {
             if let Err(error) = turns(poll, front) {
                 log::error!("The API has ended: {error}");
@@ -132,6 +136,8 @@ impl Drop for Front {
 struct FrontThread {
     registry: Registry,
     acceptors: Vec<Acceptor>,
+    users: AccessList,
+    refusals: Refusals,
     certs: Option<Certs>,
     /// How often certificate files are looked at, and when next.
     reload: Duration,
@@ -190,7 +196,7 @@ impl Limits {
 impl FrontThread {
     fn new(
         registry: Registry,
-        acceptors: Vec<Acceptor>,
+        (acceptors, users): (Vec<Acceptor>, AccessList),
         (certs, reload): (Option<Certs>, Duration),
         cors: Cors,
         http: Http,
@@ -204,6 +210,8 @@ impl FrontThread {
         FrontThread {
             registry,
             acceptors,
+            users,
+            refusals: Refusals::default(),
             certs,
             reload,
             recheck,
@@ -281,7 +289,13 @@ impl FrontThread {
     fn admit(&mut self, now: Instant) {
         for acceptor in 0..self.acceptors.len() {
             for _ in 0..ADMITTED {
-                let Some((socket, _)) = self.acceptors[acceptor].accept(now) else { break };
+                let Some((socket, from)) = self.acceptors[acceptor].accept(now) else { break };
+                if !self.users.admits(from.ip()) {
+                    if self.refusals.is_news(from.ip(), now) {
+                        log::warn!("{from} refused at the API: its address may not come in (allow, deny)");
+                    }
+                    continue;
+                }
                 if self.used.clients >= self.most.clients {
                     self.make_place(now);
                 }

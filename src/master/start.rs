@@ -51,7 +51,8 @@ pub fn start(config: Config) -> Result<ExitCode, Error> {
 
     // The listener before the children: if it does not open, nothing has happened.
     let api = Api::new(SupervisorHandle::<Mail>::new(mailbox.clone()), keeper.saving(), &config);
-    let front = Front::start(&config.tunnel, certs, config.limits.reload, config.cors.clone(), Arc::new(api))?;
+    let (users, cors) = (config.users.clone(), config.cors.clone());
+    let front = Front::start(&config.tunnel, certs, config.limits.reload, users, cors, Arc::new(api))?;
     log::info!("Master started: {}{}/v1", config.tunnel, config.prefix);
     log::info!("{}", about_key(&key, new, config.limits.show_key));
 

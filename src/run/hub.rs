@@ -391,10 +391,10 @@ impl Hub {
     fn dial(&mut self, home: Home, tunnel: TunnelNo, user: PeerUser, framed: bool, now: Instant) {
         let config = &self.shared.config;
         let carried = match user.proto {
-            Proto::Tcp => config.tcp,
+            Proto::Tcp(_) => config.tcp,
             Proto::Udp(_) => config.udp,
         };
-        let nameless = user.address.is_none() && config.proxy && user.proto == Proto::Tcp;
+        let nameless = user.address.is_none() && config.proxy && matches!(user.proto, Proto::Tcp(_));
         let why = match () {
             () if !carried => "this protocol is switched off (notcp, noudp)",
             () if nameless => "the peer did not say who it is, as proxy=1 needs",

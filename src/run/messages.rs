@@ -327,8 +327,8 @@ pub enum TunnelEvent {
 /// What a user speaks; a UDP user with the addresses that make the session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Proto {
-    /// A TCP connection.
-    Tcp,
+    /// A TCP connection; its source, where it holds a place of that (`perip`).
+    Tcp(Option<IpAddr>),
     /// A UDP session.
     Udp(SessionKey),
 }
@@ -362,7 +362,7 @@ impl User {
     /// What the user speaks.
     pub fn proto(&self) -> Proto {
         match self {
-            User::Tcp(..) => Proto::Tcp,
+            User::Tcp(_, from) => Proto::Tcp(Some(from.ip())),
             User::Udp(_, session, _) => Proto::Udp(*session),
         }
     }

@@ -7,6 +7,7 @@
 //! | `secrets` | `@FILE`, `-`, `NP_URL`; what other users of the machine see |
 //! | `addresses` | `mode`, `dial`, `dns`, IPv6, wildcards, names |
 //! | `targets` | `lbs`, `proxy` |
+//! | `sources` | `allow`, `deny`, `perip` |
 //! | `limits` | `min`, `max`, `read`, `rate`, `slot`, `block`, `notcp`, `noudp` |
 //! | `environment` | the `NP_` variables, signals |
 
@@ -16,6 +17,7 @@ mod environment;
 mod limits;
 mod secrets;
 mod security;
+mod sources;
 mod targets;
 
 use std::process::Command;

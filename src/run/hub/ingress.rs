@@ -27,6 +27,7 @@ use self::waiting::Waiting;
 use super::USERS_TOKEN;
 use crate::config::Endpoint;
 use crate::error::Error;
+use crate::logic::guard::{PerSource, Refusals};
 use crate::logic::slab::Key;
 use crate::net::batch::PacketQueue;
 use crate::net::udp::{sender, UdpListener};
@@ -50,6 +51,9 @@ pub(in crate::run) struct Ingress {
     ends_tls: bool,
     /// Who holds a slot.
     pub slots: Slots,
+    /// How many of them each source has.
+    sources: PerSource,
+    refusals: Refusals,
     /// Users who wait for a pool connection.
     pub waiting: Waiting<User>,
 }
@@ -70,6 +74,7 @@ impl Ingress {
         let sniffing = Sniffing::new(shared.config.block, SNIFFING_TOKEN);
         let slots = Slots::new(shared.config.slot);
         let waiting = Waiting::new(shared.config.limits.pool_get);
+        let sources = PerSource::new(shared.config.perip);
         Ingress {
             shared,
             listeners: Opening::Unwanted,
@@ -81,6 +86,8 @@ impl Ingress {
             mail: VecDeque::new(),
             ends_tls,
             slots,
+            sources,
+            refusals: Refusals::default(),
             waiting,
         }
     }
@@ -106,8 +113,8 @@ impl Ingress {
     /// Users do not come in here any more.
     pub fn close(&mut self) {
         self.listeners = Opening::Unwanted;
-        for _ in 0..self.sniffing.clear() {
-            self.slots.leave(Proto::Tcp);
+        for from in self.sniffing.clear() {
+            self.leave(Proto::Tcp(Some(from.ip())));
         }
     }
 
@@ -137,7 +144,7 @@ impl Ingress {
             }
         }
         for (listener, ready) in listeners.udp.iter_mut().filter(|(_, ready)| *ready) {
-            *ready = self.admit_datagrams(listener);
+            *ready = self.admit_datagrams(listener, now);
         }
         self.listeners = Opening::Open(listeners);
     }
@@ -189,9 +196,11 @@ impl Ingress {
 
     /// A user has left.
     pub fn leave(&mut self, proto: Proto) {
-        if let Proto::Udp(session) = proto {
-            self.sessions.end(&session);
-        }
+        let source = match proto {
+            Proto::Tcp(source) => source,
+            Proto::Udp(session) => self.sessions.end(&session).then(|| session.user.ip()),
+        };
+        source.into_iter().for_each(|source| self.sources.leave(source));
         self.slots.leave(proto);
     }
 
@@ -224,7 +233,8 @@ impl Ingress {
     }
 
     fn admit_tcp(&mut self, socket: TcpStream, from: SocketAddr, registry: &Registry, now: Instant) {
-        if !self.enter(Proto::Tcp, from) {
+        let proto = Proto::Tcp(Some(from.ip()));
+        if !self.enter(proto, from, now) {
             return;
         }
         if !self.sniffing.is_open() || self.ends_tls {
@@ -233,12 +243,12 @@ impl Ingress {
         match self.sniffing.enter(socket, from, registry, now) {
             Ok(Some(verdict)) => self.sniffed(verdict),
             Ok(None) => {}
-            Err(_) => self.leave(Proto::Tcp),
+            Err(_) => self.leave(proto),
         }
     }
 
     /// Takes a bounded number of datagrams from a listener; whether there may be more.
-    fn admit_datagrams(&mut self, listener: &Arc<UdpListener>) -> bool {
+    fn admit_datagrams(&mut self, listener: &Arc<UdpListener>, now: Instant) -> bool {
         let mut batch = std::mem::take(&mut self.batch);
         let (mut taken, mut count, mut more) = (0, 0, true);
         while more && taken < self.shared.budget.gulp && count < MAX_AT_A_TIME {
@@ -256,7 +266,7 @@ impl Ingress {
                     }
                     for (message, packet) in batch.packets(came) {
                         let (user, asked) = sender(&message);
-                        self.admit_udp(listener, SessionKey { user, asked }, packet);
+                        self.admit_udp(listener, SessionKey { user, asked }, packet, now);
                     }
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => more = false,
@@ -268,13 +278,13 @@ impl Ingress {
         more
     }
 
-    fn admit_udp(&mut self, listener: &Arc<UdpListener>, key: SessionKey, packet: &[u8]) {
+    fn admit_udp(&mut self, listener: &Arc<UdpListener>, key: SessionKey, packet: &[u8], now: Instant) {
         let packet = packet.to_vec();
         match self.sessions.get(&key) {
             Some(Place::At(home)) => self.mail.push_back((*home, packet)),
             Some(Place::Waiting(packets)) => Place::keep(packets, packet),
             None => {
-                if self.enter(Proto::Udp(key), key.user) {
+                if self.enter(Proto::Udp(key), key.user, now) {
                     self.sessions.begin(key, packet);
                     self.arrived.push_back(User::Udp(listener.clone(), key, Vec::new()));
                 }
@@ -282,14 +292,29 @@ impl Ingress {
         }
     }
 
-    fn enter(&mut self, proto: Proto, from: SocketAddr) -> bool {
+    /// Whether a newcomer may come in; then it has a slot, and a place of its source.
+    fn enter(&mut self, proto: Proto, from: SocketAddr, now: Instant) -> bool {
+        if !self.shared.config.users.admits(from.ip()) {
+            return self.refuse(from, "its address may not come in (allow, deny)", now);
+        }
+        if !self.sources.enter(from.ip()) {
+            return self.refuse(from, "its source has as many connections as it may (perip)", now);
+        }
         let entered = self.slots.enter(proto);
         if !entered {
+            self.sources.leave(from.ip());
             // Each is told, but a flood of them does not fill the log.
             let level = if self.slots.is_news() { log::Level::Warn } else { log::Level::Debug };
             log::log!(level, "{from} refused: all {} slots are taken (slot)", self.slots.live());
         }
         entered
+    }
+
+    fn refuse(&mut self, from: SocketAddr, why: &str, now: Instant) -> bool {
+        if self.refusals.is_news(from.ip(), now) {
+            log::warn!(event = "user_refused", peer:% = from; "{from} refused: {why}");
+        }
+        false
     }
 
     /// Looks at pending in the sniffing whose words came or whose time is over.
@@ -312,7 +337,7 @@ impl Ingress {
                 if let Some(what) = why {
                     log::warn!(event = "user_refused", peer:% = from; "{what} from {from} refused by block");
                 }
-                self.leave(Proto::Tcp);
+                self.leave(Proto::Tcp(Some(from.ip())));
             }
         }
     }

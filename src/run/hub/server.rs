@@ -19,7 +19,7 @@ use crate::config::{Config, Transport};
 use crate::error::Error;
 use crate::logic::auth::{AuthMode, Psk};
 use crate::logic::backoff::Backoff;
-use crate::logic::guard::{Failure, Guard};
+use crate::logic::guard::{Failure, Guard, Refusals};
 use crate::logic::terms::{Direction, Feature, TunnelNo};
 use crate::net::certs::{Certs, Identity};
 use crate::net::listen::Acceptor;
@@ -42,8 +42,9 @@ pub(in crate::run) struct Server {
     shown: Option<Identity>,
     /// When a certificate that was announced is shown.
     show: Option<Instant>,
-    /// Sources that got something wrong.
+    /// Sources that got something wrong, and those that may not come.
     guard: Guard,
+    refusals: Refusals,
     /// The tunnel key, stretched; `None` where `auth=0`.
     psk: Option<Psk>,
     reload: Instant,
@@ -77,6 +78,7 @@ impl Server {
             retry: Backoff::new(FIRST_PAUSE, config.limits.cooldown, config.limits.cooldown),
             said: None,
             guard: Guard::new(config.limits.ban_failures, config.limits.ban_time),
+            refusals: Refusals::default(),
             psk: (config.auth() != AuthMode::Off).then(|| Psk::stretch(config.key.as_bytes())),
             shown: certs.as_ref().map(Certs::current),
             show: None,
@@ -127,6 +129,13 @@ impl Server {
             for _ in 0..MAX_AT_A_TIME {
                 let Some((socket, from)) = acceptor.accept(now) else { break };
                 if self.guard.is_banned(from.ip(), is_at_home(&self.tunnels, from.ip()), now) {
+                    continue;
+                }
+                // QUIC takes those only whose handshake came in here.
+                if !self.shared.config.peers.admits(from.ip()) {
+                    if self.refusals.is_news(from.ip(), now) {
+                        log::warn!("{from} refused at the tunnel's port: its address may not come in (allow, deny)");
+                    }
                     continue;
                 }
                 let worker = worker_for(&mut self.tunnels, from.ip(), out);

@@ -129,7 +129,7 @@ impl TargetRouter {
     fn begin(&mut self, origin: Origin, now: Instant) {
         let order = self.targets.order(now);
         let timeout = match origin.proto() {
-            Proto::Tcp => self.tcp_timeout,
+            Proto::Tcp(_) => self.tcp_timeout,
             Proto::Udp(_) => self.udp_timeout,
         };
         self.route(Parked { origin, order }, now + timeout, now);

@@ -66,7 +66,7 @@ impl Relay {
     pub fn new(local: Own, remote: Leg, join: Join, context: &Context, now: Instant) -> Relay {
         let config = &context.shared.config;
         let timeout = match join.proto {
-            Some(Proto::Tcp) => config.read,
+            Some(Proto::Tcp(_)) => config.read,
             Some(Proto::Udp(_)) => Some(config.limits.udp_read),
             None => None,
         };
@@ -161,7 +161,7 @@ impl Relay {
                 self.unanswered = self.unanswered.or(Some(now));
             }
         }
-        if self.join.proto == Some(Proto::Tcp) {
+        if matches!(self.join.proto, Some(Proto::Tcp(_))) {
             if self.active == now && self.watch.is_none() {
                 self.watch = shared.keepalive.timeout().map(|timeout| now + timeout / WATCHES);
             }
@@ -250,7 +250,7 @@ impl Relay {
     /// perhaps, part of a frame that will never be whole.
     fn is_over(&self) -> bool {
         match self.join.proto {
-            Some(Proto::Tcp) => self.rx.is_closed() && self.tx.is_closed(),
+            Some(Proto::Tcp(_)) => self.rx.is_closed() && self.tx.is_closed(),
             _ => self.rx.has_ended() || self.tx.has_ended(),
         }
     }

@@ -113,7 +113,7 @@ impl Task {
     /// What its user speaks, if it holds a user's slot.
     pub fn proto(&self) -> Option<Proto> {
         match self {
-            Task::Stage(Some(Stage::TlsAccept(_))) => Some(Proto::Tcp),
+            Task::Stage(Some(Stage::TlsAccept(task))) => Some(task.proto()),
             Task::Stage(Some(Stage::Dialer(task))) => Some(task.proto()),
             Task::Relay(task) => task.proto(),
             Task::Stage(_) | Task::Idle(_) | Task::Mux(_) => None,
@@ -130,7 +130,7 @@ impl Task {
         };
         match (survivors, self.proto()) {
             (Survivors::None, _) | (_, None) => false,
-            (Survivors::Own, Some(proto)) => own && proto == Proto::Tcp,
+            (Survivors::Own, Some(proto)) => own && matches!(proto, Proto::Tcp(_)),
             (Survivors::All, Some(_)) => true,
         }
     }

@@ -63,13 +63,18 @@ impl TlsAccept {
             Ok(false) => {}
             Err(error) => log::debug!("{} refused: {error}", self.request.user),
         }
-        context.hub.send(Notice::Done { home, tunnel: 0, proto: Proto::Tcp });
+        context.hub.send(Notice::Done { home, tunnel: 0, proto: self.proto() });
         Next::End
     }
 
     /// Remembers an edge.
     pub fn note(&mut self, event: &Event) {
         self.user.socket().note(event);
+    }
+
+    /// What the user speaks.
+    pub fn proto(&self) -> Proto {
+        Proto::Tcp(Some(self.request.user.ip()))
     }
 
     /// When it goes on even without an edge.
@@ -108,10 +113,11 @@ impl TlsAccept {
     }
 
     fn dial(self, home: Home, context: &Context) -> Dialer {
+        let proto = self.proto();
         let first = match self.state {
             State::Securing => Vec::new(),
             State::Reading(_, first) => first.bytes().to_vec(),
         };
-        Dialer::for_user(Own::Tls(self.user), self.request, Proto::Tcp, home, context).sending(first)
+        Dialer::for_user(Own::Tls(self.user), self.request, proto, home, context).sending(first)
     }
 }

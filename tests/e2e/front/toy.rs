@@ -2,6 +2,7 @@
 
 use crate::support::{raise_limits, try_connect, GRACE};
 use nodepass::config::{Cors, Endpoint, Host};
+use nodepass::logic::networks::AccessList;
 use nodepass::master::call::{Answer, Call, Reply};
 use nodepass::master::front::Front;
 use nodepass::net::certs::{Audience, Certs, Origin};
@@ -113,8 +114,15 @@ impl Api {
         // A front goes by what the process may have when it begins, and some tests here need much.
         raise_limits(0);
         let toy = Arc::new(Toy::default());
-        let front = Front::start(&listen, certs, Duration::from_secs(3600), cors, Arc::new(Shared(toy.clone())))
-            .expect("a front");
+        let front = Front::start(
+            &listen,
+            certs,
+            Duration::from_secs(3600),
+            AccessList::default(),
+            cors,
+            Arc::new(Shared(toy.clone())),
+        )
+        .expect("a front");
         Api { addr: front.addresses()[0], toy, front }
     }
 

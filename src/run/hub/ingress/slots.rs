@@ -52,7 +52,7 @@ impl Slots {
 
     fn count(&mut self, proto: Proto) -> &mut usize {
         match proto {
-            Proto::Tcp => &mut self.tcp,
+            Proto::Tcp(_) => &mut self.tcp,
             Proto::Udp(_) => &mut self.udp,
         }
     }

@@ -104,12 +104,12 @@ impl Sniffing {
         self.order.front().map(|(until, _)| *until)
     }
 
-    /// Sends all users away; how many there were.
-    pub fn clear(&mut self) -> usize {
-        let count = self.pending.len();
+    /// Sends all users away; their addresses.
+    pub fn clear(&mut self) -> Vec<SocketAddr> {
+        let addresses = self.pending.iter().map(|(_, user)| user.address).collect();
         self.pending = Slab::new();
         self.order.clear();
-        count
+        addresses
     }
 
     fn remove(&mut self, key: Key) -> Option<PendingUser> {

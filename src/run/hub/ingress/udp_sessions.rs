@@ -37,12 +37,13 @@ impl Sessions {
         }
     }
 
-    /// The session has ended.
-    pub fn end(&mut self, key: &SessionKey) {
-        self.live.remove(key);
+    /// The session has ended; whether there was one.
+    pub fn end(&mut self, key: &SessionKey) -> bool {
+        let was_live = self.live.remove(key).is_some();
         if self.live.len() < self.live.capacity() / 8 {
             self.live.shrink_to(MAX_WAITING);
         }
+        was_live
     }
 
     /// The connection died before the session began: its datagrams wait again.

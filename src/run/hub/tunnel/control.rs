@@ -111,7 +111,7 @@ impl Tunnel {
     fn launched(&mut self, udp: bool, remote: &str, id: Id, now: Instant) {
         let address: Option<SocketAddr> = remote.parse().ok();
         let session = SessionKey { user: address.unwrap_or_else(|| SocketAddr::from(([0; 4], 0))), asked: None };
-        let proto = if udp { Proto::Udp(session) } else { Proto::Tcp };
+        let proto = if udp { Proto::Udp(session) } else { Proto::Tcp(None) };
         if self.pool.claim(id, PeerUser { address, proto }, now).is_err() {
             log::debug!("A user for connection {id}, too many or twice: ignored");
         }
