@@ -41,6 +41,8 @@ impl Scene {
         let spy = Spy::before(server_at);
         let url = format!("client://{KEY}@{}/{}?mode=2&min=4&auth={auth}&log=debug", spy.at, target.addr());
         let client = Process::nodepass(&url);
+        // Only then: a user who comes before it waits, and may be served while the next one has been.
+        client.says(" is up: users", GRACE);
         until("a user", GRACE, || exchange(user, b"hello"));
         Scene { target, user, server_at, server, client, spy }
     }

@@ -12,6 +12,8 @@ const ADDRESS = /^(?:\[([^\]]*:[^\]]*)\]|([^\[\]:]*)):([1-9][0-9]{0,4})$/;
 const DIGITS = /^[0-9]*$/;
 const ORIGIN = /^[A-Za-z][A-Za-z0-9+.-]*:\/\/[A-Za-z0-9._:[\]-]+$/;
 const MAX_ORIGINS = 64;
+const NETWORK = /^([^\/]+)(?:\/([0-9]+))?$/;
+const MAX_NETWORKS = 256;
 
 function number(text, least, most) {
 	return text !== '' && DIGITS.test(text) && +text >= least && +text <= most;
@@ -48,6 +50,18 @@ function origins(text) {
 	return text === '*' || text === 'none' || (list.length <= MAX_ORIGINS && list.every((origin) => ORIGIN.test(origin.trim())));
 }
 
+// One address or range, perhaps of peers.
+function network(text) {
+	const [ all, bare, bits ] = text.replace(/^tunnel:/, '').match(NETWORK) || [];
+	const inner = all && bare.startsWith('[') && bare.endsWith(']') ? bare.slice(1, -1) : bare;
+	return !!all && ip(inner) && (bits === undefined || +bits <= (inner.includes(':') ? 128 : 32));
+}
+
+function networks(text) {
+	const list = text.split(',');
+	return list.length <= MAX_NETWORKS && list.every((entry) => network(entry.trim()));
+}
+
 return baseclass.extend({
 	// Is `value` one that the tables describe as `accepted`, with these words to choose from?
 	fits: function(accepted, words, value) {
@@ -62,6 +76,8 @@ return baseclass.extend({
 			return host(value);
 		if (accepted === 'auto or an IP address')
 			return value === 'auto' || ip(value.startsWith('[') && value.endsWith(']') ? value.slice(1, -1) : value);
+		if (accepted.startsWith('addresses and ranges'))
+			return networks(value);
 		if (accepted.startsWith('origins'))
 			return origins(value);
 		return !words.length || words.includes(value);
