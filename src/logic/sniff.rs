@@ -27,8 +27,8 @@ pub fn first_bytes(first: &[u8]) -> FirstBytes {
     match first.first() {
         None => FirstBytes::NeedMore,
         Some(&TLS_RECORD) => FirstBytes::Tls,
-        Some(b'\0' | b'A') if is_line_of_zeros(first) => FirstBytes::Older,
-        Some(b'A') if first.iter().all(|byte| matches!(byte, b'A' | b'=')) => FirstBytes::NeedMore,
+        Some(b'A') if is_line_of(first, b"A=") => FirstBytes::Older,
+        Some(b'A') if first.iter().all(|byte| b"A=".contains(byte)) => FirstBytes::NeedMore,
         Some(&OPENING) => FirstBytes::Pool,
         Some(_) if METHODS.iter().any(|method| first.starts_with(method)) => FirstBytes::Handshake,
         Some(_) if METHODS.iter().any(|method| method.starts_with(first)) => FirstBytes::NeedMore,
@@ -36,10 +36,17 @@ pub fn first_bytes(first: &[u8]) -> FirstBytes {
     }
 }
 
-/// Whether that is what clients up to 1.12 say first: as many zeros as their key is long.
-fn is_line_of_zeros(first: &[u8]) -> bool {
-    let Some(zeros) = first.strip_suffix(b"\n").filter(|zeros| zeros.len() > 1) else { return false };
-    zeros.iter().all(|byte| *byte == 0) || zeros.iter().all(|byte| matches!(byte, b'A' | b'='))
+/// Whether what seems to open a pool connection is the handshake of a client up to 1.6: as many zeros as its key is long, a newline,
+/// and nothing more. An opening goes on after a newline.
+pub fn is_line_of_zeros(first: &[u8]) -> bool {
+    let zeros = first.strip_suffix(b"\n").unwrap_or_default();
+    zeros.len() > 1 && zeros.iter().all(|byte| *byte == 0)
+}
+
+/// Whether the first line has come, and is made of these bytes alone.
+fn is_line_of(first: &[u8], bytes: &[u8]) -> bool {
+    let end = first.iter().position(|byte| *byte == b'\n');
+    end.is_some_and(|end| end > 1 && first[..end].iter().all(|byte| bytes.contains(byte)))
 }
 
 /// Which protocols `block` refuses to carry.
@@ -184,8 +191,8 @@ mod tests {
     #[test]
     fn a_line_of_zeros_is_an_older_original() {
         for (bytes, told) in [
-            (&b"\0\0\0\n"[..], FirstBytes::Older),
-            (b"AAAA\n", FirstBytes::Older),
+            (&b"AAAA\n"[..], FirstBytes::Older),
+            (b"AAAA\nmore", FirstBytes::Older),
             (b"AAAAAAA=\n", FirstBytes::Older),
             (b"AAA", FirstBytes::NeedMore),
             (b"AAB", FirstBytes::Stray),
@@ -193,6 +200,7 @@ mod tests {
         ] {
             assert_eq!(first_bytes(bytes), told, "{bytes:?}");
         }
+        assert!(is_line_of_zeros(b"\0\0\0\n") && !is_line_of_zeros(b"\0\0\0") && !is_line_of_zeros(b"\0\0\n\0"));
     }
 
     #[test]

@@ -26,7 +26,7 @@ use crate::config::Transport;
 use crate::logic::auth::Opening;
 use crate::logic::guard::Failure;
 use crate::logic::handshake::{HeadProgress, HeadReader, Request};
-use crate::logic::sniff::{first_bytes, FirstBytes};
+use crate::logic::sniff::{first_bytes, is_line_of_zeros, FirstBytes};
 use crate::logic::upgrade;
 use crate::net::budget::Budget;
 use crate::net::h2;
@@ -245,6 +245,7 @@ fn read(mut leg: Leg, mut buffer: Buffer, peer: &mut Peer, muxes: &mut Muxes, no
             let mut reader = HeadReader::default();
             headed(leg, reader.feed(buffer.bytes()), reader, peer)
         }
+        (FirstBytes::Pool, _) if is_line_of_zeros(buffer.bytes()) => Step::Older,
         (FirstBytes::Pool, _) => match (peer.policy.opened(buffer.bytes(), peer.from.ip(), kind), more) {
             (Opened::Tunnel(expected), _) => Step::Pool(leg, expected),
             (Opened::Claim(opening), _) => Step::Claim(leg, kind, opening),
