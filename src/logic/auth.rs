@@ -26,7 +26,7 @@ use snow::params::NoiseParams;
 use snow::{Builder, HandshakeState, StatelessTransportState};
 
 pub use self::agreement::{Agreement, SessionId};
-pub use self::approach::{Approach, Asked, AuthMode, Outcome, ServerIs};
+pub use self::approach::{Approach, Asked, AuthMode, Outcome};
 use self::exchange::Primitives;
 pub use self::numbers::Numbers;
 pub use self::opening::{session_of, Opening, OPENING};
@@ -82,8 +82,8 @@ pub struct Responder {
 }
 
 impl Responder {
-    /// Takes message 1. `None` if it is not under this key. It may be a recorded one: whoever sent it cannot read the answer
-    /// without its keys, and has to be taken for nobody until the first opening.
+    /// Takes message 1. `None` if it is not under this key. It may be a recorded one: its sender cannot read the answer
+    /// without its keys, and is no client before the first opening.
     pub fn read(psk: &Psk, message: &[u8]) -> Option<Responder> {
         let noise = psk.builder().and_then(Builder::build_responder).ok()?;
         Responder::begin(noise, message)

@@ -9,7 +9,7 @@
 //!  2.0       JSON      both, tls=1 alone, hex            with their length
 //! ```
 
-use super::wire::{self, line_bytes, mask, push_line, BadLine, Fingerprint, Id, Signal, MAX_REMOTE};
+use super::wire::{encode, push_masked, unmasked, BadLine, Fingerprint, Id, Signal, MAX_REMOTE};
 
 /// The parameter `wire`: which generations of the original are spoken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -104,18 +104,15 @@ impl Dialect {
 
     /// Appends `signal` to `out` as the line that an original of this generation expects under `key`, newline included.
     pub fn encode(self, signal: &Signal, key: &[u8], out: &mut Vec<u8>) {
-        if self != Dialect::Url {
-            return wire::encode(signal, key, out);
+        match self {
+            Dialect::Url => push_masked(to_url(signal), key, out),
+            Dialect::Json | Dialect::SecondRaw | Dialect::Second => encode(signal, key, out),
         }
-        let mut bytes = to_url(signal).into_bytes();
-        mask(&mut bytes, key);
-        push_line(&bytes, out);
     }
 
     /// The signal in a line of an original's, without its newline, and the generation that the line shows.
     pub fn decode(self, line: &[u8], key: &[u8]) -> Result<(Signal, Dialect), BadLine> {
-        let mut text = line_bytes(line)?;
-        mask(&mut text, key);
+        let text = unmasked(line, key)?;
         match self {
             Dialect::Json | Dialect::Url if is_url(&text) => Ok((from_url(&text)?, Dialect::Url)),
             _ => Ok((Signal::parse(&text)?, self)),
@@ -172,10 +169,8 @@ mod tests {
     const KEY: &[u8] = b"testkey";
 
     fn line(text: &str) -> Vec<u8> {
-        let mut bytes = text.as_bytes().to_vec();
-        mask(&mut bytes, KEY);
         let mut line = Vec::new();
-        push_line(&bytes, &mut line);
+        push_masked(text.to_owned(), KEY, &mut line);
         line.pop();
         line
     }

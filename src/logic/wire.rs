@@ -158,16 +158,26 @@ impl Signal {
 
 /// Appends `signal` to `out` as the line that an original expects under `key`, newline included.
 pub fn encode(signal: &Signal, key: &[u8], out: &mut Vec<u8>) {
-    let mut bytes = signal.to_json().into_bytes();
-    mask(&mut bytes, key);
-    push_line(&bytes, out);
+    push_masked(signal.to_json(), key, out);
 }
 
 /// The signal in a line of an original's, without its newline.
 pub fn decode(line: &[u8], key: &[u8]) -> Result<Signal, BadLine> {
-    let mut json = line_bytes(line)?;
-    mask(&mut json, key);
-    Signal::parse(&json)
+    Signal::parse(&unmasked(line, key)?)
+}
+
+/// Appends `text` as an original's line under `key`, newline included.
+pub(super) fn push_masked(text: String, key: &[u8], out: &mut Vec<u8>) {
+    let mut bytes = text.into_bytes();
+    mask(&mut bytes, key);
+    push_line(&bytes, out);
+}
+
+/// The text of a line of an original's, without its newline.
+pub(super) fn unmasked(line: &[u8], key: &[u8]) -> Result<Vec<u8>, BadLine> {
+    let mut text = line_bytes(line)?;
+    mask(&mut text, key);
+    Ok(text)
 }
 
 /// Appends a line of any bytes, newline included.
@@ -286,7 +296,7 @@ fn text(fields: &Map<String, Value>, name: &str) -> Option<String> {
 }
 
 /// XOR with the key, again and again from its first byte. An empty key changes nothing.
-pub(super) fn mask(bytes: &mut [u8], key: &[u8]) {
+fn mask(bytes: &mut [u8], key: &[u8]) {
     for (byte, mask) in bytes.iter_mut().zip(key.iter().cycle()) {
         *byte ^= mask;
     }

@@ -60,25 +60,11 @@ pub enum Outcome {
     Failed,
 }
 
-/// What a server turned out to be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ServerIs {
-    /// Nothing is known.
-    Unknown,
-    /// It knows the authenticated handshake.
-    Ours,
-    /// It does not.
-    Original {
-        /// As in [`Asked::Original`].
-        tls: bool,
-    },
-}
-
 /// What a client knows of its server, for as long as the process lives.
 #[derive(Clone, Copy, Debug)]
 pub struct Approach {
     mode: AuthMode,
-    server: ServerIs,
+    next: Asked,
     /// The original's handshake comes inside TLS at this port, whatever the server is.
     tls: bool,
     /// It was authenticated once: it is never asked any other handshake.
@@ -88,51 +74,42 @@ pub struct Approach {
 impl Approach {
     /// Nothing is known yet. `tls`: the original's handshake comes inside TLS at this port (443).
     pub fn new(mode: AuthMode, tls: bool) -> Approach {
-        let server = if mode == AuthMode::Off { ServerIs::Original { tls } } else { ServerIs::Unknown };
-        Approach { mode, server, tls, proven: false }
+        let next = if mode == AuthMode::Off { Asked::Original { tls } } else { Asked::Authenticated };
+        Approach { mode, next, tls, proven: false }
     }
 
     /// How to ask now.
     pub fn next(&self) -> Asked {
-        match self.server {
-            ServerIs::Original { tls } => Asked::Original { tls },
-            ServerIs::Unknown | ServerIs::Ours => Asked::Authenticated,
-        }
+        self.next
     }
 
     /// What came of it. Whether to ask again at once, in another form.
     pub fn learn(&mut self, outcome: Outcome) -> bool {
-        let asked = self.next();
-        match (self.mode, asked, outcome) {
-            (_, Asked::Authenticated, Outcome::Agreed) => (self.server, self.proven) = (ServerIs::Ours, true),
+        match (self.mode, self.next, outcome) {
+            (_, Asked::Authenticated, Outcome::Agreed) => self.proven = true,
             (AuthMode::Preferred, Asked::Authenticated, Outcome::UnknownThere { tls }) if !self.proven => {
-                self.server = ServerIs::Original { tls };
+                self.next = Asked::Original { tls };
                 return true;
             }
             // The next time in the other form: originals of 1.10 and older wait for a line.
             (AuthMode::Preferred, Asked::Authenticated, Outcome::Silent) if !self.proven => {
-                self.server = ServerIs::Original { tls: self.tls };
+                self.next = Asked::Original { tls: self.tls };
             }
             (AuthMode::Preferred, Asked::Original { .. }, Outcome::KnowsBoth) => {
-                self.server = ServerIs::Unknown;
+                self.next = Asked::Authenticated;
                 return true;
             }
             (AuthMode::Off, Asked::Original { tls: false }, Outcome::WantsTls) => {
-                self.server = ServerIs::Original { tls: true };
+                self.next = Asked::Original { tls: true };
                 return true;
             }
             // It may have been replaced by another program: it is met anew.
             (_, _, Outcome::Agreed) => {}
-            (AuthMode::Preferred, Asked::Original { .. }, _) => self.server = ServerIs::Unknown,
-            (AuthMode::Off, ..) => self.server = ServerIs::Original { tls: self.tls },
+            (AuthMode::Preferred, Asked::Original { .. }, _) => self.next = Asked::Authenticated,
+            (AuthMode::Off, ..) => self.next = Asked::Original { tls: self.tls },
             _ => {}
         }
         false
-    }
-
-    /// What the server is, as far as known.
-    pub fn server(&self) -> ServerIs {
-        self.server
     }
 }
 

@@ -108,7 +108,7 @@ impl Server {
         answer
     }
 
-    /// Begins a tunnel with whoever sent that message 1 from `from`; the answer.
+    /// Begins a tunnel with the sender of that message 1 at `from`; the answer.
     fn begin_authenticated(
         &mut self,
         number: TunnelNo,
