@@ -210,7 +210,7 @@ fn a_far_end_that_does_not_read_is_backpressure_and_an_edge_when_it_does<F: Far>
         (from.bytes().len() == before).then_some(())
     });
     let taken = sent.len() - from.bytes().len();
-    assert!((1..MANY / 4).contains(&taken), "{taken} of {MANY} bytes went to somebody who does not read");
+    assert!((1..MANY / 4).contains(&taken), "{taken} of {MANY} bytes went to a peer that does not read");
 
     let mut heard = Vec::new();
     rig.until("all of it", |rig| {

@@ -11,7 +11,7 @@ fn client_of(server: SocketAddr) -> Checked {
     check(&[&format!("client://planted-secret-of-tests@{server}/{}?mode=2", target.addr())])
 }
 
-/// A program that hears something and then says this, whoever comes.
+/// A program that says this to every connection once it has heard something.
 fn toy(says: &'static str) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let at = listener.local_addr().unwrap();

@@ -133,7 +133,7 @@ fn a_slow_reader_slows_the_sender_and_loses_nothing() {
                 before = said.load(Ordering::SeqCst);
                 thread::sleep(Duration::from_millis(50));
             }
-            assert!(before < MAX_WAITING, "{via:?}: {before} bytes went to somebody who does not read");
+            assert!(before < MAX_WAITING, "{via:?}: {before} bytes went to a peer that does not read");
 
             let (mut part, mut at) = ([0; 4096], 0);
             loop {

@@ -67,7 +67,7 @@ impl Process {
         self.child = spawn(&self.words, &self.env, &self.log);
     }
 
-    /// Whether somebody reads its log.
+    /// Whether its log is read.
     pub fn read_log(&self, so: bool) {
         self.log.unread.store(!so, Ordering::SeqCst);
     }
