@@ -53,6 +53,7 @@ test  nroff                     groff-base            groff-base        groff   
 test  systemd-analyze           systemd               systemd           systemd           -
 test  buildah                   buildah               buildah           buildah           buildah
 test  lintian                   lintian               lintian           lintian           -
+test  promtool                  prometheus            golang-github-prometheus prometheus   prometheus
 END
 }
 

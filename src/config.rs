@@ -153,6 +153,8 @@ pub struct Config {
     pub udp: bool,
     /// Which web pages may use the master's API.
     pub cors: Cors,
+    /// Where a server or client shows its figures (`metrics`).
+    pub metrics: Option<Endpoint>,
     /// `HTTPS_PROXY`, for a client whose server is not among the exceptions of `NO_PROXY`: where the proxy is, and its request.
     pub https_proxy: Option<(Endpoint, Proxy)>,
     /// Sizes and times from the environment.
@@ -390,6 +392,7 @@ impl Config {
             tcp: true,
             udp: true,
             cors: Cors::None,
+            metrics: None,
             https_proxy: None,
             limits: Limits::default(),
             raised: false,

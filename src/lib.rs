@@ -35,6 +35,7 @@ pub mod logic {
     pub mod http;
     pub mod keepalive;
     pub mod loads;
+    pub mod metrics;
     pub mod names;
     pub mod networks;
     pub mod pool;
@@ -103,7 +104,9 @@ pub mod run {
     pub mod hub;
     pub mod leash;
     pub mod messages;
+    pub mod metrics;
     pub mod policy;
+    pub mod process;
     pub(crate) mod resources;
     pub mod shared;
     pub mod start;
@@ -160,6 +163,7 @@ pub mod master {
     mod json;
     pub mod mail;
     mod mcp;
+    pub mod metrics;
     mod openapi;
     pub mod record;
     pub mod requests;

@@ -242,6 +242,16 @@ pub fn pass_on(line: &str, format: Format, colour: bool) {
     }
 }
 
+/// Says a line to the master that reads our stdout, at every level and in every format.
+pub fn tell(line: &str) {
+    push(format!("{line}\n").as_bytes(), Weight::Ordinary, Format::Text, false);
+}
+
+/// Lines that were lost so far.
+pub fn lost_lines() -> u64 {
+    QUEUE.lost_lines()
+}
+
 /// A text as a line of the log, its end included, said now.
 pub fn line_now(level: Level, text: &str, format: Format, colour: bool) -> String {
     Content::plain(level, text).line(format, SystemTime::now(), colour)

@@ -36,6 +36,7 @@ complete -c nodepass -n '__fish_seen_subcommand_from server client' -l proxy -x 
 complete -c nodepass -n '__fish_seen_subcommand_from server client' -l block -x -d 'refuse user connections that open with 1 SOCKS4/5, 2 HTTP, 3 TLS; digits combine, 0 none'
 complete -c nodepass -n '__fish_seen_subcommand_from server client' -l notcp -x -a '0 1' -d '1 does not carry TCP'
 complete -c nodepass -n '__fish_seen_subcommand_from server client' -l noudp -x -a '0 1' -d '1 does not carry UDP'
+complete -c nodepass -n '__fish_seen_subcommand_from server client' -l metrics -x -d 'shows figures and health to a monitoring system at this address, by plain HTTP'
 complete -c nodepass -n '__fish_seen_subcommand_from master' -l cors -x -d 'which web pages of other origins may use the API'
 complete -c nodepass -n '__fish_seen_subcommand_from server client' -l password -x -d 'the key, as it is (nothing is decoded)'
 complete -c nodepass -n '__fish_seen_subcommand_from server client master' -l tunnel-addr -x -d 'host of the tunnel address, or of the API; without it all interfaces'

@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::address::Endpoint;
 use super::value::{coded, count, duration_words, host_name, ip, number, period_or_zero, put, switch};
 use super::{Config, Cors, Mode, Role, Tls, Transport};
 use crate::log::{printable, Level};
@@ -57,7 +58,7 @@ impl Draft {
 }
 
 /// Every parameter, in the order of the documentation.
-pub(super) static PARAMETERS: [Parameter; 27] = [
+pub(super) static PARAMETERS: [Parameter; 28] = [
     Parameter {
         name: "log",
         meaning: "least level of the lines shown",
@@ -319,6 +320,15 @@ pub(super) static PARAMETERS: [Parameter; 27] = [
         roles: BOTH,
         set: |draft, value| put(&mut draft.config.udp, switch(value).map(|no| !no)),
         show: |config| Some(u8::from(!config.udp).to_string()),
+    },
+    Parameter {
+        name: "metrics",
+        meaning: "shows figures and health to a monitoring system at this address, by plain HTTP",
+        default: None,
+        values: "a host and port such as 127.0.0.1:9101",
+        roles: BOTH,
+        set: |draft, value| put(&mut draft.config.metrics, Endpoint::parse(value).ok().map(Some)),
+        show: |config| config.metrics.as_ref().map(Endpoint::to_string),
     },
     Parameter {
         name: "cors",

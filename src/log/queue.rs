@@ -28,6 +28,8 @@ struct State {
     lines: Vec<u8>,
     /// Lines that found no room since the writer took the last ones.
     lost: u64,
+    /// Lines that found no room, ever.
+    lost_ever: u64,
     writer: Writer,
     /// Whether a flush waits.
     flushing: bool,
@@ -58,7 +60,8 @@ pub(super) enum Weight {
 impl Queue {
     /// An empty one, without a thread.
     pub(super) const fn new() -> Queue {
-        let state = State { lines: Vec::new(), lost: 0, writer: Writer::None, flushing: false, woken: false };
+        let state =
+            State { lines: Vec::new(), lost: 0, lost_ever: 0, writer: Writer::None, flushing: false, woken: false };
         Queue { state: Mutex::new(state), news: Condvar::new(), done: Condvar::new() }
     }
 
@@ -69,7 +72,10 @@ impl Queue {
         let room = if weight == Weight::Heavy { MAX_QUEUED } else { MAX_ORDINARY };
         match state.lines.len() + line.len() <= room {
             true => state.lines.extend_from_slice(line),
-            false => state.lost += 1,
+            false => {
+                state.lost += 1;
+                state.lost_ever += 1;
+            }
         }
         match state.writer {
             Writer::Busy => {}
@@ -83,6 +89,11 @@ impl Queue {
                 }
             }
         }
+    }
+
+    /// Lines that found no room so far.
+    pub(super) fn lost_lines(&self) -> u64 {
+        self.state().lost_ever
     }
 
     /// Lines are held back, which the writer has to sum up in time.

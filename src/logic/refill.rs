@@ -52,6 +52,11 @@ impl Refill {
         self.failing = false;
     }
 
+    /// How many are being opened.
+    pub fn opening(&self) -> usize {
+        self.opening
+    }
+
     /// One could not be opened. The next try waits for the clock.
     pub fn failed(&mut self) {
         self.opening = self.opening.saturating_sub(1);

@@ -112,6 +112,11 @@ impl Child {
         self.check(now);
     }
 
+    /// The number of the process.
+    pub fn process(&self) -> u32 {
+        self.process.id()
+    }
+
     /// Asks it to leave: SIGTERM.
     pub fn terminate(&self) {
         let Ok(pid) = libc::pid_t::try_from(self.process.id()) else { return };

@@ -3,6 +3,7 @@
 //! ```text
 //!  2026-01-31 18:05:09.123  EVENT  CHECK_POINT|MODE=1|PING=12ms|...   a check point: figures
 //!  2026-01-31 18:05:09.123  ERROR  Server error: ...                  trouble
+//!  FIGURES|1.14.0|0,12,...                                            all that it counts and measures
 //!  anything else                                                      a line
 //! ```
 //!
@@ -16,12 +17,15 @@ use serde::Deserialize;
 
 use crate::log::escaped;
 use crate::logic::checkpoint::CheckPoint;
+use crate::logic::metrics::Figures;
 
 /// One line of a child.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ChildLine {
     /// Its figures.
     Point(CheckPoint),
+    /// All that it counts and measures.
+    Figures(Figures),
     /// Anything else.
     Line {
         /// As it was said, with the colour of its level and all else [`escaped`]; without its end.
@@ -34,6 +38,9 @@ pub enum ChildLine {
 impl ChildLine {
     /// What this line means.
     pub fn of(text: String) -> ChildLine {
+        if let Ok(figures) = text.parse() {
+            return ChildLine::Figures(figures);
+        }
         let plain = plain(&text);
         let (level, message) = message(&plain);
         let event = matches!(level, None | Some("EVENT"));
@@ -201,6 +208,15 @@ mod tests {
         let named = with_instance(&(object("info", "x") + "\n"), "0a1b2c3d");
         let parsed: serde_json::Value = serde_json::from_str(&named).unwrap();
         assert_eq!((parsed["instance"].as_str(), parsed["message"].as_str()), (Some("0a1b2c3d"), Some("x")));
+    }
+
+    #[test]
+    fn figures_are_known_at_the_very_beginning_of_a_line_only() {
+        let figures = Figures::new([3; crate::logic::metrics::CELLS]);
+        assert_eq!(ChildLine::of(figures.to_string()), ChildLine::Figures(figures.clone()));
+        for text in [format!(" {figures}"), format!("2026-01-31 18:05:09.123  INFO  {figures}")] {
+            assert_eq!(ChildLine::of(text.clone()), line(&text, false));
+        }
     }
 
     #[test]

@@ -28,6 +28,7 @@ impl Supervisor {
             Order::Replace(id, url) => return self.replace(&id, &url, reply, now),
             Order::Delete(id) => return self.delete(&id, reply, now),
             Order::Logs(id) => self.logs(&id),
+            Order::Figures => Ok(Answer::Samples(self.samples())),
             Order::Import(records) => self.import(records, now),
             Order::Name(alias) => self.name(alias, now),
             Order::Listen => {

@@ -9,8 +9,9 @@ use std::sync::mpsc::{sync_channel, Receiver, Sender, SyncSender};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::record::{Peer, Record};
+use super::record::{Kind, Peer, Record, Status};
 use crate::log::Level;
+use crate::logic::metrics::Figures;
 
 /// One request to the supervisor. Ids are as the user wrote them.
 #[derive(Debug)]
@@ -36,6 +37,8 @@ pub enum Order {
     Delete(String),
     /// The last lines of its process: [`Answer::Lines`].
     Logs(String),
+    /// What all instances count and measure: [`Answer::Samples`].
+    Figures,
     /// Take these records over, those with ids that are known already left out: [`Answer::Many`] of those that are new.
     Import(Vec<Record>),
     /// The master's alias: [`Answer::One`], the master's own record.
@@ -48,7 +51,7 @@ impl Order {
     /// Whether what is kept on the disk is another afterwards.
     pub fn changes(&self) -> bool {
         match self {
-            Order::Admit(_) | Order::List | Order::Get(_) | Order::Logs(_) | Order::Listen => false,
+            Order::Admit(_) | Order::List | Order::Get(_) | Order::Logs(_) | Order::Figures | Order::Listen => false,
             Order::Create { .. } | Order::Patch(..) | Order::Replace(..) | Order::Delete(_) => true,
             Order::Import(_) | Order::Name(_) => true,
         }
@@ -96,8 +99,27 @@ pub enum Answer {
     Many(Vec<Record>),
     /// Lines of a log, the oldest first.
     Lines(Vec<String>),
+    /// What instances count and measure, in the order of their ids.
+    Samples(Vec<Sample>),
     /// Events, as they happen.
     Events(Receiver<Arc<Event>>),
+}
+
+/// An instance, and what its process said of itself last.
+#[derive(Debug)]
+pub struct Sample {
+    /// Its id.
+    pub id: String,
+    /// The user's name for it.
+    pub alias: String,
+    /// What it is.
+    pub kind: Kind,
+    /// How it is.
+    pub status: Status,
+    /// The number of its process.
+    pub process: Option<u32>,
+    /// What that said.
+    pub figures: Option<Figures>,
 }
 
 /// Why an order is not carried out: an HTTP status and one line for the user.

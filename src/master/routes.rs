@@ -14,7 +14,7 @@ use super::call::{self, Call, Reply};
 use super::fields::Fields;
 use super::record::KEY_ID;
 use super::requests::{Answer, Order, Refusal, Request};
-use super::{bounds, export, mcp, openapi, stream};
+use super::{bounds, export, mcp, metrics, openapi, stream};
 use crate::config;
 
 impl<M: From<Request> + Send + 'static> call::Answer for Api<M> {
@@ -24,7 +24,11 @@ impl<M: From<Request> + Send + 'static> call::Answer for Api<M> {
             return empty(200);
         }
         if !route.is_open() {
-            let key = call.header("x-api-key").filter(|key| !key.is_empty());
+            // Monitoring systems know no other header; elsewhere the original takes no bearer.
+            let bearer = || call.header("authorization")?.strip_prefix("Bearer ");
+            let own = call.header("x-api-key");
+            let key = if matches!(route, Route::Metrics) { own.or_else(bearer) } else { own };
+            let key = key.filter(|key| !key.is_empty());
             if let Err(refusal) = self.ask(Order::Admit(key.map(str::to_owned))) {
                 return refused(&refusal);
             }
@@ -51,6 +55,7 @@ enum Route<'a> {
     Logs(&'a str),
     Events,
     Info,
+    Metrics,
     Tcping,
     Export,
     Import,
@@ -65,6 +70,7 @@ impl<'a> Route<'a> {
             "/v1/instances" => Route::Instances,
             "/v1/events" => Route::Events,
             "/v1/info" => Route::Info,
+            "/v1/metrics" => Route::Metrics,
             "/v1/tcping" => Route::Tcping,
             "/v1/export" => Route::Export,
             "/v1/import" => Route::Import,
@@ -86,7 +92,13 @@ impl<'a> Route<'a> {
             Route::Instances | Route::Info => &["GET", "POST"],
             Route::Instance(_) => &["GET", "PATCH", "PUT", "DELETE"],
             Route::Import | Route::Mcp => &["POST"],
-            Route::Logs(_) | Route::Events | Route::Tcping | Route::Export | Route::OpenApi | Route::Docs => &["GET"],
+            Route::Logs(_)
+            | Route::Events
+            | Route::Metrics
+            | Route::Tcping
+            | Route::Export
+            | Route::OpenApi
+            | Route::Docs => &["GET"],
         }
     }
 
@@ -113,6 +125,7 @@ impl<M: From<Request>> Api<M> {
             },
             Route::Info if get => Ok(value(200, &self.info()?)),
             Route::Info => self.rename(call),
+            Route::Metrics => metrics::reply(self),
             Route::Tcping => Ok(value(200, &self.tcping(&target(&call.query).ok_or_else(no_target)?))),
             Route::Export => Ok(value(200, &export::export(&self.list()?))),
             Route::Import => {

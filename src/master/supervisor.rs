@@ -17,13 +17,15 @@ use std::time::{Duration, Instant};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::child::{Child, Program};
+use super::child_log::ChildLine;
 use super::events::Readers;
 use super::instance::{Instance, Step, Times};
 use super::mail::Mail;
 use super::record::{Record, Status, KEY_ID};
-use super::requests::{Answer, Refusal, What};
+use super::requests::{Answer, Refusal, Sample, What};
 use crate::config::Config;
 use crate::log::Level;
+use crate::logic::metrics::Figures;
 
 /// Where records are kept when the master does not run.
 pub trait Keep: Send {
@@ -62,6 +64,8 @@ pub struct Supervisor {
 pub(super) struct Slot {
     pub instance: Instance,
     child: Option<Child>,
+    /// What its process said last of itself.
+    figures: Option<Figures>,
 }
 
 /// A caller that waits for a process to end.
@@ -81,7 +85,7 @@ impl Supervisor {
     ) -> Supervisor {
         let master = records.remove(KEY_ID).unwrap_or_else(|| Record { id: KEY_ID.into(), ..Record::default() });
         let times = times(&config);
-        let slot = |(id, record)| (id, Slot { instance: Instance::loaded(record, times), child: None });
+        let slot = |(id, record)| (id, Slot { instance: Instance::loaded(record, times), child: None, figures: None });
         Supervisor {
             slots: records.into_iter().map(slot).collect(),
             master,
@@ -150,7 +154,7 @@ impl Supervisor {
             Mail::Said(id) => {
                 let word = self.slots.get(&*id).and_then(|slot| slot.child.as_ref()?.word());
                 if let Some(word) = word {
-                    self.with(&id, now, |instance| instance.said(word, now));
+                    self.said(&id, word, now);
                 }
             }
             Mail::Quiet(id) => {
@@ -161,6 +165,24 @@ impl Supervisor {
             Mail::Signal(signal) => return self.signalled(signal, now),
         }
         None
+    }
+
+    /// A process said something.
+    fn said(&mut self, id: &str, word: ChildLine, now: Instant) {
+        match (word, self.slots.get_mut(id)) {
+            (ChildLine::Figures(figures), Some(slot)) => slot.figures = Some(figures),
+            (word, _) => self.with(id, now, |instance| instance.said(word, now)),
+        }
+    }
+
+    /// What all instances count and measure.
+    pub(super) fn samples(&self) -> Vec<Sample> {
+        let sample = |slot: &Slot| {
+            let Record { id, alias, kind, status, .. } = slot.instance.record().clone();
+            let process = slot.child.as_ref().map(Child::process);
+            Sample { id, alias, kind, status, process, figures: slot.figures.clone() }
+        };
+        self.slots.values().map(sample).collect()
     }
 
     /// Gives an input to an instance, and does what follows.
@@ -249,7 +271,10 @@ impl Supervisor {
         let Some(success) = slot.child.as_mut().and_then(|child| child.ended(now)) else { return };
         let Some(child) = slot.child.take() else { return };
         while let Some(word) = child.word() {
-            self.with(id, now, |instance| instance.said(word, now));
+            self.said(id, word, now);
+        }
+        if let Some(slot) = self.slots.get_mut(id) {
+            slot.figures = None;
         }
         self.with(id, now, |instance| instance.ended(success, now));
         match self.slots.get(id).map(|slot| slot.instance.record().status) {
@@ -297,7 +322,7 @@ impl Supervisor {
     /// A new instance.
     pub(super) fn add(&mut self, instance: Instance, now: Instant) {
         let id = instance.record().id.clone();
-        self.slots.insert(id.clone(), Slot { instance, child: None });
+        self.slots.insert(id.clone(), Slot { instance, child: None, figures: None });
         self.apply_steps(&id, now);
     }
 

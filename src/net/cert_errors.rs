@@ -51,11 +51,7 @@ pub fn explain_own(error: &TlsError, crt: &Path, key: &Path) -> Error {
 
 /// What is wrong with the dates of a certificate of our own, if anything is.
 pub fn out_of_date(leaf: &CertificateDer<'_>, known: &CryptoProvider) -> Option<Error> {
-    let parsed = ParsedCertificate::try_from(leaf).ok()?;
-    let algorithms = known.signature_verification_algorithms.all;
-    // The dates come first; that no root is known is no news here.
-    let verdict =
-        verify_server_cert_signed_by_trust_anchor(&parsed, &RootCertStore::empty(), &[], UnixTime::now(), algorithms);
+    let verdict = dates(leaf, known, UnixTime::now())?;
     match verdict {
         Err(TlsError::InvalidCertificate(
             fault @ (CertificateError::ExpiredContext { .. } | CertificateError::NotValidYetContext { .. }),
@@ -65,6 +61,24 @@ pub fn out_of_date(leaf: &CertificateDer<'_>, known: &CryptoProvider) -> Option<
         }
         _ => None,
     }
+}
+
+/// When a certificate ends, in seconds since 1970.
+pub fn valid_until(leaf: &CertificateDer<'_>, known: &CryptoProvider) -> Option<u64> {
+    // At the end of time each has expired, and the fault says when.
+    match dates(leaf, known, UnixTime::since_unix_epoch(Duration::from_secs(u64::MAX)))? {
+        Err(TlsError::InvalidCertificate(CertificateError::ExpiredContext { not_after, .. })) => {
+            Some(not_after.as_secs())
+        }
+        _ => None,
+    }
+}
+
+/// What is to be said of a certificate at that time. Its dates come first; that no root is known is no news here.
+fn dates(leaf: &CertificateDer<'_>, known: &CryptoProvider, at: UnixTime) -> Option<Result<(), TlsError>> {
+    let parsed = ParsedCertificate::try_from(leaf).ok()?;
+    let algorithms = known.signature_verification_algorithms.all;
+    Some(verify_server_cert_signed_by_trust_anchor(&parsed, &RootCertStore::empty(), &[], at, algorithms))
 }
 
 /// What follows "the certificate", and what to do about it.

@@ -13,7 +13,7 @@ use rustls::server::{NoServerSessionStorage, ParsedCertificate};
 use rustls::version::{TLS12, TLS13};
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
 
-use super::cert_errors::{explain, explain_own, out_of_date};
+use super::cert_errors::{explain, explain_own, out_of_date, valid_until};
 use crate::error::Error;
 use crate::logic::wire::Fingerprint;
 
@@ -29,6 +29,8 @@ pub struct Identity {
     pub config: Arc<ServerConfig>,
     /// SHA-256 of the leaf.
     pub leaf: Fingerprint,
+    /// When it ends, in seconds since 1970, if that can be read.
+    pub end: Option<u64>,
     /// The same in DER, for a TLS that is not rustls.
     pub der: Arc<Der>,
 }
@@ -84,6 +86,11 @@ impl Certs {
         self.current.clone()
     }
 
+    /// When it ends, in seconds since 1970.
+    pub fn end(&self) -> Option<u64> {
+        self.current.end
+    }
+
     /// Loads changed files: `Ok(true)` if a new identity is in use. A bad file keeps the old one; the error says why.
     pub fn reload(&mut self) -> Result<bool, Error> {
         let seen = modified(&self.origin);
@@ -137,7 +144,8 @@ fn load(origin: &Origin, audience: Audience) -> Result<Identity, Error> {
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.ticketer = ring::Ticketer::new().map_err(|error| explain(&error))?;
     config.send_tls13_tickets = 1;
-    Ok(Identity { config: Arc::new(config), leaf, der })
+    let end = valid_until(&der.chain[0], &provider());
+    Ok(Identity { config: Arc::new(config), leaf, end, der })
 }
 
 /// The certificates of a file, at least one.

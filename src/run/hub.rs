@@ -30,9 +30,10 @@ use mio::event::Event;
 use mio::Registry;
 use signal_hook::consts::SIGHUP;
 
-use self::ingress::Ingress;
+use self::ingress::{accepted, Ingress};
 use self::out::{Action, EndReason, Granted, Out, PeerUser};
 use self::part::Part;
+use self::reports::ended;
 use self::server::{Reception, Server};
 use self::targets::{TargetEvent, TargetRouter};
 use self::tunnel::{Side, Tunnel};
@@ -40,6 +41,7 @@ use crate::error::Error;
 use crate::logic::auth::Opening;
 use crate::logic::deadlines::Deadlines;
 use crate::logic::handshake::Request;
+use crate::logic::metrics::{Figure, Timing};
 use crate::logic::terms::TunnelNo;
 use crate::run::channel::{Receiver, Sender};
 use crate::run::leash;
@@ -68,6 +70,8 @@ pub struct Hub {
     stopping: Option<Instant>,
     /// Whether a master reads the log: check points are how it knows that all is well.
     held: bool,
+    /// When the figures are next measured, if any program wants them.
+    measured: Option<Instant>,
 }
 
 impl Hub {
@@ -100,6 +104,7 @@ impl Hub {
             tunnels: u32::from_be_bytes(out::random_id().0),
             reported: None,
             stopping: None,
+            measured: (leash::is_held() || shared.config.metrics.is_some()).then_some(now),
             held: leash::is_held(),
             shared,
         }
@@ -168,7 +173,14 @@ impl Hub {
             Part::Client(client) => client.deadline(),
             Part::Single(single) => single.deadline(),
         };
-        let rest = [self.ingress.deadline(), part, self.deadlines.next(), self.targets.deadline(), self.stopping];
+        let rest = [
+            self.ingress.deadline(),
+            part,
+            self.deadlines.next(),
+            self.targets.deadline(),
+            self.stopping,
+            self.measured,
+        ];
         rest.into_iter().flatten().min()
     }
 
@@ -194,6 +206,7 @@ impl Hub {
         }
         self.targets.tick(now);
         self.carry_out(now);
+        self.measure_if_due(now);
     }
 
     /// Whether the program is on its way out.
@@ -305,6 +318,10 @@ impl Hub {
         if self.stopping.is_some() {
             return;
         }
+        if let Err(why) = &answer {
+            let refused = matches!(why, Error::Refused(_));
+            self.shared.stats.add(if refused { Figure::HandshakesRefused } else { Figure::HandshakesFailed }, 1);
+        }
         let number = self.next_number();
         let Part::Client(client) = &mut self.part else { return };
         match client.answered(answer, number, &mut self.targets, self.workers.len(), now) {
@@ -364,7 +381,9 @@ impl Hub {
             let best = able.min_by_key(|tunnel| (tunnel.is_doubtful(now), tunnel.live(), tunnel.number()));
             let Some(number) = best.map(Tunnel::number) else { return };
             let granted = self.part.tunnel(number).and_then(|tunnel| tunnel.take(address, udp, &mut self.out));
+            let waited = self.ingress.waiting.waited(now);
             let (Some(Granted { home, framed }), Some(user)) = (granted, self.ingress.waiting.pop()) else { return };
+            self.shared.stats.observe(Timing::PoolWait, waited);
             let user = self.ingress.bind(user, home);
             self.out.job(home.worker, Job::Join { key: home.key, tunnel: number, user, framed });
             self.touched.push(number);
@@ -378,9 +397,22 @@ impl Hub {
                 Action::Job(worker, job) => self.workers[worker].send(job),
                 Action::Dial { home, user, framed } => self.dial(home, number, user, framed, now),
                 Action::CheckPoint => self.tunnel_reported(now),
-                Action::Trouble { why, loud } => self.part.client().map_or((), |client| client.trouble(why, loud)),
-                Action::Opened => self.part.client().map_or((), |client| client.opened(now)),
-                Action::Proven => self.proven.push(number),
+                Action::Trouble { why, loud } => {
+                    self.shared.stats.add(Figure::PoolFailed, 1);
+                    if let Some(client) = self.part.client() {
+                        client.trouble(why, loud);
+                    }
+                }
+                Action::Opened => {
+                    self.shared.stats.add(Figure::PoolOpened, 1);
+                    if let Some(client) = self.part.client() {
+                        client.opened(now);
+                    }
+                }
+                Action::Proven => {
+                    self.count_handshake(number);
+                    self.proven.push(number);
+                }
                 Action::Pin(fp) => self.part.client().map_or((), |client| client.pin(fp)),
                 Action::Over(reason) => self.end_tunnel(number, &reason, now),
             }
@@ -395,12 +427,16 @@ impl Hub {
             Proto::Udp(_) => config.udp,
         };
         let nameless = user.address.is_none() && config.proxy && matches!(user.proto, Proto::Tcp(_));
-        let why = match () {
-            () if !carried => "this protocol is switched off (notcp, noudp)",
-            () if nameless => "the peer did not say who it is, as proxy=1 needs",
-            () if !self.ingress.slots.enter(user.proto) => "all slots are taken (slot)",
-            () => return self.targets.dial(home, tunnel, user, framed, now),
+        let (figure, why) = match () {
+            () if !carried => (Figure::RefusedProtocol, "this protocol is switched off (notcp, noudp)"),
+            () if nameless => (Figure::RefusedProtocol, "the peer did not say who it is, as proxy=1 needs"),
+            () if !self.ingress.slots.enter(user.proto) => (Figure::RefusedSlots, "all slots are taken (slot)"),
+            () => {
+                self.shared.stats.add(accepted(user.proto, true), 1);
+                return self.targets.dial(home, tunnel, user, framed, now);
+            }
         };
+        self.shared.stats.add(figure, 1);
         log::warn!("{} refused: {why}", user.address.map_or_else(|| "a user".into(), |address| address.to_string()));
         self.release(home, tunnel);
         self.out.close(home);
@@ -428,6 +464,7 @@ impl Hub {
             }
             TargetEvent::Probe { target, address } => self.out.job(0, Job::Probe { target, address }),
             TargetEvent::NoTarget { waiting, proto, why } => {
+                self.shared.stats.add(Figure::RefusedTarget, 1);
                 log::warn!(event = "target_failed"; "No target: {why}");
                 if let Some((home, tunnel)) = waiting {
                     self.release(home, tunnel);
@@ -450,6 +487,7 @@ impl Hub {
     fn refuse(&mut self, user: User) {
         let why = self.part.tunnels().next().map_or_else(|| "there is no peer".into(), Tunnel::absence);
         let (from, waited) = (user.address(), self.shared.config.limits.pool_get);
+        self.shared.stats.add(Figure::RefusedPool, 1);
         log::warn!(event = "user_refused", peer:% = from; "{from} closed after {waited:?}: {why}");
         self.ingress.leave(user.proto());
     }
@@ -457,6 +495,7 @@ impl Hub {
     /// A tunnel is over: its pool ends with it, and the relays that cannot go on without it; users wait for another.
     fn end_tunnel(&mut self, number: TunnelNo, reason: &EndReason, now: Instant) {
         let Some(peer) = self.part.end(number, reason, now) else { return };
+        self.shared.stats.add(ended(reason), 1);
         self.deadlines.set(number, None);
         let survivors = reason.survivors(self.stopping.is_some());
         self.workers.iter().for_each(|worker| worker.send(Job::End { tunnel: number, survivors }));

@@ -4,7 +4,7 @@ use crate::config::{Config, Role};
 use crate::logic::timers::Bucket;
 use crate::net::budget::Budget;
 use crate::net::tcp::SocketKeepalive;
-use crate::run::stats::Meters;
+use crate::run::stats::Stats;
 
 /// What every thread of an instance shares: what never changes, and counters.
 pub struct Shared {
@@ -14,8 +14,8 @@ pub struct Shared {
     pub budget: Budget,
     /// How TCP connections are kept alive.
     pub keepalive: SocketKeepalive,
-    /// Bytes since the start.
-    pub meters: Meters,
+    /// What is counted and measured.
+    pub stats: Stats,
     /// The rate limit from users to targets.
     pub up: Option<Bucket>,
     /// The rate limit from targets to users.

@@ -24,9 +24,10 @@ use super::hub::single::Single;
 use super::hub::{Hub, USERS_TOKEN};
 use super::leash::{self, Leash};
 use super::messages::{Job, Notice};
+use super::metrics;
 use super::resources::Resources;
 use super::shared::Shared;
-use super::stats::Meters;
+use super::stats::Stats;
 use super::worker::Worker;
 use crate::config::{Config, Mode, Role};
 use crate::error::Error;
@@ -75,6 +76,9 @@ pub fn start(config: Config) -> Result<ExitCode, Error> {
     if !hub.is_single() {
         shared.config.risks().iter().for_each(|risk| log::warn!("{risk}"));
     }
+    if let Some(at) = &shared.config.metrics {
+        metrics::serve(at, &shared)?;
+    }
     let mut first = None;
     for (index, ((poll, waker), inbox)) in threads.into_iter().zip(inboxes).enumerate() {
         let registry = poll.registry().try_clone().map_err(failed)?;
@@ -105,7 +109,7 @@ fn shared(mut config: Config, epoch: Instant) -> Arc<Shared> {
     let keepalive = SocketKeepalive::after(config.limits.keepalive);
     let bucket = || config.rate.map(|rate| Bucket::new(rate, epoch));
     let (up, down) = (bucket(), bucket());
-    Arc::new(Shared { budget: fitted.budget, keepalive, meters: Meters::default(), up, down, config })
+    Arc::new(Shared { budget: fitted.budget, keepalive, stats: Stats::default(), up, down, config })
 }
 
 /// Where users come in.

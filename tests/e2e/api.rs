@@ -4,6 +4,7 @@
 mod disk;
 mod events;
 mod extras;
+mod metrics;
 mod page;
 mod recorded;
 mod tunnel;

@@ -17,6 +17,7 @@ mod hostile;
 mod log;
 #[cfg(feature = "master")]
 mod master_life;
+mod metrics;
 mod narrow;
 mod parameters;
 mod recovery;

@@ -12,7 +12,7 @@ const CASES: &[(&str, &[&str])] = &[
     ("nodepass server --log ", &["none", "debug", "info", "warn", "error", "event"]),
     ("nodepass server --log=", &["none", "debug", "info", "warn", "error", "event"]),
     ("nodepass server --tls 1 --ty", &["--type"]),
-    ("nodepass client --tls 1 --m", &["--min", "--mode"]),
+    ("nodepass client --tls 1 --m", &["--metrics", "--min", "--mode"]),
     ("nodepass master --pre", &["--prefix"]),
     ("nodepass check --rep", &["--report"]),
     ("nodepass check --lang ", &["en", "zh"]),

@@ -28,6 +28,7 @@ use super::USERS_TOKEN;
 use crate::config::Endpoint;
 use crate::error::Error;
 use crate::logic::guard::{PerSource, Refusals};
+use crate::logic::metrics::Figure;
 use crate::logic::slab::Key;
 use crate::net::batch::PacketQueue;
 use crate::net::udp::{sender, UdpListener};
@@ -258,10 +259,12 @@ impl Ingress {
                     taken += batch.messages(came).map(|message| message.len).sum::<usize>();
                     for message in batch.messages(came).filter(|message| message.whole > message.len) {
                         let (len, (from, _)) = (message.whole, sender(message));
+                        self.shared.stats.add(Figure::DroppedLarge, 1);
                         log::warn!("Datagram of {len} bytes from {from} dropped: larger than NP_UDP_DATA_BUF_SIZE");
                     }
                     let lost = listener.lost(batch.messages(came));
                     if let Some((lost, at)) = lost.and_then(|lost| Some((lost, listener.local().ok()?))) {
+                        self.shared.stats.set(Figure::DroppedBuffer, lost.into());
                         log::warn!("{lost} datagrams lost at {at} so far: its receive buffer was full (net.core.rmem_max allows more)");
                     }
                     for (message, packet) in batch.packets(came) {
@@ -295,12 +298,18 @@ impl Ingress {
     /// Whether a newcomer may come in; then it has a slot, and a place of its source.
     fn enter(&mut self, proto: Proto, from: SocketAddr, now: Instant) -> bool {
         if !self.shared.config.users.admits(from.ip()) {
-            return self.refuse(from, "its address may not come in (allow, deny)", now);
+            return self.refuse(from, Figure::RefusedAddress, "its address may not come in (allow, deny)", now);
         }
         if !self.sources.enter(from.ip()) {
-            return self.refuse(from, "its source has as many connections as it may (perip)", now);
+            return self.refuse(
+                from,
+                Figure::RefusedSource,
+                "its source has as many connections as it may (perip)",
+                now,
+            );
         }
         let entered = self.slots.enter(proto);
+        self.shared.stats.add(accepted(proto, entered), 1);
         if !entered {
             self.sources.leave(from.ip());
             // Each is told, but a flood of them does not fill the log.
@@ -310,7 +319,8 @@ impl Ingress {
         entered
     }
 
-    fn refuse(&mut self, from: SocketAddr, why: &str, now: Instant) -> bool {
+    fn refuse(&mut self, from: SocketAddr, figure: Figure, why: &str, now: Instant) -> bool {
+        self.shared.stats.add(figure, 1);
         if self.refusals.is_news(from.ip(), now) {
             log::warn!(event = "user_refused", peer:% = from; "{from} refused: {why}");
         }
@@ -335,11 +345,21 @@ impl Ingress {
             Verdicted::Pass(socket, from) => self.arrived.push_back(User::Tcp(socket, from)),
             Verdicted::Out(from, why) => {
                 if let Some(what) = why {
+                    self.shared.stats.add(Figure::RefusedBlock, 1);
                     log::warn!(event = "user_refused", peer:% = from; "{what} from {from} refused by block");
                 }
                 self.leave(Proto::Tcp(Some(from.ip())));
             }
         }
+    }
+}
+
+/// What counts a user who got a slot, or got none.
+pub(super) fn accepted(proto: Proto, entered: bool) -> Figure {
+    match (entered, proto) {
+        (false, _) => Figure::RefusedSlots,
+        (true, Proto::Tcp(_)) => Figure::TcpAccepted,
+        (true, Proto::Udp(_)) => Figure::UdpAccepted,
     }
 }
 

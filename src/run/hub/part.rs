@@ -9,6 +9,7 @@ use super::server::Server;
 use super::single::Single;
 use super::tunnel::{Side, Tunnel};
 use crate::logic::terms::TunnelNo;
+use crate::net::certs::Certs;
 
 /// What this instance is.
 pub(in crate::run) enum Part {
@@ -72,6 +73,24 @@ impl Part {
             Part::Single(_) => (None, None),
         };
         server.into_iter().flatten().chain(client)
+    }
+
+    /// Sources that a server has banned.
+    pub fn bans(&self) -> usize {
+        match self {
+            Part::Server(server) => server.bans(),
+            Part::Client(_) | Part::Single(_) => 0,
+        }
+    }
+
+    /// When the certificate in use ends, in seconds since 1970; 0 without one.
+    pub fn certificate_end(&self) -> u64 {
+        let certs = match self {
+            Part::Server(server) => server.certs(),
+            Part::Single(single) => single.certs(),
+            Part::Client(_) => None,
+        };
+        certs.and_then(Certs::end).unwrap_or(0)
     }
 
     /// The run mode in force, as a check point says it: 1 where users come in at a server, or without one.

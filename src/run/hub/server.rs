@@ -152,6 +152,16 @@ impl Server {
         }
     }
 
+    /// Sources that are banned.
+    pub fn bans(&self) -> usize {
+        self.guard.bans().count()
+    }
+
+    /// The certificate in use.
+    pub fn certs(&self) -> Option<&Certs> {
+        self.certs.as_ref()
+    }
+
     fn insert(&mut self, tunnel: Tunnel) {
         self.tunnels.insert(tunnel.number(), tunnel);
         self.renew_policy();

@@ -37,6 +37,11 @@ impl Single {
         self.certs.as_ref().map(|certs| certs.current().config)
     }
 
+    /// The certificate in use.
+    pub fn certs(&self) -> Option<&Certs> {
+        self.certs.as_ref()
+    }
+
     /// Looks at the certificate files again.
     pub fn reload(&mut self) {
         match &mut self.certs {

@@ -152,6 +152,11 @@ impl Tunnel {
         self.pool.idle()
     }
 
+    /// Pool connections that are being opened (client).
+    pub fn opening(&self) -> usize {
+        self.opener.as_ref().map_or(0, |opener| opener.refill.opening())
+    }
+
     /// Users whose relays it carries.
     pub fn live(&self) -> usize {
         self.live

@@ -8,6 +8,7 @@ use super::context::{token, Context, Side};
 use super::next::Next;
 use super::relay::{Join, Relay};
 use crate::error::Error;
+use crate::logic::metrics::{Figure, Timing};
 use crate::logic::terms::TunnelNo;
 use crate::logic::wire::proxy_line;
 use crate::net::connect::{Connect, Outcome};
@@ -81,6 +82,7 @@ impl Dialer {
                 Outcome::Missed(at) => self.missed(at, self.connect.failure(), context),
                 Outcome::Failed(_) => return self.end(home, context),
                 Outcome::Reached(at, took, tcp) => {
+                    context.shared.stats.observe(Timing::Dial, took);
                     if let (true, Some((target, _))) = (self.request.report, self.request.candidates.get(at)) {
                         context.hub.send(Notice::Reached { target: *target, took });
                     }
@@ -149,6 +151,7 @@ impl Dialer {
     }
 
     fn missed(&self, at: usize, why: Option<&Error>, context: &Context) {
+        context.shared.stats.add(Figure::DialsMissed, 1);
         why.iter().for_each(|why| log::warn!(event = "target_failed"; "Target not reached: {why}"));
         if let Some((target, _)) = self.request.candidates.get(at) {
             context.hub.send(Notice::Missed(*target));
@@ -162,6 +165,7 @@ impl Dialer {
 
     /// The target was reached, at that candidate's address.
     fn join(mut self, at: usize, target: impl Into<Own>, context: &Context, now: Instant) -> Next<Dialer, Relay> {
+        context.shared.stats.add(Figure::DialsReached, 1);
         if self.request.udp && !self.request.framed {
             self.waiting.keep_messages(context.shared.config.limits.udp_buffer);
         }

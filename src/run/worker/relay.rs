@@ -7,13 +7,13 @@ use mio::event::Event;
 
 use super::context::{Context, Side};
 use super::next::Schedule;
+use crate::logic::metrics::Figure;
 use crate::logic::terms::TunnelNo;
 use crate::logic::timers::Bucket;
 use crate::net::leg::{Leg, Line, Own};
 use crate::net::mux::Muxes;
 use crate::net::relay::{Half, Pumped};
 use crate::run::messages::{Home, Notice, Proto, TunnelEvent};
-use crate::run::stats::add;
 
 /// A relay and what it is for.
 ///
@@ -165,8 +165,8 @@ impl Relay {
             if self.active == now && self.watch.is_none() {
                 self.watch = shared.keepalive.timeout().map(|timeout| now + timeout / WATCHES);
             }
-            add(&shared.meters.tcp_rx, rx.moved as u64);
-            add(&shared.meters.tcp_tx, tx.moved as u64);
+            shared.stats.add(Figure::TcpReceived, rx.moved as u64);
+            shared.stats.add(Figure::TcpSent, tx.moved as u64);
         }
         Ok(rx.again || tx.again)
     }
@@ -180,8 +180,9 @@ impl Relay {
             },
             Own::Udp(session) => {
                 let tally = session.tally();
-                add(&context.shared.meters.udp_rx, tally.received);
-                add(&context.shared.meters.udp_tx, tally.sent);
+                context.shared.stats.add(Figure::UdpReceived, tally.received);
+                context.shared.stats.add(Figure::UdpSent, tally.sent);
+                context.shared.stats.add(Figure::DroppedSession, tally.dropped);
                 if tally.dropped > 0 {
                     log::debug!("{} datagrams dropped: {}", tally.dropped, self.join.about);
                 }

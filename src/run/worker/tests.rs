@@ -14,7 +14,7 @@ use crate::net::tcp::SocketKeepalive;
 use crate::run::channel::{channel, Waker};
 use crate::run::event_loop::WAKER;
 use crate::run::policy::AcceptPolicy;
-use crate::run::stats::Meters;
+use crate::run::stats::Stats;
 use crate::testing::epoch;
 
 #[test]
@@ -66,7 +66,7 @@ impl Rig {
             budget: Budget::PLENTY,
             keepalive: SocketKeepalive::after(GRACE),
             config: *config,
-            meters: Meters::default(),
+            stats: Stats::default(),
             up: None,
             down: None,
         });

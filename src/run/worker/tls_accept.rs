@@ -16,7 +16,8 @@ use rustls::ServerConfig;
 use super::context::{token, Context, Side};
 use super::dial::Dialer;
 use super::next::Next;
-use crate::logic::sniff::{BlockVerdict, Blocked, Sniff, MAX_FIRST_BYTES};
+use crate::logic::metrics::Figure;
+use crate::logic::sniff::{BlockVerdict, Sniff, MAX_FIRST_BYTES};
 use crate::net::leg::Own;
 use crate::net::stream::{ready, Buffer, Stream};
 use crate::net::tcp::Tcp;
@@ -57,7 +58,7 @@ impl TlsAccept {
 
     /// Goes on.
     pub fn advance(mut self, home: Home, context: &mut Context, now: Instant) -> Next<TlsAccept, Dialer> {
-        match self.step(context.shared.config.block, now) {
+        match self.step(context, now) {
             Ok(true) => return Next::Become(self.dial(home, context)),
             Ok(false) if now < self.until => return Next::Wait(self),
             Ok(false) => {}
@@ -83,7 +84,8 @@ impl TlsAccept {
     }
 
     /// Whether the user may go on to the target.
-    fn step(&mut self, block: Blocked, now: Instant) -> io::Result<bool> {
+    fn step(&mut self, context: &Context, now: Instant) -> io::Result<bool> {
+        let block = context.shared.config.block;
         loop {
             let (sniff, first) = match &mut self.state {
                 State::Reading(sniff, first) => (sniff, first),
@@ -102,6 +104,7 @@ impl TlsAccept {
             };
             match sniff.judge(first.bytes(), more == Some(0), now) {
                 BlockVerdict::Refuse(what) => {
+                    context.shared.stats.add(Figure::RefusedBlock, 1);
                     log::warn!(event = "user_refused", peer:% = self.request.user; "{what} from {} refused by block", self.request.user);
                     return Err(io::Error::other("refused"));
                 }

@@ -32,6 +32,11 @@ impl<U> Waiting<U> {
         self.users.front().map(|(_, user)| user)
     }
 
+    /// How long the next user has waited.
+    pub fn waited(&self, now: Instant) -> Duration {
+        self.users.front().map_or(Duration::ZERO, |(until, _)| (now + self.timeout).saturating_duration_since(*until))
+    }
+
     /// Takes the next user.
     pub fn pop(&mut self) -> Option<U> {
         self.users.pop_front().map(|(_, user)| user)
@@ -68,6 +73,7 @@ mod tests {
         waiting.push("a", now);
         waiting.push("b", now + timeout / 2);
         assert_eq!((waiting.deadline(), waiting.expired(now)), (Some(now + timeout), None));
+        assert_eq!((waiting.waited(now), waiting.waited(now + timeout / 2)), (Duration::ZERO, timeout / 2));
         assert_eq!([(); 2].map(|()| waiting.expired(now + timeout)), [Some("a"), None]);
         waiting.push_first("c", now + timeout);
         assert_eq!(waiting.deadline(), Some(now + timeout + timeout / 2));

@@ -11,6 +11,7 @@ use crate::logic::dialect::Dialect;
 use crate::logic::guard::Failure;
 use crate::logic::handshake::{judge, sealed_answer, Keys, Request, Verdict};
 use crate::logic::http::ErrorStatus;
+use crate::logic::metrics::Figure;
 use crate::logic::terms::{Feature, Terms, TunnelNo};
 use crate::run::hub::opener::Secret;
 use crate::run::hub::out::EndReason;
@@ -41,6 +42,7 @@ impl Server {
         let surplus = self.surplus_candidate();
         let answer = match judge(request, tls, self.keys()) {
             Verdict::Refused(status, failure) => {
+                self.shared.stats.add(Figure::HandshakesRefused, 1);
                 log::debug!("Handshake from {from} answered with {}", status.code());
                 failure.into_iter().for_each(|failure| self.failed(from.ip(), failure, now));
                 return Reception { answer: status.to_bytes(), begun: false, surplus: None };

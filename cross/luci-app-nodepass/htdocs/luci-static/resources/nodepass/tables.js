@@ -31,6 +31,7 @@ return baseclass.extend({
 		["block","refuse user connections that open with 1 SOCKS4/5, 2 HTTP, 3 TLS; digits combine, 0 none","0","digits from 0 to 3, as in 13",[],["server","client"]],
 		["notcp","1 does not carry TCP","0","0 or 1",["0","1"],["server","client"]],
 		["noudp","1 does not carry UDP","0","0 or 1",["0","1"],["server","client"]],
+		["metrics","shows figures and health to a monitoring system at this address, by plain HTTP",null,"a host and port such as 127.0.0.1:9101",[],["server","client"]],
 		["cors","which web pages of other origins may use the API","*","origins as in https://a.example,http://b.example:8080, * for all, or none",[],["master"]],
 	],
 	// name, meaning, default, what is accepted, words to choose from

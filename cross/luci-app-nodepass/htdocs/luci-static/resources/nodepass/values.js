@@ -45,6 +45,11 @@ function host(text) {
 	return bare.length <= 253 && !DIGITS.test(parts[parts.length - 1]) && parts.every((part) => PART.test(part));
 }
 
+function address(text) {
+	const [ all, inner, name, port ] = text.match(ADDRESS) || [];
+	return !!all && port <= 65535 && (inner ? ip(inner) : name === '' || ip(name) || host(name));
+}
+
 function origins(text) {
 	const list = text.split(',');
 	return text === '*' || text === 'none' || (list.length <= MAX_ORIGINS && list.every((origin) => ORIGIN.test(origin.trim())));
@@ -78,14 +83,13 @@ return baseclass.extend({
 			return value === 'auto' || ip(value.startsWith('[') && value.endsWith(']') ? value.slice(1, -1) : value);
 		if (accepted.startsWith('addresses and ranges'))
 			return networks(value);
+		if (accepted.startsWith('a host and port'))
+			return address(value);
 		if (accepted.startsWith('origins'))
 			return origins(value);
 		return !words.length || words.includes(value);
 	},
 
 	// host:port, or :port for all interfaces.
-	address: function(value) {
-		const [ all, inner, name, port ] = value.match(ADDRESS) || [];
-		return !!all && port <= 65535 && (inner ? ip(inner) : name === '' || ip(name) || host(name));
-	}
+	address
 });
