@@ -22,10 +22,11 @@ use super::requests::{Event, What};
 use crate::log::rfc3339;
 
 /// All readers.
-#[derive(Default)]
 pub struct Readers {
     /// The one that has listened longest first.
     readers: Vec<Subscriber>,
+    /// Most at once: each keeps a thread until it is written to and found gone.
+    max: usize,
 }
 
 struct Subscriber {
@@ -35,10 +36,15 @@ struct Subscriber {
 }
 
 impl Readers {
-    /// One more, who is told of all these records first. If there are [`MAX_READERS`] already, the one who has listened
+    /// None yet, and never more than `max`.
+    pub fn new(max: usize) -> Readers {
+        Readers { readers: Vec::new(), max }
+    }
+
+    /// One more, who is told of all these records first. If there are as many as there may be, the one who has listened
     /// longest makes room: it may have gone without being noticed, as long as nothing happens.
     pub fn join<'a>(&mut self, records: impl ExactSizeIterator<Item = &'a Record>) -> Receiver<Arc<Event>> {
-        if self.readers.len() >= MAX_READERS {
+        if self.readers.len() >= self.max {
             self.readers.remove(0).offer(&shutdown());
         }
         let (queue, events) = sync_channel(records.len() + QUEUE);
@@ -139,15 +145,14 @@ fn shutdown() -> Arc<Event> {
     Arc::new(Event { what: What::Shutdown, time: rfc3339(SystemTime::now()), instance: None, logs: String::new() })
 }
 
-/// Streams at once.
-pub const MAX_READERS: usize = 64;
-
 /// Events that wait for one reader, beside an `initial` for each record.
 pub const QUEUE: usize = 128;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const MAX: usize = 8;
 
     fn record(id: usize) -> Record {
         Record { id: format!("{id:08x}"), ..Record::default() }
@@ -164,7 +169,7 @@ mod tests {
     #[test]
     fn a_reader_hears_of_every_record_first_however_many_there_are() {
         let records: Vec<Record> = (0..QUEUE * 3).map(record).collect();
-        let events = Readers::default().join(records.iter());
+        let events = Readers::new(MAX).join(records.iter());
         let heard = read(&events);
         assert_eq!(heard.len(), records.len());
         assert!(heard.iter().zip(&records).all(|(heard, record)| heard.0 == What::Initial && heard.1 == record.id));
@@ -172,7 +177,7 @@ mod tests {
 
     #[test]
     fn a_reader_who_lags_keeps_nobody_else_from_hearing_everything() {
-        let mut readers = Readers::default();
+        let mut readers = Readers::new(MAX);
         let (lazy, busy) = (readers.join([].iter()), readers.join([].iter()));
         let mut heard = 0;
         for _ in 0..QUEUE * 10 {
@@ -185,7 +190,7 @@ mod tests {
 
     #[test]
     fn a_reader_who_lagged_hears_how_it_ended_with_create_first_and_delete_last() {
-        let mut readers = Readers::default();
+        let mut readers = Readers::new(MAX);
         let events = readers.join([record(1), record(2)].iter());
         for _ in 0..QUEUE {
             readers.publish(What::Update, &record(1), String::new());
@@ -209,7 +214,7 @@ mod tests {
 
     #[test]
     fn what_one_reader_is_owed_does_not_grow_with_time() {
-        let mut readers = Readers::default();
+        let mut readers = Readers::new(MAX);
         let events = readers.join([record(0)].iter());
         for n in 1..QUEUE * 20 {
             readers.publish(What::Create, &record(n), String::new());
@@ -226,7 +231,7 @@ mod tests {
 
     #[test]
     fn streams_end_with_shutdown_and_then_there_is_nothing() {
-        let mut readers = Readers::default();
+        let mut readers = Readers::new(MAX);
         let events = readers.join([].iter());
         readers.end();
         assert_eq!(events.try_recv().map(|event| event.what), Ok(What::Shutdown));
@@ -235,10 +240,10 @@ mod tests {
 
     #[test]
     fn one_reader_too_many_ends_the_oldest_stream_and_one_who_left_is_forgotten() {
-        let mut readers = Readers::default();
-        let mut all: Vec<_> = (0..=MAX_READERS).map(|_| readers.join([].iter())).collect();
+        let mut readers = Readers::new(MAX);
+        let mut all: Vec<_> = (0..=MAX).map(|_| readers.join([].iter())).collect();
         assert_eq!(read(&all.remove(0)), [(What::Shutdown, String::new(), String::new())]);
-        assert_eq!(readers.readers.len(), MAX_READERS);
+        assert_eq!(readers.readers.len(), MAX);
         drop(all.split_off(1));
         readers.publish(What::Update, &record(1), String::new());
         assert_eq!(readers.readers.len(), 1);

@@ -67,6 +67,13 @@ enum Order {
     Close,
 }
 
+/// Most readers of events that a master should have here. A quarter of the streams is left for those that have been told to
+/// end and are still written to.
+pub fn readers() -> usize {
+    let streams = Limits::within(Resources::here()).streams;
+    streams - streams / 4
+}
+
 impl Front {
     /// Listens at `listen`, over TLS if there are `certs`, and lets `answer` answer. Certificate files are looked at again
     /// every `reload` (`NP_RELOAD_INTERVAL`). `users` says who may use it, `cors` which web pages. The error is for the user: one line.

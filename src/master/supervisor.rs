@@ -19,6 +19,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use super::child::{Child, Program};
 use super::child_log::ChildLine;
 use super::events::Readers;
+use super::front::readers;
 use super::instance::{Instance, Step, Times};
 use super::mail::Mail;
 use super::record::{Record, Status, KEY_ID};
@@ -89,7 +90,7 @@ impl Supervisor {
         Supervisor {
             slots: records.into_iter().map(slot).collect(),
             master,
-            readers: Readers::default(),
+            readers: Readers::new(readers()),
             waiting: Vec::new(),
             stopping: false,
             program,
