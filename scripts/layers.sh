@@ -25,6 +25,7 @@ forbid src/master/ 'crate::check[^a-z_]' 'the master runs instances, and checks 
 forbid src/config 'crate::(net|run|master|check|heap)[^a-z_]' 'config uses values of logic, and how the log shows text'
 forbid src/check/ 'crate::heap[^a-z_]' 'a check is no instance'
 forbid 'src/log[.]' '[^$]crate::' 'the log uses nothing'
+forbid 'src/notify[.]' 'crate::' 'what a service manager is told uses nothing'
 forbid src/heap 'crate::' 'the heap uses nothing'
 forbid 'src/error[.]' 'crate::' 'errors use nothing: every layer uses them'
 forbid src/ 'Rc<RefCell|Arc<Mutex' 'one owner for everything'

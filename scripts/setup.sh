@@ -54,6 +54,7 @@ test  systemd-analyze           systemd               systemd           systemd 
 test  buildah                   buildah               buildah           buildah           buildah
 test  lintian                   lintian               lintian           lintian           -
 test  promtool                  prometheus            golang-github-prometheus prometheus   prometheus
+test  amtool                    prometheus-alertmanager golang-github-prometheus-alertmanager alertmanager alertmanager
 END
 }
 

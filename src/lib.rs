@@ -3,7 +3,7 @@
 //! This file is the map. A directory is a layer, and arrows only point down:
 //!
 //! ```text
-//!    main -> master -> run -> net -> logic          config, heap, log: leaves, read by main, master and run; error: read by all
+//!    main -> master -> run -> net -> logic          config, heap, log, notify: leaves, read by main, master and run; error: read by all
 //!       \-> check -----^-----^------^                check also reads the master's records
 //! ```
 //!
@@ -17,6 +17,7 @@ pub mod config;
 pub mod error;
 pub mod heap;
 pub mod log;
+pub mod notify;
 #[cfg(test)]
 mod testing;
 

@@ -24,6 +24,7 @@ use super::child_log::{for_people, is_error, plain, with_instance, ChildLine, Li
 use super::mail::Mail;
 use crate::config::masked;
 use crate::log::{self, Format, Level};
+use crate::notify;
 use crate::run::{cmdline, leash};
 
 /// How processes are made.
@@ -86,8 +87,12 @@ impl Child {
         let reader = LogReader { from, id: id.into(), echo, format, post, mailbox: mailbox.clone() };
         let name = format!("reader-{id}");
         thread::Builder::new().name(name).stack_size(STACK).spawn(move || reader.run())?;
-        let process = program
-            .command()
+        let mut command = program.command();
+        // The service manager's own child is the master.
+        for name in notify::VARIABLES {
+            command.env_remove(name);
+        }
+        let process = command
             .args(masked(&given))
             .env_remove(cmdline::VARIABLE)
             .env(cmdline::SOCKET, STDIN)

@@ -84,13 +84,17 @@ fn about_key(key: &str, new: bool, show: bool) -> String {
 
 /// Hands signals on, until the supervisor has ended.
 fn pass_on(mut signals: Signals, mailbox: &Sender<Mail>, front: &Front) {
+    // An error means that the supervisor is at its end.
+    let tell = |signal| drop(mailbox.send(Mail::Signal(signal)));
     for signal in signals.forever() {
         match signal {
-            SIGHUP => front.reload(),
+            SIGHUP => {
+                front.reload();
+                tell(signal);
+            }
             SIGUSR1 => lines::change_level(lines::level().louder()),
             SIGUSR2 => lines::change_level(lines::level().quieter()),
-            // An error means that the supervisor is at its end.
-            _ => drop(mailbox.send(Mail::Signal(signal))),
+            _ => tell(signal),
         }
     }
 }

@@ -14,7 +14,7 @@ use std::process::ExitCode;
 use std::sync::mpsc::{Receiver, Sender, SyncSender};
 use std::time::{Duration, Instant};
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::SIGHUP;
 
 use super::child::{Child, Program};
 use super::child_log::ChildLine;
@@ -27,6 +27,7 @@ use super::requests::{Answer, Refusal, Sample, What};
 use crate::config::Config;
 use crate::log::Level;
 use crate::logic::metrics::Figures;
+use crate::notify::ServiceManager;
 
 /// Where records are kept when the master does not run.
 pub trait Keep: Send {
@@ -59,6 +60,7 @@ pub struct Supervisor {
     backup: Instant,
     inbox: Receiver<Mail>,
     mailbox: Sender<Mail>,
+    manager: Option<ServiceManager>,
 }
 
 /// An instance and its process.
@@ -101,6 +103,7 @@ impl Supervisor {
             inbox,
             mailbox,
             config,
+            manager: ServiceManager::from_environment(Instant::now()),
         }
     }
 
@@ -108,6 +111,7 @@ impl Supervisor {
     pub fn run(mut self) -> ExitCode {
         let now = Instant::now();
         self.save = Some(now);
+        self.manager.iter_mut().for_each(ServiceManager::ready);
         for id in self.ids() {
             self.with(&id, now, |instance| {
                 if instance.record().restart {
@@ -254,6 +258,7 @@ impl Supervisor {
             self.with(&id, now, |instance| instance.tick(now));
         }
         self.readers.send_owed();
+        self.tell_manager(now);
         if self.save.is_some_and(|at| now >= at) {
             self.save = None;
             self.keep.save(self.records());
@@ -264,6 +269,14 @@ impl Supervisor {
             self.keep.save(records.clone());
             self.keep.backup(records);
         }
+    }
+
+    /// A sign of life for the service manager when it is due, and how many instances run.
+    fn tell_manager(&mut self, now: Instant) {
+        let Some(manager) = &mut self.manager else { return };
+        manager.alive(now);
+        let running = self.slots.values().filter(|slot| slot.child.is_some()).count();
+        manager.status(format!("{running} of {} instances run", self.slots.len()));
     }
 
     /// Whether a process has ended.
@@ -288,11 +301,13 @@ impl Supervisor {
     fn deadline(&self) -> Instant {
         let slots = self.slots.values().filter_map(Slot::deadline).min();
         let lag = self.readers.lag().then(|| Instant::now() + LAG_PAUSE);
-        [slots, lag, self.save].into_iter().flatten().fold(self.backup, Instant::min)
+        let manager = self.manager.as_ref().and_then(ServiceManager::deadline);
+        [slots, lag, self.save, manager].into_iter().flatten().fold(self.backup, Instant::min)
     }
 
     fn signalled(&mut self, signal: i32, now: Instant) -> Option<ExitCode> {
-        if signal != SIGINT && signal != SIGTERM {
+        if signal == SIGHUP {
+            self.manager.iter().for_each(ServiceManager::reloaded);
             return None;
         }
         if self.stopping {
@@ -302,6 +317,7 @@ impl Supervisor {
         }
         log::info!("Stopping: {} instances", self.slots.values().filter(|slot| slot.child.is_some()).count());
         self.stopping = true;
+        self.manager.iter().for_each(|manager| manager.stopping(self.config.limits.shutdown));
         self.readers.end();
         for id in self.ids() {
             self.with(&id, now, |instance| instance.stop(now));

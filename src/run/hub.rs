@@ -18,6 +18,7 @@ pub(in crate::run) mod part;
 mod reports;
 pub(in crate::run) mod route;
 pub(in crate::run) mod server;
+mod service;
 pub(in crate::run) mod single;
 mod targets;
 mod tunnel;
@@ -28,13 +29,12 @@ use std::time::Instant;
 
 use mio::event::Event;
 use mio::Registry;
-use signal_hook::consts::SIGHUP;
 
 use self::ingress::{accepted, Ingress};
 use self::out::{Action, EndReason, Granted, Out, PeerUser};
 use self::part::Part;
 use self::reports::ended;
-use self::server::{Reception, Server};
+use self::server::Reception;
 use self::targets::{TargetEvent, TargetRouter};
 use self::tunnel::{Side, Tunnel};
 use crate::error::Error;
@@ -43,6 +43,7 @@ use crate::logic::deadlines::Deadlines;
 use crate::logic::handshake::Request;
 use crate::logic::metrics::{Figure, Timing};
 use crate::logic::terms::TunnelNo;
+use crate::notify::ServiceManager;
 use crate::run::channel::{Receiver, Sender};
 use crate::run::leash;
 use crate::run::messages::{Answered, Home, Job, Notice, Proto, TunnelEvent, User};
@@ -72,6 +73,7 @@ pub struct Hub {
     held: bool,
     /// When the figures are next measured, if any program wants them.
     measured: Option<Instant>,
+    manager: Option<ServiceManager>,
 }
 
 impl Hub {
@@ -106,6 +108,7 @@ impl Hub {
             stopping: None,
             measured: (leash::is_held() || shared.config.metrics.is_some()).then_some(now),
             held: leash::is_held(),
+            manager: ServiceManager::from_environment(now),
             shared,
         }
     }
@@ -117,7 +120,7 @@ impl Hub {
 
     /// Whether there is no tunnel.
     pub(in crate::run) fn is_single(&self) -> bool {
-        matches!(self.part, Part::Single(_))
+        self.part.is_single()
     }
 
     /// An edge of one of the hub's own sockets.
@@ -180,6 +183,7 @@ impl Hub {
             self.targets.deadline(),
             self.stopping,
             self.measured,
+            self.manager.as_ref().and_then(ServiceManager::deadline),
         ];
         rest.into_iter().flatten().min()
     }
@@ -207,6 +211,7 @@ impl Hub {
         self.targets.tick(now);
         self.carry_out(now);
         self.measure_if_due(now);
+        self.tell_manager(now);
     }
 
     /// Whether the program is on its way out.
@@ -245,7 +250,7 @@ impl Hub {
             Notice::Probed { target, took } => {
                 self.targets.probed(target, took, now);
                 // A check point says that all is well.
-                if matches!(self.part, Part::Single(_)) && self.ingress.is_open() {
+                if self.part.is_single() && self.ingress.is_open() {
                     self.check_point(took.unwrap_or_default());
                 }
             }
@@ -503,31 +508,6 @@ impl Hub {
         if self.stopping.is_none() {
             log::warn!(event = "tunnel_down", peer:% = peer; "Tunnel with {peer} ended: {reason}");
         }
-    }
-
-    fn signalled(&mut self, signal: i32, now: Instant) -> Option<ExitCode> {
-        if signal == SIGHUP {
-            self.part.reload(now);
-            return None;
-        }
-        if self.stopping.is_some() {
-            log::warn!("Stopped at once by a second signal");
-            return Some(ExitCode::FAILURE);
-        }
-        let limits = &self.shared.config.limits;
-        log::info!("Stopping: {} connections have {:?} to finish", self.ingress.slots.live(), limits.shutdown);
-        self.stopping = Some(now + limits.shutdown);
-        self.ingress.close();
-        self.part.server().into_iter().for_each(Server::close);
-        for number in self.part.tunnels().map(Tunnel::number).collect::<Vec<_>>() {
-            self.part.tunnel(number).into_iter().for_each(Tunnel::drain);
-            self.touched.push(number);
-        }
-        while let Some(user) = self.ingress.waiting.pop() {
-            self.refuse(user);
-        }
-        self.workers.iter().for_each(|worker| worker.send(Job::Drain));
-        None
     }
 }
 

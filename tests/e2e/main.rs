@@ -22,6 +22,7 @@ mod narrow;
 mod parameters;
 mod recovery;
 mod relay;
+mod service_manager;
 #[cfg(feature = "master")]
 mod state;
 #[cfg(all(feature = "quic", feature = "h2"))]

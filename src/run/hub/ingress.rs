@@ -106,6 +106,11 @@ impl Ingress {
         matches!(self.listeners, Opening::Open(_))
     }
 
+    /// Whether users should come in, and their port could not be opened yet.
+    pub fn is_closed(&self) -> bool {
+        matches!(self.listeners, Opening::Closed { .. })
+    }
+
     /// Takes listeners that were opened elsewhere.
     pub fn take(&mut self, listeners: Listeners) {
         self.listeners = Opening::Open(listeners);

@@ -31,6 +31,11 @@ impl Part {
         }
     }
 
+    /// Whether there is no tunnel.
+    pub fn is_single(&self) -> bool {
+        matches!(self, Part::Single(_))
+    }
+
     /// The client's state, if it is one.
     pub fn client(&mut self) -> Option<&mut Client> {
         match self {

@@ -102,6 +102,11 @@ impl Server {
         self.tunnels.get_mut(&number)
     }
 
+    /// Whether the tunnel port is open.
+    pub fn is_open(&self) -> bool {
+        !self.acceptors.is_empty()
+    }
+
     /// An edge of the tunnel port.
     pub fn note(&mut self) {
         self.acceptors.iter_mut().for_each(Acceptor::note);
