@@ -1,7 +1,9 @@
 //! What is weak about a tunnel though its configuration is right: one line of the log each, at the start.
 
 use super::{Config, Role, Tls};
+use crate::log::printable;
 use crate::logic::auth::AuthMode;
+use crate::logic::dialect::{tearing, Dialect};
 
 impl Config {
     /// What an attacker could use. Of a tunnel: a single end has neither key nor peer.
@@ -16,6 +18,23 @@ impl Config {
             risks.push(format!(
                 "a key of {length} characters can be found by trying: take {MIN_KEY} or more, as \"nodepass key\" prints them"
             ));
+        }
+        if let Some(dialect) = self.wire.older() {
+            let who = match self.role {
+                Role::Client => "whoever answers",
+                _ => "whoever asks",
+            };
+            let wire = dialect.name();
+            risks.push(format!(
+                "wire={wire}: this handshake proves nothing, and gives the key away to {who}: use this key nowhere else, and update the other side"
+            ));
+            let torn = if dialect == Dialect::V1_6 { tearing(self.key.as_bytes()) } else { String::new() };
+            if !torn.is_empty() {
+                risks.push(format!(
+                    "wire=1.6: a key with \"{}\" in it tears lines of this wire apart, and the tunnel ends again and again: take one of capital letters without J, Q and W",
+                    printable(&torn)
+                ));
+            }
         }
         match (self.role, &self.tls, self.auth()) {
             (Role::Server, Tls::Off, AuthMode::Required) => {
@@ -52,6 +71,12 @@ mod tests {
     }
 
     #[test]
+    fn a_key_that_1_6_cannot_use_is_told() {
+        let risks = risks("client://ABCDEFGHIKLMNOP-de@h:1/:2?wire=1.6");
+        assert!(risks.len() == 2 && risks[1].contains("\"de\""), "{risks:?}");
+    }
+
+    #[test]
     fn a_missing_key_a_short_one_and_a_tunnel_in_the_clear_are_risks() {
         for (url, words) in [
             ("server://:1/:2?tls=1", "no key given"),
@@ -59,6 +84,9 @@ mod tests {
             ("server://0123456789abcde@:1/:2?tls=1", "a key of 15 characters"),
             ("server://0123456789abcdef@:1/:2", "tls=1 encrypts it"),
             ("server://0123456789abcdef@:1/:2?auth=2", "the key and the signals do not"),
+            ("server://0123456789abcdef@:1/:2?tls=1&wire=1.12", "gives the key away to whoever asks"),
+            ("client://0123456789abcdef@h:1/:2?wire=1.8", "gives the key away to whoever answers"),
+            ("client://ABCDEFGHIKLMNOPR@h:1/:2?wire=1.6", "gives the key away"),
         ] {
             let risks = risks(url);
             assert!(matches!(&risks[..], [risk] if risk.contains(words)), "{url}: {risks:?}");

@@ -1,20 +1,27 @@
-//! What the generations of the original do differently after the handshake, and how a generation is told. Nothing outside asks
-//! which one a peer is of.
+//! What the generations of the original do differently, and how a generation is told. Nothing outside asks which one a peer is of.
 //!
 //! ```text
-//!            signals   check of certificates             datagrams
-//!  1.13      URLs      the server names a connection     as they are
-//!  1.14      JSON      both (tls=1), the server (tls=2)  as they are
-//!  2.0b8     JSON      both, tls=1 alone, hex            as they are
-//!  2.0       JSON      both, tls=1 alone, hex            with their length
+//!            handshake     signals              check of certificates             datagrams          pool connections
+//!  1.6       two lines     URLs, raw            none                              as they are        ids in hex; used again
+//!  1.8       two lines     URLs, one more       none                              as they are        used again
+//!  1.10      two lines     URLs                 the server names a connection     as they are
+//!  1.12      two lines     URLs                 the server names a connection     as they are        several QUIC connections
+//!  1.13      HTTP          URLs                 the server names a connection     as they are
+//!  1.14      HTTP          JSON                 both (tls=1), the server (tls=2)  as they are
+//!  2.0b8     HTTP in TLS   JSON                 both, tls=1 alone, hex            as they are
+//!  2.0       HTTP in TLS   JSON                 both, tls=1 alone, hex            with their length
 //! ```
 
-use super::wire::{encode, push_masked, unmasked, BadLine, Fingerprint, Id, Signal, MAX_REMOTE};
+mod lines;
+mod url;
+
+pub use self::lines::{key_line, tearing, KeyLine};
+use super::wire::{encode, mask, push_masked, unmasked, BadLine, Fingerprint, Id, Signal};
 
 /// The parameter `wire`: which generations of the original are spoken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Wire {
-    /// All, as the peer shows its own; and the authenticated handshake.
+    /// All from 1.13 on, as the peer shows its own; and the authenticated handshake.
     #[default]
     Auto,
     /// That one alone.
@@ -36,15 +43,23 @@ impl Wire {
         [Wire::Auto].into_iter().chain(only).find(|wire| wire.name() == name)
     }
 
-    /// What a peer speaks that made or answered the original's handshake, inside TLS or not, with those features in common. `None`
-    /// if that generation is not wanted.
+    /// What a peer speaks that made or answered the original's handshake over HTTP, inside TLS or not, with those features in common.
+    /// `None` if that generation is not wanted.
     ///
     /// An original from 1.15 on makes it inside TLS. One of 1.13 shows itself by its first signal.
     pub fn agreed(self, tls: bool, ours: bool) -> Option<Dialect> {
         match self {
             Wire::Auto if tls && !ours => Some(Dialect::Second),
             Wire::Auto => Some(Dialect::Json),
-            Wire::Only(dialect) => (dialect.handshake_in_tls() == tls).then_some(dialect),
+            Wire::Only(dialect) => (!dialect.is_older() && dialect.handshake_in_tls() == tls).then_some(dialect),
+        }
+    }
+
+    /// The generation whose handshake is two lines, if that is the one.
+    pub fn older(self) -> Option<Dialect> {
+        match self {
+            Wire::Only(dialect) => Some(dialect).filter(|dialect| dialect.is_older()),
+            Wire::Auto => None,
         }
     }
 }
@@ -52,6 +67,14 @@ impl Wire {
 /// A generation of the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
+    /// 1.5 and 1.6.
+    V1_6,
+    /// 1.8 and 1.9.
+    V1_8,
+    /// 1.10.
+    V1_10,
+    /// 1.11 and 1.12.
+    V1_12,
     /// 1.13.
     Url,
     /// 1.14, and two of this program without authentication.
@@ -63,16 +86,34 @@ pub enum Dialect {
 }
 
 impl Dialect {
-    const ALL: [Dialect; 4] = [Dialect::Url, Dialect::Json, Dialect::SecondRaw, Dialect::Second];
+    const ALL: [Dialect; 8] = [
+        Dialect::V1_6,
+        Dialect::V1_8,
+        Dialect::V1_10,
+        Dialect::V1_12,
+        Dialect::Url,
+        Dialect::Json,
+        Dialect::SecondRaw,
+        Dialect::Second,
+    ];
 
     /// As the parameter `wire` has it, and in the log.
     pub fn name(self) -> &'static str {
         match self {
+            Dialect::V1_6 => "1.6",
+            Dialect::V1_8 => "1.8",
+            Dialect::V1_10 => "1.10",
+            Dialect::V1_12 => "1.12",
             Dialect::Url => "1.13",
             Dialect::Json => "1.14",
             Dialect::SecondRaw => "2.0b8",
             Dialect::Second => "2.0",
         }
+    }
+
+    /// Whether its handshake is two lines on what is then the control connection. It proves nothing and gives the key away.
+    pub fn is_older(self) -> bool {
+        matches!(self, Dialect::V1_6 | Dialect::V1_8 | Dialect::V1_10 | Dialect::V1_12)
     }
 
     /// Whether its handshake comes inside TLS at any port.
@@ -85,12 +126,46 @@ impl Dialect {
         self == Dialect::Second
     }
 
-    /// Whether this side states the certificate that it knows. Not to 1.13, which compares nothing.
+    /// Whether the peer may launch a pool connection again that it has used, and takes for idle.
+    pub fn uses_again(self) -> bool {
+        matches!(self, Dialect::V1_6 | Dialect::V1_8)
+    }
+
+    /// How many QUIC connections a client may make for a pool of at most `max`.
+    pub fn quic_connections(self, max: usize) -> usize {
+        match self {
+            Dialect::V1_12 => max.div_ceil(STREAMS).clamp(1, MAX_CONNECTIONS),
+            _ => 1,
+        }
+    }
+
+    /// The bytes that make a connection a pool connection with that id.
+    pub fn id_bytes(self, id: Id) -> Vec<u8> {
+        match self {
+            Dialect::V1_6 => id.to_string().into_bytes(),
+            _ => id.0.to_vec(),
+        }
+    }
+
+    /// How many these are.
+    pub fn id_length(self) -> usize {
+        self.id_bytes(Id([0; 4])).len()
+    }
+
+    /// The id that these bytes are.
+    pub fn id(self, bytes: &[u8]) -> Option<Id> {
+        match self {
+            Dialect::V1_6 => std::str::from_utf8(bytes).ok()?.parse().ok(),
+            _ => bytes.try_into().ok().map(Id),
+        }
+    }
+
+    /// Whether this side states the certificate that it knows. Not to 1.13 and older, which compare nothing.
     pub fn states_certificate(self, tls: u8, is_server: bool) -> bool {
         match self {
-            Dialect::Url => false,
             Dialect::Json => tls == 1 || (tls == 2 && is_server),
             Dialect::SecondRaw | Dialect::Second => tls == 1,
+            _ => false,
         }
     }
 
@@ -98,73 +173,59 @@ impl Dialect {
     pub fn fingerprint(self, fp: Fingerprint) -> String {
         match self {
             Dialect::SecondRaw | Dialect::Second => fp.bare(),
-            Dialect::Url | Dialect::Json => fp.to_string(),
+            _ => fp.to_string(),
         }
     }
 
     /// Appends `signal` to `out` as the line that an original of this generation expects under `key`, newline included.
     pub fn encode(self, signal: &Signal, key: &[u8], out: &mut Vec<u8>) {
         match self {
-            Dialect::Url => push_masked(to_url(signal), key, out),
             Dialect::Json | Dialect::SecondRaw | Dialect::Second => encode(signal, key, out),
+            _ => self.push_line(self.to_url(signal), key, out),
         }
     }
 
     /// The signal in a line of an original's, without its newline, and the generation that the line shows.
     pub fn decode(self, line: &[u8], key: &[u8]) -> Result<(Signal, Dialect), BadLine> {
-        let text = unmasked(line, key)?;
+        let text = self.line_text(line, key)?;
         match self {
-            Dialect::Json | Dialect::Url if is_url(&text) => Ok((from_url(&text)?, Dialect::Url)),
+            Dialect::Json | Dialect::Url if url::is_url(&text) => Ok((Dialect::Url.parse_url(&text)?, Dialect::Url)),
+            _ if self.is_older() => Ok((self.parse_url(&text)?, self)),
             _ => Ok((Signal::parse(&text)?, self)),
         }
     }
-}
 
-/// A signal of 1.13: `np://ADDRESS/ID#MARK`, `np:#MARK`.
-fn to_url(signal: &Signal) -> String {
-    match signal {
-        Signal::Tcp { remote, id } => format!("np://{remote}/{id}#1"),
-        Signal::Udp { remote, id } => format!("np://{remote}/{id}#2"),
-        Signal::Ping => "np:#i".into(),
-        Signal::Pong => "np:#o".into(),
-        Signal::Flush => "np:#f".into(),
-        Signal::Verify { id, .. } => format!("np://0/{id}#v"),
-        // What only two of this program say to each other: a mark that 1.13 passes over.
-        Signal::Taken { .. } | Signal::Goodbye | Signal::Cert { .. } => "np:#".into(),
+    /// Appends `text` as a line under `key`, newline included.
+    fn push_line(self, text: String, key: &[u8], out: &mut Vec<u8>) {
+        if self != Dialect::V1_6 {
+            return push_masked(text, key, out);
+        }
+        let start = out.len();
+        out.extend_from_slice(text.as_bytes());
+        mask(&mut out[start..], key);
+        out.push(b'\n');
+    }
+
+    /// The text of a line, without its newline.
+    fn line_text(self, line: &[u8], key: &[u8]) -> Result<Vec<u8>, BadLine> {
+        if self != Dialect::V1_6 {
+            return unmasked(line, key);
+        }
+        let mut text = line.to_vec();
+        mask(&mut text, key);
+        Ok(text)
     }
 }
 
-fn is_url(text: &[u8]) -> bool {
-    text.starts_with(b"np:") || text.starts_with(b"#") || text.starts_with(b"//")
-}
-
-fn from_url(text: &[u8]) -> Result<Signal, BadLine> {
-    let text = std::str::from_utf8(text).map_err(|_| BadLine::Json)?;
-    let (path, mark) = text.split_once('#').ok_or(BadLine::Json)?;
-    let path = path.strip_prefix("np:").unwrap_or(path);
-    let named = || {
-        let (remote, id) = path.strip_prefix("//").and_then(|path| path.split_once('/')).ok_or(BadLine::Field)?;
-        let id: Id = id.parse().map_err(|_| BadLine::Field)?;
-        match remote.len() <= MAX_REMOTE {
-            true => Ok((remote.to_owned(), id)),
-            false => Err(BadLine::Field),
-        }
-    };
-    Ok(match mark {
-        "i" => Signal::Ping,
-        "o" => Signal::Pong,
-        "f" => Signal::Flush,
-        "1" => named().map(|(remote, id)| Signal::Tcp { remote, id })?,
-        "2" => named().map(|(remote, id)| Signal::Udp { remote, id })?,
-        // It names a connection, and says nothing of its certificate.
-        "v" => named().map(|(_, id)| Signal::Verify { id, fp: String::new() })?,
-        _ => return Err(BadLine::Unknown),
-    })
-}
+/// Streams of one QUIC connection, where a client makes several.
+const STREAMS: usize = 128;
+/// Most QUIC connections of such a client.
+const MAX_CONNECTIONS: usize = 64;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::logic::wire::MAX_REMOTE;
 
     const KEY: &[u8] = b"testkey";
 
@@ -197,6 +258,8 @@ mod tests {
         for bad in ["np:", "np://#1", "np://h/zz#1", "np://h#2", "np:#", "np:#c"] {
             assert!(read(Dialect::Json, bad).is_err(), "{bad}");
         }
+        assert_eq!(read(Dialect::V1_8, "np:#c"), Ok((Signal::Flush, Dialect::V1_8)), "the peer drops what is idle");
+        assert_eq!(read(Dialect::V1_10, r#"{"action":"ping"}"#), Err(BadLine::Json), "none before 1.14 writes so");
         let long = format!("np://{}/0f854155#1", "1".repeat(MAX_REMOTE + 1));
         assert_eq!(read(Dialect::Url, &long), Err(BadLine::Field));
     }
@@ -222,6 +285,40 @@ mod tests {
         assert_eq!(Wire::Auto.agreed(true, true), Some(Dialect::Json), "ours, behind TLS");
         let only = Wire::named("2.0b8").unwrap();
         assert_eq!((only.agreed(true, false), only.agreed(false, false)), (Some(Dialect::SecondRaw), None));
-        assert_eq!(Wire::named("1.12"), None);
+        let older = Wire::named("1.12").unwrap();
+        assert_eq!((older.agreed(true, false), older.agreed(false, false)), (None, None), "it has no HTTP");
+        assert_eq!((older.older(), only.older(), Wire::Auto.older()), (Some(Dialect::V1_12), None, None));
+        assert_eq!(Wire::named("1.11"), None);
+    }
+
+    #[test]
+    fn an_id_is_four_bytes_or_eight_digits_in_1_6() {
+        let id = Id([0x0f, 0x85, 0x41, 0x55]);
+        assert_eq!(Dialect::V1_6.id_bytes(id), b"0f854155");
+        assert_eq!(Dialect::V1_8.id_bytes(id), id.0);
+        for dialect in Dialect::ALL {
+            assert_eq!(dialect.id(&dialect.id_bytes(id)), Some(id));
+            assert_eq!(dialect.id_bytes(id).len(), dialect.id_length());
+            assert_eq!(dialect.id(b"123"), None);
+        }
+        assert_eq!(Dialect::V1_6.id(b"0f85415x"), None);
+    }
+
+    #[test]
+    fn a_client_of_1_12_makes_a_quic_connection_for_each_128_of_its_pool() {
+        for (max, connections) in [(0, 1), (1, 1), (128, 1), (129, 2), (1024, 8), (65535, 64)] {
+            assert_eq!(Dialect::V1_12.quic_connections(max), connections, "{max}");
+            assert_eq!(Dialect::Url.quic_connections(max), 1);
+        }
+    }
+
+    #[test]
+    fn a_line_of_1_6_is_not_in_base64() {
+        let mut line = Vec::new();
+        Dialect::V1_6.encode(&Signal::Ping, b"KEY", &mut line);
+        assert_eq!(line, [b'#' ^ b'K', b'i' ^ b'E', b'\n']);
+        let mut line = Vec::new();
+        Dialect::V1_6.encode(&Signal::Flush, b"KEY", &mut line);
+        assert_eq!(line, [b'#' ^ b'K', b'0' ^ b'E', b'\n']);
     }
 }

@@ -57,8 +57,10 @@ pub enum Failure {
     Unauthenticated,
     /// An original of another generation than `wire` names.
     Generation,
-    /// The handshake of an original of 1.12 or older. No ban: it has to be updated.
+    /// The handshake of an original of 1.7 to 1.12. No ban: it has to be updated.
     Older,
+    /// The same of one of 1.6 or older.
+    Oldest,
     /// The opening of a pool connection.
     Opening,
     /// A key of the API.
@@ -73,7 +75,14 @@ impl fmt::Display for Failure {
                 "handshake refused: it is NodePass 1.14's, and auth=2 takes the authenticated one only"
             }
             Failure::Generation => "handshake refused: it is of another NodePass than the parameter wire names",
-            Failure::Older => "handshake refused: the wire of NodePass 1.12 and older proves nothing and gives the key away; update it",
+            Failure::Older => {
+                "handshake refused: it is that of NodePass 1.12 or older, which proves nothing and gives the key away: update it; wire=1.12 \
+                 (or 1.10, 1.8) speaks it all the same, for a key that is used nowhere else"
+            }
+            Failure::Oldest => {
+                "handshake refused: it is that of NodePass 1.6 or older, which proves nothing and gives the key away: update it; wire=1.6 \
+                 speaks it all the same, for a key that is used nowhere else"
+            }
             Failure::Opening => "pool connection refused: its opening is forged, or was used before",
             Failure::ApiKey => "request refused: the API key is wrong",
         })
@@ -169,7 +178,7 @@ impl Guard {
         count.failures += 1;
         count.untold += 1;
         let is_banned = self.bans.contains(&source);
-        let bans = what != Failure::Older
+        let bans = !matches!(what, Failure::Older | Failure::Oldest)
             && self.most > 0
             && !self.time.is_zero()
             && !kept

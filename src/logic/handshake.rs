@@ -265,9 +265,7 @@ pub fn parse_answer(bytes: &[u8], ended: bool) -> ServerAnswer {
             let text = text.lines().next().unwrap_or_default().trim().to_owned();
             ServerAnswer::Refused { status, text, knows_auth }
         }
-        Ok(None) if ended && bytes.is_empty() => ServerAnswer::Bad(
-            "the server closed without an answer; NodePass 1.12 and older does so too, whose wire is not spoken here",
-        ),
+        Ok(None) if ended && bytes.is_empty() => ServerAnswer::Bad(NO_ANSWER),
         Ok(None) if full => ServerAnswer::Bad("the server's answer is too long"),
         Ok(None) if ended => ServerAnswer::Bad("the server's answer is cut short"),
         Ok(None) => ServerAnswer::NeedMore,
@@ -311,6 +309,9 @@ fn take_answer(bytes: &[u8], ended: bool) -> Part<Answer<'_>> {
 const AUTH: &str = "NodePass-Auth";
 /// The version of it that is spoken here.
 const VERSION: &str = "1";
+/// What is said of a server that answers nothing.
+const NO_ANSWER: &str = "the server closed without an answer, as NodePass 1.12 and older does; wire=1.12 (or 1.10, 1.8, 1.6) speaks with that, \
+     and gives the key away to whoever answers: update it rather";
 /// Bytes of a refusal's text that are kept.
 const MAX_REASON: usize = 200;
 
@@ -667,7 +668,7 @@ mod tests {
             assert!(why.contains("pool phase; try again"));
         }
         assert_eq!(parse_answer(b"", false), ServerAnswer::NeedMore);
-        assert_eq!(parse_answer(b"", true), ServerAnswer::Bad("the server closed without an answer; NodePass 1.12 and older does so too, whose wire is not spoken here"));
+        assert_eq!(parse_answer(b"", true), ServerAnswer::Bad(NO_ANSWER));
     }
 
     #[test]

@@ -32,6 +32,8 @@ pub struct Pool<H, L> {
     gone: VecDeque<(Id, Option<Fingerprint>)>,
     launches: Expiring<Id, L>,
     grants: VecDeque<Grant<H, L>>,
+    /// Those that have users, where a peer may name them again.
+    in_use: Option<InUse<H>>,
     /// Connections that left and have not been replaced.
     vacant: usize,
     timeout: Duration,
@@ -94,11 +96,22 @@ impl<H: Copy + Eq + Hash, L> Pool<H, L> {
             gone: VecDeque::new(),
             launches: Expiring::default(),
             grants: VecDeque::new(),
+            in_use: None,
             vacant: 0,
             timeout,
             max_idle,
             max_waiting,
         }
+    }
+
+    /// The same; `so` says that a peer uses connections again, so that a launch may name one that has a user here.
+    pub fn used_again(self, so: bool) -> Pool<H, L> {
+        Pool { in_use: so.then(InUse::default), ..self }
+    }
+
+    /// A user of the connection at that home has left.
+    pub fn released(&mut self, home: H) {
+        self.in_use.iter_mut().for_each(|in_use| in_use.released(home));
     }
 
     /// Which launch gets which connection, until `None`.
@@ -134,7 +147,7 @@ impl<H: Copy + Eq + Hash, L> Pool<H, L> {
         let place = Place { home, worker };
         if let Some(launch) = self.launches.remove(&id) {
             self.remember(id, fp);
-            self.grant(place, launch);
+            self.grant(id, place, launch);
             return Ok(());
         }
         self.idle.insert(id, Idle { place, fp });
@@ -164,12 +177,13 @@ impl<H: Copy + Eq + Hash, L> Pool<H, L> {
     pub fn claim(&mut self, id: Id, launch: L, now: Instant) -> Result<(), L> {
         if let Some(idle) = self.leave(id) {
             self.vacate();
-            self.grant(idle.place, launch);
+            self.grant(id, idle.place, launch);
             return Ok(());
         }
         // One that we took for our check while the peer gave it to a user: the user comes first, the check needs only its id.
-        if let Some(place) = self.lingering.remove(&id).or_else(|| self.proving.remove(&id)) {
-            self.grant(place, launch);
+        let place = self.lingering.remove(&id).or_else(|| self.proving.remove(&id));
+        if let Some(place) = place.or_else(|| self.in_use.as_ref()?.place(id)) {
+            self.grant(id, place, launch);
             return Ok(());
         }
         if self.launches.len() >= self.max_waiting || self.launches.contains(&id) {
@@ -264,7 +278,8 @@ impl<H: Copy + Eq + Hash, L> Pool<H, L> {
         self.stacks.iter_mut().for_each(|stack| stack.shrink_to(room));
     }
 
-    fn grant(&mut self, Place { home, worker }: Place<H>, launch: L) {
+    fn grant(&mut self, id: Id, Place { home, worker }: Place<H>, launch: L) {
+        self.in_use.iter_mut().for_each(|in_use| in_use.granted(id, Place { home, worker }));
         self.grants.push_back(Grant { home, worker, launch });
     }
 
@@ -310,6 +325,39 @@ impl<H: Copy + Eq + Hash, L> Pool<H, L> {
     }
 }
 
+/// Pool connections that have users of the peer's. One may have two for a moment: the peer has taken leave of the first, which this side
+/// does not know before the second comes.
+struct InUse<H> {
+    places: HashMap<Id, Place<H>>,
+    users: HashMap<H, (Id, usize)>,
+}
+
+impl<H> Default for InUse<H> {
+    fn default() -> Self {
+        InUse { places: HashMap::new(), users: HashMap::new() }
+    }
+}
+
+impl<H: Copy + Eq + Hash> InUse<H> {
+    fn place(&self, id: Id) -> Option<Place<H>> {
+        self.places.get(&id).copied()
+    }
+
+    fn granted(&mut self, id: Id, place: Place<H>) {
+        self.places.insert(id, place);
+        self.users.entry(place.home).or_insert((id, 0)).1 += 1;
+    }
+
+    fn released(&mut self, home: H) {
+        let Some((id, users)) = self.users.get_mut(&home) else { return };
+        *users -= 1;
+        if *users == 0 {
+            self.places.remove(id);
+            self.users.remove(&home);
+        }
+    }
+}
+
 /// How many connections that are gone are remembered for a late `verify`.
 const MAX_GONE: usize = 256;
 
@@ -337,6 +385,35 @@ mod tests {
         let taken = pool.take(loads)?;
         loads.begin(taken.worker);
         Some(taken.home)
+    }
+
+    #[test]
+    fn a_connection_that_has_a_user_is_granted_again_where_the_peer_uses_it_again() {
+        let now = Instant::now();
+        let mut pool = pool(1).used_again(true);
+        pool.opened(id(1), 11, 0, None).unwrap();
+        let granted = |pool: &mut Sut, launch| pool.claim(id(1), launch, now).is_ok() && pool.poll().is_some();
+        for launch in ["first", "second", "third"] {
+            assert!(granted(&mut pool, launch), "{launch}");
+        }
+        pool.released(11);
+        pool.released(11);
+        assert!(granted(&mut pool, "fourth"), "the third is still there");
+        pool.released(11);
+        pool.released(11);
+        assert!(!granted(&mut pool, "fifth"), "the connection has ended with its last user");
+        assert_eq!(pool.late(now + Duration::from_secs(5)), Some("fifth"));
+    }
+
+    #[test]
+    fn a_connection_that_has_a_user_is_not_granted_again_elsewhere() {
+        let mut pool = pool(1);
+        pool.opened(id(1), 11, 0, None).unwrap();
+        for launch in ["first", "second"] {
+            pool.claim(id(1), launch, Instant::now()).unwrap();
+        }
+        assert!(pool.poll().is_some() && pool.poll().is_none());
+        pool.released(11);
     }
 
     #[test]

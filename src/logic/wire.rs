@@ -216,7 +216,7 @@ pub enum BadLine {
     TooLong,
     /// Not base64.
     Encoding,
-    /// Not a JSON object under this key.
+    /// Not a signal under this key: neither a JSON object nor, where that is spoken, a URL.
     Json,
     /// A field is missing, of the wrong kind, or too long.
     Field,
@@ -231,7 +231,7 @@ impl fmt::Display for BadLine {
         f.write_str(match self {
             BadLine::TooLong => "the line is too long",
             BadLine::Encoding => "the line is not base64",
-            BadLine::Json => "the line is not JSON; is the key the same on both sides?",
+            BadLine::Json => "the line is no signal; is the key the same on both sides?",
             BadLine::Field => "a field of the line is missing or bad",
             BadLine::Unknown => "the action is unknown",
             BadLine::Forged => "the line is not the peer's",
@@ -296,7 +296,7 @@ fn text(fields: &Map<String, Value>, name: &str) -> Option<String> {
 }
 
 /// XOR with the key, again and again from its first byte. An empty key changes nothing.
-fn mask(bytes: &mut [u8], key: &[u8]) {
+pub(super) fn mask(bytes: &mut [u8], key: &[u8]) {
     for (byte, mask) in bytes.iter_mut().zip(key.iter().cycle()) {
         *byte ^= mask;
     }

@@ -77,6 +77,8 @@ pub struct AllowedPeer {
     pub tunnel: TunnelNo,
     /// Its address.
     pub address: IpAddr,
+    /// How many connections it may make.
+    pub connections: usize,
 }
 
 /// A stream's address within its connection: a key of the connection's own table, never used twice.

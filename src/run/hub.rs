@@ -11,6 +11,7 @@
 pub(in crate::run) mod certificates;
 pub(in crate::run) mod client;
 mod fallback;
+mod handshakes;
 pub mod ingress;
 mod opener;
 mod out;
@@ -34,20 +35,15 @@ use self::ingress::{accepted, Ingress};
 use self::out::{Action, EndReason, Granted, Out, PeerUser};
 use self::part::Part;
 use self::reports::ended;
-use self::server::Reception;
 use self::targets::{TargetEvent, TargetRouter};
-use self::tunnel::{Side, Tunnel};
-use crate::error::Error;
-use crate::logic::auth::Opening;
+use self::tunnel::Tunnel;
 use crate::logic::deadlines::Deadlines;
-use crate::logic::handshake::Request;
 use crate::logic::metrics::{Figure, Timing};
 use crate::logic::terms::TunnelNo;
 use crate::notify::ServiceManager;
 use crate::run::channel::{Receiver, Sender};
 use crate::run::leash;
-use crate::run::messages::{Answered, Home, Job, Notice, Proto, TunnelEvent, User};
-use crate::run::policy::Kind;
+use crate::run::messages::{Home, Job, Notice, Proto, TunnelEvent, User};
 use crate::run::shared::Shared;
 
 /// The hub of one instance.
@@ -223,6 +219,7 @@ impl Hub {
     fn handle(&mut self, notice: Notice, now: Instant) -> Option<ExitCode> {
         match notice {
             Notice::Handshake { home, from, request, tls } => self.handshake(home, from, &request, tls, now),
+            Notice::KeyLine { home, from, line } => self.key_line(home, from, &line, now),
             Notice::Stranger { from, what } => {
                 self.part.server().into_iter().for_each(|server| server.failed(from.ip(), what, now));
             }
@@ -276,65 +273,6 @@ impl Hub {
             (false, None) => {}
         }
         self.flush(number, now);
-    }
-
-    /// A handshake. A server that stops answers none.
-    fn handshake(&mut self, home: Home, from: std::net::SocketAddr, request: &Request, tls: bool, now: Instant) {
-        let (number, workers) = (self.next_number(), self.workers.len());
-        let (Part::Server(server), None) = (&mut self.part, self.stopping) else { return };
-        let Reception { answer, begun, surplus } = server.asked((number, from), request, tls, workers, now);
-        self.touched.extend(begun.then_some(number));
-        if let Some(surplus) = surplus {
-            self.end_tunnel(surplus, &EndReason::NoConnection, now);
-        }
-        self.out.job(home.worker, Job::Answer { key: home.key, bytes: answer });
-    }
-
-    /// A connection says that it belongs to an authenticated tunnel.
-    fn opening(&mut self, home: Home, from: std::net::SocketAddr, kind: Kind, opening: &Opening, now: Instant) {
-        match self.part.server().and_then(|server| server.opened(opening, from.ip(), kind, now)) {
-            Some(number) => self.tunnel_event(number, TunnelEvent::Arrived { home, fp: None }, now),
-            None => {
-                log::debug!("Pool connection from {from} closed: its opening is of no tunnel that is");
-                self.out.close(home);
-                self.flush(0, now);
-            }
-        }
-    }
-
-    /// The client of that tunnel has proven who it is: others may have to make room for it.
-    fn promote(&mut self, number: TunnelNo, now: Instant) {
-        let Part::Server(server) = &mut self.part else { return };
-        let Some(from) = server.tunnel(number).map(|tunnel| tunnel.peer()) else { return };
-        match server.replaced_by(number) {
-            Ok(replaced) => {
-                for other in replaced {
-                    self.part.tunnel(other).into_iter().for_each(|tunnel| tunnel.replace(from, now, &mut self.out));
-                    self.touched.push(other);
-                    self.flush(other, now);
-                }
-            }
-            Err(reason) => self.end_tunnel(number, &reason, now),
-        }
-    }
-
-    /// The server's answer to our handshake.
-    fn answered(&mut self, answer: Result<Answered, Error>, now: Instant) {
-        if self.stopping.is_some() {
-            return;
-        }
-        if let Err(why) = &answer {
-            let refused = matches!(why, Error::Refused(_));
-            self.shared.stats.add(if refused { Figure::HandshakesRefused } else { Figure::HandshakesFailed }, 1);
-        }
-        let number = self.next_number();
-        let Part::Client(client) = &mut self.part else { return };
-        match client.answered(answer, number, &mut self.targets, self.workers.len(), now) {
-            Some(Side::Ingress) => self.ingress.open(&self.shared.config.targets[0], &self.registry, now),
-            Some(Side::Egress) => self.ingress.close(),
-            None => return,
-        }
-        self.touched.push(number);
     }
 
     /// A number for the next tunnel; 0 is none's.
@@ -484,7 +422,7 @@ impl Hub {
     fn release(&mut self, home: Home, tunnel: TunnelNo) {
         self.out.loads.end(home.worker);
         if let Some(tunnel) = self.part.tunnel(tunnel) {
-            tunnel.released();
+            tunnel.released(home);
         }
     }
 

@@ -19,6 +19,7 @@ use super::policy::{AcceptPolicy, Kind};
 use crate::config::Transport;
 use crate::error::Error;
 use crate::logic::auth::Opening;
+use crate::logic::dialect::Dialect;
 use crate::logic::guard::Failure;
 use crate::logic::handshake::{Request, ServerAnswer};
 use crate::logic::slab::Key;
@@ -73,6 +74,8 @@ pub enum Job {
         tunnel: TunnelNo,
         /// Its id.
         id: Id,
+        /// In which form it is said.
+        dialect: Dialect,
         /// Whether an empty message is an end (WebSocket).
         ws_eof: bool,
     },
@@ -80,13 +83,20 @@ pub enum Job {
     Handshake {
         /// How to reach it.
         route: Arc<ServerRoute>,
-        /// The HTTP request.
+        /// The HTTP request, or the line that stands for it.
         request: Vec<u8>,
     },
     /// Open a pool connection (client).
     Open(Wanted),
-    /// A pool connection becomes the control connection.
-    Control(Key),
+    /// A pool connection, or that of the handshake, becomes the control connection.
+    Control {
+        /// The connection.
+        key: Key,
+        /// Its tunnel.
+        tunnel: TunnelNo,
+        /// What is said first.
+        first: Vec<u8>,
+    },
     /// Send this on the control connection.
     Say {
         /// The control connection.
@@ -172,6 +182,15 @@ pub enum Notice {
         request: Box<Request>,
         /// Whether inside TLS.
         tls: bool,
+    },
+    /// A handshake was begun with a line (server): who is let in has its control connection there.
+    KeyLine {
+        /// The connection that waits.
+        home: Home,
+        /// Its source.
+        from: SocketAddr,
+        /// The line, newline included.
+        line: Vec<u8>,
     },
     /// A stranger got something wrong (server).
     Stranger {
@@ -273,6 +292,8 @@ pub struct Answered {
 pub enum Reply {
     /// An answer.
     Said(ServerAnswer),
+    /// A line, on what is the control connection if these are terms. Where that lives.
+    Line(Vec<u8>, Home),
     /// Nothing: there is no TLS to be had at that port.
     NoTls(Error),
     /// Nothing, and no word about TLS either.
@@ -383,6 +404,10 @@ pub struct ServerRoute {
     pub quic: Option<Arc<ClientTls>>,
     /// What pool connections are made of.
     pub transport: Transport,
+    /// How many connections may carry them, where one carries many.
+    pub connections: usize,
+    /// In which form the server answers and numbers.
+    pub dialect: Dialect,
     /// Who is called, in the words of HTTP: the tunnel's host and, if it has one of its own, its port.
     pub authority: String,
     /// The certificates that pool connections may show, where only those are taken.

@@ -25,6 +25,8 @@ pub struct AcceptPolicy {
     pub handshake_tls: Arc<HandshakeTls>,
     /// A handshake of any peer may come inside TLS (the tunnel port is 443, or a proxy may stand before it).
     pub tls_handshake: bool,
+    /// A handshake is a line (`wire=1.12` and older).
+    pub lines: bool,
     /// What pool connections are made of.
     pub transport: Transport,
     /// Most streams that one peer may have open at once.
@@ -65,6 +67,8 @@ pub struct ExpectedTunnel {
     pub authenticated: bool,
     /// Whether its handshakes come inside TLS.
     pub asks_inside_tls: bool,
+    /// How many QUIC connections its client may make.
+    pub connections: usize,
     /// TLS over TCP will do as well: the path for the transport may be blocked.
     pub fallback: bool,
     /// Whether an empty message is an end (WebSocket).
@@ -170,7 +174,15 @@ mod tests {
     const THERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2));
 
     fn tunnel(number: TunnelNo, peer: IpAddr, authenticated: bool) -> ExpectedTunnel {
-        ExpectedTunnel { number, peer, authenticated, asks_inside_tls: false, fallback: false, ws_eof: false }
+        ExpectedTunnel {
+            number,
+            peer,
+            authenticated,
+            asks_inside_tls: false,
+            connections: 1,
+            fallback: false,
+            ws_eof: false,
+        }
     }
 
     fn policy(transport: Transport, tunnels: &[ExpectedTunnel]) -> AcceptPolicy {
@@ -178,6 +190,7 @@ mod tests {
             tls: None,
             handshake_tls: Arc::default(),
             tls_handshake: false,
+            lines: false,
             transport,
             streams: 10,
             quiet: true,

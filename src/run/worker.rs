@@ -34,6 +34,7 @@ use self::relay::{Join, Relay};
 use self::task::{Stage, Task};
 use self::tasks::Tasks;
 use self::tls_accept::TlsAccept;
+use crate::logic::dialect::Dialect;
 use crate::logic::slab::Key;
 use crate::logic::terms::TunnelNo;
 use crate::logic::wire::Id;
@@ -161,19 +162,23 @@ impl Worker {
                 tasks.start(context, |home, context| Ok(Connector::asking(route, request, home, context).into()));
             }
             Job::Open(wanted) => self.later.push(wanted),
-            Job::Number { key, tunnel, id, ws_eof } => self.number(key, tunnel, id, ws_eof),
-            Job::Control(key) => {
-                if let Some(idle) = tasks.take_idle(key) {
-                    tasks.put(key, Relay::control(idle.leg, idle.tunnel, context, now));
+            Job::Number { key, tunnel, id, dialect, ws_eof } => self.number(key, tunnel, (id, dialect), ws_eof),
+            Job::Control { key, tunnel, first } => match tasks.take_idle(key) {
+                Some(idle) => {
+                    tasks.put(key, Relay::control(idle.leg, tunnel, context, now).sending_remote(first));
                 }
-            }
+                None => {
+                    let event = TunnelEvent::Closed("the control connection is lost".into());
+                    context.hub.send(Notice::Tunnel { number: tunnel, event });
+                }
+            },
             Job::Say { key, bytes } => self.send(key, &bytes, now),
             Job::Join { key, tunnel, user, framed } => self.join(key, tunnel, user, framed, now),
             Job::Dial { key, tunnel, request, proto } => {
                 let home = tasks.home(key);
-                match tasks.take_idle(key) {
-                    Some(idle) => {
-                        tasks.put(key, Dialer::for_pool(idle.leg, request, tunnel, proto, home, context));
+                match tasks.take_pool(key, context) {
+                    Some(leg) => {
+                        tasks.put(key, Dialer::for_pool(leg, request, tunnel, proto, home, context));
                     }
                     None => context.hub.send(Notice::Done { home, tunnel, proto }),
                 }
@@ -219,10 +224,10 @@ impl Worker {
     }
 
     /// Writes a pool connection's id, which is what makes it one.
-    fn number(&mut self, key: Key, tunnel: TunnelNo, id: Id, ws_eof: bool) {
+    fn number(&mut self, key: Key, tunnel: TunnelNo, id: (Id, Dialect), ws_eof: bool) {
         let Some(Task::Idle(idle)) = self.tasks.get_mut(key) else { return };
         if !idle.assign(tunnel, id, ws_eof, &mut self.context.muxes) {
-            self.context.hub.send(Notice::Tunnel { number: idle.tunnel, event: TunnelEvent::Gone(id) });
+            self.context.hub.send(Notice::Tunnel { number: idle.tunnel, event: TunnelEvent::Gone(id.0) });
             self.tasks.remove(key);
         }
     }

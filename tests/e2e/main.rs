@@ -19,6 +19,7 @@ mod log;
 mod master_life;
 mod metrics;
 mod narrow;
+mod older;
 mod parameters;
 mod recovery;
 mod relay;

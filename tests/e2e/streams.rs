@@ -98,7 +98,9 @@ impl Few {
                 budget: Budget::PLENTY,
             };
             let mut server = QuicServer::bind(&[at.into()], &identity, &settings, Instant::now()).expect("a port");
-            server.allow(&[AllowedPeer { tunnel: 1, address: at.ip() }], &identity).expect("a certificate");
+            server
+                .allow(&[AllowedPeer { tunnel: 1, address: at.ip(), connections: 1 }], &identity)
+                .expect("a certificate");
             let (dead, mut server) = (Arc::clone(&dead), server);
             spawn(move || {
                 let poll = Poll::new().expect("a poll");

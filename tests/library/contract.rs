@@ -701,7 +701,7 @@ fn quic(we_dial: bool) -> Rig<Shared> {
         budget: Budget::PLENTY,
     };
     let mut server = QuicServer::bind(&[SocketAddr::from((home, 0)).into()], &identity, &settings, now).unwrap();
-    server.allow(&[AllowedPeer { tunnel: 1, address: home }], &identity).unwrap();
+    server.allow(&[AllowedPeer { tunnel: 1, address: home, connections: 1 }], &identity).unwrap();
     let (at, tls) = (server.local().next().unwrap(), ClientTls::new(Trust::ANYONE, "").unwrap());
     let client = QuicClient::connect(at, &tls, &settings, &mut Tickets::default(), now).unwrap();
     match we_dial {

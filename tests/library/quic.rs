@@ -305,7 +305,7 @@ fn a_goodbye_ends_the_other_side_at_once() {
 fn the_next_tunnel_turns_the_old_one_out() {
     let mut both = Both::joined(&settings());
     let (_, far) = both.stream();
-    both.server.mux.allow(&[AllowedPeer { tunnel: 2, address: HOME }], &identity()).unwrap();
+    both.server.mux.allow(&[AllowedPeer { tunnel: 2, address: HOME, connections: 1 }], &identity()).unwrap();
     assert!(both.server.take(far, &mut Vec::new()).is_err());
     while both.client.over.is_none() {
         both.turn();

@@ -132,9 +132,9 @@ impl ConnectionTable {
     }
 
     /// The newest tunnel of the peer at that address.
-    fn newest(&self, address: IpAddr) -> Option<u32> {
+    fn newest(&self, address: IpAddr) -> Option<AllowedPeer> {
         let of = |peer: &&AllowedPeer| peer.address == address.to_canonical();
-        self.allowed.iter().filter(of).map(|peer| peer.tunnel).max()
+        self.allowed.iter().filter(of).max_by_key(|peer| peer.tunnel).copied()
     }
 
     /// Closes the connections whose address has no tunnel any more that was there when they were let in.
@@ -219,7 +219,8 @@ impl ConnectionTable {
     /// Accepts a client whose address is proven.
     fn admit(&mut self, header: &Header, first: &[u8], round: Duration, path: PacketPath, now: Instant) -> Option<Key> {
         let id = Id::try_from(&header.dcid[..]).ok()?;
-        if self.connections.len() >= self.allowed.len() + MAX_SPARE && !self.make_room() {
+        let expected: usize = self.allowed.iter().map(|peer| peer.connections).sum();
+        if self.connections.len() >= expected + MAX_SPARE && !self.make_room() {
             return None;
         }
         let first = ConnectionId::from_ref(first);
@@ -228,8 +229,7 @@ impl ConnectionTable {
         self.config.set_max_send_udp_payload_size(largest);
         self.config.set_stateless_reset_token(Some(self.settings.resets.token(&id)));
         let quic = quiche::accept(&header.dcid, Some(&first), path.to, path.from, &mut self.config).ok()?;
-        let address = path.from.ip().to_canonical();
-        let admitted = self.newest(address).map(|tunnel| AllowedPeer { tunnel, address });
+        let admitted = self.newest(path.from.ip());
         let key = self.connections.insert(Connection::new(quic, path.socket, &self.settings, largest, now));
         if let Some(connection) = self.connections.get_mut(key) {
             connection.entered(key);

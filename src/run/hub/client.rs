@@ -153,6 +153,10 @@ impl Client {
     /// The handshake that this server knows, as far as known; with what its answer is read.
     fn ask(&mut self, addresses: Vec<SocketAddr>) -> Result<(Job, Option<Box<Initiator>>), Error> {
         let config = &self.shared.config;
+        if let Some(dialect) = config.wire.older() {
+            let request = dialect.key_line(config.key.as_bytes());
+            return Ok((Job::Handshake { route: self.routes.handshake(config, addresses, false)?, request }, None));
+        }
         let (host, features) = (named(config), features(config));
         let (proof, tls, initiator) = match (self.approach.next(), &self.psk) {
             (Asked::Authenticated, Some(psk)) => {
@@ -228,6 +232,7 @@ impl Client {
             Reply::NoTls(why) if at_https || initiator.is_none() => return Err(why),
             Reply::Silent(why) => return Err(why),
             Reply::NoTls(_) => return Ok(Err(Outcome::UnknownThere { tls: false })),
+            Reply::Line(line, _) => return self.accepted_line(&line, server, round).map(Ok),
             Reply::Said(answer) => answer,
         };
         match (answer, initiator) {
@@ -259,6 +264,14 @@ impl Client {
         }
     }
 
+    /// The terms in the answer of a server of 1.12 or older.
+    fn accepted_line(&self, line: &[u8], server: SocketAddr, round: Duration) -> Result<Accepted, Error> {
+        let config = &self.shared.config;
+        let dialect = config.wire.older().ok_or_else(|| Error::protocol("an answer to nothing"))?;
+        let terms = dialect.terms(line, config.key.as_bytes()).map_err(Error::protocol)?;
+        Ok(Accepted { terms, fp: None, secret: None, dialect, server, round })
+    }
+
     fn tunnel_with(
         &mut self,
         accepted: Accepted,
@@ -269,7 +282,7 @@ impl Client {
         let Accepted { terms, fp, secret, dialect, server, round } = accepted;
         let (config, limits) = (&self.shared.config, &self.shared.config.limits);
         terms.require_tls(config.tls.code())?;
-        let route = self.routes.pool(number, (&terms, fp), (server, round), config, &mut self.fallback)?;
+        let route = self.routes.pool(number, (&terms, fp, dialect), (server, round), config, &mut self.fallback)?;
         let max = terms.max.min(config.max);
         let refill = Refill::new(config.min, max, limits.min_pool_interval, limits.max_pool_interval, now);
         let opener = Opener::new(refill, route);

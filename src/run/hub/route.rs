@@ -11,6 +11,7 @@ use super::fallback::{over_tcp, QuicFallback};
 use super::server::HTTPS;
 use crate::config::{Config, Endpoint, Host, Transport};
 use crate::error::Error;
+use crate::logic::dialect::Dialect;
 use crate::logic::terms::TunnelNo;
 use crate::logic::terms::{Direction, Feature, Terms};
 use crate::logic::wire::Fingerprint;
@@ -44,6 +45,8 @@ impl Routes {
             tls,
             quic: None,
             transport: Transport::Tcp,
+            connections: 1,
+            dialect: config.wire.older().unwrap_or(Dialect::Json),
             authority: String::new(),
             pins: None,
             roots: false,
@@ -60,7 +63,7 @@ impl Routes {
     pub fn pool(
         &mut self,
         number: TunnelNo,
-        (terms, fp): (&Terms, Option<Fingerprint>),
+        (terms, fp, dialect): (&Terms, Option<Fingerprint>, Dialect),
         (server, round): (SocketAddr, Duration),
         config: &Config,
         fallback: &mut QuicFallback,
@@ -80,6 +83,8 @@ impl Routes {
             tls,
             quic,
             transport,
+            connections: dialect.quic_connections(terms.max.min(config.max)),
+            dialect,
             authority: authority(config, transport),
             pins,
             roots: terms.tls == 2 || has(Feature::Edge),

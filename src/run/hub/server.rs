@@ -65,6 +65,7 @@ impl Server {
             tls: certs.as_ref().map(Certs::current),
             handshake_tls: Arc::<HandshakeTls>::default(),
             tls_handshake: behind || config.tunnel.port == HTTPS,
+            lines: config.wire.older().is_some(),
             transport: config.transport,
             streams: streams_for(config.max, config.slot),
             quiet: flow == Direction::Reverse,
@@ -285,6 +286,7 @@ impl Server {
             peer: tunnel.peer().ip(),
             authenticated: tunnel.is_authenticated(),
             asks_inside_tls: !tunnel.is_authenticated() && tunnel.dialect().handshake_in_tls(),
+            connections: tunnel.dialect().quic_connections(tunnel.terms().max),
             fallback: tunnel.terms().features.contains(&Feature::Fallback),
             ws_eof: tunnel.terms().features.contains(&Feature::WsEof),
         };
@@ -292,6 +294,7 @@ impl Server {
             tls: self.shown.clone(),
             handshake_tls: old.handshake_tls.clone(),
             tls_handshake: old.tls_handshake,
+            lines: old.lines,
             transport: old.transport,
             streams: old.streams,
             quiet: old.quiet,

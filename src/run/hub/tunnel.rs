@@ -111,7 +111,7 @@ impl Tunnel {
             side,
             peer,
             stage: Stage::Opening { until: now + limits.handshake * tries },
-            pool: Pool::new(workers, max_idle, limits.pool_get, limits.semaphore),
+            pool: Pool::new(workers, max_idle, limits.pool_get, limits.semaphore).used_again(dialect.uses_again()),
             check: FingerprintCheck::new(checked, limits.pool_get),
             replaced: None,
             opener,
@@ -275,8 +275,9 @@ impl Tunnel {
         }
     }
 
-    /// A user of one of its pool connections has left, or came back without one.
-    pub fn released(&mut self) {
+    /// A user of the pool connection at `home` has left, or came back without one.
+    pub fn released(&mut self, home: Home) {
+        self.pool.released(home);
         debug_assert!(self.live > 0, "a user left twice");
         self.live = self.live.saturating_sub(1);
     }
@@ -394,7 +395,8 @@ impl Tunnel {
             id = (out.random_id)();
         }
         let ws_eof = self.terms.features.contains(&Feature::WsEof);
-        out.job(home.worker, Job::Number { key: home.key, tunnel: self.number, id, ws_eof });
+        let (tunnel, dialect) = (self.number, self.dialect);
+        out.job(home.worker, Job::Number { key: home.key, tunnel, id, dialect, ws_eof });
         self.admit(id, home, fp, now, out);
     }
 
@@ -426,7 +428,7 @@ impl Tunnel {
     /// Takes a connection into the pool, the first one as control connection. `false` if its id is another's: it is closed.
     fn admit(&mut self, id: Id, home: Home, fp: Option<Fingerprint>, now: Instant, out: &mut Out) -> bool {
         if id == CONTROL && !self.is_up() {
-            self.begin_control(home, now, out);
+            self.begin_control(home, Vec::new(), now, out);
             return true;
         }
         let new = id != CONTROL && self.pool.opened(id, home, home.worker, fp).is_ok();

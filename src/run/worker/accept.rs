@@ -5,7 +5,7 @@
 //!     +------------------------>+--> Reading --GET--> Heading --> Asked --Answer--> Answering --> Lingering
 //!  a stream of a MuxTask ------>+       |                +--Upgrade--> Upgrading --+
 //!                                       +<-----------------------------------------+
-//!                                       +--the opening, or silence where that is one--> Idle
+//!                                       +--the opening, silence where that is one, or a key line--> Idle
 //! ```
 //!
 //! All others are closed without a word.
@@ -24,6 +24,7 @@ use super::mux::{MuxTask, PoolTask};
 use super::next::Next;
 use crate::config::Transport;
 use crate::logic::auth::Opening;
+use crate::logic::dialect::{key_line, KeyLine};
 use crate::logic::guard::Failure;
 use crate::logic::handshake::{HeadProgress, HeadReader, Request};
 use crate::logic::sniff::{first_bytes, is_line_of_zeros, FirstBytes};
@@ -78,8 +79,10 @@ enum Step {
     Claim(Leg, Kind, Opening),
     Mux(Box<Tls>),
     Asked(Leg, Box<Request>),
+    /// The line of a client of 1.12 or older, where that is spoken.
+    KeyLine(Leg, Vec<u8>),
     /// An original of a generation that is not spoken here.
-    Older,
+    Older(Failure),
     Close,
 }
 
@@ -126,8 +129,12 @@ impl Inbound {
                     context.hub.send(Notice::Opening { home, from: peer.from, kind, opening });
                     return Next::Become(Idle::of_server(leg, peer.policy.quiet).into());
                 }
-                Ok(Step::Older) => {
-                    context.hub.send(Notice::Stranger { from: peer.from, what: Failure::Older });
+                Ok(Step::KeyLine(leg, line)) => {
+                    context.hub.send(Notice::KeyLine { home, from: peer.from, line });
+                    return Next::Become(Idle::of_server(leg, false).into());
+                }
+                Ok(Step::Older(what)) => {
+                    context.hub.send(Notice::Stranger { from: peer.from, what });
                     return Next::End;
                 }
                 Ok(Step::Mux(tls)) => return peer.mux(*tls, home, context),
@@ -239,13 +246,21 @@ fn read(mut leg: Leg, mut buffer: Buffer, peer: &mut Peer, muxes: &mut Muxes, no
     }
     let kind = kind_of(&leg);
     let may_ask = peer.policy.may_ask(kind);
+    if peer.policy.lines && kind == Kind::Plain {
+        match (key_line(buffer.bytes()), more) {
+            (KeyLine::Whole, _) => return Ok(Step::KeyLine(leg, buffer.bytes().to_vec())),
+            (KeyLine::NeedMore, Some(_)) => return Ok(Step::On(State::Reading(leg, buffer))),
+            (KeyLine::NeedMore, None) => return Ok(Step::Wait(State::Reading(leg, buffer))),
+            (KeyLine::No, _) => {}
+        }
+    }
     Ok(match (first_bytes(buffer.bytes()), more) {
         (FirstBytes::Handshake, _) if may_ask => {
             peer.silence = None;
             let mut reader = HeadReader::default();
             headed(leg, reader.feed(buffer.bytes()), reader, peer)
         }
-        (FirstBytes::Pool, _) if is_line_of_zeros(buffer.bytes()) => Step::Older,
+        (FirstBytes::Pool, _) if is_line_of_zeros(buffer.bytes()) => Step::Older(Failure::Oldest),
         (FirstBytes::Pool, _) => match (peer.policy.opened(buffer.bytes(), peer.from.ip(), kind), more) {
             (Opened::Tunnel(expected), _) => Step::Pool(leg, expected),
             (Opened::Claim(opening), _) => Step::Claim(leg, kind, opening),
@@ -257,7 +272,7 @@ fn read(mut leg: Leg, mut buffer: Buffer, peer: &mut Peer, muxes: &mut Muxes, no
                 false => Step::Wait(State::Reading(leg, buffer)),
             },
         },
-        (FirstBytes::Older, _) => Step::Older,
+        (FirstBytes::Older, _) => Step::Older(Failure::Older),
         (FirstBytes::NeedMore, Some(_)) => Step::On(State::Reading(leg, buffer)),
         (FirstBytes::NeedMore, None) => match peer.was_silent(kind, now).filter(|_| buffer.is_empty()) {
             Some(expected) => Step::Pool(leg, expected),

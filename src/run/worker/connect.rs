@@ -21,6 +21,7 @@ use super::next::Next;
 use crate::config::Transport;
 use crate::error::{Cause, Error};
 use crate::logic::auth::Opening;
+use crate::logic::dialect::Dialect;
 use crate::logic::handshake::{parse_answer, ServerAnswer};
 use crate::logic::http::MAX_ANSWER;
 use crate::logic::terms::TunnelNo;
@@ -68,9 +69,28 @@ enum State {
     Dialling(Connect),
     Proxying(Tcp, HttpConnect),
     Securing(Box<Tls>),
-    Upgrading { own: Own, request: Buffer, reply: Vec<u8>, key: upgrade::WebSocketKey },
-    Asking { leg: Leg, request: Buffer, answer: Buffer },
-    Opening { leg: Leg, opening: Buffer, id: Buffer },
+    Upgrading {
+        own: Own,
+        request: Buffer,
+        reply: Vec<u8>,
+        key: upgrade::WebSocketKey,
+    },
+    Asking {
+        leg: Leg,
+        request: Buffer,
+        answer: Buffer,
+    },
+    /// The same where both are lines. What follows the answer is the control connection's.
+    AskingInLines {
+        leg: Leg,
+        request: Buffer,
+        answer: Vec<u8>,
+    },
+    Opening {
+        leg: Leg,
+        opening: Buffer,
+        id: Buffer,
+    },
 }
 
 /// What one step came to.
@@ -78,6 +98,7 @@ enum Step {
     On(State),
     Wait(State),
     Answered(ServerAnswer),
+    Line(Leg, Vec<u8>),
     Opened(Leg, Id),
     Mux(Box<dyn Mux>),
 }
@@ -131,6 +152,10 @@ impl Connector {
                 }
                 Ok(Step::Wait(state)) => return Next::Wait(Connector { call, state }),
                 Ok(Step::Answered(answer)) => return call.answered(Reply::Said(answer), context),
+                Ok(Step::Line(leg, line)) => {
+                    call.tell(Reply::Line(line, home), context);
+                    return Next::Become(Idle::of_client(leg).into());
+                }
                 Ok(Step::Opened(leg, id)) => return Next::Become(call.idle(leg, id, home, context).into()),
                 Ok(Step::Mux(mux)) => return Next::Become(MuxTask::client(mux, call.route, home, context).into()),
                 Err(error) => return call.failed(error, context),
@@ -145,7 +170,9 @@ impl Connector {
             State::Proxying(tcp, _) => tcp.note(event),
             State::Securing(tls) => tls.socket().note(event),
             State::Upgrading { own, .. } => own.note(event),
-            State::Asking { leg, .. } | State::Opening { leg, .. } => leg.note(event),
+            State::Asking { leg, .. } | State::AskingInLines { leg, .. } | State::Opening { leg, .. } => {
+                leg.note(event)
+            }
         }
     }
 
@@ -179,7 +206,10 @@ impl State {
             },
             State::Upgrading { own, request, reply, key } => Ok(upgrade(own, request, reply, key, call)?),
             State::Asking { leg, request, answer } => Ok(ask(leg, request, answer, &mut context.muxes)?),
-            State::Opening { leg, opening, id } => Ok(open(leg, opening, id, &mut context.muxes)?),
+            State::AskingInLines { leg, request, answer } => {
+                Ok(ask_in_lines(leg, request, answer, &mut context.muxes)?)
+            }
+            State::Opening { leg, opening, id } => Ok(open(leg, opening, id, call.route.dialect, &mut context.muxes)?),
         }
     }
 }
@@ -255,8 +285,26 @@ fn ask(mut leg: Leg, mut request: Buffer, mut answer: Buffer, muxes: &mut Muxes)
     }
 }
 
+/// Sends the line and reads the other one, a byte at a time: nothing after it.
+fn ask_in_lines(mut leg: Leg, mut request: Buffer, mut answer: Vec<u8>, muxes: &mut Muxes) -> io::Result<Step> {
+    ready(drain_all(leg.lend(muxes).stream(), &mut request))?;
+    ready(leg.lend(muxes).stream().flush())?;
+    let mut byte = Buffer::new(1);
+    while answer.len() < MAX_LINE {
+        match ready(leg.lend(muxes).stream().fill(&mut byte))? {
+            None => return Ok(Step::Wait(State::AskingInLines { leg, request, answer })),
+            Some(0) if answer.is_empty() => return Err(Error::protocol(NO_LINE).into()),
+            Some(0) => return Err(Error::protocol("the server's line is cut short").into()),
+            Some(_) if byte.bytes() == b"\n" => return Ok(Step::Line(leg, answer)),
+            Some(_) => answer.extend_from_slice(byte.bytes()),
+        }
+        byte.consume(1);
+    }
+    Err(Error::protocol("the server's line is too long: it is no NodePass of 1.12 or older").into())
+}
+
 /// Opens a pool connection and reads its id, and nothing after it: that belongs to a relay.
-fn open(mut leg: Leg, mut opening: Buffer, mut id: Buffer, muxes: &mut Muxes) -> io::Result<Step> {
+fn open(mut leg: Leg, mut opening: Buffer, mut id: Buffer, dialect: Dialect, muxes: &mut Muxes) -> io::Result<Step> {
     ready(drain_all(leg.lend(muxes).stream(), &mut opening))?;
     ready(leg.lend(muxes).stream().flush())?;
     loop {
@@ -265,9 +313,13 @@ fn open(mut leg: Leg, mut opening: Buffer, mut id: Buffer, muxes: &mut Muxes) ->
             Some(0) => return Err(Error::lost("the server closed it before its id came").into()),
             Some(_) => {}
         }
-        if let Ok(id) = id.bytes().try_into() {
-            return Ok(Step::Opened(leg, Id(id)));
+        if !id.is_full() {
+            continue;
         }
+        return match dialect.id(id.bytes()) {
+            Some(id) => Ok(Step::Opened(leg, id)),
+            None => Err(Error::protocol("what the server sends is no id of a pool connection").into()),
+        };
     }
 }
 
@@ -301,6 +353,10 @@ impl Call {
                 Ok(Step::Mux(h2::client(*tls, &self.route.authority, report, &context.shared.budget)?))
             }
             (Purpose::Carry, ..) => Err(Error::protocol("the server does not speak HTTP/2 here")),
+            (Purpose::Ask(line), _, own) if self.route.dialect.is_older() => {
+                let (leg, request) = (Leg::Own(own), Buffer::holding(line.clone()));
+                Ok(Step::On(State::AskingInLines { leg, request, answer: Vec::new() }))
+            }
             (Purpose::Ask(request), _, own) => {
                 let (request, answer) = (Buffer::holding(request.clone()), Buffer::new(MAX_ANSWER));
                 Ok(Step::On(State::Asking { leg: Leg::Own(own), request, answer }))
@@ -321,14 +377,18 @@ impl Call {
             (None, true) => vec![0],
             (None, false) => Vec::new(),
         };
-        State::Opening { leg, opening: Buffer::holding(opening), id: Buffer::new(ID) }
+        State::Opening { leg, opening: Buffer::holding(opening), id: Buffer::new(self.route.dialect.id_length()) }
     }
 
     fn answered(&self, reply: Reply, context: &Context) -> Next<Connector, PoolTask> {
+        self.tell(reply, context);
+        Next::End
+    }
+
+    fn tell(&self, reply: Reply, context: &Context) {
         let (address, round) = self.reached;
         let server = self.route.addresses[address];
         context.hub.send(Notice::Answered(Ok(Answered { reply, server, round })));
-        Next::End
     }
 
     fn idle(&self, leg: Leg, id: Id, home: Home, context: &mut Context) -> Idle {
@@ -349,7 +409,10 @@ impl Call {
     }
 }
 
-/// Bytes of a pool connection's id.
-const ID: usize = 4;
+/// Most bytes of a server's line, with room to see that it is another program's.
+const MAX_LINE: usize = 1024;
+/// What is said of a server that answers a line with nothing.
+const NO_LINE: &str =
+    "the server closed without an answer: the keys differ in length, or it is no NodePass of 1.12 or older";
 /// Bytes of an answer to the upgrade taken at a time. The whole is bounded by its reader.
 const PART: usize = 512;

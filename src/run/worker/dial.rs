@@ -126,6 +126,14 @@ impl Dialer {
         !matches!(self.waiting, Waiting::Pool(Leg::Mux(_), _))
     }
 
+    /// The pool connection that waits.
+    pub fn into_pool(self) -> Option<Leg> {
+        match self.waiting {
+            Waiting::User(_) => None,
+            Waiting::Pool(leg, _) => Some(leg),
+        }
+    }
+
     /// When it goes on even without an edge.
     pub fn deadline(&self) -> Option<Instant> {
         self.connect.deadline()

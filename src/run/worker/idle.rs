@@ -2,6 +2,7 @@
 
 use super::context::Context;
 use super::next::Schedule;
+use crate::logic::dialect::Dialect;
 use crate::logic::terms::TunnelNo;
 use crate::logic::wire::{Id, CONTROL};
 use crate::net::leg::{Leg, Own};
@@ -29,6 +30,11 @@ impl Idle {
         Idle { leg, tunnel: 0, id: None, quiet, ended: false }
     }
 
+    /// A connection that a client made, which waits for the hub to say what it is.
+    pub fn of_client(leg: Leg) -> Idle {
+        Idle::of_server(leg, false)
+    }
+
     /// Drops it when it dies, not when a user gets it.
     ///
     /// At the egress an end is not yet a death: it may be that of a user who had nothing to say.
@@ -51,7 +57,7 @@ impl Idle {
     }
 
     /// It is that tunnel's: writes its id, which is what makes it a pool connection. `false`: it could not be written.
-    pub fn assign(&mut self, tunnel: TunnelNo, id: Id, ws_eof: bool, muxes: &mut Muxes) -> bool {
+    pub fn assign(&mut self, tunnel: TunnelNo, (id, dialect): (Id, Dialect), ws_eof: bool, muxes: &mut Muxes) -> bool {
         match &mut self.leg {
             Leg::Own(Own::Ws(ws)) => ws.pass_ends(ws_eof),
             Leg::Own(_) => {}
@@ -59,7 +65,7 @@ impl Idle {
         }
         (self.tunnel, self.id) = (tunnel, Some(id));
         self.quiet &= id != CONTROL;
-        let mut bytes = Buffer::holding(id.0.to_vec());
+        let mut bytes = Buffer::holding(dialect.id_bytes(id));
         self.leg.lend(muxes).stream().drain(&mut bytes).is_ok() && bytes.is_empty()
     }
 

@@ -26,7 +26,7 @@ use crate::net::mux::{AllowedPeer, Hold, Loan, Mux, Muxes};
 use crate::net::quic;
 use crate::net::stream::ready;
 use crate::run::messages::{Home, Notice, ServerRoute, TunnelEvent};
-use crate::run::policy::AcceptPolicy;
+use crate::run::policy::{AcceptPolicy, ExpectedTunnel};
 
 /// A shared connection and what its streams are for.
 pub struct MuxTask {
@@ -197,8 +197,12 @@ impl MuxTask {
         (*policy, self.ready) = (fresh.clone(), true);
         if let (Some(mux), Some(identity)) = (muxes.get_mut(&self.hold), &fresh.tls) {
             let peers = fresh.tunnels.iter();
-            let peers: Vec<_> =
-                peers.map(|tunnel| AllowedPeer { tunnel: tunnel.number, address: tunnel.peer }).collect();
+            let allowed = |tunnel: &ExpectedTunnel| AllowedPeer {
+                tunnel: tunnel.number,
+                address: tunnel.peer,
+                connections: tunnel.connections,
+            };
+            let peers: Vec<_> = peers.map(allowed).collect();
             if let Err(error) = mux.allow(&peers, identity) {
                 log::error!("The new certificate cannot be used for QUIC, the old one stays: {error}");
             }

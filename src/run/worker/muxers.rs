@@ -18,7 +18,7 @@ use crate::logic::slab::Key;
 use crate::logic::terms::TunnelNo;
 use crate::net::leg::Leg;
 use crate::net::mux::{Loan, Mux, Muxes};
-use crate::run::messages::{Home, Notice, TunnelEvent, Wanted};
+use crate::run::messages::{Home, Notice, ServerRoute, TunnelEvent, Wanted};
 use crate::run::policy::AcceptPolicy;
 
 /// A worker's shared connections.
@@ -26,9 +26,9 @@ use crate::run::policy::AcceptPolicy;
 pub struct Muxers {
     /// Their tasks.
     keys: Vec<Key>,
-    /// The one that a client's pool connections are opened on, or the task that will become it.
-    current: Option<(TunnelNo, Key)>,
-    /// Pool connections to be opened on it: once it is up, and the peer allows more.
+    /// The tunnel of a client, and those that its pool connections are opened on, or the tasks that will become them.
+    current: Option<(TunnelNo, Vec<Key>)>,
+    /// Pool connections to be opened on them: once one is up, and the peer allows more.
     wanted: VecDeque<Wanted>,
     /// The hub knows that the peer allows no more.
     exhausted: bool,
@@ -63,24 +63,31 @@ impl Muxers {
         }
     }
 
-    /// A pool connection is to be opened on the shared connection of its tunnel, which is made if there is none.
+    /// A pool connection is to be opened on a shared connection of its tunnel, which is made if there is none.
     pub fn request(&mut self, wanted: Wanted, tasks: &mut Tasks, context: &mut Context, now: Instant) {
-        let route = wanted.route.clone();
-        let lives = |(tunnel, key): (TunnelNo, Key)| tunnel == route.tunnel && tasks.get(key).is_some();
-        if !self.current.is_some_and(lives) {
+        let tunnel = wanted.route.tunnel;
+        let lives =
+            |(of, keys): &(TunnelNo, Vec<Key>)| *of == tunnel && keys.iter().any(|key| tasks.get(*key).is_some());
+        if !self.current.as_ref().is_some_and(lives) {
             self.fail_wanted(context);
-            let made = |home: Home, context: &mut Context| match route.transport {
-                Transport::Quic => Ok(MuxTask::quic(route.clone(), home, context, now)?.into()),
-                _ => Ok(Connector::carrying(route.clone(), home, context).into()),
-            };
-            let Some(key) = tasks.start(context, made) else {
+            if !self.connect(&wanted.route, tasks, context, now) {
                 let event = TunnelEvent::Failed(Some(Error::system("", "no socket to be had")));
-                return context.hub.send(Notice::Tunnel { number: route.tunnel, event });
-            };
-            self.current = Some((route.tunnel, key));
-            tasks.advance(key, context, now);
+                return context.hub.send(Notice::Tunnel { number: tunnel, event });
+            }
         }
         self.wanted.push_back(wanted);
+    }
+
+    /// Makes one more connection on that route. `false`: there is no socket for it.
+    fn connect(&mut self, route: &Arc<ServerRoute>, tasks: &mut Tasks, context: &mut Context, now: Instant) -> bool {
+        let made = |home: Home, context: &mut Context| match route.transport {
+            Transport::Quic => Ok(MuxTask::quic(route.clone(), home, context, now)?.into()),
+            _ => Ok(Connector::carrying(route.clone(), home, context).into()),
+        };
+        let Some(key) = tasks.start(context, made) else { return false };
+        self.current.get_or_insert_with(|| (route.tunnel, Vec::new())).1.push(key);
+        tasks.advance(key, context, now);
+        true
     }
 
     /// A tunnel is over: what is left of its shared connections ends with the relays that they carry.
@@ -111,19 +118,19 @@ impl Muxers {
 
     /// Opens what is wanted, as far as the peer allows.
     fn open_wanted(&mut self, tasks: &mut Tasks, context: &mut Context, now: Instant) {
-        let Some((tunnel, key)) = self.current else { return };
-        while let Some(wanted) = self.wanted.front().cloned() {
-            let opening = match tasks.get(key) {
-                Some(Task::Mux(task)) => task.open(&mut context.muxes),
-                // What will become one is still on its way.
-                Some(_) => Ok(Opening::Early),
+        while let (Some(wanted), Some((tunnel, keys))) = (self.wanted.front().cloned(), &mut self.current) {
+            let tunnel = *tunnel;
+            match open_on(keys, tasks, &mut context.muxes) {
+                Some(Opening::Opened(stream)) => start_opening(stream, wanted, tasks, context, now),
+                Some(Opening::Early) => return,
+                Some(Opening::Exhausted) if keys.len() < wanted.route.connections => {
+                    match self.connect(&wanted.route, tasks, context, now) {
+                        true => continue,
+                        false => return,
+                    }
+                }
+                Some(Opening::Exhausted) => return self.set_exhausted(tunnel, true, context),
                 None => return self.fail_wanted(context),
-            };
-            match opening {
-                Ok(Opening::Opened(stream)) => start_opening(stream, wanted, tasks, context, now),
-                Ok(Opening::Early) => return,
-                Ok(Opening::Exhausted) => return self.set_exhausted(tunnel, true, context),
-                Err(_) => return self.fail_wanted(context),
             }
             self.wanted.pop_front();
             self.set_exhausted(tunnel, false, context);
@@ -144,6 +151,29 @@ impl Muxers {
             context.hub.send(Notice::Tunnel { number: wanted.route.tunnel, event: TunnelEvent::Failed(None) });
         }
     }
+}
+
+/// Opens a stream on the first of these connections that takes one more; those that are lost, or take none ever again, are left out.
+/// `None` if no connection remains.
+fn open_on(keys: &mut Vec<Key>, tasks: &Tasks, muxes: &mut Muxes) -> Option<Opening> {
+    let mut opened = None;
+    keys.retain(|key| {
+        if matches!(opened, Some(Opening::Opened(_) | Opening::Early)) {
+            return true;
+        }
+        let opening = match tasks.get(*key) {
+            Some(Task::Mux(task)) => task.open(muxes),
+            // What will become one is still on its way.
+            Some(_) => Ok(Opening::Early),
+            None => return false,
+        };
+        match opening {
+            Ok(opening) => opened = Some(opening),
+            Err(_) => return false,
+        }
+        true
+    });
+    opened
 }
 
 /// Streams with an edge, streams that come in, and tunnels that have lost their streams.

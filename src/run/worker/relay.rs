@@ -237,6 +237,11 @@ impl Relay {
         }
     }
 
+    /// Its remote end. What is on its way to the local one is lost.
+    pub fn into_remote(self) -> Leg {
+        self.remote
+    }
+
     /// When it goes on even without an edge.
     pub fn deadline(&self) -> Option<Instant> {
         let idle = self.timeout.map(|timeout| self.active + timeout);

@@ -23,6 +23,7 @@ use super::probe::Probe;
 use super::relay::Relay;
 use super::tls_accept::TlsAccept;
 use crate::logic::terms::TunnelNo;
+use crate::net::leg::Leg;
 use crate::net::mux::Muxes;
 use crate::run::messages::{Home, Proto, Survivors};
 
@@ -117,6 +118,16 @@ impl Task {
             Task::Stage(Some(Stage::Dialer(task))) => Some(task.proto()),
             Task::Relay(task) => task.proto(),
             Task::Stage(_) | Task::Idle(_) | Task::Mux(_) => None,
+        }
+    }
+
+    /// Its pool connection, be it idle or a user's.
+    pub fn into_pool(self) -> Option<Leg> {
+        match self {
+            Task::Idle(idle) => Some(idle.leg),
+            Task::Relay(relay) => Some(relay.into_remote()),
+            Task::Stage(Some(Stage::Dialer(dialer))) => dialer.into_pool(),
+            Task::Stage(_) | Task::Mux(_) => None,
         }
     }
 

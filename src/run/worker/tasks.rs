@@ -13,6 +13,7 @@ use super::task::{Stage, Task};
 use crate::heap;
 use crate::logic::slab::{Key, Slab};
 use crate::logic::timers::Timers;
+use crate::net::leg::Leg;
 use crate::net::mux::Muxes;
 use crate::run::messages::{Home, Notice};
 
@@ -119,6 +120,18 @@ impl Tasks {
                 None
             }
         }
+    }
+
+    /// Takes a pool connection out of its place for the peer's next user: an idle one, or one that has a user of whom the peer has taken
+    /// leave. That user has left.
+    pub fn take_pool(&mut self, key: Key, context: &Context) -> Option<Leg> {
+        let home = self.home(key);
+        let slot = self.slab.get_mut(key)?;
+        let task = slot.task.take()?;
+        if let Some(proto) = task.proto() {
+            context.hub.send(Notice::Done { home, tunnel: task.tunnel(&context.muxes), proto });
+        }
+        task.into_pool()
     }
 
     /// Drops a task, with its sockets.

@@ -87,6 +87,7 @@ impl Rig {
             handshake_tls: Arc::default(),
             tls: None,
             tls_handshake: false,
+            lines: false,
             transport: crate::config::Transport::Tcp,
             streams: 1,
             quiet: true,

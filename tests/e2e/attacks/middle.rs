@@ -282,7 +282,7 @@ fn quic(at: SocketAddr, server: SocketAddr, identity: &Identity, ear: Arc<Ear>) 
         budget: Budget::PLENTY,
     };
     let mut near = QuicServer::bind(&[at.into()], identity, &settings, Instant::now()).expect("a port");
-    near.allow(&[AllowedPeer { tunnel: 1, address: at.ip() }], identity).expect("a certificate");
+    near.allow(&[AllowedPeer { tunnel: 1, address: at.ip(), connections: 1 }], identity).expect("a certificate");
     let mut poll = Poll::new().expect("a poll");
     near.register(poll.registry(), Token(0)).expect("a poll");
     let own = identity.leaf;

@@ -104,7 +104,7 @@ pub struct Both {
 pub fn server(settings: &Settings, identity: &Identity) -> End<QuicServer> {
     let at = SocketAddr::new(HOME, 0);
     let mut server = QuicServer::bind(&[at.into()], identity, settings, Instant::now()).unwrap();
-    server.allow(&[AllowedPeer { tunnel: 1, address: HOME }], identity).unwrap();
+    server.allow(&[AllowedPeer { tunnel: 1, address: HOME, connections: 1 }], identity).unwrap();
     End::new(server)
 }
 

@@ -79,7 +79,7 @@ fn who_comes_back_resumes_his_session_and_still_knows_the_certificate() {
             both.turn();
         }
         let mut server_end = both.server;
-        server_end.mux.allow(&[AllowedPeer { tunnel: 1, address: HOME }], &identity).unwrap();
+        server_end.mux.allow(&[AllowedPeer { tunnel: 1, address: HOME, connections: 1 }], &identity).unwrap();
         server_end.turn(Duration::ZERO);
         server = Some(server_end);
     }

@@ -53,6 +53,30 @@ impl Server {
         Reception { answer, begun: true, surplus }
     }
 
+    /// The same in the manner of 1.12 and older: the answer, if that is the line of a client whose key has the length of ours. It is
+    /// nobody before it has said something under the key.
+    pub fn asked_with_line(
+        &mut self,
+        (number, from): (TunnelNo, SocketAddr),
+        line: &[u8],
+        workers: usize,
+        now: Instant,
+    ) -> Option<Vec<u8>> {
+        let config = &self.shared.config;
+        let dialect = config.wire.older()?;
+        if !dialect.is_key_line(line, config.key.as_bytes()) {
+            self.shared.stats.add(Figure::HandshakesRefused, 1);
+            let what = if dialect.writes_like(line) { Failure::Key } else { Failure::Generation };
+            self.failed(from.ip(), what, now);
+            return None;
+        }
+        let terms = self.terms(&[]);
+        let answer = dialect.terms_line(&terms, config.key.as_bytes());
+        let agreed = Agreed { number, terms, peer: from, secret: None, dialect };
+        self.insert(Tunnel::new(agreed, None, &self.shared.config, workers, now));
+        Some(answer)
+    }
+
     /// What clients are let in by.
     fn keys(&self) -> Keys<'_> {
         let config = &self.shared.config;
@@ -87,7 +111,7 @@ impl Server {
     }
 
     /// A candidate that has to make room for the next: a handshake can be repeated again and again.
-    fn surplus_candidate(&self) -> Option<TunnelNo> {
+    pub fn surplus_candidate(&self) -> Option<TunnelNo> {
         let mut candidates = self.tunnels.values().filter(|tunnel| !tunnel.is_proven());
         let oldest = candidates.next()?;
         (candidates.count() + 1 >= MAX_OPENING).then(|| oldest.number())

@@ -13,7 +13,8 @@ use crate::run::hub::out::{Action, EndReason, Out, PeerUser};
 use crate::run::messages::{Home, Job, Proto, SessionKey};
 
 impl Tunnel {
-    pub(super) fn begin_control(&mut self, home: Home, now: Instant, out: &mut Out) {
+    /// That connection is the control connection; `first` goes out before all signals.
+    pub fn begin_control(&mut self, home: Home, first: Vec<u8>, now: Instant, out: &mut Out) {
         let edge = self.terms.features.contains(&Feature::Edge);
         let states = self.dialect.states_certificate(self.terms.tls, self.opener.is_some());
         let proving = self.secret.is_none() && self.side == Side::Ingress && states && self.terms.tls == 1 && !edge;
@@ -30,7 +31,7 @@ impl Tunnel {
             _ => Control::new(codec, self.report, proving, now),
         };
         let control = control.polite(self.terms.features.contains(&Feature::Goodbye));
-        out.job(home.worker, Job::Control(home.key));
+        out.job(home.worker, Job::Control { key: home.key, tunnel: self.number, first });
         let proven = control.is_heard();
         self.stage = Stage::Up { control, home };
         if proven {

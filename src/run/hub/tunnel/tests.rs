@@ -274,7 +274,7 @@ impl World {
     fn release(&mut self, link: usize, side: usize) {
         let Link { homes, carries, .. } = &mut self.links[link];
         if std::mem::take(&mut carries[side]) {
-            self.ends[side].tunnel.released();
+            self.ends[side].tunnel.released(homes[side]);
             self.ends[side].out.loads.end(homes[side].worker);
         }
     }
@@ -361,7 +361,7 @@ impl World {
                     }
                 }
             }
-            Job::Control(_) => {}
+            Job::Control { .. } => {}
             _ => panic!("a tunnel does not ask for that"),
         }
     }
@@ -439,6 +439,8 @@ fn route(config: &Config) -> Arc<ServerRoute> {
         tls: None,
         quic: None,
         transport: Transport::Tcp,
+        connections: 1,
+        dialect: Dialect::Json,
         authority: String::new(),
         pins: None,
         roots: false,
