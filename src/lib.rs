@@ -45,6 +45,7 @@ pub mod logic {
     pub mod reminder;
     pub mod slab;
     pub mod sniff;
+    pub mod strangers;
     pub mod target;
     pub mod terms;
     pub mod timers;

@@ -17,7 +17,11 @@ pub struct Budget {
     /// Buffers for datagrams that one worker lends at a time (a count).
     pub datagram_buffers: usize,
     /// Connections at the tunnel port of one worker whose purpose is not known yet (a count).
-    pub inbounds: usize,
+    pub strangers: usize,
+    /// As many more from the addresses of living tunnels (a count).
+    pub kept: usize,
+    /// Connections that were taken from the tunnel port and that no worker has begun with (a count).
+    pub accepts: usize,
     /// The window of a new QUIC stream.
     pub quic_start: u64,
     /// The largest window of a QUIC stream.
@@ -42,7 +46,9 @@ impl Budget {
         gulp: MIB,
         mail: 4 * MIB,
         datagram_buffers: usize::MAX,
-        inbounds: 1024,
+        strangers: 1024,
+        kept: 1024,
+        accepts: 256,
         quic_start: 64 * KIB as u64,
         // 1 Gbit/s x 50 ms is 6.25 MB.
         quic_stream: 8 * MIB as u64,
@@ -56,6 +62,18 @@ impl Budget {
         h2_outbox: 64 * KIB,
     };
 
+    /// The same where there are `share` descriptors for connections whose purpose is not known: some of them are for those that were
+    /// taken and that no worker knows yet.
+    pub fn with_descriptors(self, share: usize, kept: usize, workers: usize) -> Budget {
+        let each = |count: usize, least: usize| (count / workers.max(1)).max(least);
+        Budget {
+            strangers: self.strangers.min(each(share / 4 * 3, MIN_STRANGERS)),
+            kept: self.kept.min(each(kept, MIN_STRANGERS)),
+            accepts: self.accepts.min((share / 4).max(1)),
+            ..self
+        }
+    }
+
     /// For so many users and pool connections on `workers` threads, who have `spare` bytes together. What waits for one of them is at most
     /// [`STUCK`], however it travels.
     pub fn scarce(spare: usize, users: usize, pool: usize, workers: usize, datagram_buffer: usize) -> Budget {
@@ -68,8 +86,10 @@ impl Budget {
             gulp: 2 * STUCK,
             mail: each(spare / 24, 1, 2 * STUCK),
             datagram_buffers: each(spare / 12, datagram_buffer, MIN_BUFFERS),
+            strangers: each(spare / 12, STRANGER, MIN_STRANGERS).min(Budget::PLENTY.strangers),
             // A pool that is being filled comes all at once.
-            inbounds: (each(spare / 12, INBOUND, MIN_INBOUNDS) + pool).min(Budget::PLENTY.inbounds),
+            kept: pool.min(Budget::PLENTY.kept),
+            accepts: Budget::PLENTY.accepts,
             quic_start: STUCK as u64 / 4,
             quic_stream: ((connection / STREAMS) as u64).clamp(STUCK as u64, Budget::PLENTY.quic_stream),
             quic_connection: (connection as u64).min(Budget::PLENTY.quic_connection),
@@ -85,10 +105,10 @@ const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 /// Bytes that wait for one user where memory is scarce: two TLS records.
 pub const STUCK: usize = 32 * KIB;
-/// Bytes of a connection in its TLS handshake.
-const INBOUND: usize = 32 * KIB;
+/// Bytes of a connection in its TLS handshake, or that speaks HTTP/2 and has opened no stream.
+const STRANGER: usize = 64 * KIB;
 /// So many may be in a handshake at a time, or no pool could be filled.
-const MIN_INBOUNDS: usize = 8;
+const MIN_STRANGERS: usize = 3;
 /// A buffer for each direction of one user.
 const MIN_BUFFERS: usize = 2;
 /// Streams that may have the largest window before the connection's is used up.
@@ -113,9 +133,12 @@ mod tests {
     fn with_little_everything_is_less_and_with_nothing_something_is_left() {
         let (little, nothing) = (Budget::scarce(12 * MIB, 80, 30, 1, 131_076), Budget::scarce(0, 1, 1, 64, 131_076));
         for budget in [little, nothing] {
-            assert!(budget.inbounds < 100 && budget.datagram_buffers < 20, "{budget:?}");
+            assert!(budget.strangers + budget.kept < 100 && budget.datagram_buffers < 20, "{budget:?}");
             assert!(budget.quic_connection <= 3 * MIB as u64 && budget.h2_spare <= MIB, "{budget:?}");
         }
-        assert!(nothing.inbounds > 0 && nothing.datagram_buffers > 0 && nothing.h2_stream > 0, "{nothing:?}");
+        assert!(
+            nothing.strangers > 0 && nothing.kept > 0 && nothing.datagram_buffers > 0 && nothing.h2_stream > 0,
+            "{nothing:?}"
+        );
     }
 }

@@ -31,6 +31,11 @@ pub mod quic {
         pub fn server(_report: Duration, _timeout: Duration, _streams: u64, _key: &[u8], _budget: Budget) -> Settings {
             Settings
         }
+
+        /// The same.
+        pub fn with_trial(self, _bytes: usize) -> Settings {
+            self
+        }
     }
 
     /// What a client accepts, and whom it asks for: none.
@@ -77,7 +82,7 @@ pub mod h2 {
 
     use super::*;
     use crate::net::budget::Budget;
-    use crate::net::mux::Mux;
+    use crate::net::mux::{Mux, Trial};
     use crate::net::tls::Tls;
 
     /// Always an error.
@@ -92,6 +97,7 @@ pub mod h2 {
         _streams: usize,
         _report: Duration,
         _budget: &Budget,
+        _trial: Trial,
     ) -> io::Result<Box<dyn Mux>> {
         Err(left_out())
     }

@@ -31,7 +31,7 @@ use mio::{Registry, Token};
 use self::flows::{H2Recv, H2Send, H2Streams};
 use super::budget::Budget;
 use super::lower::Lower;
-use super::mux::{Mux, StreamNo};
+use super::mux::{Mux, StreamNo, Trial};
 use super::nghttp2::{H2Session, SessionSettings};
 use super::stream::{ready, would_block, Buffer};
 use super::tls::Tls;
@@ -78,16 +78,17 @@ pub fn client(mut tls: Tls, authority: &str, report: Duration, budget: &Budget) 
     Ok(Box::new(H2::client(tls, authority, Limits::new(0, report, budget))?))
 }
 
-/// The side that was dialled by `peer`, which may have so many streams open at a time.
+/// The side that was dialled by `peer`, which may have so many streams open at a time, and is on trial until one of them is a client's.
 pub fn server(
     mut tls: Tls,
     peer: SocketAddr,
     streams: usize,
     report: Duration,
     budget: &Budget,
+    trial: Trial,
 ) -> io::Result<Box<dyn Mux>> {
     tls.socket().keep_queue_short();
-    Ok(Box::new(H2::server(tls, peer, Limits::new(streams as u32, report, budget))?))
+    Ok(Box::new(H2::server(tls, peer, Limits::new(streams as u32, report, budget))?.on_trial(trial)))
 }
 
 /// One HTTP/2 connection, either side of it.
@@ -99,6 +100,8 @@ pub struct H2<C = Tls> {
     limits: Limits,
     input: Buffer,
     keepalive: Option<Keepalive>,
+    /// What bounds it while it is nobody's, and how many bytes it has said so far.
+    trial: Option<(Trial, usize)>,
     /// Something was done that may have made output, or an edge came.
     dirty: bool,
 }
@@ -126,15 +129,21 @@ impl<C: Lower> H2<C> {
         Ok(H2::new(lower, session, Side::Server(peer), limits))
     }
 
+    /// It is nobody's yet.
+    pub fn on_trial(mut self, trial: Trial) -> H2<C> {
+        self.trial = Some((trial, 0));
+        self
+    }
+
     fn new(lower: C, session: H2Session<H2Streams>, side: Side, limits: Limits) -> H2<C> {
         let flows =
             H2Streams::new(matches!(side, Side::Client(_)), limits.terms().stream_window, limits.spare, limits.outbox);
         let input = Buffer::new(INPUT);
-        H2 { lower, session, flows, side, limits, input, keepalive: None, dirty: true }
+        H2 { lower, session, flows, side, limits, input, keepalive: None, trial: None, dirty: true }
     }
 
     /// Reads until nothing is left or a bound is reached: how much that was.
-    fn read(&mut self) -> io::Result<usize> {
+    fn read(&mut self, now: Instant) -> io::Result<usize> {
         let mut total = 0;
         while total < READ_AT_ONCE {
             let count = match self.lower.fill(&mut self.input) {
@@ -144,12 +153,23 @@ impl<C: Lower> H2<C> {
                 Err(error) => return Err(error),
             };
             total += count;
+            self.judge(count, now)?;
             let result = self.session.receive(&mut self.flows, self.input.bytes());
             self.input.consume(count);
             result.map_err(|error| self.calm(error))?;
             self.respond()?;
         }
         Ok(total)
+    }
+
+    /// Bounds what it says, and for how long, while it is nobody's.
+    fn judge(&mut self, count: usize, now: Instant) -> io::Result<()> {
+        let Some((trial, heard)) = &mut self.trial else { return Ok(()) };
+        *heard += count;
+        match trial.failed(*heard, now) {
+            Some(why) => Err(self.calm(io::Error::new(ErrorKind::TimedOut, format!("HTTP/2: {why}")))),
+            None => Ok(()),
+        }
     }
 
     /// The peer went too far: it is told, as far as that goes now.
@@ -168,6 +188,12 @@ impl<C: Lower> H2<C> {
             // The rest of the request finds a window that does not open again. A reset (RFC 9113, 8.1) would be more, but there are
             // clients that take it for a failure and do not look at the answer.
             self.session.respond(id, &[(":status", status)], false)?;
+            self.flows.answered.push_back(id);
+        }
+        // A peer that never ends its requests would have the library keep all of them.
+        while self.flows.answered.len() > MAX_ANSWERED {
+            let oldest = self.flows.answered.pop_front();
+            oldest.into_iter().for_each(|id| self.session.reset(id, flows::NO_ERROR));
         }
         if self.session.queued() > MAX_QUEUED {
             return Err(self.calm(io::Error::other("HTTP/2: too many answers wait for a peer who does not read")));
@@ -267,7 +293,8 @@ impl<C: Lower> Mux for H2<C> {
 
     fn advance(&mut self, now: Instant) -> io::Result<bool> {
         self.dirty = false;
-        let count = match self.read() {
+        let read = self.read(now).and_then(|count| self.judge(0, now).map(|()| count));
+        let count = match read {
             Ok(count) => count,
             // What the library has to say about that (GOAWAY) is still said.
             Err(error) => {
@@ -290,7 +317,8 @@ impl<C: Lower> Mux for H2<C> {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        self.keepalive.as_ref().map(Keepalive::deadline)
+        let trial = self.trial.map(|(trial, _)| trial.until);
+        self.keepalive.as_ref().map(Keepalive::deadline).into_iter().chain(trial).min()
     }
 
     fn is_dirty(&self) -> bool {
@@ -419,6 +447,14 @@ impl<C: Lower> Mux for H2<C> {
         self.dirty = true;
     }
 
+    fn decide(&mut self, _stream: StreamNo) {
+        self.trial = None;
+    }
+
+    fn streams(&self) -> usize {
+        self.flows.len()
+    }
+
     fn close(&mut self) {
         self.session.end(flows::NO_ERROR);
         let _ = self.send();
@@ -432,5 +468,7 @@ const INPUT: usize = 32 * 1024;
 const READ_AT_ONCE: usize = 256 * 1024;
 /// Room in the output for any frame of ours.
 const ROOM: usize = super::nghttp2::HEAD + super::nghttp2::PAYLOAD;
+/// Requests that were answered with an error and whose end has not come: the oldest is reset for one more.
+const MAX_ANSWERED: usize = 16;
 /// Frames that wait for a peer who does not read. Heads and resets of all streams must fit in.
 const MAX_QUEUED: usize = 100_000;

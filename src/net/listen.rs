@@ -48,6 +48,11 @@ impl Acceptor {
         self.again
     }
 
+    /// The next in line waits for a moment: those that were accepted have to be looked after first.
+    pub fn pause(&mut self, now: Instant) {
+        self.again = Some(now + MOMENT);
+    }
+
     /// The next in line.
     pub fn accept(&mut self, now: Instant) -> Option<(TcpStream, SocketAddr)> {
         if !self.ready || self.again.is_some_and(|again| now < again) {
@@ -83,5 +88,7 @@ fn is_shortage(error: &io::Error) -> bool {
 
 /// After a lack of descriptors the listener is tried again after this long.
 const PAUSE: Duration = Duration::from_millis(100);
+/// Those that were accepted have their turn by then.
+const MOMENT: Duration = Duration::from_millis(2);
 /// So many connections that are gone before they were accepted end one accept.
 const MAX_FAILURES: usize = 64;

@@ -61,12 +61,38 @@ pub trait Mux: Send {
     fn waiting(&mut self, stream: StreamNo) -> io::Result<usize>;
     /// This stream is in use no more: what is not over of it is reset, and it is forgotten.
     fn release(&mut self, stream: StreamNo);
+    /// The connection of this stream is a client's: its [`Trial`] is over.
+    fn decide(&mut self, _stream: StreamNo) {}
+    /// How many streams it keeps, those included that have no stream number of ours.
+    fn streams(&self) -> usize {
+        0
+    }
     /// Says goodbye, as far as that goes without waiting.
     fn close(&mut self);
     /// Only these peers are let in from now on at a port that many share, and shown this certificate; connections that were
     /// let in for others are closed. A connection of its own has nothing to do.
     fn allow(&mut self, _peers: &[AllowedPeer], _identity: &Identity) -> io::Result<()> {
         Ok(())
+    }
+}
+
+/// What bounds a connection until one of its streams is a client's ([`Mux::decide`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Trial {
+    /// By then one has to be.
+    pub until: Instant,
+    /// Most bytes that it may say before.
+    pub bytes: usize,
+}
+
+impl Trial {
+    /// Why the connection has failed that has said so many bytes, if it has.
+    pub fn failed(&self, heard: usize, now: Instant) -> Option<&'static str> {
+        match () {
+            () if heard > self.bytes => Some("it has said too much before a stream of it was a client's"),
+            () if now >= self.until => Some("none of its streams was a client's in time"),
+            () => None,
+        }
     }
 }
 
@@ -134,10 +160,16 @@ impl Muxes {
         self.muxes.get(hold.mux).map_or(0, |entry| entry.claims)
     }
 
+    /// How many streams a connection keeps.
+    pub fn streams(&self, hold: &Hold) -> usize {
+        self.muxes.get(hold.mux).map_or(0, |entry| entry.mux.streams())
+    }
+
     /// The stream's connection carries streams of this tunnel.
     pub fn set_owner(&mut self, loan: &Loan, tunnel: TunnelNo) {
         if let Some(entry) = self.muxes.get_mut(loan.mux) {
             entry.owner = tunnel;
+            entry.mux.decide(loan.stream);
         }
     }
 

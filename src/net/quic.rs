@@ -74,17 +74,34 @@ pub struct Settings {
     pub resets: Resets,
     /// Its windows.
     pub budget: Budget,
+    /// A server's: most bytes that a connection may say before it is a client's, which has to be before `timeout` is over. `None`: all of
+    /// them are clients' from the start.
+    pub trial: Option<usize>,
 }
 
 impl Settings {
     /// For a client.
     pub fn client(report: Duration, timeout: Duration, round: Duration, budget: Budget) -> Settings {
-        Settings { report, timeout, round, streams: 0, batched: true, resets: Resets::default(), budget }
+        Settings { report, timeout, round, streams: 0, batched: true, resets: Resets::default(), budget, trial: None }
     }
 
     /// For a server with this tunnel key.
     pub fn server(report: Duration, timeout: Duration, streams: u64, key: &[u8], budget: Budget) -> Settings {
-        Settings { report, timeout, round: Duration::ZERO, streams, batched: true, resets: Resets::new(key), budget }
+        Settings {
+            report,
+            timeout,
+            round: Duration::ZERO,
+            streams,
+            batched: true,
+            resets: Resets::new(key),
+            budget,
+            trial: None,
+        }
+    }
+
+    /// The same, whose connections are on trial.
+    pub fn with_trial(self, bytes: usize) -> Settings {
+        Settings { trial: Some(bytes), ..self }
     }
 }
 

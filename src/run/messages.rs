@@ -47,6 +47,8 @@ pub enum Job {
         socket: TcpStream,
         /// Its source.
         from: SocketAddr,
+        /// Whether a living tunnel is there.
+        known: bool,
         /// Which connections are wanted.
         policy: Arc<AcceptPolicy>,
     },

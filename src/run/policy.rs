@@ -31,6 +31,8 @@ pub struct AcceptPolicy {
     pub transport: Transport,
     /// Most streams that one peer may have open at once.
     pub streams: usize,
+    /// Most bytes that a connection of many streams may say before one of them is a client's.
+    pub trial: usize,
     /// Whether peers have no reason to speak first on a pool connection (we are the ingress).
     pub quiet: bool,
     /// The tunnels that pool connections are wanted for, the newest last.
@@ -193,6 +195,7 @@ mod tests {
             lines: false,
             transport,
             streams: 10,
+            trial: 1 << 16,
             quiet: true,
             tunnels: tunnels.to_vec(),
             timeout: Duration::from_secs(5),

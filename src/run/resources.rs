@@ -1,8 +1,8 @@
 //! What fits on a small machine: the pool and the users, by the descriptors and the memory that this process may have.
 //!
 //! ```text
-//!  descriptors | our own | pool, a third of the rest | users and their targets, two each                              |
-//!  memory      | our own | pool, 1/6 | inbounds, 1/12 | datagrams, 1/12 | users, all of them stuck at the same time   |
+//!  descriptors | our own | strangers, 1/6 | pool, a third of the rest | users and their targets, two each              |
+//!  memory      | our own | pool, 1/6 | strangers, 1/12 | datagrams, 1/12 | users, all of them stuck at the same time   |
 //! ```
 //!
 //! Without this a pool of the usual size takes all that a small limit allows, and no user gets in; and some users who do not
@@ -63,6 +63,9 @@ impl Resources {
         }
         let scarce = self.memory < SCARCE;
         let spare = self.descriptors.saturating_sub(OWN_DESCRIPTORS);
+        // Only a server has a port where anybody may come.
+        let strangers = if config.role == Role::Server { spare / 6 } else { 0 };
+        let spare = spare - strangers;
         let memory = self.memory.saturating_sub(OWN_MEMORY);
         let (idle, busy) = costs(config);
         let (pool_fits, users_fit) = match scarce {
@@ -80,6 +83,10 @@ impl Resources {
                 Budget::scarce(memory, users, pool.min(config.max), workers(config), datagrams)
             }
             false => Budget::PLENTY,
+        };
+        let budget = match config.role {
+            Role::Server => budget.with_descriptors(strangers, self.descriptors / 8, workers(config)),
+            _ => budget,
         };
 
         let before = (config.min, config.max, config.slot);
@@ -165,9 +172,12 @@ mod tests {
         let line = resources.fit(&mut server).line.unwrap();
         assert!(line.contains("64 open files"), "{line}");
         assert!(resources.fit(&mut client).line.is_some());
-        assert_eq!((server.max, server.slot), (12, Some(12)));
+        assert_eq!((server.max, server.slot), (10, Some(10)));
         assert_eq!((client.min, client.max, client.slot), (12, 12, Some(12)));
-        assert!(OWN_DESCRIPTORS + server.max + 2 * server.slot.unwrap() <= 64);
+        let budget = resources.fit(&mut config(SERVER)).budget;
+        let strangers = workers(&server) * (budget.strangers + budget.kept) + budget.accepts;
+        assert!(strangers <= 64 / 4 || workers(&server) > 2, "{budget:?}");
+        assert!(OWN_DESCRIPTORS + server.max + 2 * server.slot.unwrap() <= 64 - 36 / 6);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! What every thread of an instance shares.
 
+use std::sync::atomic::AtomicUsize;
+
 use crate::config::{Config, Role};
 use crate::logic::timers::Bucket;
 use crate::net::budget::Budget;
@@ -16,6 +18,8 @@ pub struct Shared {
     pub keepalive: SocketKeepalive,
     /// What is counted and measured.
     pub stats: Stats,
+    /// Connections that were taken from the tunnel's port and that no worker has begun with: their descriptors are in no other count.
+    pub untold: AtomicUsize,
     /// The rate limit from users to targets.
     pub up: Option<Bucket>,
     /// The rate limit from targets to users.

@@ -4,6 +4,7 @@
 
 use std::io;
 use std::process::ExitCode;
+use std::sync::atomic::AtomicUsize;
 use std::sync::Arc;
 use std::thread;
 use std::time::Instant;
@@ -109,7 +110,15 @@ fn shared(mut config: Config, epoch: Instant) -> Arc<Shared> {
     let keepalive = SocketKeepalive::after(config.limits.keepalive);
     let bucket = || config.rate.map(|rate| Bucket::new(rate, epoch));
     let (up, down) = (bucket(), bucket());
-    Arc::new(Shared { budget: fitted.budget, keepalive, stats: Stats::default(), up, down, config })
+    Arc::new(Shared {
+        budget: fitted.budget,
+        keepalive,
+        stats: Stats::default(),
+        untold: AtomicUsize::new(0),
+        up,
+        down,
+        config,
+    })
 }
 
 /// Where users come in.

@@ -18,6 +18,7 @@ mod tasks;
 mod tls_accept;
 
 use std::io;
+use std::sync::atomic::Ordering;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -70,6 +71,7 @@ impl Worker {
     ) -> Worker {
         let limits = &shared.config.limits;
         let (tcp, udp) = (Stores::new(limits.tcp_buffer, sys::SPLICE), conduit_size(limits.udp_buffer));
+        let tasks = Tasks::new(index, &shared.budget, now);
         let context = Context {
             registry,
             hub,
@@ -80,7 +82,7 @@ impl Worker {
             tickets: Tickets::default(),
             mux_events: MuxEvents::default(),
         };
-        Worker { inbox, tasks: Tasks::new(index, now), muxers: Muxers::default(), context, later: Vec::new() }
+        Worker { inbox, tasks, muxers: Muxers::default(), context, later: Vec::new() }
     }
 
     /// Remembers an edge and queues its task.
@@ -144,9 +146,9 @@ impl Worker {
     fn accept(&mut self, job: Job, now: Instant) {
         let Worker { tasks, muxers, context, .. } = self;
         match job {
-            Job::Accept { socket, from, policy } => {
-                tasks.evict_inbounds(context.shared.budget.inbounds);
-                tasks.start_inbound(context, |home, context| {
+            Job::Accept { socket, from, known, policy } => {
+                context.shared.untold.fetch_sub(1, Ordering::Relaxed);
+                tasks.start_inbound((from.ip(), known), context, |home, context| {
                     Ok(Inbound::new(socket, from, policy, home, context, now)?.into())
                 });
             }
@@ -225,11 +227,15 @@ impl Worker {
 
     /// Writes a pool connection's id, which is what makes it one.
     fn number(&mut self, key: Key, tunnel: TunnelNo, id: (Id, Dialect), ws_eof: bool) {
-        let Some(Task::Idle(idle)) = self.tasks.get_mut(key) else { return };
+        let Some(Task::Idle(idle)) = self.tasks.get_mut(key) else {
+            // It has made room before it was known whose it is.
+            return self.context.hub.send(Notice::Tunnel { number: tunnel, event: TunnelEvent::Gone(id.0) });
+        };
         if !idle.assign(tunnel, id, ws_eof, &mut self.context.muxes) {
             self.context.hub.send(Notice::Tunnel { number: idle.tunnel, event: TunnelEvent::Gone(id.0) });
             self.tasks.remove(key);
         }
+        self.tasks.settle(key, &mut self.context);
     }
 
     /// Signals go out on the control connection.

@@ -3,12 +3,14 @@
 //! | chapter | who |
 //! | --- | --- |
 //! | here | strangers at the tunnel's port, and users without manners |
+//! | `strangers` | connections of many streams, and WebSockets, that open nothing |
 //! | `lying` | peers who know the key and lie |
 //!
 //! In most tests a tunnel carries a user again and again all the while, and holds afterwards what it held before.
 
 mod lying;
 mod peer;
+mod strangers;
 
 use crate::support::*;
 use std::io::Write;
@@ -252,30 +254,40 @@ fn a_lack_of_descriptors_is_told_but_not_for_every_user_and_survived() {
 /// Lets `attack` at the tunnel's port of plain and TLS servers, while users come and go; all of them must be served, and
 /// the server must hold no more afterwards than before.
 fn under_attack(attack: impl Fn(SocketAddr) + Sync) {
-    let _ = raise_limits(1000);
     for tls in [0, 1] {
-        let tunnel = Tunnel::reverse().server(&format!("max=8&tls={tls}")).start();
-        let server = tunnel.server.as_ref().unwrap();
-        let (before, memory, mark) = (tunnel.at_rest(), server.rss_kb(), server.mark());
-        let attacked = AtomicBool::new(false);
-        std::thread::scope(|scope| {
-            let user = scope.spawn(|| {
-                while !attacked.load(Ordering::SeqCst) {
-                    tunnel.echo(b"is anybody there?");
-                }
-            });
-            let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| attack(tunnel.tunnel)));
-            attacked.store(true, Ordering::SeqCst);
-            user.join().expect("a user was not served");
-            outcome.expect("the attack did not go as it should");
-        });
-        tunnel.echo(b"and afterwards");
-        assert!(!server.said_after(mark, "Tunnel with"), "the same tunnel all the while");
-        tunnel.rests_again(&before);
-        // What a crowd leaves goes back to the system a moment after it has gone.
-        let back = eventually(GRACE, || server.rss_kb() < memory + 4096);
-        assert!(back, "{memory} KiB before, {} at rest now", server.rss_kb());
+        attacked(&format!("tls={tls}"), |tunnel| attack(tunnel.tunnel));
     }
+}
+
+/// The same for one server.
+fn attacked(query: &str, attack: impl Fn(&Tunnel) + Sync) {
+    let _ = raise_limits(1000);
+    let tunnel = Tunnel::reverse().server(&format!("max=8&{query}")).start();
+    let server = tunnel.server.as_ref().unwrap();
+    let (before, memory, mark) = (tunnel.at_rest(), server.rss_kb(), server.mark());
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let user = scope.spawn(|| {
+            while !over.load(Ordering::SeqCst) {
+                tunnel.echo(b"is anybody there?");
+            }
+        });
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| attack(&tunnel)));
+        over.store(true, Ordering::SeqCst);
+        user.join().expect("a user was not served");
+        outcome.expect("the attack did not go as it should");
+    });
+    tunnel.echo(b"and afterwards");
+    assert!(!server.said_after(mark, "Tunnel with"), "the same tunnel all the while");
+    tunnel.rests_again(&before);
+    // What a crowd leaves goes back to the system a moment after it has gone.
+    let back = eventually(GRACE, || server.rss_kb() < memory + 4096);
+    assert!(back, "{memory} KiB before, {} at rest now", server.rss_kb());
+}
+
+/// Whether this build has that pool transport.
+fn is_built(transport: u8) -> bool {
+    kinds().contains(&(transport, 1))
 }
 
 /// On a connection that users share, what one of them does not read waits in the process: as much as his window, in KiB.

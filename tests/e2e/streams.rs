@@ -96,6 +96,7 @@ impl Few {
                 batched: true,
                 resets: Default::default(),
                 budget: Budget::PLENTY,
+                trial: None,
             };
             let mut server = QuicServer::bind(&[at.into()], &identity, &settings, Instant::now()).expect("a port");
             server

@@ -699,6 +699,7 @@ fn quic(we_dial: bool) -> Rig<Shared> {
         batched: true,
         resets: Default::default(),
         budget: Budget::PLENTY,
+        trial: None,
     };
     let mut server = QuicServer::bind(&[SocketAddr::from((home, 0)).into()], &identity, &settings, now).unwrap();
     server.allow(&[AllowedPeer { tunnel: 1, address: home, connections: 1 }], &identity).unwrap();

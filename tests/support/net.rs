@@ -1,6 +1,7 @@
 //! Ports nobody else has, users, and waiting.
 
 use super::{present, GRACE};
+use socket2::{Domain, Socket, Type};
 use std::cell::RefCell;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -122,6 +123,14 @@ pub fn try_connect(addr: SocketAddr) -> io::Result<TcpStream> {
     stream.set_write_timeout(Some(GRACE))?;
     stream.set_nodelay(true)?;
     Ok(stream)
+}
+
+/// A connection from that address of this machine.
+pub fn connect_from(source: Ipv4Addr, to: SocketAddr) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    socket.bind(&SocketAddr::from((source, 0)).into())?;
+    socket.connect(&to.into())?;
+    Ok(socket.into())
 }
 
 /// A UDP socket on the right family, connected, whose reads give up after [`GRACE`].

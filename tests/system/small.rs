@@ -5,18 +5,54 @@ mod memory;
 
 use crate::support::*;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 #[test]
 fn with_64_descriptors_a_tunnel_still_has_room_for_users() {
     let small = Small::tunnel("ulimit -n 64", "tls=1&log=debug", "log=debug");
-    for process in small.processes() {
-        process.says("Room for a pool of 12 and 12 users: 64 open files", GRACE);
-    }
+    small.server.iter().for_each(|server| {
+        server.says("Room for a pool of 10 and 10 users: 64 open files", GRACE);
+    });
+    small.client.says("Room for a pool of 12 and 12 users: 64 open files", GRACE);
     small.serves();
     small.outlives_a_crowd(100);
+}
+
+#[test]
+fn slow_strangers_have_a_share_of_the_descriptors_and_users_have_theirs() {
+    let small = Small::tunnel("ulimit -n 256", "tls=1&log=debug", "log=debug");
+    small.serves();
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for number in 1..5 {
+            let stop = &stop;
+            // From one address each, and none of them the client's.
+            let (from, to) = (Ipv4Addr::new(127, 0, 0, 10 + number), small.tunnel);
+            scope.spawn(move || {
+                let mut held: Vec<TcpStream> = Vec::new();
+                while !stop.load(Ordering::SeqCst) {
+                    held.retain(|mut stranger| stranger.write_all(b"x").is_ok());
+                    while held.len() < 256 {
+                        let Ok(mut stranger) = connect_from(from, to) else { break };
+                        let _ = stranger.write_all(b"GET / HTTP/1.1\r\nX-Slow: ");
+                        held.push(stranger);
+                    }
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+            });
+        }
+        let served: usize = (0..200).filter(|_| exchange(small.user, b"hello").is_ok()).count();
+        let crowd: Vec<TcpStream> = (0..20).filter_map(|_| try_connect(small.user).ok()).collect();
+        let together = crowd.iter().filter(|user| spoken_to(user)).count();
+        stop.store(true, Ordering::SeqCst);
+        assert_eq!((served, together), (200, 20), "users one after the other, and side by side");
+    });
+    assert!(!small.processes().any(|process| process.said("Cannot accept connections")));
+    small.serves();
+    small.is_sound();
 }
 
 #[test]

@@ -26,6 +26,8 @@ pub struct H2Streams {
     accepted: VecDeque<Key>,
     /// Requests that are answered with an error: the stream and the status.
     pub refused: Vec<(i32, &'static str)>,
+    /// Those that have their answer and have not ended.
+    pub answered: VecDeque<i32>,
     /// Streams on which nothing more is to be said: to be reset with this code once all has been sent.
     pub done: Vec<(i32, u32)>,
     pub spares: Spares,
@@ -112,6 +114,7 @@ impl H2Streams {
             changed: VecDeque::new(),
             accepted: VecDeque::new(),
             refused: Vec::new(),
+            answered: VecDeque::new(),
             done: Vec::new(),
             outbox,
             spares: Spares::default(),
@@ -158,6 +161,11 @@ impl H2Streams {
     fn by_id(&mut self, id: i32) -> Option<(Key, &mut H2Stream)> {
         let key = *self.numbers.get(&id)?;
         Some((key, self.table.get_mut(key)?))
+    }
+
+    /// How many streams there are.
+    pub fn len(&self) -> usize {
+        self.table.len()
     }
 
     /// The next stream that was asked for and still is.
@@ -351,7 +359,9 @@ impl Handler for H2Streams {
         if self.is_client && id % 2 == 1 {
             self.open = self.open.saturating_sub(1);
         }
-        let Some(&key) = self.numbers.get(&id) else { return };
+        let Some(&key) = self.numbers.get(&id) else {
+            return self.answered.retain(|answered| *answered != id);
+        };
         let Some(flow) = self.table.get_mut(key) else { return };
         if flow.released {
             return self.forget(key);

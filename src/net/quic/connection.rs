@@ -25,7 +25,7 @@ use super::streams::{Streams, TURN};
 use super::{random_id, Id, Settings, SPARE_IDS};
 use crate::logic::slab::{Key, Slab};
 use crate::logic::wire::Fingerprint;
-use crate::net::mux::{AllowedPeer, StreamNo};
+use crate::net::mux::{AllowedPeer, StreamNo, Trial};
 
 /// A connection and the numbers of its streams.
 pub struct Connection {
@@ -56,6 +56,8 @@ pub struct Connection {
     pub socket: usize,
     /// Which peer it was let in for, at a port that many share.
     pub admitted: Option<AllowedPeer>,
+    /// What bounds it while it is nobody's.
+    trial: Option<Trial>,
     /// Our next stream.
     next: u64,
     report: Duration,
@@ -116,6 +118,7 @@ impl Connection {
             round: 0,
             socket,
             admitted: None,
+            trial: settings.trial.map(|bytes| Trial { until: now + settings.timeout, bytes }),
             next: 0,
             report: settings.report,
             timeout: now + settings.timeout,
@@ -158,6 +161,11 @@ impl Connection {
     /// Whether it can go: it carries no stream.
     pub fn is_spare(&self) -> bool {
         self.numbers.is_empty()
+    }
+
+    /// It is a client's.
+    pub fn decide(&mut self) {
+        self.trial = None;
     }
 
     /// Whether nothing of it is left, not even to repeat its goodbye.
@@ -224,6 +232,13 @@ impl Connection {
         if matches!(self.stage, Stage::Starting) && now >= self.timeout {
             let _ = self.quic.close(false, 0, b"");
             self.end(UNREACHABLE.into(), streams);
+        }
+        if self.is_up() {
+            let failed = self.trial.and_then(|trial| trial.failed(self.quic.stats().recv_bytes as usize, now));
+            if let Some(why) = failed {
+                let _ = self.quic.close(true, 0, b"");
+                self.end(why.into(), streams);
+            }
         }
         self.turn += u64::from(now != self.now);
         self.now = now;
@@ -395,7 +410,7 @@ impl Connection {
     pub fn deadline(&self) -> Option<Instant> {
         let own = match self.stage {
             Stage::Starting => Some(self.timeout),
-            Stage::Up => Some(self.quiet_until),
+            Stage::Up => Some(self.trial.map_or(self.quiet_until, |trial| trial.until.min(self.quiet_until))),
             Stage::Over(_) => None,
         };
         let end = self.ends.iter().map(|(at, _)| *at).min();

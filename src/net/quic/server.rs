@@ -26,10 +26,12 @@ use super::tls::server_context;
 use super::token::Tokens;
 use super::{config, congestion, random_id, Id, Settings, ID};
 use crate::logic::slab::{Key, Slab};
+use crate::logic::strangers::Strangers;
 use crate::logic::wire::Fingerprint;
 use crate::net::certs::Identity;
 use crate::net::listen_addr::ListenAddr;
 use crate::net::mux::{AllowedPeer, Mux, StreamNo};
+use crate::net::random;
 use crate::net::stream::{would_block, Buffer};
 use crate::net::tcp::canonical;
 
@@ -48,6 +50,8 @@ pub struct QuicServer {
 struct ConnectionTable {
     connections: Slab<Connection>,
     routes: HashMap<Id, Key>,
+    /// Connections that are on trial.
+    strangers: Strangers<Key>,
     streams: Streams,
     allowed: Vec<AllowedPeer>,
     tokens: Tokens,
@@ -70,6 +74,7 @@ impl QuicServer {
         let table = ConnectionTable {
             connections: Slab::new(),
             routes: HashMap::new(),
+            strangers: Strangers::new(MAX_SPARE, 0),
             streams: Streams::default(),
             allowed: Vec::new(),
             tokens: Tokens::new(now).ok_or_else(|| io::Error::other("no randomness"))?,
@@ -235,14 +240,20 @@ impl ConnectionTable {
             connection.entered(key);
             connection.admitted = admitted;
         }
+        if self.settings.trial.is_some() {
+            self.strangers.enter(key, path.from.ip(), false);
+        }
         self.routes.insert(id, key);
         Some(key)
     }
 
-    /// Closes a connection that carries nothing, first those whose handshake is not over.
+    /// Closes a connection: one that chance names of those on trial, else one that carries nothing.
     fn make_room(&mut self) -> bool {
-        let spare = self.connections.iter().filter(|(_, connection)| connection.is_spare());
-        let Some((key, _)) = spare.min_by_key(|(_, connection)| connection.is_up()) else { return false };
+        let spare = || {
+            let spare = self.connections.iter().filter(|(_, connection)| connection.is_spare());
+            spare.min_by_key(|(_, connection)| connection.is_up()).map(|(key, _)| key)
+        };
+        let Some(key) = self.strangers.any(random::number).or_else(spare) else { return false };
         if let Some(mut connection) = self.connections.remove(key) {
             connection.end("others need the room".into(), &mut self.streams);
         }
@@ -271,6 +282,7 @@ impl ConnectionTable {
         }
         for key in gone {
             self.connections.remove(key);
+            self.strangers.leave(key);
             self.routes.retain(|_, at| *at != key);
         }
         Ok(())
@@ -391,6 +403,12 @@ impl Mux for QuicServer {
         if released.is_err() {
             self.table.streams.remove(stream);
         }
+    }
+
+    fn decide(&mut self, stream: StreamNo) {
+        let Some(key) = self.table.streams.get(stream).map(|entry| entry.connection) else { return };
+        self.table.strangers.leave(key);
+        self.table.connections.get_mut(key).into_iter().for_each(Connection::decide);
     }
 
     fn close(&mut self) {

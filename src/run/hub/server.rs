@@ -4,6 +4,7 @@ mod admission;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::atomic::Ordering;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -68,6 +69,7 @@ impl Server {
             lines: config.wire.older().is_some(),
             transport: config.transport,
             streams: streams_for(config.max, config.slot),
+            trial: TRIAL + TRIAL_OF_EACH * config.max,
             quiet: flow == Direction::Reverse,
             tunnels: Vec::new(),
             timeout: config.limits.handshake,
@@ -133,6 +135,10 @@ impl Server {
     pub fn accept(&mut self, now: Instant, out: &mut Out) {
         for acceptor in &mut self.acceptors {
             for _ in 0..MAX_AT_A_TIME {
+                if self.shared.untold.load(Ordering::Relaxed) >= self.shared.budget.accepts {
+                    acceptor.pause(now);
+                    break;
+                }
                 let Some((socket, from)) = acceptor.accept(now) else { break };
                 if self.guard.is_banned(from.ip(), is_at_home(&self.tunnels, from.ip()), now) {
                     continue;
@@ -145,7 +151,9 @@ impl Server {
                     continue;
                 }
                 let worker = worker_for(&mut self.tunnels, from.ip(), out);
-                out.job(worker, Job::Accept { socket, from, policy: self.policy.clone() });
+                let known = self.tunnels.values().any(|tunnel| tunnel.is_proven() && tunnel.peer().ip() == from.ip());
+                self.shared.untold.fetch_add(1, Ordering::Relaxed);
+                out.job(worker, Job::Accept { socket, from, known, policy: self.policy.clone() });
             }
         }
     }
@@ -273,7 +281,8 @@ impl Server {
             self.policy.streams as u64,
             config.key.as_bytes(),
             self.shared.budget,
-        );
+        )
+        .with_trial(self.policy.trial);
         let port = quic::listen(&addresses, identity, &settings, now);
         port.map(Some).map_err(|error| Error::listen(&config.tunnel, "QUIC over UDP", error))
     }
@@ -297,6 +306,7 @@ impl Server {
             lines: old.lines,
             transport: old.transport,
             streams: old.streams,
+            trial: old.trial,
             quiet: old.quiet,
             tunnels: self.tunnels.values().map(expected).collect(),
             timeout: old.timeout,
@@ -336,3 +346,7 @@ const MAX_STREAMS: usize = 131_072;
 pub(in crate::run) const HTTPS: u16 = 443;
 /// Most connections taken in one turn.
 const MAX_AT_A_TIME: usize = 256;
+/// Bytes that a connection of many streams may say before it is a client's, and as many more for each pool connection: its head, and the
+/// opening.
+const TRIAL: usize = 64 * 1024;
+const TRIAL_OF_EACH: usize = 128;

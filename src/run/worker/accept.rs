@@ -32,7 +32,7 @@ use crate::logic::upgrade;
 use crate::net::budget::Budget;
 use crate::net::h2;
 use crate::net::leg::{Leg, Own};
-use crate::net::mux::Muxes;
+use crate::net::mux::{Muxes, Trial};
 use crate::net::stream::{drain_all, ready, Buffer};
 use crate::net::tcp::Tcp;
 use crate::net::tls::Tls;
@@ -349,7 +349,9 @@ impl Peer {
             return Next::End;
         }
         let (report, budget) = (context.shared.config.limits.report, &context.shared.budget);
-        match h2::server(tls, self.from, self.policy.streams, report, budget) {
+        // It has what is left of the time that every connection has.
+        let trial = Trial { until: self.until, bytes: self.policy.trial };
+        match h2::server(tls, self.from, self.policy.streams, report, budget, trial) {
             Ok(mux) => {
                 log::debug!("HTTP/2 connection from {}", self.from);
                 Next::Become(MuxTask::server(mux, self.policy, home, context).into())

@@ -156,6 +156,12 @@ impl MuxTask {
         }
     }
 
+    /// How many places it takes among those that are nobody's yet, if it is one of them.
+    pub fn undecided(&self, muxes: &Muxes) -> Option<usize> {
+        let nobodys = matches!(self.purpose, Purpose::Accept(_)) && muxes.owner(&self.hold) == 0;
+        nobodys.then(|| 1 + muxes.streams(&self.hold) / STREAMS_A_PLACE)
+    }
+
     /// Its tunnel is over, and relays that it carries go on.
     pub fn leave(&mut self) {
         self.leaving = true;
@@ -241,3 +247,6 @@ impl MuxTask {
         Schedule::End
     }
 }
+
+/// Streams of a connection that take as much as another connection does.
+const STREAMS_A_PLACE: usize = 32;

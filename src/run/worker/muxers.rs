@@ -110,6 +110,7 @@ impl Muxers {
             if mux(tasks.get(*key)).is_some_and(|task| task.is_due(&mut context.muxes, now)) {
                 tasks.advance(*key, context, now);
             }
+            tasks.settle(*key, context);
         }
         self.keys.retain(|key| tasks.get(*key).is_some());
         self.open_wanted(tasks, context, now);
@@ -194,7 +195,8 @@ fn apply_events(tasks: &mut Tasks, context: &mut Context, now: Instant) {
             context.muxes.watch(&stream, token(home.key, Side::Remote));
             Ok(Inbound::of_stream(Leg::Mux(stream), from, policy, now).into())
         };
-        tasks.start_inbound(context, made);
+        // What bounds it is its connection.
+        tasks.start(context, made);
     }
 }
 

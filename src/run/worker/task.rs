@@ -131,6 +131,17 @@ impl Task {
         }
     }
 
+    /// How many places it takes among the connections that have not shown what they are, if it is one of them.
+    pub fn undecided(&self, muxes: &Muxes) -> Option<usize> {
+        match self {
+            Task::Stage(Some(Stage::Inbound(_))) => Some(1),
+            // Its opening is not known to be true.
+            Task::Idle(idle) => (idle.tunnel == 0).then_some(1),
+            Task::Mux(mux) => mux.undecided(muxes),
+            Task::Stage(_) | Task::Relay(_) => None,
+        }
+    }
+
     /// Whether it goes on though its tunnel is over.
     pub fn survives(&self, survivors: Survivors) -> bool {
         let own = match self {

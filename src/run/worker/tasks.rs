@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use mio::event::Event;
@@ -9,12 +10,15 @@ use mio::event::Event;
 use super::context::{socket_of, Context};
 use super::idle::Idle;
 use super::next::Schedule;
-use super::task::{Stage, Task};
+use super::task::Task;
 use crate::heap;
 use crate::logic::slab::{Key, Slab};
+use crate::logic::strangers::Strangers;
 use crate::logic::timers::Timers;
+use crate::net::budget::Budget;
 use crate::net::leg::Leg;
 use crate::net::mux::Muxes;
+use crate::net::random;
 use crate::run::messages::{Home, Notice};
 
 /// The tasks of one worker.
@@ -23,8 +27,8 @@ pub struct Tasks {
     slab: Slab<Slot>,
     ready: VecDeque<Key>,
     timers: Timers<Key>,
-    /// Connections that came in, oldest first. Some of them have become something else, or have gone.
-    inbounds: VecDeque<Key>,
+    /// Connections that came in and have not shown what they are.
+    strangers: Strangers<Key>,
     busiest: usize,
     tidy: Option<Instant>,
 }
@@ -40,10 +44,10 @@ struct Slot {
 
 impl Tasks {
     /// None yet, at that worker.
-    pub fn new(worker: usize, now: Instant) -> Tasks {
-        let (slab, timers) = (Slab::new(), Timers::new(now));
-        let (ready, inbounds) = (VecDeque::new(), VecDeque::new());
-        Tasks { worker, slab, ready, timers, inbounds, busiest: 0, tidy: None }
+    pub fn new(worker: usize, budget: &Budget, now: Instant) -> Tasks {
+        let (slab, timers, ready) = (Slab::new(), Timers::new(now), VecDeque::new());
+        let strangers = Strangers::new(budget.strangers, budget.kept);
+        Tasks { worker, slab, ready, timers, strangers, busiest: 0, tidy: None }
     }
 
     /// A task, if it is still there.
@@ -86,19 +90,41 @@ impl Tasks {
         }
     }
 
-    /// The same for a connection that came in.
-    pub fn start_inbound(&mut self, context: &mut Context, make: impl FnOnce(Home, &mut Context) -> io::Result<Task>) {
-        let started = self.start(context, make);
-        self.inbounds.extend(started);
+    /// The same for a connection that came in from that address, where a living tunnel is (`known`) or not. Others may have to make room.
+    pub fn start_inbound(
+        &mut self,
+        (from, known): (IpAddr, bool),
+        context: &mut Context,
+        make: impl FnOnce(Home, &mut Context) -> io::Result<Task>,
+    ) {
+        if let Some(key) = self.start(context, make) {
+            self.strangers.enter(key, from, known);
+            self.evict(Some(key), context);
+        }
     }
 
-    /// Makes room for a connection that came in: with `most` that have not said what they are, the oldest is closed.
-    pub fn evict_inbounds(&mut self, most: usize) {
-        while self.inbounds.len() >= most {
-            let Some(oldest) = self.inbounds.pop_front() else { return };
-            if let Some(Task::Stage(Some(Stage::Inbound(_)))) = self.get(oldest) {
-                self.remove(oldest);
+    /// Looks whether a task has shown what it is, and how much it takes while it has not.
+    pub fn settle(&mut self, key: Key, context: &mut Context) {
+        if !self.strangers.contains(key) {
+            return;
+        }
+        match self.get(key).and_then(|task| task.undecided(&context.muxes)) {
+            Some(weight) => {
+                self.strangers.weigh(key, weight);
+                self.evict(None, context);
             }
+            None => self.strangers.leave(key),
+        }
+    }
+
+    /// Closes those that have to make room.
+    fn evict(&mut self, newcomer: Option<Key>, context: &mut Context) {
+        while let Some(key) = self.strangers.surplus(newcomer, random::number) {
+            if let Some(Task::Mux(_)) = self.get(key) {
+                // Its streams have to notice: they belong to no tunnel.
+                context.mux_events.ended.push(0);
+            }
+            self.remove(key);
         }
     }
 
@@ -136,13 +162,13 @@ impl Tasks {
 
     /// Drops a task, with its sockets.
     pub fn remove(&mut self, key: Key) {
-        self.slab.remove(key);
+        self.take(key);
     }
 
     /// Drops all of these. The slots of their users are free.
     pub fn close(&mut self, context: &Context, which: impl Fn(&Task) -> bool) {
         for key in self.find(which) {
-            let task = self.slab.remove(key).and_then(|slot| slot.task);
+            let task = self.take(key);
             if let Some((proto, tunnel)) = task.and_then(|task| Some((task.proto()?, task.tunnel(&context.muxes)))) {
                 context.hub.send(Notice::Done { home: self.home(key), tunnel, proto });
             }
@@ -219,10 +245,12 @@ impl Tasks {
             }
             Schedule::End => return self.remove(key),
         }
-        if let Some(due) = task.deadline().filter(|due| slot.armed.is_none_or(|armed| *due < armed)) {
+        let due = task.deadline().filter(|due| slot.armed.is_none_or(|armed| *due < armed));
+        if let Some(due) = due {
             slot.armed = Some(due);
             self.timers.arm(due, key);
         }
+        self.settle(key, context);
     }
 
     /// Whether one is ready.
@@ -243,10 +271,13 @@ impl Tasks {
         } else if now >= *self.tidy.get_or_insert(now + QUIET) {
             (self.tidy, self.busiest) = (None, self.slab.len());
             self.ready.shrink_to(CROWD);
-            self.inbounds.retain(|key| self.slab.get(*key).is_some());
-            self.inbounds.shrink_to(CROWD);
             heap::trim();
         }
+    }
+
+    fn take(&mut self, key: Key) -> Option<Box<Task>> {
+        self.strangers.leave(key);
+        self.slab.remove(key)?.task
     }
 
     fn find(&self, which: impl Fn(&Task) -> bool) -> Vec<Key> {

@@ -67,6 +67,7 @@ impl Rig {
             keepalive: SocketKeepalive::after(GRACE),
             config: *config,
             stats: Stats::default(),
+            untold: Default::default(),
             up: None,
             down: None,
         });
@@ -90,11 +91,18 @@ impl Rig {
             lines: false,
             transport: crate::config::Transport::Tcp,
             streams: 1,
+            trial: 1 << 16,
             quiet: true,
             tunnels: Vec::new(),
             timeout: TIMEOUT,
         };
-        self.jobs.send(Job::Accept { socket: mio::net::TcpStream::from_std(socket), from, policy: policy.into() });
+        self.worker.context.shared.untold.fetch_add(1, Ordering::Relaxed);
+        self.jobs.send(Job::Accept {
+            socket: mio::net::TcpStream::from_std(socket),
+            from,
+            known: false,
+            policy: policy.into(),
+        });
         self.worker.turn(self.now);
         loop {
             match self.notices.next() {

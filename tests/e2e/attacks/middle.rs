@@ -280,6 +280,7 @@ fn quic(at: SocketAddr, server: SocketAddr, identity: &Identity, ear: Arc<Ear>) 
         batched: true,
         resets: Default::default(),
         budget: Budget::PLENTY,
+        trial: None,
     };
     let mut near = QuicServer::bind(&[at.into()], identity, &settings, Instant::now()).expect("a port");
     near.allow(&[AllowedPeer { tunnel: 1, address: at.ip(), connections: 1 }], identity).expect("a certificate");

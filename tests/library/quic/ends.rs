@@ -26,6 +26,7 @@ pub fn settings() -> Settings {
         batched: true,
         resets: Default::default(),
         budget: Budget::PLENTY,
+        trial: None,
     }
 }
 
