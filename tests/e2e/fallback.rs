@@ -27,7 +27,8 @@ fn where_udp_is_blocked_the_pool_comes_over_tcp_and_over_quic_when_that_gets_thr
         let client = Process::nodepass_with(&[&url], &environment);
 
         let line = client.says("going on over TCP with TLS", GRACE);
-        assert!(line.contains("  WARN  ") && line.contains(&blocked(wall.at)), "{line}");
+        assert!(line.contains("  WARN  ") && line.contains(&format!("UDP port {}", wall.at.port())), "{line}");
+        client.says("TCP pool of at most", GRACE);
         until("a user over TCP", GRACE, || exchange(user, b"hello"));
         let before = (server.at_rest(POOL), client.at_rest(POOL));
         assert!(eventually(GRACE, || client.count("QUIC does not get through yet") >= 2), "it goes on trying");
@@ -52,6 +53,24 @@ fn where_udp_is_blocked_the_pool_comes_over_tcp_and_over_quic_when_that_gets_thr
         // The server's end of what the wall has cut is quiet for three reports before it is over.
         server.rests_again(POOL, before.0);
     }
+}
+
+#[test]
+fn the_first_user_does_not_wait_until_quic_is_given_up() {
+    let (target, user, tunnel) = (Target::echo(), free_addr(), free_addr());
+    // A try of QUIC has half of that.
+    let environment = [("NP_HANDSHAKE_TIMEOUT", "120s")];
+    let url = format!("server://a-key-of-some-length@{tunnel}/{user}?mode=1&type=1");
+    let _server = Process::nodepass_with(&[&url], &environment);
+    let wall = Wall::before(tunnel);
+    let url = format!("client://a-key-of-some-length@{}/{}?mode=2&log=debug", wall.at, target.addr());
+    let client = Process::nodepass_with(&[&url], &environment);
+    until("a user over TCP", GRACE, || exchange(user, b"hello"));
+    assert_eq!(client.count("unreachable or blocked"), 0, "it has not been given up");
+
+    // What was sent meanwhile is sent again: QUIC comes up as soon as it can.
+    wall.open.store(true, Ordering::SeqCst);
+    client.says("QUIC gets through again", GRACE);
 }
 
 #[test]

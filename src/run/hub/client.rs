@@ -124,7 +124,7 @@ impl Client {
             State::Asking(_) => {}
             State::Up(tunnel) => {
                 let retry = self.shared.config.limits.quic_retry;
-                if let Some(route) = self.fallback.due(now, retry) {
+                if let Some(route) = self.fallback.due(tunnel, now, retry) {
                     out.job(0, Job::Open(tunnel.wanted(&route)));
                 }
             }
@@ -205,8 +205,9 @@ impl Client {
             Err(why) => Err(why),
         };
         match tunnel {
-            Ok(tunnel) => {
+            Ok(mut tunnel) => {
                 let side = tunnel.side();
+                self.fallback.begin(&mut tunnel, now);
                 self.retry.succeeded(now);
                 self.taken.succeeded(now);
                 self.state = State::Up(Box::new(tunnel));
@@ -322,6 +323,10 @@ impl Client {
                     Some(why) => TunnelEvent::MuxFailed(why),
                     None => return true,
                 }
+            }
+            event @ TunnelEvent::Opened { .. } => {
+                self.fallback.opened(tunnel, now + self.shared.config.limits.quic_retry);
+                event
             }
             event => event,
         };

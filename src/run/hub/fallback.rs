@@ -2,8 +2,11 @@
 //! takes them (the feature `fallback`).
 //!
 //! ```text
-//!  Quic{misses} --third miss--> Tcp{again} --every minute: one try--> Quic
+//!  Quic --third miss, or TCP is up before it--> Tcp{again} --QUIC is up; every minute: one try--> Quic
 //! ```
+//!
+//! A tunnel that begins does not wait for QUIC alone: after a moment without an answer its first connection is tried over TCP as well, and
+//! whichever is up first carries the first users.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,14 +20,25 @@ use crate::run::messages::ServerRoute;
 /// How a client reaches a QUIC server. It outlives tunnels.
 pub(in crate::run) enum QuicFallback {
     /// Over QUIC, which has failed that many times in a row.
-    Quic(u32),
+    Quic { misses: u32, race: Race },
     /// Over TCP with TLS; QUIC is tried again at that time, with this route.
     Tcp(Instant, Arc<ServerRoute>),
 }
 
+/// TCP beside the first try of QUIC.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(in crate::run) enum Race {
+    /// It is not tried.
+    Off,
+    /// It is tried at that time.
+    At(Instant),
+    /// A connection over TCP is on its way.
+    On,
+}
+
 impl Default for QuicFallback {
     fn default() -> Self {
-        QuicFallback::Quic(0)
+        QuicFallback::Quic { misses: 0, race: Race::Off }
     }
 }
 
@@ -41,15 +55,25 @@ impl QuicFallback {
                 *self = QuicFallback::default();
                 route
             }
-            QuicFallback::Quic(_) => route,
+            QuicFallback::Quic { .. } => route,
         }
     }
 
-    /// When QUIC is tried again.
+    /// A tunnel begins.
+    pub fn begin(&mut self, tunnel: &mut Tunnel, now: Instant) {
+        let has_both = tunnel.terms().features.contains(&Feature::Fallback)
+            && tunnel.route().is_some_and(|route| route.transport == Transport::Quic);
+        if let (true, QuicFallback::Quic { race, .. }) = (has_both, self) {
+            *race = Race::At(now + HEAD_START);
+        }
+    }
+
+    /// When the other transport is tried.
     pub fn deadline(&self) -> Option<Instant> {
         match self {
             QuicFallback::Tcp(again, _) => Some(*again),
-            QuicFallback::Quic(_) => None,
+            QuicFallback::Quic { race: Race::At(then), .. } => Some(*then),
+            QuicFallback::Quic { .. } => None,
         }
     }
 
@@ -61,14 +85,24 @@ impl QuicFallback {
         }
     }
 
+    /// A pool connection is open. Where QUIC is not up yet that is the one over TCP, and more follow it; QUIC is tried again at `retry`.
+    pub fn opened(&mut self, tunnel: &mut Tunnel, retry: Instant) {
+        if let (QuicFallback::Quic { race: Race::On, .. }, Some(route)) = (&*self, tunnel.route()) {
+            let port = route.addresses[0].port();
+            log::warn!(event = "quic_blocked"; "UDP port {port} has not answered in {HEAD_START:?}: going on over TCP with TLS");
+            let tcp = over_tcp(route);
+            *self = QuicFallback::Tcp(retry, std::mem::replace(route, tcp));
+        }
+    }
+
     /// It could not be made. Gives the reason back where nothing can be done about it.
     pub fn failed(&mut self, why: Error, tunnel: &mut Tunnel, retry: Instant) -> Option<Error> {
         let may_fall_back = tunnel.terms().features.contains(&Feature::Fallback);
         match self {
             // A try while the pool comes over TCP: no news.
             QuicFallback::Tcp(..) => log::debug!("QUIC does not get through yet: {why}"),
-            QuicFallback::Quic(_) if !may_fall_back => return Some(why),
-            QuicFallback::Quic(misses) => {
+            QuicFallback::Quic { .. } if !may_fall_back => return Some(why),
+            QuicFallback::Quic { misses, .. } => {
                 *misses += 1;
                 if let (true, Some(route)) = (*misses >= TRIES, tunnel.route()) {
                     log::warn!(event = "quic_blocked"; "{why}: going on over TCP with TLS");
@@ -84,7 +118,7 @@ impl QuicFallback {
     pub fn change(&mut self, tunnel: &mut Tunnel, mut change: impl FnMut(&ServerRoute) -> Option<ServerRoute>) {
         let kept = match self {
             QuicFallback::Tcp(_, quic) => Some(quic),
-            QuicFallback::Quic(_) => None,
+            QuicFallback::Quic { .. } => None,
         };
         for route in tunnel.route().into_iter().chain(kept) {
             if let Some(changed) = change(route) {
@@ -93,14 +127,21 @@ impl QuicFallback {
         }
     }
 
-    /// One try, now and then, while the pool comes over TCP; the next one is due after `pause`.
-    pub fn due(&mut self, now: Instant, pause: Duration) -> Option<Arc<ServerRoute>> {
+    /// The route to try beside the one in use, once it is due: TCP where QUIC does not answer at once, and now and then QUIC while the pool
+    /// comes over TCP; that again after `pause`.
+    pub fn due(&mut self, tunnel: &mut Tunnel, now: Instant, pause: Duration) -> Option<Arc<ServerRoute>> {
+        if self.deadline().is_none_or(|due| now < due) {
+            return None;
+        }
         match self {
-            QuicFallback::Tcp(again, quic) if now >= *again => {
+            QuicFallback::Quic { race, .. } => {
+                *race = Race::On;
+                tunnel.route().map(|route| over_tcp(route))
+            }
+            QuicFallback::Tcp(again, quic) => {
                 *again = now + pause;
                 Some(quic.clone())
             }
-            _ => None,
         }
     }
 }
@@ -112,3 +153,5 @@ pub(in crate::run) fn over_tcp(route: &ServerRoute) -> Arc<ServerRoute> {
 
 /// After so many tries without a QUIC handshake its port is taken for blocked.
 const TRIES: u32 = 3;
+/// What QUIC has before TCP is tried beside it; browsers give a first address as long (RFC 8305).
+const HEAD_START: Duration = Duration::from_millis(250);

@@ -464,6 +464,20 @@ impl Tunnel {
         }
     }
 
+    /// The terms in the user's words, with the transport that is really used.
+    fn describe(&self) -> String {
+        let features: Vec<&str> = self.terms.features.iter().map(|feature| feature.name()).collect();
+        let extra = if features.is_empty() { String::new() } else { format!(", with {}", features.join(" ")) };
+        let flow = match self.terms.flow {
+            Direction::Reverse => "users at the server, targets at the client",
+            Direction::Forward => "users at the client, targets at the server",
+        };
+        let used = self.opener.as_ref().map(|opener| opener.route.transport);
+        let agreed = || Transport::from_code(self.terms.transport);
+        let transport = used.or_else(agreed).map_or("unknown", Transport::name);
+        format!("{flow}; {transport} pool of at most {}, tls={}{extra}", self.terms.max, self.terms.tls)
+    }
+
     fn framed(&self) -> bool {
         self.terms.features.contains(&Feature::UdpFrame) || self.dialect.frames()
     }
@@ -479,18 +493,6 @@ fn lag(terms: &Terms, authenticated: bool) -> usize {
         (true, false) => 2,
         (true, true) => SHARED_LAG,
     }
-}
-
-/// The terms in the user's words.
-pub(in crate::run) fn describe(terms: &Terms) -> String {
-    let features: Vec<&str> = terms.features.iter().map(|feature| feature.name()).collect();
-    let extra = if features.is_empty() { String::new() } else { format!(", with {}", features.join(" ")) };
-    let flow = match terms.flow {
-        Direction::Reverse => "users at the server, targets at the client",
-        Direction::Forward => "users at the client, targets at the server",
-    };
-    let transport = Transport::from_code(terms.transport).map_or("unknown", Transport::name);
-    format!("{flow}; {transport} pool of at most {}, tls={}{extra}", terms.max, terms.tls)
 }
 
 /// Time for a client to hear that another has its place.

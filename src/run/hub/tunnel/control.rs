@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use super::{describe, Side, Stage, Tunnel};
+use super::{Side, Stage, Tunnel};
 use crate::logic::control::{Codec, Control, Do, Why};
 use crate::logic::dialect::Dialect;
 use crate::logic::fingerprint::{Judged, Verdict};
@@ -47,7 +47,7 @@ impl Tunnel {
             true => "authenticated".to_owned(),
             false => format!("the wire of NodePass {}", self.dialect().name()),
         };
-        log::info!(event = "tunnel_up", peer:% = peer; "Tunnel with {peer} is up: {}; {kind}", describe(&self.terms));
+        log::info!(event = "tunnel_up", peer:% = peer; "Tunnel with {peer} is up: {}; {kind}", self.describe());
         if self.is_weak {
             log::warn!(
                 "The tunnel with {peer} is an original NodePass's: who recorded its handshake has the key, reads and forges its signals; \
