@@ -38,6 +38,7 @@ test  iperf3                    iperf3                iperf3            iperf3  
 test  dnsmasq                   dnsmasq               dnsmasq           dnsmasq           dnsmasq
 test  dig                       dnsutils              bind-utils        bind              bind-tools
 test  ip                        iproute2              iproute           iproute2          iproute2
+test  iptables                  iptables              iptables          iptables          iptables
 test  strace                    strace                strace            strace            strace
 test  ps                        procps                procps-ng         procps-ng         procps
 test  unshare                   util-linux            util-linux        util-linux        util-linux-misc

@@ -14,8 +14,10 @@ pub struct Shared {
     pub config: Config,
     /// What each kind of thing may take of the memory.
     pub budget: Budget,
-    /// How TCP connections are kept alive.
+    /// How TCP connections with users and targets are kept alive.
     pub keepalive: SocketKeepalive,
+    /// How those between server and client are: they wait in the pool, and a NAT between forgets them sooner.
+    pub tunnel_keepalive: SocketKeepalive,
     /// What is counted and measured.
     pub stats: Stats,
     /// Connections that were taken from the tunnel's port and that no worker has begun with: their descriptors are in no other count.

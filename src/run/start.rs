@@ -108,11 +108,13 @@ fn shared(mut config: Config, epoch: Instant) -> Arc<Shared> {
     let fitted = resources.fit(&mut config);
     fitted.line.iter().for_each(|line| log::info!("{line}"));
     let keepalive = SocketKeepalive::after(config.limits.keepalive);
+    let tunnel_keepalive = SocketKeepalive::after(config.limits.keepalive / 2);
     let bucket = || config.rate.map(|rate| Bucket::new(rate, epoch));
     let (up, down) = (bucket(), bucket());
     Arc::new(Shared {
         budget: fitted.budget,
         keepalive,
+        tunnel_keepalive,
         stats: Stats::default(),
         untold: AtomicUsize::new(0),
         up,

@@ -86,6 +86,31 @@ fn a_path_that_is_cut_without_a_word_is_noticed_by_both_sides_and_healed() {
 }
 
 #[test]
+fn pool_connections_that_wait_are_remembered_by_a_nat_that_soon_forgets() {
+    if !present(try_run("iptables --version").is_ok(), "iptables") {
+        return;
+    }
+    for kind in ["tls=1", "tls=1&type=2"] {
+        let Some(land) = Land::new() else { return };
+        // A NAT at the client's edge that forgets what is silent for 3 s, and takes nothing in the middle of a connection for a new one.
+        for line in [
+            "iptables -t nat -A POSTROUTING -o path -j MASQUERADE",
+            "iptables -A INPUT -i path -m conntrack --ctstate INVALID -j DROP",
+            "iptables -A OUTPUT -o path -m conntrack --ctstate INVALID -j DROP",
+            "sysctl -qw net.netfilter.nf_conntrack_tcp_loose=0",
+            "sysctl -qw net.netfilter.nf_conntrack_tcp_timeout_established=3",
+        ] {
+            land.client.run(line);
+        }
+        let tunnel = land.tunnel_kept(kind, ("1s", "1s"), "4s");
+        // Users may be quiet for long: twice of what it remembers.
+        std::thread::sleep(Duration::from_secs(6));
+        tunnel.serves_twenty_small_requests();
+        tunnel.is_whole();
+    }
+}
+
+#[test]
 fn a_short_cut_is_survived_without_losing_the_tunnel_or_a_byte() {
     let Some(land) = Land::new() else { return };
     // Silence is three of these: longer than the cut and the pause after which TCP tries again.
@@ -243,8 +268,12 @@ impl Land {
         self.tunnel_with(query, "1s", "1s")
     }
 
-    /// A reverse tunnel: users at the server, the target in the client's namespace.
     fn tunnel_with(&self, query: &str, server_report: &str, client_report: &str) -> Carried<'_> {
+        self.tunnel_kept(query, (server_report, client_report), "30s")
+    }
+
+    /// A reverse tunnel: users at the server, the target in the client's namespace. `keepalive` is NP_TCP_KEEPALIVE.
+    fn tunnel_kept(&self, query: &str, reports: (&str, &str), keepalive: &str) -> Carried<'_> {
         let target = self.client.enter(|| TcpListener::bind("127.0.0.1:7000").expect("a target"));
         std::thread::spawn(move || {
             for stream in target.incoming().flatten() {
@@ -253,8 +282,9 @@ impl Land {
         });
         let server = format!("server://key@{}:7001/127.0.0.1:7002?log=debug&mode=1&max={POOL}&{query}", self.at(1));
         let client = format!("client://key@{}:7001/127.0.0.1:7000?log=debug&mode=2&min={POOL}", self.at(1));
-        let server = self.server.nodepass(&server, server_report);
-        let client = self.client.nodepass(&client, client_report);
+        let env = [("NP_TCP_KEEPALIVE", keepalive)];
+        let server = self.server.nodepass_with(&server, reports.0, &env);
+        let client = self.client.nodepass_with(&client, reports.1, &env);
         let tunnel = Carried { land: self, server, client, user: SocketAddr::from(([127, 0, 0, 1], 7002)) };
         until("the first user", GRACE, || tunnel.exchange(b"hello"));
         tunnel
@@ -335,11 +365,6 @@ impl Space {
     }
 
     /// The binary under test, inside.
-    fn nodepass(&self, url: &str, report: &str) -> Process {
-        self.nodepass_with(url, report, &[])
-    }
-
-    /// The same, with more environment.
     fn nodepass_with(&self, url: &str, report: &str, env: &[(&str, &str)]) -> Process {
         let binary = nodepass_command();
         let mut command = Command::new("ip");

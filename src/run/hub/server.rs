@@ -263,7 +263,7 @@ impl Server {
 
     fn open(&mut self, registry: &Registry) -> Result<(), Error> {
         for address in listening_addresses(&self.shared.config.tunnel)? {
-            let acceptor = Acceptor::open(address, self.shared.keepalive, registry, Token(TUNNEL_TOKEN));
+            let acceptor = Acceptor::open(address, self.shared.tunnel_keepalive, registry, Token(TUNNEL_TOKEN));
             self.acceptors.push(acceptor.map_err(|error| Error::listen(address, "the tunnel", error))?);
         }
         Ok(())

@@ -131,7 +131,7 @@ impl Connector {
 
     fn dialling(route: Arc<ServerRoute>, purpose: Purpose, home: Home, context: &Context) -> Connector {
         let (addresses, token) = (route.addresses.clone(), token(home.key, Side::Remote));
-        let connect = Connect::new(addresses, None, route.dial, context.shared.keepalive, token);
+        let connect = Connect::new(addresses, None, route.dial, context.shared.tunnel_keepalive, token);
         let call = Call { route, purpose, reached: (0, Duration::ZERO), until: None, securing: false };
         Connector { call, state: State::Dialling(connect) }
     }

@@ -65,6 +65,7 @@ impl Rig {
         let shared = Arc::new(Shared {
             budget: Budget::PLENTY,
             keepalive: SocketKeepalive::after(GRACE),
+            tunnel_keepalive: SocketKeepalive::after(GRACE),
             config: *config,
             stats: Stats::default(),
             untold: Default::default(),
