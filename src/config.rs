@@ -46,7 +46,7 @@ use crate::logic::sniff::Blocked;
 use crate::logic::target::Balance;
 pub use address::{Endpoint, Host};
 pub use choice::{Cors, Mode, Role, Tls, Transport};
-pub use help::{arch, os, short_usage, version};
+pub use help::{arch, banner, os, short_usage, version};
 #[cfg(feature = "master")]
 pub use instance::{instance, Asked, Fault};
 pub use limits::{is_secret_variable, mistyped_variables, Limits};
@@ -107,6 +107,8 @@ pub struct Config {
     pub prefix: String,
     /// The least level shown.
     pub log: Level,
+    /// Whether the user gave a master one: it hands only that on to its instances.
+    pub log_given: bool,
     /// The certificate in use, if any.
     pub tls: Tls,
     /// How long a resolved name is kept; zero: not at all.
@@ -307,6 +309,7 @@ impl Draft {
         }
         for (row, value) in PARAMETERS.iter().zip(&values) {
             let Some(value) = value else { continue };
+            self.config.log_given |= row.name == "log" && role == Role::Master;
             if (row.set)(self, value).is_none() {
                 let expected = culprit(row, role, value).unwrap_or_else(|| row.values.to_owned());
                 return Err(bad(&format!("parameter {}", row.name), value, &expected));
@@ -369,6 +372,7 @@ impl Config {
             targets: Vec::new(),
             prefix: String::new(),
             log: Level::None,
+            log_given: false,
             tls: Tls::Off,
             dns: Duration::ZERO,
             sni: None,

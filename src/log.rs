@@ -200,7 +200,8 @@ impl Log for Logger {
         }
         let of = |name: &str| record.key_values().get(name.into()).map(|value| value.to_string());
         let (text, peer) = (record.args().to_string(), of("peer"));
-        let held = matches!(level, Level::Info | Level::Warn | Level::Error) && {
+        let summed = matches!(level, Level::Info | Level::Warn | Level::Error) && record.target() != EACH;
+        let held = summed && {
             let key = peer.as_deref().map_or_else(|| text.clone(), |peer| text.replace(peer, host_of(peer)));
             !repeats().admit(level, key, &text, Instant::now())
         };
@@ -311,6 +312,9 @@ pub fn last_words(text: String) {
 /// The target that marks a record as an event; it begins with this package's name, as every target shown does.
 #[doc(hidden)]
 pub const EVENTS: &str = "nodepass::event";
+
+/// The target of lines that are shown however much they repeat: who reads them counts them.
+pub const EACH: &str = "nodepass::each";
 
 /// The threshold in force, by its place in [`Level::ALL`]. The one logger of the program has the one threshold.
 static LEVEL: AtomicUsize = AtomicUsize::new(0);

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use nodepass::config::{mistyped_variables, parse, short_usage, version, Command, Config, Inquiry, Role};
+use nodepass::config::{banner, mistyped_variables, parse, short_usage, version, Command, Config, Inquiry, Role};
 use nodepass::error::Error;
 use nodepass::heap::Heap;
 use nodepass::log::escaped;
@@ -21,7 +21,13 @@ fn main() -> ExitCode {
     };
     let parsed = match parse(&line.args, &|name| std::env::var(name).ok()) {
         Ok(parsed) => parsed,
-        Err(error) if line.is_typed() => return refuse(&error.error, error.status),
+        Err(error) if line.is_typed() => {
+            // Scripts of an original's users look for the version there.
+            if line.args.is_empty() {
+                say(&format!("{}\n", banner()));
+            }
+            return refuse(&error.error, error.status);
+        }
         Err(error) => return fault(&line.named(error.error), error.status),
     };
     let config = match parsed.command {

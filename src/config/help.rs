@@ -113,6 +113,11 @@ pub fn version() -> String {
     format!("nodepass {} {}/{} (features: {})", env!("CARGO_PKG_VERSION"), os(), arch(), features().join(" "))
 }
 
+/// What the bare program says of itself, as an original does: `nodepass-v1.14.0 linux/amd64`.
+pub fn banner() -> String {
+    format!("nodepass-v{} {}/{}", env!("CARGO_PKG_VERSION"), os(), arch())
+}
+
 /// The system this was built for, in Go's words: `linux`, `darwin`.
 pub fn os() -> &'static str {
     go_os(OS)

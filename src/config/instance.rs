@@ -37,7 +37,7 @@ pub struct Fault {
 
 /// Makes an instance of the URL that a user sends to this master.
 ///
-/// Added where it is missing: the master's `log`; to a server its `tls`, unless that is 0, and with `tls=2` its `crt` and
+/// Added where it is missing: the master's `log`, if it was given one; to a server its `tls`, unless that is 0, and with `tls=2` its `crt` and
 /// `key`. Unknown parameters are kept.
 ///
 /// # Errors
@@ -101,7 +101,9 @@ fn value_of<'a>(given: &'a Given, name: &str) -> Option<&'a str> {
 }
 
 fn add_masters(given: &mut Given, kind: Role, master: &Config) {
-    fill(given, "log", master.log.name());
+    if master.log_given {
+        fill(given, "log", master.log.name());
+    }
     if kind != Role::Server {
         return;
     }
@@ -154,7 +156,10 @@ fn written(kind: Role, pieces: &Pieces, given: &Given) -> String {
     sorted.sort_by(|one, other| one.0.cmp(&other.0));
     let form = |text: &str| escaped(text.as_bytes(), b" ").replace(' ', "+");
     let pairs: Vec<_> = sorted.iter().map(|(name, value)| format!("{}={}", form(name), form(value))).collect();
-    format!("{url}?{}", pairs.join("&"))
+    match pairs.is_empty() {
+        true => url,
+        false => format!("{url}?{}", pairs.join("&")),
+    }
 }
 
 /// The bytes of a piece whose escapes are known to be right.
@@ -272,9 +277,9 @@ mod tests {
     fn a_server_gets_the_masters_tls_and_a_client_does_not() {
         let plain = "server://h:1/t:2";
         assert_eq!(with("master://:9?tls=1&log=warn", plain).url, "server://h:1/t:2?log=warn&tls=1");
-        assert_eq!(with("master://:9?tls=1", "server://h:1/t:2?tls=0").url, "server://h:1/t:2?log=info&tls=0");
-        assert_eq!(with("master://:9?tls=1", "client://h:1/t:2").url, "client://h:1/t:2?log=info");
-        let files = "master://:9?tls=2&crt=/etc/a b.pem&key=k.pem";
+        assert_eq!(with("master://:9?tls=1&log=info", "server://h:1/t:2?tls=0").url, "server://h:1/t:2?log=info&tls=0");
+        assert_eq!(with("master://:9?tls=1", "client://h:1/t:2").url, "client://h:1/t:2");
+        let files = "master://:9?tls=2&crt=/etc/a b.pem&key=k.pem&log=info";
         let own = "crt=%2Fetc%2Fa+b.pem&key=k.pem&log=info&tls=2";
         assert_eq!(with(files, plain).url, format!("{plain}?{own}"));
         assert_eq!(with(files, &format!("{plain}?tls=2")).url, format!("{plain}?{own}"));

@@ -316,9 +316,9 @@ impl Control {
         }
     }
 
-    /// Tells the peer that the tunnel is over and the relays are not.
+    /// Tells the peer that the tunnel is over and the relays are not. It is said once.
     pub fn goodbye(&mut self) {
-        if self.polite {
+        if std::mem::take(&mut self.polite) {
             self.say(&Signal::Goodbye);
         }
     }

@@ -55,7 +55,7 @@ impl<M: From<Request>> Api<M> {
             diskr: figures.disk.read,
             diskw: figures.disk.written,
             key,
-            log: lines::level().name(),
+            log: self.log(),
             mem_total: figures.memory.total,
             mem_used: figures.memory.used,
             mid: master.config,
@@ -72,6 +72,14 @@ impl<M: From<Request>> Api<M> {
             uptime: figures.uptime,
             ver: VERSION,
         })
+    }
+
+    /// The log level; an original shows none that was not asked for.
+    fn log(&self) -> &'static str {
+        match lines::level() {
+            level if level == self.config.log && !self.config.log_given => "",
+            level => level.name(),
+        }
     }
 
     /// Tries a TCP connection.

@@ -122,8 +122,9 @@ impl Child {
         self.process.id()
     }
 
-    /// Asks it to leave: SIGTERM.
+    /// Asks it to leave at once: along the leash, and by SIGTERM for one that has not taken hold of that yet.
     pub fn terminate(&self) {
+        leash::ask_stop(&self.leash);
         let Ok(pid) = libc::pid_t::try_from(self.process.id()) else { return };
         // SAFETY: a plain system call. The process has not been waited for, so the number is still its own.
         unsafe { libc::kill(pid, libc::SIGTERM) };

@@ -44,10 +44,10 @@ pub(super) fn run(
                     log::warn!("The master is gone");
                     post.iter().for_each(|post| post.send(Notice::Signal(SIGTERM)));
                 }
-                (LEASH, _) => {
-                    if let Some(level) = leash.as_ref().and_then(Leash::level) {
-                        lines::change_level(level);
-                    }
+                (LEASH, hub) => {
+                    let heard = leash.as_ref().map(Leash::heard).unwrap_or_default();
+                    heard.level.into_iter().for_each(lines::change_level);
+                    hub.iter_mut().filter(|_| heard.stop).for_each(|hub| hub.stop(now));
                 }
                 (Token(token), Some(hub)) if token >= TUNNEL_TOKEN => hub.note(event),
                 _ => worker.note(event),
@@ -56,7 +56,6 @@ pub(super) fn run(
         // What the worker tells the hub is mostly answered at once: a second round saves a visit to the kernel.
         for _ in 0..2 {
             if let Some(code) = hub.as_mut().and_then(|hub| hub.turn(now)) {
-                worker.close_gracefully();
                 return Ok(code);
             }
             worker.turn(now);

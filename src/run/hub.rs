@@ -21,6 +21,7 @@ pub(in crate::run) mod route;
 pub(in crate::run) mod server;
 mod service;
 pub(in crate::run) mod single;
+mod stopping;
 mod targets;
 mod tunnel;
 
@@ -32,9 +33,9 @@ use mio::event::Event;
 use mio::Registry;
 
 use self::ingress::{accepted, Ingress};
-use self::out::{Action, EndReason, Granted, Out, PeerUser};
+use self::out::{Action, Granted, Out, PeerUser};
 use self::part::Part;
-use self::reports::ended;
+use self::stopping::Stopping;
 use self::targets::{TargetEvent, TargetRouter};
 use self::tunnel::Tunnel;
 use crate::logic::deadlines::Deadlines;
@@ -42,7 +43,6 @@ use crate::logic::metrics::{Figure, Timing};
 use crate::logic::terms::TunnelNo;
 use crate::notify::ServiceManager;
 use crate::run::channel::{Receiver, Sender};
-use crate::run::leash;
 use crate::run::messages::{Home, Job, Notice, Proto, TunnelEvent, User};
 use crate::run::shared::Shared;
 
@@ -64,9 +64,7 @@ pub struct Hub {
     /// The number of the last tunnel.
     tunnels: TunnelNo,
     reported: Option<Instant>,
-    stopping: Option<Instant>,
-    /// Whether a master reads the log: check points are how it knows that all is well.
-    held: bool,
+    stopping: Option<Stopping>,
     /// When the figures are next measured, if any program wants them.
     measured: Option<Instant>,
     manager: Option<ServiceManager>,
@@ -102,8 +100,7 @@ impl Hub {
             tunnels: u32::from_be_bytes(out::random_id().0),
             reported: None,
             stopping: None,
-            measured: (leash::is_held() || shared.config.metrics.is_some()).then_some(now),
-            held: leash::is_held(),
+            measured: (shared.held || shared.config.metrics.is_some()).then_some(now),
             manager: ServiceManager::from_environment(now),
             shared,
         }
@@ -131,9 +128,7 @@ impl Hub {
     pub fn turn(&mut self, now: Instant) -> Option<ExitCode> {
         for _ in 0..MAX_NOTICES {
             let Some(notice) = self.inbox.next() else { break };
-            if let Some(code) = self.handle(notice, now) {
-                return Some(code);
-            }
+            self.handle(notice, now);
         }
         if self.stopping.is_none() {
             self.part.server().into_iter().for_each(|server| server.accept(now, &mut self.out));
@@ -147,11 +142,7 @@ impl Hub {
             self.ingress.deliver(&self.workers);
         }
         self.carry_out(now);
-        let done = self.stopping.is_some_and(|until| now >= until || self.ingress.slots.live() == 0);
-        if done {
-            log::info!(event = "stopped"; "{} stopped", self.shared.name());
-        }
-        done.then_some(ExitCode::SUCCESS)
+        self.finished(now)
     }
 
     /// Whether workers, the resolver or the system have said something.
@@ -177,7 +168,7 @@ impl Hub {
             part,
             self.deadlines.next(),
             self.targets.deadline(),
-            self.stopping,
+            self.stopping.map(Stopping::deadline),
             self.measured,
             self.manager.as_ref().and_then(ServiceManager::deadline),
         ];
@@ -210,13 +201,8 @@ impl Hub {
         self.tell_manager(now);
     }
 
-    /// Whether the program is on its way out.
-    pub fn is_stopping(&self) -> bool {
-        self.stopping.is_some()
-    }
-
     /// What workers, the resolver and the system say.
-    fn handle(&mut self, notice: Notice, now: Instant) -> Option<ExitCode> {
+    fn handle(&mut self, notice: Notice, now: Instant) {
         match notice {
             Notice::Handshake { home, from, request, tls } => self.handshake(home, from, &request, tls, now),
             Notice::KeyLine { home, from, line } => self.key_line(home, from, &line, now),
@@ -252,9 +238,9 @@ impl Hub {
                 }
             }
             Notice::Resolved { name, answer } => self.targets.resolved(&name, answer, now),
-            Notice::Signal(signal) => return self.signalled(signal, now),
+            Notice::Signal(signal) => self.signalled(signal, now),
+            Notice::Stopped => self.worker_stopped(),
         }
-        None
     }
 
     fn tunnel_event(&mut self, number: TunnelNo, event: TunnelEvent, now: Instant) {
@@ -433,19 +419,6 @@ impl Hub {
         self.shared.stats.add(Figure::RefusedPool, 1);
         log::warn!(event = "user_refused", peer:% = from; "{from} closed after {waited:?}: {why}");
         self.ingress.leave(user.proto());
-    }
-
-    /// A tunnel is over: its pool ends with it, and the relays that cannot go on without it; users wait for another.
-    fn end_tunnel(&mut self, number: TunnelNo, reason: &EndReason, now: Instant) {
-        let Some(peer) = self.part.end(number, reason, now) else { return };
-        self.shared.stats.add(ended(reason), 1);
-        self.deadlines.set(number, None);
-        let survivors = reason.survivors(self.stopping.is_some());
-        self.workers.iter().for_each(|worker| worker.send(Job::End { tunnel: number, survivors }));
-        self.ingress.waiting.shrink();
-        if self.stopping.is_none() {
-            log::warn!(event = "tunnel_down", peer:% = peer; "Tunnel with {peer} ended: {reason}");
-        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The leash: stdin, when a master holds its other end. It breaks when the master is gone, however that came about; the
-//! instance then leaves as it does on SIGTERM. What the master says along it is one byte each: another log level.
+//! instance then leaves as it does on SIGTERM. What the master says along it is one byte each: another log level, or that the instance
+//! is to end at once.
 
 use std::env::var_os;
 use std::io;
@@ -30,23 +31,43 @@ impl Leash {
         Ok(Leash(leash))
     }
 
-    /// The log level that was asked for last, since the last call.
-    pub(super) fn level(&self) -> Option<Level> {
-        let mut last = None;
+    /// What the master has said since the last call.
+    pub(super) fn heard(&self) -> Heard {
+        let mut heard = Heard::default();
         let mut byte = [MaybeUninit::<u8>::uninit()];
         // The descriptor itself may block: it is stdout, too. A pipe says nothing, and an end is an end.
         while let Ok(1..) = SockRef::from(&self.0).recv_with_flags(&mut byte, libc::MSG_DONTWAIT) {
             // SAFETY: one byte was received, so it is initialised.
             let byte = unsafe { byte[0].assume_init() };
-            last = Level::ALL.get(usize::from(byte)).copied().or(last);
+            heard.stop |= byte == STOP;
+            heard.level = Level::ALL.get(usize::from(byte)).copied().or(heard.level);
         }
-        last
+        heard
     }
 }
 
-/// Asks the instance at the other end of a leash for a log level. What cannot be said at once is not said: the instance is gone or stuck.
+/// What a master has said along a leash.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Heard {
+    /// The log level that was asked for last.
+    pub level: Option<Level>,
+    /// The instance is to end at once.
+    pub stop: bool,
+}
+
+/// Asks the instance at the other end of a leash for a log level.
 pub fn ask_level(leash: &UnixStream, level: Level) -> bool {
-    SockRef::from(leash).send_with_flags(&[level as u8], libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL).is_ok()
+    say(leash, level as u8)
+}
+
+/// Asks the instance at the other end of a leash to end at once.
+pub fn ask_stop(leash: &UnixStream) -> bool {
+    say(leash, STOP)
+}
+
+/// What cannot be said at once is not said: the instance is gone or stuck.
+fn say(leash: &UnixStream, byte: u8) -> bool {
+    SockRef::from(leash).send_with_flags(&[byte], libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL).is_ok()
 }
 
 /// The variable by which a master tells its children that they are on a leash, and that their log is to be coloured.
@@ -55,3 +76,24 @@ pub const NAME: &str = "NP_LEASH";
 
 /// Its value.
 pub const VALUE: &str = "1";
+
+/// The byte that asks for the end; those of log levels are small.
+const STOP: u8 = u8::MAX;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_leash_tells_the_last_level_and_whether_it_is_the_end() {
+        let (master, instance) = UnixStream::pair().unwrap();
+        let leash = Leash(mio::net::UnixStream::from_std(instance));
+        assert_eq!(leash.heard(), Heard::default());
+        assert!(ask_level(&master, Level::Debug) && ask_level(&master, Level::Warn));
+        assert_eq!(leash.heard(), Heard { level: Some(Level::Warn), stop: false });
+        assert!(ask_stop(&master));
+        assert_eq!(leash.heard(), Heard { level: None, stop: true });
+        drop(master);
+        assert_eq!(leash.heard(), Heard::default());
+    }
+}

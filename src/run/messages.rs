@@ -159,6 +159,8 @@ pub enum Job {
     },
     /// Close what is idle, let relays go on: the program stops.
     Drain,
+    /// End everything: the program does.
+    Stop,
 }
 
 /// Which users' relays go on when their tunnel is over.
@@ -278,6 +280,8 @@ pub enum Notice {
     },
     /// The system wants something of the program.
     Signal(i32),
+    /// A worker has ended everything ([`Job::Stop`]).
+    Stopped,
 }
 
 /// The server's answer to a handshake.

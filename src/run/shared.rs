@@ -26,6 +26,8 @@ pub struct Shared {
     pub up: Option<Bucket>,
     /// The rate limit from targets to users.
     pub down: Option<Bucket>,
+    /// Whether a master holds this instance and reads its log.
+    pub held: bool,
 }
 
 impl Shared {

@@ -119,6 +119,7 @@ fn shared(mut config: Config, epoch: Instant) -> Arc<Shared> {
         untold: AtomicUsize::new(0),
         up,
         down,
+        held: leash::is_held(),
         config,
     })
 }

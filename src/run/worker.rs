@@ -7,6 +7,7 @@ mod accept;
 mod connect;
 mod context;
 mod dial;
+mod exchange;
 mod idle;
 mod mux;
 mod muxers;
@@ -29,9 +30,10 @@ use self::accept::Inbound;
 use self::connect::Connector;
 use self::context::{token, Context, MuxEvents, Side};
 use self::dial::Dialer;
+use self::exchange::Join;
 use self::muxers::Muxers;
 use self::probe::Probe;
-use self::relay::{Join, Relay};
+use self::relay::Relay;
 use self::task::{Stage, Task};
 use self::tasks::Tasks;
 use self::tls_accept::TlsAccept;
@@ -133,16 +135,6 @@ impl Worker {
         self.tasks.deadline().into_iter().chain(self.muxers.deadline(&self.tasks)).min()
     }
 
-    /// The program ends: a control connection ends properly, as far as that goes without waiting.
-    pub fn close_gracefully(&mut self) {
-        for task in self.tasks.iter_mut() {
-            if let Task::Relay(relay) = task {
-                relay.close_gracefully(&mut self.context.muxes);
-            }
-        }
-        self.context.muxes.close();
-    }
-
     fn accept(&mut self, job: Job, now: Instant) {
         let Worker { tasks, muxers, context, .. } = self;
         match job {
@@ -204,7 +196,9 @@ impl Worker {
             Job::Datagram(key, packet) => self.deliver(key, packet),
             Job::Close(key) => tasks.remove(key),
             Job::End { tunnel, survivors } => self.end(tunnel, survivors),
-            Job::Drain => self.drain(),
+            // What has no user leaves, relays go on.
+            Job::Drain => tasks.close(context, Task::is_unused),
+            Job::Stop => self.stop(now),
         }
     }
 
@@ -216,13 +210,25 @@ impl Worker {
         muxers.leave(tunnel, tasks, &context.muxes);
     }
 
-    /// The program stops: what has no user leaves, and so do users whose target has refused; other relays go on.
-    fn drain(&mut self) {
-        self.tasks.close(&self.context, Task::is_unused);
-        self.tasks.change_all(|task| match task {
-            Task::Relay(relay) => relay.drain(),
-            _ => false,
-        });
+    /// The program ends. A user's relay is cut and looks so; control connections and shared ones end properly, as far as that goes
+    /// without waiting.
+    fn stop(&mut self, now: Instant) {
+        let Worker { tasks, muxers, context, .. } = self;
+        for task in tasks.iter_mut() {
+            if let Task::Relay(relay) = task {
+                relay.stop(context);
+            }
+        }
+        // A control connection stays: to give up its stream would be to cut what it says last.
+        let stays = |task: &Task| match task {
+            Task::Mux(_) => true,
+            Task::Relay(relay) => relay.proto().is_none(),
+            Task::Idle(_) | Task::Stage(_) => false,
+        };
+        tasks.close(context, |task| !stays(task));
+        muxers.advance(tasks, context, now);
+        context.muxes.close();
+        context.hub.send(Notice::Stopped);
     }
 
     /// Writes a pool connection's id, which is what makes it one.
@@ -266,7 +272,7 @@ impl Worker {
         }
         match local_end(user, framed, home, context) {
             Ok(local) => {
-                let about = format!("{address} <-> tunnel");
+                let about = format!("{address} <-> {}", exchange::far_end(&context.shared, &mut idle.leg));
                 let join = Join { tunnel, proto: Some(proto), target: None, others: false, moves: false, about };
                 tasks.put(key, Relay::new(local, idle.leg, join, context, now));
             }

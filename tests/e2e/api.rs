@@ -6,6 +6,7 @@ mod events;
 mod extras;
 mod metrics;
 mod page;
+mod programs;
 mod recorded;
 mod tunnel;
 
@@ -23,9 +24,10 @@ pub struct Master {
     state: Folder,
 }
 
-fn run(url: &str, state: &Folder) -> Process {
+fn run(url: &str, state: &Folder, env: &[(&str, &str)]) -> Process {
     let folder = state.path().to_str().expect("a path");
-    Process::nodepass_with(&[url], &[("NP_STATE_DIR", folder), ("NP_REPORT_INTERVAL", "500ms")])
+    let own = [("NP_STATE_DIR", folder), ("NP_REPORT_INTERVAL", "500ms")];
+    Process::nodepass_with(&[url], &[&own, env].concat())
 }
 
 /// What curl got.
@@ -60,9 +62,14 @@ impl Master {
 
     /// Starts one with this path and these parameters.
     pub fn with(prefix: &str, query: &str) -> Master {
+        Master::with_env(prefix, query, &[])
+    }
+
+    /// Starts one with this path, these parameters, and more environment, which its instances have too.
+    pub fn with_env(prefix: &str, query: &str, env: &[(&str, &str)]) -> Master {
         let (port, state) = (free_port(), Folder::new());
         let url = format!("master://127.0.0.1:{port}{prefix}?{query}");
-        let process = run(&url, &state);
+        let process = run(&url, &state, env);
         let line = process.says("API Key created: ", GRACE);
         let key = line.rsplit(' ').next().expect("a key").to_owned();
         assert!(key.len() == 32 && key.bytes().all(|byte| byte.is_ascii_hexdigit()), "{line}");
@@ -73,7 +80,7 @@ impl Master {
     pub fn restart(&mut self, signal: i32) {
         self.process.signal(signal);
         self.process.wait(GRACE);
-        self.process = run(&self.url, &self.state);
+        self.process = run(&self.url, &self.state, &[]);
         self.process.says(&format!("API Key loaded: {}...", &self.key[..4]), GRACE);
         assert!(!self.process.said(&self.key), "only its beginning is told again");
     }

@@ -50,6 +50,7 @@ fn no_url_makes_the_parser_panic_and_what_it_takes_it_takes_again() {
                 let same = Config {
                     key: config.key.clone(),
                     key_given: config.key_given,
+                    log_given: config.log_given,
                     https_proxy: config.https_proxy.clone(),
                     limits: config.limits.clone(),
                     ..again

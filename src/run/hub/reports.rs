@@ -25,7 +25,7 @@ impl Hub {
 
     /// Logs the figures; dashboards read them.
     pub(super) fn check_point(&self, ping: Duration) {
-        if !self.shared.config.limits.check_point && !self.held {
+        if !self.shared.config.limits.check_point && !self.shared.held {
             return;
         }
         let pool = self.part.tunnels().map(Tunnel::idle).sum();
@@ -41,7 +41,7 @@ impl Hub {
         }
         self.measured = Some(now + self.shared.config.limits.report);
         self.measure();
-        if self.held {
+        if self.shared.held {
             lines::tell(&self.shared.stats.figures().to_string());
         }
     }

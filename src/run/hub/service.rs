@@ -1,15 +1,9 @@
-//! What signals and the service manager want of an instance: reload, stop, readiness, a sign of life.
+//! What the service manager wants of an instance: readiness, a sign of life, how it is.
 
-use std::process::ExitCode;
 use std::time::Instant;
 
-use signal_hook::consts::SIGHUP;
-
 use super::part::Part;
-use super::server::Server;
-use super::tunnel::Tunnel;
 use super::Hub;
-use crate::run::messages::Job;
 
 impl Hub {
     /// That the ports are open, a sign of life when it is due, and how the tunnels are.
@@ -31,33 +25,5 @@ impl Hub {
             (None, 1) => "a tunnel is up".into(),
             (None, up) => format!("{up} tunnels are up"),
         });
-    }
-
-    /// A signal other than those that the log takes.
-    pub(super) fn signalled(&mut self, signal: i32, now: Instant) -> Option<ExitCode> {
-        if signal == SIGHUP {
-            self.part.reload(now);
-            self.manager.iter().for_each(|manager| manager.reloaded());
-            return None;
-        }
-        if self.stopping.is_some() {
-            log::warn!("Stopped at once by a second signal");
-            return Some(ExitCode::FAILURE);
-        }
-        let limits = &self.shared.config.limits;
-        log::info!("Stopping: {} connections have {:?} to finish", self.ingress.slots.live(), limits.shutdown);
-        self.stopping = Some(now + limits.shutdown);
-        self.manager.iter().for_each(|manager| manager.stopping(limits.shutdown));
-        self.ingress.close();
-        self.part.server().into_iter().for_each(Server::close);
-        for number in self.part.tunnels().map(Tunnel::number).collect::<Vec<_>>() {
-            self.part.tunnel(number).into_iter().for_each(Tunnel::drain);
-            self.touched.push(number);
-        }
-        while let Some(user) = self.ingress.waiting.pop() {
-            self.refuse(user);
-        }
-        self.workers.iter().for_each(|worker| worker.send(Job::Drain));
-        None
     }
 }

@@ -374,16 +374,6 @@ impl Tunnel {
         [stage, opener, replaced, self.check.deadline(), self.pool.deadline()].into_iter().flatten().min()
     }
 
-    /// The program stops: no pool connections are opened any more, and the peer hears that it is to look for another tunnel. A client
-    /// keeps what its connection carries by not saying so.
-    pub fn drain(&mut self) {
-        let is_client = self.opener.take().is_some();
-        let shared = Transport::from_code(self.terms.transport).is_some_and(Transport::is_shared);
-        if let (Stage::Up { control, .. }, false) = (&mut self.stage, is_client && shared) {
-            control.goodbye();
-        }
-    }
-
     /// A connection of the tunnel's: the control connection, or one for the pool, or one too many (server).
     fn arrived(&mut self, home: Home, fp: Option<Fingerprint>, now: Instant, out: &mut Out) {
         let up = self.is_up();

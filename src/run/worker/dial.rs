@@ -5,8 +5,9 @@ use std::time::Instant;
 use mio::event::Event;
 
 use super::context::{token, Context, Side};
+use super::exchange::Join;
 use super::next::Next;
-use super::relay::{Join, Relay};
+use super::relay::Relay;
 use crate::error::Error;
 use crate::logic::metrics::{Figure, Timing};
 use crate::logic::terms::TunnelNo;

@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 use mio::event::Event;
 
 use super::context::{Context, Side};
+use super::exchange::Join;
 use super::next::Schedule;
 use crate::logic::metrics::Figure;
 use crate::logic::terms::TunnelNo;
 use crate::logic::timers::Bucket;
 use crate::net::leg::{Leg, Line, Own};
-use crate::net::mux::Muxes;
 use crate::net::relay::{Half, Pumped};
 use crate::run::messages::{Home, Notice, Proto, TunnelEvent};
 
@@ -34,8 +34,6 @@ pub struct Relay {
     unanswered: Option<Instant>,
     /// The UDP target has refused and said nothing since then.
     refused: bool,
-    /// The program stops.
-    draining: bool,
     /// When to send a ping over a connection that is to be kept from seeming dead.
     ping: Option<Instant>,
     /// When to see whether what was sent is acknowledged; never where nothing was sent since that was last seen.
@@ -43,22 +41,6 @@ pub struct Relay {
     /// The rate limit, or the lack of a buffer, says: not before.
     rx_held: Option<Instant>,
     tx_held: Option<Instant>,
-}
-
-/// What a relay is for.
-pub struct Join {
-    /// The tunnel it belongs to; 0 in single-end mode.
-    pub tunnel: TunnelNo,
-    /// What the user speaks; `None` is the control connection.
-    pub proto: Option<Proto>,
-    /// The UDP target's number, at the side that dials it.
-    pub target: Option<usize>,
-    /// Whether there are other targets to go to if it refuses.
-    pub others: bool,
-    /// Whether its address may be another the next time: there are others, or it is a name.
-    pub moves: bool,
-    /// The two ends, for the log.
-    pub about: String,
 }
 
 impl Relay {
@@ -70,7 +52,7 @@ impl Relay {
             Some(Proto::Udp(_)) => Some(config.limits.udp_read),
             None => None,
         };
-        log::debug!("Exchange starts: {}", join.about);
+        join.started(&context.shared);
         let (rx, tx) = (Half::default(), Half::default());
         let ping = (join.proto.is_some() && remote.pings()).then(|| now + config.limits.report);
         Relay {
@@ -83,7 +65,6 @@ impl Relay {
             active: now,
             unanswered: None,
             refused: false,
-            draining: false,
             ping,
             watch: None,
             rx_held: None,
@@ -229,11 +210,16 @@ impl Relay {
         self.join.tunnel
     }
 
-    /// Ends a control connection properly; TLS has a word for it. A user's relay that is cut must look cut, not complete.
-    pub fn close_gracefully(&mut self, muxes: &mut Muxes) {
-        if self.join.proto.is_none() {
+    /// The program ends. A control connection does so properly; TLS has a word for it. A user's relay that is cut must look cut, not
+    /// complete.
+    pub fn stop(&mut self, context: &mut Context) {
+        match self.join.proto {
             // Best effort: a peer that takes nothing now learns it from the closed socket.
-            let _ = self.remote.lend(muxes).stream().finish();
+            None => drop(self.remote.lend(&mut context.muxes).stream().finish()),
+            Some(_) => {
+                self.join.ended(&context.shared, Some("the instance stops"));
+                self.abort();
+            }
         }
     }
 
@@ -265,8 +251,8 @@ impl Relay {
         self.local.failed() || self.remote.failed(&mut context.muxes)
     }
 
-    /// Whether a UDP target has refused, and this is the end: the user's next datagram finds another, or the program stops. Otherwise the
-    /// session goes on, as the target may come back.
+    /// Whether a UDP target has refused, and this is the end: the user's next datagram finds another. Otherwise the session goes on, as
+    /// the target may come back.
     fn is_refused(&mut self, context: &Context) -> bool {
         let Some(target) = self.join.target else { return false };
         let refuses = |own: &mut Own| match own {
@@ -282,7 +268,7 @@ impl Relay {
             let level = if self.join.others { log::Level::Debug } else { log::Level::Warn };
             log::log!(level, "The target refuses datagrams: {}", self.join.about);
         }
-        self.refused && (self.join.others || self.draining)
+        self.refused && self.join.others
     }
 
     /// Whether a UDP target whose address may have changed has been silent for too long while the user kept sending: the next datagram
@@ -298,12 +284,6 @@ impl Relay {
     fn answer_due(&self) -> Option<Instant> {
         let since = self.unanswered.filter(|_| self.join.moves)?;
         self.timeout.map(|timeout| since + timeout)
-    }
-
-    /// The program stops. Whether this is at its end: what it waits for has refused.
-    pub fn drain(&mut self) -> bool {
-        self.draining = true;
-        self.refused
     }
 
     /// Whether one end has not acknowledged for too long what was sent to it. The kernel itself gives up after a quarter of an hour, and its
@@ -332,14 +312,17 @@ impl Relay {
                 context.hub.send(Notice::Tunnel { number: tunnel, event: TunnelEvent::Closed(why) });
             }
         }
-        if let Some(why) = why {
-            log::debug!("Exchange ends: {}: {why}", self.join.about);
-            self.local.abort();
-            self.remote.abort();
-        } else {
-            log::debug!("Exchange complete: {}", self.join.about);
+        self.join.ended(&context.shared, why.as_deref());
+        if why.is_some() {
+            self.abort();
         }
         Schedule::End
+    }
+
+    /// Both ends learn at once that it is over, where that loses nothing.
+    fn abort(&mut self) {
+        self.local.abort();
+        self.remote.abort();
     }
 }
 

@@ -205,13 +205,6 @@ impl Tasks {
         self.find(which).into_iter().for_each(|key| self.queue(key));
     }
 
-    /// Changes tasks; those for which the answer is `true` are queued.
-    pub fn change_all(&mut self, mut change: impl FnMut(&mut Task) -> bool) {
-        let tasks = self.slab.iter_mut().filter_map(|(key, slot)| Some((key, slot.task.as_deref_mut()?)));
-        let keys: Vec<Key> = tasks.filter_map(|(key, task)| change(task).then_some(key)).collect();
-        keys.into_iter().for_each(|key| self.queue(key));
-    }
-
     /// Queues the tasks whose time has come.
     pub fn wake(&mut self, now: Instant) {
         while let Some(key) = self.timers.expired(now) {

@@ -71,6 +71,7 @@ impl Rig {
             untold: Default::default(),
             up: None,
             down: None,
+            held: false,
         });
         let (registry, now) = (poll.registry().try_clone().unwrap(), epoch());
         let worker = Worker::new(0, inbox, hub, registry, shared, now);

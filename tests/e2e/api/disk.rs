@@ -20,7 +20,7 @@ fn what_a_full_disk_does_not_take_is_told_with_the_answer_and_until_it_is_saved(
 
 fn fill_and_clear(disk: &Folder) {
     let port = free_port();
-    let process = run(&format!("master://127.0.0.1:{port}?log=info"), disk);
+    let process = run(&format!("master://127.0.0.1:{port}?log=info"), disk, &[]);
     let key = process.says("API Key created: ", GRACE).rsplit(' ').next().expect("a key").to_owned();
     let (root, url) = (format!("http://127.0.0.1:{port}/api"), String::new());
     let master = Master { process, url, root, key, state: Folder::new() };

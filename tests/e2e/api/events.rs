@@ -8,13 +8,13 @@ use std::time::Duration;
 use super::*;
 
 /// curl on the stream, and its lines as they come.
-struct Reader {
+pub struct Reader {
     curl: Child,
     lines: Receiver<String>,
 }
 
 impl Reader {
-    fn new(master: &Master) -> Reader {
+    pub fn new(master: &Master) -> Reader {
         let mut command = Command::new("curl");
         command.args(["-s", "-N", "-i", "-H", &format!("X-API-Key: {}", master.key)]);
         command.arg(format!("{}/v1/events", master.root)).stdout(Stdio::piped());
@@ -43,7 +43,7 @@ impl Reader {
     }
 
     /// Reads the head of the answer and the first line of the stream.
-    fn begun(self) -> Reader {
+    pub fn begun(self) -> Reader {
         let head: Vec<String> = std::iter::from_fn(|| self.line().filter(|line| line != "\r\n")).collect();
         let head = head.concat().to_lowercase();
         assert!(head.starts_with("http/1.1 200 "), "{head}");
@@ -55,7 +55,7 @@ impl Reader {
     }
 
     /// The next event, comments left out; `None` at the end.
-    fn event(&self) -> Option<Value> {
+    pub fn event(&self) -> Option<Value> {
         loop {
             let line = self.line()?;
             match line.as_str() {
@@ -84,7 +84,7 @@ impl Reader {
     }
 
     /// The next event that fits.
-    fn find(&self, fits: impl Fn(&Value) -> bool) -> Value {
+    pub fn find(&self, fits: impl Fn(&Value) -> bool) -> Value {
         loop {
             let event = self.event().expect("the stream goes on");
             if fits(&event) {

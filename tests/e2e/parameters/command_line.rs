@@ -54,6 +54,15 @@ fn version_names_system_and_features() {
     }
 }
 
+/// Scripts of the original's users run the bare program and cut the version out of what it prints.
+#[test]
+fn the_bare_program_prints_its_version_on_stdout() {
+    let (status, out, errors) = nodepass(&[]);
+    assert_eq!((status, out.lines().count()), (1, 1), "{out}");
+    assert!(out.starts_with(concat!("nodepass-v", env!("CARGO_PKG_VERSION"), " linux/")), "{out}");
+    assert!(errors.starts_with("Error: no argument"), "{errors}");
+}
+
 #[test]
 fn an_error_is_one_line_with_what_is_wrong_and_then_the_usage() {
     refused(&[], 1, &[]);

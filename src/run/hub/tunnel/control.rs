@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::{Side, Stage, Tunnel};
+use crate::config::Transport;
 use crate::logic::control::{Codec, Control, Do, Why};
 use crate::logic::dialect::Dialect;
 use crate::logic::fingerprint::{Judged, Verdict};
@@ -13,6 +14,24 @@ use crate::run::hub::out::{Action, EndReason, Out, PeerUser};
 use crate::run::messages::{Home, Job, Proto, SessionKey};
 
 impl Tunnel {
+    /// The program stops: no pool connections are opened any more, and the peer hears that it is to look for another tunnel. A client
+    /// keeps what its connection carries by not saying so.
+    pub fn drain(&mut self) {
+        let is_client = self.opener.take().is_some();
+        let shared = Transport::from_code(self.terms.transport).is_some_and(Transport::is_shared);
+        if !(is_client && shared) {
+            self.leave();
+        }
+    }
+
+    /// The program ends: the peer hears that it is to look for another tunnel.
+    pub fn leave(&mut self) {
+        self.opener = None;
+        if let Stage::Up { control, .. } = &mut self.stage {
+            control.goodbye();
+        }
+    }
+
     /// That connection is the control connection; `first` goes out before all signals.
     pub fn begin_control(&mut self, home: Home, first: Vec<u8>, now: Instant, out: &mut Out) {
         let edge = self.terms.features.contains(&Feature::Edge);
