@@ -19,6 +19,7 @@ mod help;
 #[cfg(feature = "master")]
 mod instance;
 mod limits;
+mod originals;
 #[cfg(test)]
 mod pages;
 mod risks;
@@ -50,6 +51,7 @@ pub use help::{arch, banner, os, short_usage, version};
 #[cfg(feature = "master")]
 pub use instance::{instance, Asked, Fault};
 pub use limits::{is_secret_variable, mistyped_variables, Limits};
+use originals::is_originals;
 pub use risks::MIN_KEY;
 pub use source::{masked, url_in, MAX_TEXT};
 use table::{culprit, Draft, PARAMETERS};
@@ -79,6 +81,17 @@ pub struct Parsed {
     pub command: Command,
     /// Lines to log as warnings: things ignored, raised or unwise.
     pub warnings: Vec<String>,
+    /// Those of them that are about values which an instance of a master [passes over](Reading::Managed).
+    pub passed_over: Vec<String>,
+}
+
+/// What becomes of a parameter's value that cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reading {
+    /// It is an error. A user is there who can mend it.
+    Strict,
+    /// Where an original takes its default, that is taken and said: an instance that ran under an original's master runs under this one.
+    Managed,
 }
 
 /// A command line that cannot be used.
@@ -171,7 +184,12 @@ pub struct Secret(Vec<u8>);
 
 /// Reads a command line (without the program's name) and the environment.
 pub fn parse(args: &[String], env: &dyn Fn(&str) -> Option<String>) -> Result<Parsed, UsageError> {
-    let quiet = |command| Ok(Parsed { command, warnings: Vec::new() });
+    parse_as(args, env, Reading::Strict)
+}
+
+/// The same for the URL of a process that may be an instance of a master.
+pub fn parse_as(args: &[String], env: &dyn Fn(&str) -> Option<String>, reading: Reading) -> Result<Parsed, UsageError> {
+    let quiet = |command| Ok(Parsed::quiet(command));
     let shown = |help| quiet(Command::Help(help));
     let mut words = Arguments::from_vec(args.iter().map(OsString::from).collect());
     let first = words.subcommand().unwrap_or_default();
@@ -188,7 +206,7 @@ pub fn parse(args: &[String], env: &dyn Fn(&str) -> Option<String>) -> Result<Pa
         Some(first) => match Role::from_name(first) {
             // The flags of a role come out of the table of parameters, which pico-args has no names for.
             Some(role) => match flags::parts(role, &args[1..]).map_err(UsageError::flags)? {
-                Some(parts) => return parts.resolve(env).map_err(UsageError::flags),
+                Some(parts) => return parts.resolve(env, reading).map_err(UsageError::flags),
                 None => return shown(help::of_role(role)),
             },
             None => url::parts(first).map_err(UsageError::url)?,
@@ -198,7 +216,7 @@ pub fn parse(args: &[String], env: &dyn Fn(&str) -> Option<String>) -> Result<Pa
     if let Some(stray) = more.first() {
         return Err(UsageError::flags(bad("argument", stray, "nothing after the URL")));
     }
-    parts.resolve(env).map_err(UsageError::url)
+    parts.resolve(env, reading).map_err(UsageError::url)
 }
 
 /// A verb and what follows it.
@@ -207,7 +225,14 @@ fn look(verb: Verb, args: &[String]) -> Result<Parsed, UsageError> {
         Some(inquiry) => Command::Inquire(Box::new(inquiry)),
         None => Command::Help(help::of_verb(verb)),
     };
-    Ok(Parsed { command, warnings: Vec::new() })
+    Ok(Parsed::quiet(command))
+}
+
+impl Parsed {
+    /// A command with nothing to say about it.
+    fn quiet(command: Command) -> Parsed {
+        Parsed { command, warnings: Vec::new(), passed_over: Vec::new() }
+    }
 }
 
 fn nothing_said(args: &[String]) -> UsageError {
@@ -251,7 +276,7 @@ struct Parts {
 
 impl Parts {
     /// Understands the parts, and checks what only makes sense together.
-    fn resolve(self, env: &dyn Fn(&str) -> Option<String>) -> Result<Parsed, Error> {
+    fn resolve(self, env: &dyn Fn(&str) -> Option<String>, reading: Reading) -> Result<Parsed, Error> {
         let Parts { role, key, tunnel, path, given, mut warnings } = self;
         let mut draft = Draft::new(role);
         draft.config.tunnel = Endpoint::parse(&tunnel).map_err(|expected| bad(role.address(), &tunnel, expected))?;
@@ -260,13 +285,14 @@ impl Parts {
             Role::Server | Role::Client => draft.config.targets = targets(&path)?,
         }
         draft.adopt_key(key, &mut warnings);
-        draft.adopt(given, &mut warnings)?;
+        let passed_over = draft.adopt(given, reading, &mut warnings)?;
+        warnings.extend(passed_over.iter().cloned());
         draft.config.limits = Limits::from_env(env, &mut warnings)?;
         if role == Role::Client {
             draft.config.https_proxy = https_proxy(&draft.config.tunnel, env)?;
         }
         let config = Box::new(draft.finished(&mut warnings)?);
-        Ok(Parsed { command: Command::Run(config), warnings })
+        Ok(Parsed { command: Command::Run(config), warnings, passed_over })
     }
 }
 
@@ -289,8 +315,13 @@ impl Draft {
         }
     }
 
-    /// Sets the parameters that were given. An empty value is none.
-    fn adopt(&mut self, given: Vec<(String, String)>, warnings: &mut Vec<String>) -> Result<(), Error> {
+    /// Sets the parameters that were given. An empty value is none. Gives what was passed over.
+    fn adopt(
+        &mut self,
+        given: Vec<(String, String)>,
+        reading: Reading,
+        warnings: &mut Vec<String>,
+    ) -> Result<Vec<String>, Error> {
         let role = self.config.role;
         let mut values: [Option<String>; PARAMETERS.len()] = Default::default();
         for (name, value) in given {
@@ -307,15 +338,24 @@ impl Draft {
                 }
             }
         }
+        let mut passed_over = Vec::new();
         for (row, value) in PARAMETERS.iter().zip(&values) {
             let Some(value) = value else { continue };
             self.config.log_given |= row.name == "log" && role == Role::Master;
-            if (row.set)(self, value).is_none() {
-                let expected = culprit(row, role, value).unwrap_or_else(|| row.values.to_owned());
-                return Err(bad(&format!("parameter {}", row.name), value, &expected));
+            if self.set(row, value, reading).is_some() {
+                continue;
+            }
+            let expected = culprit(row, role, value).unwrap_or_else(|| row.values.to_owned());
+            let error = bad(&format!("parameter {}", row.name), value, &expected);
+            match reading {
+                Reading::Managed if is_originals(row.name) => {
+                    let instead = row.default.map_or("without it".into(), |default| format!("with {default}"));
+                    passed_over.push(format!("{error}; this instance runs {instead}, as an original would"));
+                }
+                Reading::Managed | Reading::Strict => return Err(error),
             }
         }
-        Ok(())
+        Ok(passed_over)
     }
 
     /// Puts together what belongs together.

@@ -3,7 +3,9 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use nodepass::config::{banner, mistyped_variables, parse, short_usage, version, Command, Config, Inquiry, Role};
+use nodepass::config::{
+    banner, mistyped_variables, parse_as, short_usage, version, Command, Config, Inquiry, Reading, Role,
+};
 use nodepass::error::Error;
 use nodepass::heap::Heap;
 use nodepass::log::escaped;
@@ -19,7 +21,8 @@ fn main() -> ExitCode {
         Ok(line) => line,
         Err(error) => return fault(&error.error, error.status),
     };
-    let parsed = match parse(&line.args, &|name| std::env::var(name).ok()) {
+    let reading = if run::leash::is_held() { Reading::Managed } else { Reading::Strict };
+    let parsed = match parse_as(&line.args, &|name| std::env::var(name).ok(), reading) {
         Ok(parsed) => parsed,
         Err(error) if line.is_typed() => {
             // Scripts of an original's users look for the version there.

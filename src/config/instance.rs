@@ -15,7 +15,7 @@ use super::address::{Endpoint, Host};
 use super::table::PARAMETERS;
 use super::url::{parts, pieces, Pieces};
 use super::value::percent_decoded;
-use super::{Config, Role, Tls};
+use super::{Config, Parsed, Reading, Role, Tls};
 
 /// An instance that can be run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +26,8 @@ pub struct Asked {
     pub url: String,
     /// The same with every parameter that applies. The key is in it.
     pub config: String,
+    /// What of it is [passed over](Reading::Managed), a line each.
+    pub passed_over: Vec<String>,
 }
 
 /// Why a URL is of no use to a master: one line for the user, without the key. HTTP calls it 400.
@@ -49,9 +51,10 @@ pub fn instance(text: &str, master: &Config) -> Result<Asked, Fault> {
     let mut given = parts(text).map_err(|error| Fault::new(error.to_string()))?.given;
     add_masters(&mut given, kind, master);
     let url = written(kind, &pieces, &given);
-    parts(&url).and_then(|parts| parts.resolve(&|_| None)).map_err(|error| Fault::new(error.to_string()))?;
+    let run = parts(&url).and_then(|parts| parts.resolve(&|_| None, Reading::Managed));
+    let Parsed { passed_over, .. } = run.map_err(|error| Fault::new(error.to_string()))?;
     add_defaults(&mut given, kind, pieces.tunnel);
-    Ok(Asked { kind, url, config: written(kind, &pieces, &given) })
+    Ok(Asked { kind, url, config: written(kind, &pieces, &given), passed_over })
 }
 
 impl Fault {
@@ -358,13 +361,35 @@ mod tests {
     }
 
     #[test]
+    fn a_value_that_an_original_cannot_read_is_passed_over_and_kept_in_the_url() {
+        for (given, default) in [
+            ("dns=8.8.8.8", "with 5m"),
+            ("read=30", "with 0"),
+            ("min=0", "with 64"),
+            ("rate=abc", "with 0"),
+            ("log=fatal", "with info"),
+            ("slot=-1", "with 65536"),
+            ("sni=a%2Fb", "without it"),
+        ] {
+            let url = format!("client://h:1/t:2?{given}");
+            let asked = asked(&url);
+            let [line] = &asked.passed_over[..] else { panic!("{given}: {:?}", asked.passed_over) };
+            let (name, _) = given.split_once('=').unwrap();
+            assert!(line.starts_with(&format!("bad parameter {name} ")) && line.contains(default), "{line}");
+            assert!(asked.url.contains(given) && asked.config.contains(given), "{asked:?}");
+        }
+        assert!(asked("client://h:1/t:2?min=8&zone=x").passed_over.is_empty());
+    }
+
+    #[test]
     fn what_could_not_run_is_refused_with_the_part_at_fault() {
         for (text, part) in [
             ("client://127.0.0.1:10502", "no target"),
             ("server://h:1/", "no target"),
             ("server://h/t:1", "bad tunnel address"),
             ("server://h:1/t", "bad target address"),
-            ("server://h:1/t:2?max=0", "bad parameter max"),
+            ("server://h:1/t:2?clients=-1", "bad parameter clients"),
+            ("server://h:1/t:2?allow=nobody", "bad parameter allow"),
             ("server://h:1/t:2?tls=2", "tls=2 needs"),
             ("server://h:1/t:2?log=%zz", "bad parameter log"),
             ("server://:1/127.0.0.1:1", "is a loop"),

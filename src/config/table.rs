@@ -221,7 +221,7 @@ pub(super) static PARAMETERS: [Parameter; 28] = [
     },
     Parameter {
         name: "read",
-        meaning: "a TCP connection idle for this long in both directions is closed; 0 never",
+        meaning: "a TCP connection idle for this long in both directions is closed; 0 never; a bare number is one of seconds",
         default: Some("0"),
         values: DURATION,
         roles: BOTH,

@@ -97,9 +97,15 @@ fn a_client_that_does_not_listen_wants_tls_2_without_files_of_its_own() {
 }
 
 #[test]
+fn a_bare_number_is_one_of_seconds_where_originals_of_old_had_it_so() {
+    let read = |value: &str| run(&[&format!("client://h:1/t:2?read={value}")]).0.read;
+    assert_eq!((read("30"), read("30s"), read("0")), (Some(Duration::from_secs(30)), read("30"), None));
+}
+
+#[test]
 fn each_bad_value_is_told_with_its_parameter_and_what_is_accepted() {
     let bad = "log=x log=INFO tls=3 tls=-1 tls=01 dns=5 dns=-1s dns=9999999999h lbs=3 max=0 max=65536 max=x mode=3 type=4 quic=2 \
-               dial=host dial=1.2.3 read=5 read=1ns read=-5s rate=-1 rate=1.5 rate=1000001 rate=18446744073709551616 slot=-1 \
+               dial=host dial=1.2.3 read=5d read=1ns read=-5s rate=-1 rate=1.5 rate=1000001 rate=18446744073709551616 slot=-1 \
                slot=1000000001 proxy=yes block=4 block=1,2 notcp=2 noudp=true";
     for pair in bad.split_whitespace() {
         let (name, value) = pair.split_once('=').unwrap();

@@ -163,7 +163,7 @@ fn common(out: &mut Vec<u8>, id: i64, name: &str) {
 
 /// A record, in the order of [`INSTANCE_FIELDS`].
 fn put_record(out: &mut Vec<u8>, record: &Record) {
-    let Record { id, alias, kind, status, url, config, restart, meta, figures, unsaved: _ } = record;
+    let Record { id, alias, kind, status, url, config, restart, meta, figures, unsaved: _, warnings: _ } = record;
     let texts = [id, alias, kind_word(*kind), status_word(*status), url, config];
     let gauges = [figures.mode, figures.ping, figures.pool, figures.tcps, figures.udps];
     let shown = [figures.tcprx, figures.tcptx, figures.udprx, figures.udptx];

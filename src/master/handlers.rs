@@ -10,7 +10,7 @@ use super::record::{Kind, Meta, Record, Status, KEY_ID};
 use super::requests::{Action, Answer, Order, Patch, Refusal, Request};
 use super::supervisor::{times, Slot, Supervisor, Wait};
 use super::{bounds, ids};
-use crate::config::{self, Asked, Role};
+use crate::config::{self, Asked};
 use crate::log as lines;
 
 type Outcome = Result<Answer, Refusal>;
@@ -80,7 +80,7 @@ impl Supervisor {
     fn create(&mut self, url: &str, alias: String, now: Instant) -> Outcome {
         let asked = self.understand(url)?;
         let mut record = Record { alias, status: Status::Stopped, restart: true, ..Record::default() };
-        (record.kind, record.url, record.config) = asked;
+        record.ask(asked);
         bounds::record(&record)?;
         self.has_room(1)?;
         record.id = self.new_id()?;
@@ -143,18 +143,20 @@ impl Supervisor {
             _ => self.slot(id).and_then(|slot| {
                 let asked = self.understand(url)?;
                 let record = slot.instance.record();
-                if record.url == asked.1 {
+                if record.url == asked.url {
                     return Err(Refusal::new(409, "Instance URL conflict"));
                 }
-                bounds::record(&Record { url: asked.1.clone(), config: asked.2.clone(), ..record.clone() })?;
+                let mut record = record.clone();
+                record.ask(asked.clone());
+                bounds::record(&record)?;
                 Ok(asked)
             }),
         };
         match checked {
             Err(refusal) => send(&reply, Err(refusal)),
-            Ok((kind, url, config)) => {
+            Ok(asked) => {
                 self.waiting.push((id.to_string(), Wait::Replaced(reply)));
-                self.with(id, now, |instance| instance.replace(kind, url, config, now));
+                self.with(id, now, |instance| instance.replace(asked, now));
             }
         }
     }
@@ -186,8 +188,9 @@ impl Supervisor {
             if !ids::is_instance(&record.id) {
                 return Err(named(Refusal::new(400, "Invalid instance ID")));
             }
-            let (kind, url, config) = self.understand(&record.url).map_err(named)?;
-            let record = Record { kind, url, config, status: Status::Stopped, ..record };
+            let asked = self.understand(&record.url).map_err(named)?;
+            let mut record = Record { status: Status::Stopped, ..record };
+            record.ask(asked);
             bounds::record(&record).map_err(named)?;
             new.push(record);
         }
@@ -205,11 +208,8 @@ impl Supervisor {
     }
 
     /// What a URL asks for: role, the URL with what the master adds, and that with every parameter.
-    fn understand(&self, url: &str) -> Result<(Kind, String, String), Refusal> {
-        let Asked { kind, url, config } =
-            config::instance(url, &self.config).map_err(|fault| Refusal::new(400, fault.text))?;
-        let kind = if kind == Role::Server { Kind::Server } else { Kind::Client };
-        Ok((kind, url, config))
+    fn understand(&self, url: &str) -> Result<Asked, Refusal> {
+        config::instance(url, &self.config).map_err(|fault| Refusal::new(400, fault.text))
     }
 
     fn has_room(&self, more: usize) -> Result<(), Refusal> {

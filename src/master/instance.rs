@@ -15,8 +15,9 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::child_log::ChildLine;
-use super::record::{Kind, Record, Status};
+use super::record::{Record, Status};
 use super::requests::{Patch, What};
+use crate::config::Asked;
 use crate::logic::checkpoint::CheckPoint;
 
 /// One instance.
@@ -208,11 +209,11 @@ impl Instance {
     }
 
     /// Gives it another URL and starts it with that: [`Step::Settled`] when the process with the old one has gone.
-    pub fn replace(&mut self, kind: Kind, url: String, config: String, now: Instant) {
+    pub fn replace(&mut self, asked: Asked, now: Instant) {
         if self.is_doomed() {
             return;
         }
-        (self.record.kind, self.record.url, self.record.config) = (kind, url, config);
+        self.record.ask(asked);
         self.restart(now);
         if !self.has_process() {
             self.record.status = Status::Stopped;

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::{self, Asked, Config, Role};
+
 /// An instance, or with the id [`KEY_ID`] the master itself: `url` is its API key, `config` its id, `alias` its alias.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
@@ -30,6 +32,27 @@ pub struct Record {
     /// Why it is otherwise on the disk, where it is: only in answers of the API.
     #[serde(skip_deserializing, skip_serializing_if = "Option::is_none")]
     pub unsaved: Option<String>,
+    /// What its process passes over of its URL, a line each: found anew whenever the URL is read, and not kept.
+    #[serde(skip_deserializing, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+}
+
+impl Record {
+    /// It is to run with what was asked.
+    pub fn ask(&mut self, Asked { kind, url, config, passed_over }: Asked) {
+        self.kind = if kind == Role::Server { Kind::Server } else { Kind::Client };
+        (self.url, self.config, self.warnings) = (url, config, passed_over);
+    }
+
+    /// One that comes from a file, perhaps of an older original: what that lacks is found out.
+    pub fn complete(&mut self, master: &Config) {
+        if let Ok(asked) = config::instance(&self.url, master) {
+            self.warnings = asked.passed_over;
+            if self.config.is_empty() {
+                self.config = asked.config;
+            }
+        }
+    }
 }
 
 /// What an instance is.

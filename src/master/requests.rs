@@ -127,7 +127,7 @@ pub struct Sample {
 pub struct Refusal {
     /// The HTTP status.
     pub status: u16,
-    /// The text of `{"error":"..."}`.
+    /// The text for the user.
     pub text: String,
 }
 

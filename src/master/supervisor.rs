@@ -88,6 +88,7 @@ impl Supervisor {
     ) -> Supervisor {
         let master = records.remove(KEY_ID).unwrap_or_else(|| Record { id: KEY_ID.into(), ..Record::default() });
         let times = times(&config);
+        records.values_mut().for_each(|record| record.complete(&config));
         let slot = |(id, record)| (id, Slot { instance: Instance::loaded(record, times), child: None, figures: None });
         Supervisor {
             slots: records.into_iter().map(slot).collect(),

@@ -5,6 +5,7 @@ mod disk;
 mod events;
 mod extras;
 mod metrics;
+mod moving;
 mod page;
 mod programs;
 mod recorded;
@@ -74,6 +75,15 @@ impl Master {
         let key = line.rsplit(' ').next().expect("a key").to_owned();
         assert!(key.len() == 32 && key.bytes().all(|byte| byte.is_ascii_hexdigit()), "{line}");
         Master { process, url, root: format!("http://127.0.0.1:{port}{}", prefix.trim_end_matches('/')), key, state }
+    }
+
+    /// Starts one in a folder that has a state, with this key in it.
+    pub fn over(state: Folder, key: &str) -> Master {
+        let port = free_port();
+        let url = format!("master://127.0.0.1:{port}/api?log=info");
+        let process = run(&url, &state, &[]);
+        process.says("API Key loaded: ", GRACE);
+        Master { process, url, root: format!("http://127.0.0.1:{port}/api"), key: key.into(), state }
     }
 
     /// Ends it by a signal, and starts another with the same state.
@@ -151,9 +161,9 @@ fn said(text: &str) -> Said {
     Said { status: status.expect("a status"), headers: headers.collect(), body: body.into() }
 }
 
-/// `{"error":"text"}` with its line end.
+/// `{"error":"text","message":"text"}` with its line end.
 pub fn refused(status: u16, text: &str) -> (u16, String) {
-    (status, format!("{{\"error\":\"{text}\"}}\n"))
+    (status, format!("{{\"error\":\"{text}\",\"message\":\"{text}\"}}\n"))
 }
 
 /// A client that forwards alone, on a port of its own.

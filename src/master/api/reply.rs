@@ -21,13 +21,14 @@ pub(crate) fn empty(status: u16) -> Reply {
     Reply::Whole { status, headers: Vec::new(), body: Vec::new() }
 }
 
-/// `{"error":"text"}`.
+/// `{"error":"text","message":"text"}`: programs look for the one or the other.
 pub(crate) fn refused(refusal: &Refusal) -> Reply {
     #[derive(Serialize)]
     struct ErrorBody<'a> {
         error: &'a str,
+        message: &'a str,
     }
-    value(refusal.status, &ErrorBody { error: &refusal.text })
+    value(refusal.status, &ErrorBody { error: &refusal.text, message: &refusal.text })
 }
 
 /// The path is there, the method is not.

@@ -13,7 +13,7 @@ impl Refusal {
     /// The whole answer, with the lines of [`cors`](super::cors). The connection ends with it.
     pub fn into_bytes(self, cors: &str, time: SystemTime, only_head: bool) -> Vec<u8> {
         let Refusal(status, why) = self;
-        let body = format!("{{\"error\":\"{why}\"}}\n");
+        let body = format!("{{\"error\":\"{why}\",\"message\":\"{why}\"}}\n");
         let kind = [("Content-Type", "application/json".to_owned())];
         let mut bytes = head(status, &kind, time);
         let rest = format!("{cors}Connection: close\r\nContent-Length: {}\r\n\r\n", body.len());
@@ -156,7 +156,7 @@ mod tests {
         assert!(head.starts_with("HTTP/1.1 413 Payload Too Large\r\n"));
         assert!(head.contains("\r\nVary: Origin\r\n") && head.contains("Content-Type: application/json"));
         assert!(head.ends_with(&format!("Connection: close\r\nContent-Length: {}", body.len())));
-        assert_eq!(body, "{\"error\":\"Request body too large\"}\n");
+        assert_eq!(body, "{\"error\":\"Request body too large\",\"message\":\"Request body too large\"}\n");
         assert!(TOO_LARGE.into_bytes("", UNIX_EPOCH, true).ends_with(b"\r\n\r\n"));
     }
 

@@ -43,6 +43,7 @@ fn full() -> Record {
             reset: [0, 0x1234_5678, 65536, 0],
         },
         unsaved: None,
+        warnings: Vec::new(),
     }
 }
 

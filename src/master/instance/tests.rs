@@ -1,4 +1,5 @@
 use super::*;
+use crate::config::Role;
 use crate::master::requests::Action;
 
 mod world;
@@ -104,11 +105,16 @@ fn name(instance: &Instance) -> &'static str {
     }
 }
 
+/// What a URL is made into that was not checked.
+fn asked(url: &str) -> Asked {
+    let kind = if url.starts_with("server") { Role::Server } else { Role::Client };
+    Asked { kind, url: url.into(), config: format!("{url}?"), passed_over: Vec::new() }
+}
+
 #[test]
 fn every_order_has_its_meaning_in_every_state() {
     let now = Instant::now();
-    let replace =
-        |instance: &mut Instance| instance.replace(Kind::Client, "client://new".into(), "client://new?".into(), now);
+    let replace = |instance: &mut Instance| instance.replace(asked("client://new"), now);
     // state, then what it is after start, stop, restart, PUT and DELETE
     let table = [
         ("stopped", ["starting", "stopped", "starting", "starting", "gone"]),
@@ -403,7 +409,7 @@ fn the_last_lines_are_kept_and_each_is_told() {
 fn a_new_url_takes_effect_at_once_and_its_process_comes_after_the_old_one() {
     let now = Instant::now();
     let mut instance = running();
-    instance.replace(Kind::Server, "server://b".into(), "server://b?".into(), now);
+    instance.replace(asked("server://b"), now);
     assert_eq!(steps(&mut instance), [Step::Terminate, Step::Save]);
     assert_eq!(instance.record().url, "server://b");
     instance.ended(true, now);

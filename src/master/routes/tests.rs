@@ -113,7 +113,7 @@ fn told(api: &Api<Mail>, request: &str, body: &str) -> (u16, String) {
 }
 
 fn refused(status: u16, text: &str) -> (u16, String) {
-    (status, format!("{{\"error\":\"{text}\"}}\n"))
+    (status, format!("{{\"error\":\"{text}\",\"message\":\"{text}\"}}\n"))
 }
 
 #[test]
@@ -133,9 +133,17 @@ fn an_unknown_path_comes_before_the_key_the_key_before_the_method() {
         "POST /api/v1/export",
         "GET /api/v2",
     ] {
-        assert_eq!(ask_as(&api, None, request, "").text, "{\"error\":\"none\"}\n", "{request}");
-        assert_eq!(ask_as(&api, Some(""), request, "").text, "{\"error\":\"none\"}\n", "{request}");
-        assert_eq!(ask_as(&api, Some("x"), request, "").text, "{\"error\":\"wrong\"}\n", "{request}");
+        assert_eq!(ask_as(&api, None, request, "").text, "{\"error\":\"none\",\"message\":\"none\"}\n", "{request}");
+        assert_eq!(
+            ask_as(&api, Some(""), request, "").text,
+            "{\"error\":\"none\",\"message\":\"none\"}\n",
+            "{request}"
+        );
+        assert_eq!(
+            ask_as(&api, Some("x"), request, "").text,
+            "{\"error\":\"wrong\",\"message\":\"wrong\"}\n",
+            "{request}"
+        );
     }
     let said = ask_as(&api, None, "OPTIONS /api/v1/instances", "");
     assert_eq!((said.status, said.text.as_str(), said.headers.len()), (200, "", 0));

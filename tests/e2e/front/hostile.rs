@@ -14,7 +14,11 @@ fn lengths_beyond_reason_are_refused_before_a_byte_of_them_is_taken() {
     let api = Api::plain();
     for length in ["1048577", "100000000000000", "18446744073709551616", "999999999999999999999999999999"] {
         let said = api.ask(format!("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\nsome"));
-        assert_eq!((said.status, said.text().as_str()), (413, "{\"error\":\"Request body too large\"}\n"), "{length}");
+        assert_eq!(
+            (said.status, said.text().as_str()),
+            (413, "{\"error\":\"Request body too large\",\"message\":\"Request body too large\"}\n"),
+            "{length}"
+        );
         assert_eq!(said.header("content-type"), Some("application/json"));
         assert_eq!(said.header("access-control-allow-origin"), Some("*"));
     }

@@ -49,7 +49,7 @@ impl World {
             0 => instance.start(),
             1 => instance.stop(now),
             2 => instance.restart(now),
-            3 => instance.replace(Kind::Client, dice.below(9).to_string(), String::new(), now),
+            3 => instance.replace(asked(&dice.below(9).to_string()), now),
             4 if dice.below(20) == 0 => instance.delete(now),
             5 => instance.reset(),
             6 => instance.said(point([dice.below(1000); 4]), now),
