@@ -3,7 +3,7 @@
 #
 #   scripts/bench.sh                 the whole run, about 20 minutes; rewrites the tables of docs/benchmarks.md
 #   scripts/bench.sh --quick         one short round, printed only
-#   scripts/bench.sh --only conn     one test (conn, bulk, memory), printed only
+#   scripts/bench.sh --only conn     one test (conn, bulk, udp, memory), printed only
 #   scripts/bench.sh --only far      a path with 50 ms and one that loses 1 % as well (root), printed only
 #   scripts/bench.sh --ways single,haproxy      some ways only, printed only
 #

@@ -1,6 +1,7 @@
 //! What was measured, kept by way, and the medians over the rounds.
 
 use crate::bulk::Bulk;
+use crate::datagrams::Datagrams;
 use crate::held::{Held, Idle};
 use crate::programs::Way;
 use crate::visits::Visits;
@@ -32,6 +33,8 @@ pub struct Found {
     pub held: Vec<(&'static str, Vec<Held>)>,
     /// Users who did not get through in the memory test, all rounds together.
     pub missing: usize,
+    /// UDP.
+    pub datagrams: Vec<Datagrams>,
 }
 
 impl Findings {
@@ -44,7 +47,15 @@ impl Findings {
 impl Found {
     /// Nothing measured yet.
     pub fn new(way: Way) -> Found {
-        Found { way, crowd: Vec::new(), alone: Vec::new(), bulk: Default::default(), held: Vec::new(), missing: 0 }
+        Found {
+            way,
+            crowd: Vec::new(),
+            alone: Vec::new(),
+            bulk: Default::default(),
+            held: Vec::new(),
+            missing: 0,
+            datagrams: Vec::new(),
+        }
     }
 
     /// Median of `pick` over the rounds with many users at once.
@@ -65,6 +76,11 @@ impl Found {
     /// Median cost in processor seconds for each 10^9 bytes, of one column of the bulk table.
     pub fn cost(&self, column: usize) -> Option<f64> {
         median(self.bulk[column].iter().map(|bulk| bulk.cost))
+    }
+
+    /// Median of `pick` over the rounds with datagrams.
+    pub fn datagrams(&self, pick: impl Fn(&Datagrams) -> f64) -> Option<f64> {
+        median(self.datagrams.iter().map(pick))
     }
 
     /// Visits that failed, all rounds together.

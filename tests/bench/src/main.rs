@@ -8,6 +8,7 @@
 //! the median is kept. `docs/benchmarks.md` says what is measured and how to read it.
 
 mod bulk;
+mod datagrams;
 mod end;
 mod far;
 mod findings;
@@ -161,6 +162,9 @@ impl Bench<'_> {
         if self.plan.wants("bulk") {
             self.bulk()?;
         }
+        if self.plan.wants("udp") {
+            self.datagrams()?;
+        }
         if self.plan.wants("conn") {
             self.users()?;
         }
@@ -205,39 +209,64 @@ impl Bench<'_> {
         let end = End::start()?;
         let pause = self.plan.pick(GONE, GONE_QUICK);
         let count = self.findings.held_users;
-        self.each_round("held", end.address, held::probe, |running, found| {
-            if running.parts.is_empty() {
-                return Ok("nothing to weigh".into());
-            }
-            end.release();
-            let (all, missing) = held::run(running, &end, count, pause)?;
-            found.missing += missing;
-            if found.held.is_empty() {
-                let parts = running.parts.iter();
-                found.held = parts.map(|part| (part.name, Vec::new())).collect();
-            }
-            for ((_, rounds), held) in found.held.iter_mut().zip(&all) {
-                rounds.push(*held);
-            }
-            let grown = |held: &held::Held| held.during.rss.saturating_sub(held.before.rss);
-            let grown: Vec<u64> = all.iter().map(grown).collect();
-            Ok(format!("grew by {grown:?} KiB, {missing} users missing"))
-        });
+        self.each_round(
+            "held",
+            |_| true,
+            end.address,
+            held::probe,
+            |running, found| {
+                if running.parts.is_empty() {
+                    return Ok("nothing to weigh".into());
+                }
+                end.release();
+                let (all, missing) = held::run(running, &end, count, pause)?;
+                found.missing += missing;
+                if found.held.is_empty() {
+                    let parts = running.parts.iter();
+                    found.held = parts.map(|part| (part.name, Vec::new())).collect();
+                }
+                for ((_, rounds), held) in found.held.iter_mut().zip(&all) {
+                    rounds.push(*held);
+                }
+                let grown = |held: &held::Held| held.during.rss.saturating_sub(held.before.rss);
+                let grown: Vec<u64> = all.iter().map(grown).collect();
+                Ok(format!("grew by {grown:?} KiB, {missing} users missing"))
+            },
+        );
         Ok(())
     }
 
     fn bulk(&mut self) -> io::Result<()> {
         let end = End::start()?;
         let window = self.plan.pick(WINDOW, WINDOW_QUICK);
-        self.each_round("bulk", end.address, held::probe, |running, found| {
-            end.release();
-            let mut words = Vec::new();
-            for (column, (streams, direction)) in BULK.iter().enumerate() {
-                let bulk = bulk::run(running, &end, *streams, *direction, [RAMP, window])?;
-                found.bulk[column].push(bulk);
-                words.push(format!("{:.2} GB/s {:.3} s/GB", bulk.speed, bulk.cost));
-            }
-            Ok(words.join(", "))
+        self.each_round(
+            "bulk",
+            |_| true,
+            end.address,
+            held::probe,
+            |running, found| {
+                end.release();
+                let mut words = Vec::new();
+                for (column, (streams, direction)) in BULK.iter().enumerate() {
+                    let bulk = bulk::run(running, &end, *streams, *direction, [RAMP, window])?;
+                    found.bulk[column].push(bulk);
+                    words.push(format!("{:.2} GB/s {:.3} s/GB", bulk.speed, bulk.cost));
+                }
+                Ok(words.join(", "))
+            },
+        );
+        Ok(())
+    }
+
+    fn datagrams(&mut self) -> io::Result<()> {
+        let end = End::start()?;
+        let target = datagrams::Target::start_at(end.address)?;
+        let window = self.plan.pick(WINDOW, WINDOW_QUICK);
+        let sessions = self.findings.held_users;
+        self.each_round("udp", Way::carries_datagrams, target.address, datagrams::probe, |running, found| {
+            let seen = datagrams::run(running, &target, sessions, window)?;
+            found.datagrams.push(seen);
+            Ok(format!("{seen:?}"))
         });
         Ok(())
     }
@@ -251,38 +280,45 @@ impl Bench<'_> {
         web.ready(visits::probe)?;
         let crowd = self.plan.pick(CROWD, CROWD_QUICK);
         let alone = self.plan.pick(ALONE, ALONE_QUICK);
-        self.each_round("conn", web.door, visits::probe, |running, found| {
-            visits::run(running.door, WARM_UP, AT_ONCE)?;
-            let spent = running.processor_seconds();
-            let many = visits::run(running.door, crowd, AT_ONCE)?;
-            let cost = (running.processor_seconds() - spent) * 1e6 / crowd as f64;
-            running.rest();
-            let one = visits::run(running.door, alone, 1)?;
-            let words = format!(
-                "{:.0}/s, p99 {:.0} us, alone {:.0} us, {} errors",
-                many.rate,
-                many.end.p99,
-                one.end.p50,
-                many.errors + one.errors
-            );
-            found.crowd.push((many, cost));
-            found.alone.push(one);
-            Ok(words)
-        });
+        self.each_round(
+            "conn",
+            |_| true,
+            web.door,
+            visits::probe,
+            |running, found| {
+                visits::run(running.door, WARM_UP, AT_ONCE)?;
+                let spent = running.processor_seconds();
+                let many = visits::run(running.door, crowd, AT_ONCE)?;
+                let cost = (running.processor_seconds() - spent) * 1e6 / crowd as f64;
+                running.rest();
+                let one = visits::run(running.door, alone, 1)?;
+                let words = format!(
+                    "{:.0}/s, p99 {:.0} us, alone {:.0} us, {} errors",
+                    many.rate,
+                    many.end.p99,
+                    one.end.p50,
+                    many.errors + one.errors
+                );
+                found.crowd.push((many, cost));
+                found.alone.push(one);
+                Ok(words)
+            },
+        );
         Ok(())
     }
 
-    /// Every way in turn, fresh each time, as often as there are rounds; `test` measures and says in a few words what
+    /// Every way that fits in turn, fresh each time, as often as there are rounds; `test` measures and says in a few words what
     /// it saw. A way that fails is told of and left out of the round.
     fn each_round(
         &mut self,
         name: &str,
+        fits: fn(Way) -> bool,
         target: SocketAddr,
         probe: fn(SocketAddr) -> bool,
         mut test: impl FnMut(&Running, &mut Found) -> io::Result<String>,
     ) {
         for round in 1..=self.plan.rounds() {
-            for found in &mut self.findings.ways {
+            for found in self.findings.ways.iter_mut().filter(|found| fits(found.way)) {
                 self.findings.measured += 1;
                 if !machine::quiet(self.plan.pick(QUIET, QUIET_QUICK)) {
                     self.findings.disturbed += 1;
@@ -324,9 +360,9 @@ fn write_between_markers(file: &PathBuf, text: &str) -> io::Result<()> {
 }
 
 const USAGE: &str =
-    "usage: nodepass-bench [--quick] [--only conn|bulk|memory|far] [--ways direct,nginx,haproxy,rathole,single,tunnel,tls,quic,ws,h2] [--congestion cubic] [--out FILE] [--work DIR]
+    "usage: nodepass-bench [--quick] [--only conn|bulk|udp|memory|far] [--ways direct,nginx,haproxy,rathole,single,tunnel,tls,quic,ws,h2] [--congestion cubic] [--out FILE] [--work DIR]
 programs: environment NODEPASS, NGINX, HAPROXY, RATHOLE (paths)";
-const TESTS: [&str; 4] = ["conn", "bulk", "memory", "far"];
+const TESTS: [&str; 5] = ["conn", "bulk", "udp", "memory", "far"];
 const START_MARKER: &str = "<!-- bench:start -->";
 const END_MARKER: &str = "<!-- bench:end -->";
 /// The median of so many is kept.

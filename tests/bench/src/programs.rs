@@ -74,6 +74,11 @@ impl Way {
         }
     }
 
+    /// Whether it forwards datagrams.
+    pub fn carries_datagrams(self) -> bool {
+        self != Way::Haproxy
+    }
+
     /// What a tunnel's server is told of its pool; `None` for a way that is no tunnel of NodePass.
     pub fn pool(self) -> Option<&'static str> {
         match self {
@@ -144,8 +149,10 @@ impl Programs {
 
     fn start_nginx(&self, target: SocketAddr) -> io::Result<Running> {
         let door = free_address()?;
-        let body =
-            format!("stream {{ server {{ listen {door} backlog=4096; proxy_timeout 1h; proxy_pass {target}; }} }}\n");
+        let body = format!(
+            "stream {{ server {{ listen {door} backlog=4096; proxy_timeout 1h; proxy_pass {target}; }}\n\
+                 server {{ listen {door} udp; proxy_timeout 1h; proxy_pass {target}; }} }}\n"
+        );
         let part = self.nginx_with("nginx", &self.stream_module(), &body)?;
         Ok(Running { door, parts: vec![part] })
     }
@@ -205,14 +212,16 @@ impl Programs {
             &server,
             format!(
                 "[server]\nbind_addr = \"{tunnel}\"\ndefault_token = \"{KEY}\"\n\
-                 [server.services.bench]\nbind_addr = \"{door}\"\n"
+                 [server.services.bench]\nbind_addr = \"{door}\"\n\
+                 [server.services.bench-udp]\ntype = \"udp\"\nbind_addr = \"{door}\"\n"
             ),
         )?;
         fs::write(
             &client,
             format!(
                 "[client]\nremote_addr = \"{tunnel}\"\ndefault_token = \"{KEY}\"\n\
-                 [client.services.bench]\nlocal_addr = \"{target}\"\n"
+                 [client.services.bench]\nlocal_addr = \"{target}\"\n\
+                 [client.services.bench-udp]\ntype = \"udp\"\nlocal_addr = \"{target}\"\n"
             ),
         )?;
         let part = |name, side: &str, config: &Path| {

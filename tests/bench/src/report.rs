@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use crate::datagrams::OFFERED;
 use crate::findings::{median, Findings, Found};
 use crate::held::Held;
 use crate::programs::Way;
@@ -23,6 +24,9 @@ pub fn render(title: &str, facts: &[(&'static str, String)], findings: &Findings
     }
     if any(|found| !found.bulk[0].is_empty()) {
         text += &bulk(findings);
+    }
+    if any(|found| !found.datagrams.is_empty()) {
+        text += &datagrams(findings);
     }
     if !findings.idle.is_empty() {
         text += &idle(findings);
@@ -99,6 +103,34 @@ fn bulk(findings: &Findings) -> String {
             }
             row(&mut text, &cells);
         }
+    }
+    text
+}
+
+fn datagrams(findings: &Findings) -> String {
+    let offered = OFFERED / 1000;
+    let mut text = heading(
+        &format!("Datagrams of 1200 bytes, one session, {offered} thousand a second offered"),
+        "| way | up, k/s | CPU µs each | down, k/s | CPU µs each | echo µs | x direct | bytes a session | CPU of one core at 1/s each | sessions missing |",
+    );
+    let echo = |way| findings.of(way)?.datagrams(|seen| seen.echo);
+    for found in findings.ways.iter().filter(|found| !found.datagrams.is_empty()) {
+        let missing: usize = found.datagrams.iter().map(|seen| seen.missing).sum();
+        row(
+            &mut text,
+            &[
+                found.way.name().into(),
+                number(found.datagrams(|seen| seen.up.through / 1000.0), 1),
+                number(found.datagrams(|seen| seen.up.cost), 1),
+                number(found.datagrams(|seen| seen.down.through / 1000.0), 1),
+                number(found.datagrams(|seen| seen.down.cost), 1),
+                number(echo(found.way), 0),
+                number(ratio(echo(found.way), echo(Way::Direct)), 2),
+                number(found.datagrams(|seen| seen.session), 0),
+                number(found.datagrams(|seen| seen.murmur * 100.0), 1) + " %",
+                missing.to_string(),
+            ],
+        );
     }
     text
 }
