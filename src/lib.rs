@@ -43,6 +43,7 @@ pub mod logic {
     pub mod proxy;
     pub mod refill;
     pub mod reminder;
+    pub mod scheduler;
     pub mod slab;
     pub mod sniff;
     pub mod strangers;
@@ -108,6 +109,7 @@ pub mod run {
     pub mod messages;
     pub mod metrics;
     pub mod policy;
+    pub mod poller;
     pub mod process;
     pub(crate) mod resources;
     pub mod shared;

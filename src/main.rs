@@ -19,7 +19,7 @@ static HEAP: Heap = Heap;
 fn main() -> ExitCode {
     let line = match CommandLine::read() {
         Ok(line) => line,
-        Err(error) => return fault(&error.error, error.status),
+        Err(error) => return fault(&error.error, "", error.status),
     };
     let reading = if run::leash::is_held() { Reading::Managed } else { Reading::Strict };
     let parsed = match parse_as(&line.args, &|name| std::env::var(name).ok(), reading) {
@@ -31,7 +31,7 @@ fn main() -> ExitCode {
             }
             return refuse(&error.error, error.status);
         }
-        Err(error) => return fault(&line.named(error.error), error.status),
+        Err(error) => return fault(&line.named(error.error), "", error.status),
     };
     let config = match parsed.command {
         Command::Help(text) => return say(&text),
@@ -61,10 +61,7 @@ fn main() -> ExitCode {
             lines::flush();
             code
         }
-        Err(why) => {
-            lines::last_words(format!("Error: {}\n", escaped(&why.to_string())));
-            ExitCode::FAILURE
-        }
+        Err(why) => fault(&why, "", 1),
     }
 }
 
@@ -87,18 +84,18 @@ fn look(inquiry: Inquiry, notes: Vec<String>) -> ExitCode {
 #[cfg(not(feature = "check"))]
 fn look(inquiry: Inquiry, _: Vec<String>) -> ExitCode {
     let error = Error::unsupported(format!("nodepass {} is not part of this build", inquiry.verb.name()));
-    fault(&error.with_hint("a full build has it, for any machine that reaches this one"), 2)
+    fault(&error.with_hint("a full build has it, for any machine that reaches this one"), "", 2)
 }
 
-/// Says what is wrong with the command line.
+/// Says what is wrong with the command line, and how it is used.
 fn refuse(error: &Error, status: u8) -> ExitCode {
-    lines::last_words(format!("Error: {}\n\n{}\n", escaped(&error.to_string()), short_usage()));
-    ExitCode::from(status)
+    fault(error, &format!("\n{}\n", short_usage()), status)
 }
 
-/// Says in one line what is wrong with a URL that is not on the command line: a service's log gets it at each try.
-fn fault(error: &Error, status: u8) -> ExitCode {
-    lines::last_words(format!("Error: {}\n", escaped(&error.to_string())));
+/// Says in one line what is wrong, and what else there is to say. A URL that is not on the command line needs no more: a
+/// service's log gets it at each try.
+fn fault(error: &Error, more: &str, status: u8) -> ExitCode {
+    lines::last_words(format!("Error: {}\n{more}", escaped(&error.to_string())));
     ExitCode::from(status)
 }
 

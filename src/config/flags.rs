@@ -1,9 +1,10 @@
 //! The flag form: `<role> --flag value ...`. Flags are another spelling of the URL's parts, and of its parameters.
 
+use super::parts::Parts;
 use super::suggest::did_you_mean;
 use super::table::PARAMETERS;
 use super::value::number;
-use super::{bad, Parts, Role, Secret};
+use super::{bad, Role, Secret};
 use crate::error::Error;
 use crate::log::printable;
 

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use super::secret::{default_key, FNV_PRIME, FNV_START};
 use super::*;
+use crate::logic::target::MAX_TARGETS;
 
 mod pages;
 mod random;

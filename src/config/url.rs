@@ -1,9 +1,10 @@
 //! A URL to its parts: `role://[key@]host:port/path?name=value&...`. What the parts mean is not decided here.
 
 use super::address::Endpoint;
+use super::parts::Parts;
 use super::suggest::did_you_mean;
 use super::value::percent_decoded;
-use super::{bad, Parts, Role, Secret};
+use super::{bad, Role, Secret};
 use crate::error::Error;
 use crate::log::printable;
 

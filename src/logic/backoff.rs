@@ -57,6 +57,9 @@ impl Backoff {
     }
 }
 
+/// The first pause of what usually works at once, and is given up to `NP_SERVICE_COOLDOWN` where it does not.
+pub const FIRST_PAUSE: Duration = Duration::from_millis(100);
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -110,6 +110,11 @@ impl Feature {
     pub const ALL: [Feature; 6] =
         [Feature::UdpFrame, Feature::WsEof, Feature::Edge, Feature::Fallback, Feature::Taken, Feature::Goodbye];
 
+    /// Whether it depends on nothing: this program has it in every tunnel with one of its own.
+    pub fn is_unconditional(self) -> bool {
+        matches!(self, Feature::UdpFrame | Feature::Taken | Feature::Goodbye)
+    }
+
     /// Its name on the wire.
     pub fn name(self) -> &'static str {
         match self {

@@ -16,14 +16,13 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
-use std::sync::mpsc::{channel, Receiver, Sender};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
 
 use mio::event::Event;
 use mio::net::TcpStream;
-use mio::{Events, Poll, Registry, Token, Waker};
+use mio::{Registry, Token};
 
 use self::chunks::MAX_BODY;
 use self::client::{Client, Load, Means, Next};
@@ -34,8 +33,8 @@ use crate::config::{Cors, Endpoint};
 use crate::error::Error;
 use crate::logic::guard::Refusals;
 use crate::logic::networks::AccessList;
-use crate::logic::slab::{Key, Slab};
-use crate::logic::timers::Timers;
+use crate::logic::scheduler::Scheduler;
+use crate::logic::slab::Key;
 use crate::net::budget::Budget;
 use crate::net::certs::Certs;
 use crate::net::leg::Own;
@@ -43,7 +42,9 @@ use crate::net::listen::Acceptor;
 use crate::net::stream::Buffer;
 use crate::net::tcp::{SocketKeepalive, Tcp, KEEPALIVE_AFTER};
 use crate::net::tls::Tls;
+use crate::run::channel::{channel, Receiver, Sender};
 use crate::run::hub::ingress::listeners::listening_addresses;
+use crate::run::poller::Poller;
 use crate::run::resources::Resources;
 
 pub mod answer;
@@ -56,7 +57,6 @@ pub mod request;
 /// The API on the network. Dropping it closes it.
 pub struct Front {
     orders: Sender<Order>,
-    waker: Arc<Waker>,
     thread: Option<JoinHandle<()>>,
     addresses: Vec<SocketAddr>,
 }
@@ -86,28 +86,27 @@ impl Front {
         answer: Arc<dyn Answer>,
     ) -> Result<Front, Error> {
         let failed = |error: io::Error| Error::system("cannot start the API", error);
-        let poll = Poll::new().map_err(failed)?;
-        let waker = Arc::new(Waker::new(poll.registry(), WAKER).map_err(failed)?);
+        let poller = Poller::new().map_err(failed)?;
         let mut acceptors = Vec::new();
         let mut addresses = Vec::new();
         for (n, at) in listening_addresses(listen)?.into_iter().take(MAX_LISTENERS).enumerate() {
-            let acceptor = Acceptor::open(at, SocketKeepalive::after(KEEPALIVE_AFTER), poll.registry(), Token(n));
+            let acceptor = Acceptor::open(at, SocketKeepalive::after(KEEPALIVE_AFTER), poller.registry(), Token(n));
             let acceptor = acceptor.map_err(|error| Error::listen(at, "TCP", error))?;
             addresses.push(acceptor.address().map_err(failed)?);
             acceptors.push(acceptor);
         }
         let http = Http::start(answer).map_err(failed)?;
-        let registry = poll.registry().try_clone().map_err(failed)?;
-        let (orders, received) = channel();
-        let front =
-            FrontThread::new(registry, (acceptors, users), (certs, reload), cors, http, received, Instant::now());
+        let registry = poller.registry().try_clone().map_err(failed)?;
+        let (orders, received) = channel(poller.waker());
+        let now = Instant::now();
+        let front = FrontThread::new(registry, (acceptors, users), (certs, reload), cors, http, received, now);
         let run = move || {
-            if let Err(error) = turns(poll, front) {
+            if let Err(error) = turns(poller, front, now) {
                 log::error!("The API has ended: {error}");
             }
         };
         let thread = thread::Builder::new().name("front".into()).stack_size(STACK).spawn(run).map_err(failed)?;
-        Ok(Front { orders, waker, thread: Some(thread), addresses })
+        Ok(Front { orders, thread: Some(thread), addresses })
     }
 
     /// Where it listens.
@@ -117,22 +116,16 @@ impl Front {
 
     /// Loads the certificate files again if they have changed. What it comes to is logged.
     pub fn reload(&self) {
-        self.order(Order::Reload);
+        self.orders.send(Order::Reload);
     }
 
     /// Accepts no connection any more, lets answers that are under way come to their end for at most 5 s, and ends.
     pub fn close(self) {}
-
-    fn order(&self, order: Order) {
-        // Both fail only when the thread has ended already.
-        let _ = self.orders.send(order);
-        let _ = self.waker.wake();
-    }
 }
 
 impl Drop for Front {
     fn drop(&mut self) {
-        self.order(Order::Close);
+        self.orders.send(Order::Close);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -151,10 +144,7 @@ struct FrontThread {
     recheck: Option<Instant>,
     http: Http,
     orders: Receiver<Order>,
-    clients: Slab<Client>,
-    timers: Timers<Key>,
-    /// Who has something to do.
-    ready: VecDeque<Key>,
+    clients: Scheduler<Client>,
     /// Who has a whole request, in the order in which they came.
     waiting: VecDeque<Key>,
     most: Limits,
@@ -224,9 +214,7 @@ impl FrontThread {
             recheck,
             http,
             orders,
-            clients: Slab::new(),
-            timers: Timers::new(now),
-            ready: VecDeque::new(),
+            clients: Scheduler::new(now),
             waiting: VecDeque::new(),
             most: Limits::within(room),
             used: Limits::default(),
@@ -238,13 +226,13 @@ impl FrontThread {
 
     /// Whether there is something to do without waiting.
     fn is_busy(&self) -> bool {
-        !self.ready.is_empty() || self.acceptors.iter().any(Acceptor::is_ready)
+        self.clients.ready() > 0 || self.acceptors.iter().any(Acceptor::is_ready)
     }
 
     fn deadline(&self, now: Instant) -> Option<Instant> {
         let acceptors = self.acceptors.iter().filter_map(Acceptor::deadline);
         let turn = (!self.waiting.is_empty()).then_some(now + SLOW);
-        acceptors.chain(self.timers.next()).chain(turn).chain(self.closing).chain(self.recheck).min()
+        acceptors.chain(self.clients.deadline()).chain(turn).chain(self.closing).chain(self.recheck).min()
     }
 
     fn note(&mut self, event: &Event) {
@@ -260,13 +248,13 @@ impl FrontThread {
                 _ => client.note_link(event),
             }
         }
-        self.ready.push_back(key);
+        self.clients.queue(key);
     }
 
     /// What is to be done now; whether it is over.
     fn turn(&mut self, now: Instant) -> bool {
         self.means.time = SystemTime::now();
-        while let Ok(order) = self.orders.try_recv() {
+        while let Some(order) = self.orders.next() {
             match order {
                 Order::Reload => self.reload(),
                 Order::Close => self.close(now),
@@ -276,15 +264,10 @@ impl FrontThread {
             self.recheck = Some(now + self.reload);
             self.reload();
         }
-        while let Some(key) = self.timers.expired(now) {
-            if let Some(client) = self.clients.get_mut(key) {
-                client.armed = client.armed.filter(|armed| *armed > now);
-                self.ready.push_back(key);
-            }
-        }
+        self.clients.wake(now);
         self.admit(now);
-        for _ in 0..self.ready.len() {
-            if let Some(key) = self.ready.pop_front() {
+        for _ in 0..self.clients.ready() {
+            if let Some(key) = self.clients.take_ready() {
                 self.work(key, now, |_, _| {});
             }
         }
@@ -326,7 +309,7 @@ impl FrontThread {
         let token = Token(MAX_LISTENERS + 2 * key.index());
         let registered = self.clients.get_mut(key).map_or(Ok(()), |client| client.register(&self.registry, token));
         match registered {
-            Ok(()) => self.ready.push_back(key),
+            Ok(()) => self.clients.queue(key),
             Err(_) => self.remove(key),
         }
         registered
@@ -351,15 +334,14 @@ impl FrontThread {
         let next = client.advance(&mut self.means, now);
         // Whatever a client left in it is not for the next one.
         self.means.clear();
-        let (after, is_waiting) = (client.load(), client.is_waiting());
-        if let Some(until) = client.deadline().filter(|until| client.armed.is_none_or(|armed| *until < armed)) {
-            client.armed = Some(until);
-            self.timers.arm(until, key);
+        let (after, is_waiting, due) = (client.load(), client.is_waiting(), client.deadline());
+        if let Some(due) = due {
+            self.clients.arm(key, due);
         }
         self.book(load, after);
         match next {
             Next::End => return self.remove(key),
-            Next::Again => self.ready.push_back(key),
+            Next::Again => self.clients.queue(key),
             Next::Wait => {}
         }
         if is_waiting && !was_waiting {
@@ -429,33 +411,20 @@ impl FrontThread {
 }
 
 /// Waits, notes what happened, and does what is to be done; again and again.
-fn turns(mut poll: Poll, mut front: FrontThread) -> io::Result<()> {
-    let mut events = Events::with_capacity(MAX_EVENTS);
+fn turns(mut poller: Poller, mut front: FrontThread, mut now: Instant) -> io::Result<()> {
     loop {
-        let now = Instant::now();
-        let timeout = match front.is_busy() {
-            true => Some(Duration::ZERO),
-            false => front.deadline(now).map(|due| due.saturating_duration_since(now)),
-        };
-        match poll.poll(&mut events, timeout) {
-            Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
-            _ => {}
-        }
-        events.iter().filter(|event| event.token() != WAKER).for_each(|event| front.note(event));
-        if front.turn(Instant::now()) {
+        now = poller.wait(front.is_busy(), front.deadline(now))?;
+        poller.events().for_each(|event| front.note(event));
+        if front.turn(now) {
             return Ok(());
         }
     }
 }
 
-/// The token of the thread's waker.
-const WAKER: Token = Token(usize::MAX);
 /// Most addresses of one name that are listened at.
 const MAX_LISTENERS: usize = 8;
 /// Connections accepted at one address in one turn.
 const ADMITTED: usize = 64;
-/// Events taken from the kernel at once.
-const MAX_EVENTS: usize = 256;
 /// Bytes read at once.
 const SCRATCH: usize = 16 * 1024;
 /// Nothing recurses; TLS handshakes are what needs most.

@@ -2,44 +2,33 @@
 
 use std::io;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
 
-use mio::{Events, Poll, Token};
+use mio::Token;
 use signal_hook::consts::SIGTERM;
 
-use super::channel::{Sender, Waker};
+use super::channel::Sender;
 use super::hub::{Hub, TUNNEL_TOKEN};
 use super::leash::Leash;
 use super::messages::Notice;
+use super::poller::Poller;
 use super::worker::Worker;
 use crate::log as lines;
 
 /// Waits, notes what happened, lets the hub decide and the worker work; again and again.
 pub(super) fn run(
-    mut poll: Poll,
-    waker: &Waker,
+    mut poller: Poller,
     mut worker: Worker,
     hub: Option<(Hub, Sender<Notice>)>,
     leash: Option<Leash>,
 ) -> io::Result<ExitCode> {
     let (mut hub, post) = hub.unzip();
-    let mut events = Events::with_capacity(MAX_EVENTS);
     loop {
         let busy = worker.is_busy() || hub.as_ref().is_some_and(Hub::is_busy);
         let due = worker.deadline().into_iter().chain(hub.as_ref().and_then(Hub::deadline)).min();
-        let timeout = match due {
-            _ if busy || !waker.doze() => Some(Duration::ZERO),
-            due => due.map(wait_for),
-        };
         let later = worker.later();
-        match poll.poll(&mut events, timeout) {
-            Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
-            _ => waker.rise(),
-        }
-        let now = Instant::now();
-        for event in &events {
+        let now = poller.wait(busy, due)?;
+        for event in poller.events() {
             match (event.token(), &mut hub) {
-                (WAKER, _) => {}
                 (LEASH, Some(hub)) if event.is_read_closed() && !hub.is_stopping() => {
                     log::warn!("The master is gone");
                     post.iter().for_each(|post| post.send(Notice::Signal(SIGTERM)));
@@ -71,13 +60,5 @@ pub(super) fn run(
     }
 }
 
-fn wait_for(due: Instant) -> Duration {
-    due.saturating_duration_since(Instant::now())
-}
-
-/// The token of a thread's waker.
-pub(super) const WAKER: Token = Token(usize::MAX);
 /// The token of the leash.
 pub(super) const LEASH: Token = Token(usize::MAX - 1);
-/// Events taken from the kernel at once.
-const MAX_EVENTS: usize = 256;

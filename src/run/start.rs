@@ -9,12 +9,11 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Instant;
 
-use mio::Poll;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
 
-use super::channel::{channel, Sender, Waker};
-use super::event_loop::{self, LEASH, WAKER};
+use super::channel::{channel, Sender};
+use super::event_loop::{self, LEASH};
 use super::hub::certificates::certs;
 use super::hub::client::Client;
 use super::hub::ingress::listeners::Listeners;
@@ -26,6 +25,7 @@ use super::hub::{Hub, USERS_TOKEN};
 use super::leash::{self, Leash};
 use super::messages::{Job, Notice};
 use super::metrics;
+use super::poller::Poller;
 use super::resources::Resources;
 use super::shared::Shared;
 use super::stats::Stats;
@@ -55,16 +55,14 @@ pub fn start(config: Config) -> Result<ExitCode, Error> {
     let count = shared.workers();
     let mut threads = Vec::with_capacity(count);
     for _ in 0..count {
-        let poll = Poll::new().map_err(failed)?;
-        let waker = Arc::new(Waker::new(poll.registry(), WAKER).map_err(failed)?);
-        threads.push((poll, waker));
+        threads.push(Poller::new().map_err(failed)?);
     }
-    let (sender, inbox) = channel::<Notice>(&threads[0].1);
-    let (senders, inboxes): (Vec<Sender<Job>>, Vec<_>) = threads.iter().map(|(_, waker)| channel(waker)).unzip();
+    let (sender, inbox) = channel::<Notice>(threads[0].waker());
+    let (senders, inboxes): (Vec<Sender<Job>>, Vec<_>) = threads.iter().map(|poller| channel(poller.waker())).unzip();
 
     listen_for_signals(sender.clone()).map_err(failed)?;
 
-    let registry = threads[0].0.registry().try_clone().map_err(failed)?;
+    let registry = threads[0].registry().try_clone().map_err(failed)?;
     let (part, user_port) = part(&shared, &registry, epoch)?;
     let mut hub = Hub::new(shared.clone(), senders, registry, inbox, sender.clone(), part, epoch);
     let (ingress, registry) = hub.ingress();
@@ -81,21 +79,21 @@ pub fn start(config: Config) -> Result<ExitCode, Error> {
         metrics::serve(at, &shared)?;
     }
     let mut first = None;
-    for (index, ((poll, waker), inbox)) in threads.into_iter().zip(inboxes).enumerate() {
-        let registry = poll.registry().try_clone().map_err(failed)?;
+    for (index, (poller, inbox)) in threads.into_iter().zip(inboxes).enumerate() {
+        let registry = poller.registry().try_clone().map_err(failed)?;
         let worker = Worker::new(index, inbox, sender.clone(), registry, shared.clone(), epoch);
         match index {
-            0 => first = Some((poll, waker, worker)),
+            0 => first = Some((poller, worker)),
             _ => {
                 let name = format!("worker-{index}");
-                let run = move || drop(event_loop::run(poll, &waker, worker, None, None));
+                let run = move || drop(event_loop::run(poller, worker, None, None));
                 thread::Builder::new().name(name).stack_size(STACK).spawn(run).map_err(failed)?;
             }
         }
     }
-    let (poll, waker, worker) = first.ok_or_else(|| Error::system("cannot start", "no worker"))?;
-    let held = leash::is_held().then(|| Leash::watch(poll.registry(), LEASH)).transpose().map_err(failed)?;
-    event_loop::run(poll, &waker, worker, Some((hub, sender)), held).map_err(failed)
+    let (poller, worker) = first.ok_or_else(|| Error::system("cannot start", "no worker"))?;
+    let held = leash::is_held().then(|| Leash::watch(poller.registry(), LEASH)).transpose().map_err(failed)?;
+    event_loop::run(poller, worker, Some((hub, sender)), held).map_err(failed)
 }
 
 /// The configuration made to fit this machine, and what goes with it.

@@ -35,8 +35,6 @@ pub struct Client {
     state: State,
     since: Instant,
     until: Option<Instant>,
-    /// The deadline that a timer is armed for.
-    pub armed: Option<Instant>,
 }
 
 enum State {
@@ -133,7 +131,7 @@ impl Client {
             Own::Tls(_) => State::Securing,
             _ => State::Reading(Buffer::new(0)),
         };
-        Client { leg, reader: Reader::default(), state, since: now, until: Some(now + TIMEOUT), armed: None }
+        Client { leg, reader: Reader::default(), state, since: now, until: Some(now + TIMEOUT) }
     }
 
     /// Registers its connection under `token`, once.

@@ -20,7 +20,7 @@ use super::tunnel::{Agreed, Side, Tunnel};
 use crate::error::Error;
 use crate::log::printable;
 use crate::logic::auth::{Agreement, Approach, Asked, AuthMode, Initiator, Numbers, Outcome, Psk};
-use crate::logic::backoff::Backoff;
+use crate::logic::backoff::{Backoff, FIRST_PAUSE};
 use crate::logic::control::Why;
 use crate::logic::dialect::{Dialect, Wire};
 use crate::logic::handshake::{Offer, Proof, ServerAnswer};
@@ -392,8 +392,6 @@ impl Client {
     }
 }
 
-/// The pause before the first handshake after a tunnel that was lost; then twice that each time, up to `NP_SERVICE_COOLDOWN`.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// Time for a server's successor to start, once the server has ended.
 const RESTART: Duration = Duration::from_secs(2);
 /// The longest pause of a client whose tunnel another one keeps taking over.

@@ -157,10 +157,10 @@ impl Routes {
 /// The names of the features that a client offers.
 pub(in crate::run) fn features(config: &Config) -> Vec<&'static str> {
     let offered = |feature: &Feature| match feature {
-        Feature::UdpFrame | Feature::Taken | Feature::Goodbye => true,
         Feature::WsEof => Transport::WebSocket.is_built(),
         Feature::Edge => config.tunnel.port == HTTPS,
         Feature::Fallback => Transport::Quic.is_built(),
+        other => other.is_unconditional(),
     };
     Feature::ALL.into_iter().filter(offered).map(Feature::name).collect()
 }

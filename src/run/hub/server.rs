@@ -19,7 +19,7 @@ use super::TUNNEL_TOKEN;
 use crate::config::{Config, Transport};
 use crate::error::Error;
 use crate::logic::auth::{AuthMode, Psk};
-use crate::logic::backoff::Backoff;
+use crate::logic::backoff::{Backoff, FIRST_PAUSE};
 use crate::logic::guard::{Failure, Guard, Refusals};
 use crate::logic::terms::{Direction, Feature, TunnelNo};
 use crate::net::certs::{Certs, Identity};
@@ -336,8 +336,6 @@ fn streams_for(max: usize, slot: Option<usize>) -> usize {
     slot.unwrap_or(MAX_STREAMS).saturating_add(max.saturating_mul(2)).clamp(max + 1, MAX_STREAMS)
 }
 
-/// The pause before the tunnel's port is tried again; then twice that each time, up to `NP_SERVICE_COOLDOWN`.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// A new certificate is shown so long after clients were told of it.
 const ANNOUNCED: Duration = Duration::from_secs(1);
 /// Most streams of one connection at once, whatever `slot` says.

@@ -1,6 +1,5 @@
 //! The tasks of one worker and when each goes on: a queue of those that are ready, and timers.
 
-use std::collections::VecDeque;
 use std::io;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -12,9 +11,9 @@ use super::idle::Idle;
 use super::next::Schedule;
 use super::task::Task;
 use crate::heap;
-use crate::logic::slab::{Key, Slab};
+use crate::logic::scheduler::Scheduler;
+use crate::logic::slab::Key;
 use crate::logic::strangers::Strangers;
-use crate::logic::timers::Timers;
 use crate::net::budget::Budget;
 use crate::net::leg::Leg;
 use crate::net::mux::Muxes;
@@ -24,45 +23,35 @@ use crate::run::messages::{Home, Notice};
 /// The tasks of one worker.
 pub struct Tasks {
     worker: usize,
-    slab: Slab<Slot>,
-    ready: VecDeque<Key>,
-    timers: Timers<Key>,
+    /// Boxed, so that places which a crowd has left cost little until they are used again. Empty until the task is made, and
+    /// while another is made of it.
+    scheduler: Scheduler<Option<Box<Task>>>,
     /// Connections that came in and have not shown what they are.
     strangers: Strangers<Key>,
     busiest: usize,
     tidy: Option<Instant>,
 }
 
-/// A task and its place in the queues.
-struct Slot {
-    /// Boxed, so that places which a crowd has left cost little until they are used again. Empty until the task is made, and
-    /// while another is made of it.
-    task: Option<Box<Task>>,
-    queued: bool,
-    armed: Option<Instant>,
-}
-
 impl Tasks {
     /// None yet, at that worker.
     pub fn new(worker: usize, budget: &Budget, now: Instant) -> Tasks {
-        let (slab, timers, ready) = (Slab::new(), Timers::new(now), VecDeque::new());
         let strangers = Strangers::new(budget.strangers, budget.kept);
-        Tasks { worker, slab, ready, timers, strangers, busiest: 0, tidy: None }
+        Tasks { worker, scheduler: Scheduler::new(now), strangers, busiest: 0, tidy: None }
     }
 
     /// A task, if it is still there.
     pub fn get(&self, key: Key) -> Option<&Task> {
-        self.slab.get(key)?.task.as_deref()
+        self.scheduler.get(key)?.as_deref()
     }
 
     /// A task, if it is still there.
     pub fn get_mut(&mut self, key: Key) -> Option<&mut Task> {
-        self.slab.get_mut(key)?.task.as_deref_mut()
+        self.scheduler.get_mut(key)?.as_deref_mut()
     }
 
     /// All of them.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Task> {
-        self.slab.iter_mut().filter_map(|(_, slot)| slot.task.as_deref_mut())
+        self.scheduler.iter_mut().filter_map(|(_, task)| task.as_deref_mut())
     }
 
     /// Where a task of this worker lives.
@@ -76,7 +65,7 @@ impl Tasks {
         context: &mut Context,
         make: impl FnOnce(Home, &mut Context) -> io::Result<Task>,
     ) -> Option<Key> {
-        let key = self.slab.insert(Slot { task: None, queued: false, armed: None });
+        let key = self.scheduler.insert(None);
         match make(self.home(key), context) {
             Ok(task) => {
                 self.put(key, task);
@@ -130,19 +119,19 @@ impl Tasks {
 
     /// What is at that key is this task from now on. It is queued.
     pub fn put(&mut self, key: Key, task: impl Into<Task>) {
-        if let Some(slot) = self.slab.get_mut(key) {
-            slot.task = Some(Box::new(task.into()));
+        if let Some(place) = self.scheduler.get_mut(key) {
+            *place = Some(Box::new(task.into()));
             self.queue(key);
         }
     }
 
     /// Takes an idle connection out of its place, which stays for what is made of it.
     pub fn take_idle(&mut self, key: Key) -> Option<Idle> {
-        let slot = self.slab.get_mut(key)?;
-        match *slot.task.take()? {
+        let place = self.scheduler.get_mut(key)?;
+        match *place.take()? {
             Task::Idle(idle) => Some(idle),
             other => {
-                slot.task = Some(Box::new(other));
+                *place = Some(Box::new(other));
                 None
             }
         }
@@ -152,8 +141,7 @@ impl Tasks {
     /// leave. That user has left.
     pub fn take_pool(&mut self, key: Key, context: &Context) -> Option<Leg> {
         let home = self.home(key);
-        let slot = self.slab.get_mut(key)?;
-        let task = slot.task.take()?;
+        let task = self.scheduler.get_mut(key)?.take()?;
         if let Some(proto) = task.proto() {
             context.hub.send(Notice::Done { home, tunnel: task.tunnel(&context.muxes), proto });
         }
@@ -178,7 +166,7 @@ impl Tasks {
     /// Remembers an edge and queues its task.
     pub fn note(&mut self, event: &Event, muxes: &mut Muxes) {
         let (index, side) = socket_of(event.token());
-        let Some(key) = self.slab.at(index) else { return };
+        let Some(key) = self.scheduler.at(index) else { return };
         if let Some(task) = self.get_mut(key) {
             task.note(side, event, muxes);
             self.queue(key);
@@ -187,15 +175,12 @@ impl Tasks {
 
     /// A task goes on in this turn, or in the next if this one's are under way.
     pub fn queue(&mut self, key: Key) {
-        if let Some(slot) = self.slab.get_mut(key).filter(|slot| !slot.queued) {
-            slot.queued = true;
-            self.ready.push_back(key);
-        }
+        self.scheduler.queue(key);
     }
 
     /// The same for the task with that index.
     pub fn queue_at(&mut self, index: usize) {
-        if let Some(key) = self.slab.at(index) {
+        if let Some(key) = self.scheduler.at(index) {
             self.queue(key);
         }
     }
@@ -207,18 +192,13 @@ impl Tasks {
 
     /// Queues the tasks whose time has come.
     pub fn wake(&mut self, now: Instant) {
-        while let Some(key) = self.timers.expired(now) {
-            if let Some(slot) = self.slab.get_mut(key) {
-                slot.armed = None;
-                self.queue(key);
-            }
-        }
+        self.scheduler.wake(now);
     }
 
     /// Lets each go on that is ready now, once.
     pub fn advance_ready(&mut self, context: &mut Context, now: Instant) {
-        for _ in 0..self.ready.len() {
-            if let Some(key) = self.ready.pop_front() {
+        for _ in 0..self.scheduler.ready() {
+            if let Some(key) = self.scheduler.take_ready() {
                 self.advance(key, context, now);
             }
         }
@@ -227,54 +207,48 @@ impl Tasks {
     /// Lets a task go on.
     pub fn advance(&mut self, key: Key, context: &mut Context, now: Instant) {
         let home = self.home(key);
-        let Some(slot) = self.slab.get_mut(key) else { return };
-        slot.queued = false;
-        let Some(task) = slot.task.as_deref_mut() else { return };
-        match task.advance(home, context, now) {
+        let Some(task) = self.get_mut(key) else { return };
+        let (next, due) = (task.advance(home, context, now), task.deadline());
+        match next {
             Schedule::Wait => {}
-            Schedule::Again => {
-                slot.queued = true;
-                self.ready.push_back(key);
-            }
+            Schedule::Again => self.queue(key),
             Schedule::End => return self.remove(key),
         }
-        let due = task.deadline().filter(|due| slot.armed.is_none_or(|armed| *due < armed));
         if let Some(due) = due {
-            slot.armed = Some(due);
-            self.timers.arm(due, key);
+            self.scheduler.arm(key, due);
         }
         self.settle(key, context);
     }
 
     /// Whether one is ready.
     pub fn is_busy(&self) -> bool {
-        !self.ready.is_empty()
+        self.scheduler.ready() > 0
     }
 
     /// When a timer is due.
     pub fn deadline(&self) -> Option<Instant> {
-        self.timers.next().into_iter().chain(self.tidy).min()
+        self.scheduler.deadline().into_iter().chain(self.tidy).min()
     }
 
     /// Some time after a crowd has gone, its memory goes back to the system.
     pub fn tidy(&mut self, now: Instant) {
-        self.busiest = self.busiest.max(self.slab.len());
-        if self.busiest < CROWD || self.slab.len() > self.busiest / 4 {
+        self.busiest = self.busiest.max(self.scheduler.len());
+        if self.busiest < CROWD || self.scheduler.len() > self.busiest / 4 {
             self.tidy = None;
         } else if now >= *self.tidy.get_or_insert(now + QUIET) {
-            (self.tidy, self.busiest) = (None, self.slab.len());
-            self.ready.shrink_to(CROWD);
+            (self.tidy, self.busiest) = (None, self.scheduler.len());
+            self.scheduler.shrink(CROWD);
             heap::trim();
         }
     }
 
     fn take(&mut self, key: Key) -> Option<Box<Task>> {
         self.strangers.leave(key);
-        self.slab.remove(key)?.task
+        self.scheduler.remove(key)?
     }
 
     fn find(&self, which: impl Fn(&Task) -> bool) -> Vec<Key> {
-        let tasks = self.slab.iter().filter_map(|(key, slot)| Some((key, slot.task.as_deref()?)));
+        let tasks = self.scheduler.iter().filter_map(|(key, task)| Some((key, task.as_deref()?)));
         tasks.filter(|(_, task)| which(task)).map(|(key, _)| key).collect()
     }
 }

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
-use mio::{Events, Poll};
+use mio::{Events, Poll, Token};
 
 use super::*;
 use crate::config::{parse, Command};
@@ -12,7 +12,6 @@ use crate::logic::slab::Slab;
 use crate::net::budget::Budget;
 use crate::net::tcp::SocketKeepalive;
 use crate::run::channel::{channel, Waker};
-use crate::run::event_loop::WAKER;
 use crate::run::policy::AcceptPolicy;
 use crate::run::stats::Stats;
 use crate::testing::epoch;
@@ -131,6 +130,8 @@ impl Rig {
     }
 }
 
+/// The token of the waker.
+const WAKER: Token = Token(usize::MAX);
 /// What a peer at the tunnel's port has to say what it wants.
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// Far longer than anything here takes.

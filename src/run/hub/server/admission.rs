@@ -187,10 +187,10 @@ impl Server {
 /// What this build can do beyond 1.14 with that transport and TLS mode.
 fn features_with(transport: Transport, tls: u8) -> Vec<Feature> {
     let has = |feature: &Feature| match feature {
-        Feature::UdpFrame | Feature::Taken | Feature::Goodbye => true,
         Feature::WsEof => transport == Transport::WebSocket,
         Feature::Edge => transport != Transport::Quic && tls > 0,
         Feature::Fallback => transport == Transport::Quic,
+        other => other.is_unconditional(),
     };
     Feature::ALL.into_iter().filter(has).collect()
 }
