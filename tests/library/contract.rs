@@ -26,6 +26,7 @@ use rustls::{
     AlertDescription, ClientConnection, Connection, ProtocolVersion, ServerConnection, SupportedProtocolVersion,
 };
 
+use crate::ends::{flow, nonblocking, GRACE};
 use far::{pair, Far, Nobody};
 use nodepass::net::batch::PacketQueue;
 use nodepass::net::budget::Budget;
@@ -37,7 +38,6 @@ use nodepass::net::mux::{AllowedPeer, Mux};
 #[cfg(feature = "quic")]
 use nodepass::net::quic::{ClientTls, QuicClient, QuicServer, Settings, Tickets};
 use nodepass::net::stream::{ready, Buffer, Stream};
-use nodepass::net::tcp::Tcp;
 use nodepass::net::tls::Tls;
 use nodepass::net::udp::{conduit_size, Session, UdpListener};
 #[cfg(feature = "ws")]
@@ -201,7 +201,7 @@ fn a_reset_is_an_error_and_no_end<F: Far>(mut rig: Rig<F>) {
 }
 
 fn a_far_end_that_does_not_read_is_backpressure_and_an_edge_when_it_does<F: Far>(mut rig: Rig<F>) {
-    let sent = flow(MANY);
+    let sent = flow(0, MANY);
     let mut from = Buffer::holding(sent.clone());
     // Whatever room the kernels still find, there is an end to it.
     rig.until("no room", |rig| {
@@ -223,7 +223,7 @@ fn a_far_end_that_does_not_read_is_backpressure_and_an_edge_when_it_does<F: Far>
 }
 
 fn bytes_that_are_not_filled_wait_at_the_far_end<F: Far>(mut rig: Rig<F>) {
-    let sent = flow(MANY);
+    let sent = flow(0, MANY);
     let mut said = 0;
     rig.until("no room", |rig| {
         let before = said;
@@ -598,11 +598,6 @@ impl<F: Far> Rig<F> {
     }
 }
 
-fn nonblocking(socket: std::net::TcpStream) -> Tcp {
-    socket.set_nonblocking(true).unwrap();
-    Tcp::new(mio::net::TcpStream::from_std(socket))
-}
-
 fn tcp() -> Rig<std::net::TcpStream> {
     let (ours, theirs) = pair(true);
     theirs.set_nonblocking(true).unwrap();
@@ -733,18 +728,11 @@ fn message(number: usize, size: usize) -> Vec<u8> {
     (size as u16).to_be_bytes().into_iter().chain(payload).collect()
 }
 
-/// Bytes that tell when one of them is in the wrong place.
-fn flow(size: usize) -> Vec<u8> {
-    (0..size).map(|at| (at * 7 + at / 251 + at / 65521) as u8).collect()
-}
-
 /// What a listener is registered under; a leg has 0.
 const LISTENER: Token = Token(1);
 /// More than any socket's buffers hold.
 const MANY: usize = 4 * 1024 * 1024;
 /// How long the rig listens before it tries again.
 const MOMENT: Duration = Duration::from_millis(1);
-/// Far longer than anything here takes.
-const GRACE: Duration = Duration::from_secs(30);
 /// Pool connections of type 0.
 const POOL: Audience = Audience::Pool(certs::Alpn::Raw);

@@ -7,6 +7,8 @@ use std::fs;
 use std::panic::catch_unwind;
 use std::path::Path;
 
+use crate::support::Dice;
+
 #[test]
 fn any_url_gives_a_configuration_or_one_clear_line() {
     replay("url", targets::url);
@@ -63,9 +65,9 @@ fn replay(name: &str, target: fn(&[u8])) {
     for input in &corpus {
         check(name, target, input);
     }
-    let mut chance = Chance(SEED);
+    let mut dice = Dice(SEED);
     for _ in 0..ROUNDS {
-        check(name, target, &mutated(&corpus, &mut chance));
+        check(name, target, &mutated(&corpus, &mut dice));
     }
 }
 
@@ -89,24 +91,24 @@ fn corpus(name: &str) -> Vec<Vec<u8>> {
 }
 
 /// One input of the corpus with one to six changes.
-fn mutated(corpus: &[Vec<u8>], chance: &mut Chance) -> Vec<u8> {
-    let mut input = corpus[chance.below(corpus.len())].clone();
-    for _ in 0..=chance.below(6) {
-        let at = chance.below(input.len() + 1);
-        let end = at + chance.below(input.len() - at + 1).min(64);
-        match chance.below(7) {
-            0 => input.insert(at, chance.byte()),
-            1 if at < input.len() => input[at] = chance.byte(),
-            2 if at < input.len() => input[at] ^= 1 << chance.below(8),
+fn mutated(corpus: &[Vec<u8>], dice: &mut Dice) -> Vec<u8> {
+    let mut input = corpus[dice.below(corpus.len())].clone();
+    for _ in 0..=dice.below(6) {
+        let at = dice.below(input.len() + 1);
+        let end = at + dice.below(input.len() - at + 1).min(64);
+        match dice.below(7) {
+            0 => input.insert(at, byte(dice)),
+            1 if at < input.len() => input[at] = byte(dice),
+            2 if at < input.len() => input[at] ^= 1 << dice.below(8),
             3 => drop(input.drain(at..end)),
             4 => input.truncate(at),
             5 => {
-                let again = input[at..end].repeat(1 + chance.below(3));
+                let again = input[at..end].repeat(1 + dice.below(3));
                 input.splice(at..at, again);
             }
             _ => {
-                let other = &corpus[chance.below(corpus.len())];
-                let from = chance.below(other.len() + 1);
+                let other = &corpus[dice.below(corpus.len())];
+                let from = dice.below(other.len() + 1);
                 input.splice(at..end, other[from..].iter().copied());
             }
         }
@@ -115,28 +117,12 @@ fn mutated(corpus: &[Vec<u8>], chance: &mut Chance) -> Vec<u8> {
     input
 }
 
-/// Repeatable chance (xorshift).
-struct Chance(u64);
-
-impl Chance {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn below(&mut self, limit: usize) -> usize {
-        (self.next() % limit as u64) as usize
-    }
-
-    /// Any byte, but more often one that means something to one of the formats.
-    fn byte(&mut self) -> u8 {
-        const TELLING: &[u8] = b"\0\x01\x04\x05\x16\xff\r\n\t :/?&=%@[],;{}\"\\+-0129AFGafx";
-        match self.below(2) {
-            0 => self.next() as u8,
-            _ => TELLING[self.below(TELLING.len())],
-        }
+/// Any byte, but more often one that means something to one of the formats.
+fn byte(dice: &mut Dice) -> u8 {
+    const TELLING: &[u8] = b"\0\x01\x04\x05\x16\xff\r\n\t :/?&=%@[],;{}\"\\+-0129AFGafx";
+    match dice.below(2) {
+        0 => dice.next() as u8,
+        _ => TELLING[dice.below(TELLING.len())],
     }
 }
 

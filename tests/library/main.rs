@@ -2,6 +2,8 @@
 //! says what it is about: `cargo test --test library contract::` runs one.
 
 mod contract;
+#[cfg_attr(not(all(feature = "quic", feature = "h2")), allow(dead_code))]
+mod ends;
 mod fuzz;
 #[cfg(feature = "h2")]
 mod h2;

@@ -1,8 +1,8 @@
 //! QUIC between two ends of ours, on real sockets.
 
-mod ends;
 mod interop;
 mod nat;
+mod pair;
 mod paths;
 mod speed;
 mod strangers;
@@ -11,10 +11,10 @@ mod trust;
 use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
-use ends::*;
 use mio::Token;
 use nodepass::net::mux::{AllowedPeer, Mux};
 use nodepass::net::stream::{ready, Buffer};
+use pair::*;
 
 #[test]
 fn a_client_sees_the_servers_certificate_and_the_server_who_the_client_is() {
@@ -23,12 +23,12 @@ fn a_client_sees_the_servers_certificate_and_the_server_who_the_client_is() {
     let at = server.mux.local().next().unwrap();
     let client = client(at, &anyone(), &settings(), &mut Default::default());
     assert!(client.mux.peer_fingerprint().is_none());
-    let mut both = Both { client, server };
-    both.until(|both| both.client.mux.is_up());
+    let mut both = Both::of(client, server);
+    both.until_true(|both| both.client.mux.is_up());
     assert_eq!(both.client.mux.peer_fingerprint(), Some(identity.leaf));
-    both.client.mux.open().and_then(|stream| both.client.put(stream, b"x")).unwrap();
+    both.client.mux.open().and_then(|stream| both.client.write(stream, b"x")).unwrap();
     let mut peer = None;
-    both.until(|both| {
+    both.until_true(|both| {
         peer = peer.or_else(|| both.server.mux.accept().map(|(_, peer)| peer));
         peer.is_some()
     });
@@ -39,29 +39,29 @@ fn a_client_sees_the_servers_certificate_and_the_server_who_the_client_is() {
 fn bytes_pass_both_ways_in_order_and_each_direction_ends_by_itself() {
     let mut both = Both::joined(&settings());
     let (near, far) = both.stream();
-    let (up, down) = (pattern(3_000_000), pattern(2_000_001));
+    let (up, down) = (flow(0, 3_000_000), flow(0, 2_000_001));
     let (mut sent, mut came) = ([0, 0], [Vec::new(), Vec::new()]);
     let (mut over, mut finished) = ([false, false], [false, false]);
-    both.until(|both| {
-        sent[0] += both.client.put(near, &up[sent[0]..]).unwrap();
+    both.until_true(|both| {
+        sent[0] += both.client.write(near, &up[sent[0]..]).unwrap();
         if sent[0] == up.len() && !finished[0] {
             finished[0] = ready(both.client.mux.finish(near)).unwrap().is_some();
         }
         // The other direction begins only when the first has ended.
         if !over[0] {
-            over[0] = both.server.take(far, &mut came[0]).unwrap();
+            over[0] = both.server.read(far, &mut came[0]).unwrap();
         } else {
-            sent[1] += both.server.put(far, &down[sent[1]..]).unwrap();
+            sent[1] += both.server.write(far, &down[sent[1]..]).unwrap();
             if sent[1] == down.len() && !finished[1] {
                 finished[1] = ready(both.server.mux.finish(far)).unwrap().is_some();
             }
-            over[1] = over[1] || both.client.take(near, &mut came[1]).unwrap();
+            over[1] = over[1] || both.client.read(near, &mut came[1]).unwrap();
         }
         over[1]
     });
     assert!(came[0] == up && came[1] == down);
     // Read again, an end stays an end.
-    assert!(both.client.take(near, &mut Vec::new()).unwrap());
+    assert!(both.client.read(near, &mut Vec::new()).unwrap());
     assert_eq!(both.client.mux.waiting(near).unwrap(), 0);
 }
 
@@ -74,13 +74,13 @@ fn after_would_block_an_edge_comes_once_under_the_streams_token() {
     assert_eq!(both.client.mux.changed(), None);
     let nothing = both.client.mux.fill(near, &mut Buffer::new(10)).unwrap_err();
     assert_eq!(nothing.kind(), ErrorKind::WouldBlock);
-    both.client.told.clear();
-    both.server.put(far, b"hello").unwrap();
-    both.until(|both| !both.client.told.is_empty());
+    both.client.edges.clear();
+    both.server.write(far, b"hello").unwrap();
+    both.until_true(|both| !both.client.edges.is_empty());
     assert_eq!(both.client.mux.waiting(near).unwrap(), 5);
     let mut came = Vec::new();
-    assert!(!both.client.take(near, &mut came).unwrap());
-    assert_eq!((&came[..], both.client.told.len()), (&b"hello"[..], 1));
+    assert!(!both.client.read(near, &mut came).unwrap());
+    assert_eq!((&came[..], both.client.edges.len()), (&b"hello"[..], 1));
 }
 
 #[test]
@@ -89,23 +89,23 @@ fn what_is_released_early_is_reset_and_what_is_over_is_not() {
     let (near, far) = both.stream();
     both.client.mux.release(near);
     let mut end = None;
-    both.until(|both| {
-        end = both.server.take(far, &mut Vec::new()).err();
+    both.until_true(|both| {
+        end = both.server.read(far, &mut Vec::new()).err();
         end.is_some()
     });
     assert_eq!(end.unwrap().kind(), ErrorKind::ConnectionReset);
-    both.until(|both| both.server.put(far, b"nobody").is_err());
+    both.until_true(|both| both.server.write(far, b"nobody").is_err());
     assert_eq!(both.client.mux.fill(near, &mut Buffer::new(1)).unwrap_err().kind(), ErrorKind::NotConnected);
 
     let (near, far) = both.stream();
-    both.client.put(near, b"all").unwrap();
+    both.client.write(near, b"all").unwrap();
     both.client.mux.finish(near).unwrap();
-    both.server.put(far, b"said").unwrap();
+    both.server.write(far, b"said").unwrap();
     both.server.mux.finish(far).unwrap();
     let (mut up, mut down) = (Vec::new(), Vec::new());
-    both.until(|both| both.client.take(near, &mut down).unwrap());
+    both.until_true(|both| both.client.read(near, &mut down).unwrap());
     both.client.mux.release(near);
-    both.until(|both| both.server.take(far, &mut up).unwrap());
+    both.until_true(|both| both.server.read(far, &mut up).unwrap());
     assert_eq!((&up[..], &down[..]), (&b"all"[..], &b"said"[..]));
 }
 
@@ -115,12 +115,12 @@ fn a_released_stream_never_comes_back_as_a_new_one() {
     let (near, far) = both.stream();
     both.server.mux.release(far);
     for _ in 0..5 {
-        let _ = both.client.put(near, b"late");
+        let _ = both.client.write(near, b"late");
         both.turn();
     }
     both.client.mux.release(near);
     let (near, _) = both.stream();
-    both.client.put(near, b"x").unwrap();
+    both.client.write(near, b"x").unwrap();
     both.turn();
     assert!(both.server.mux.accept().is_none());
 }
@@ -141,10 +141,10 @@ fn when_no_stream_is_left_opening_waits_and_goes_on_as_others_are_closed() {
     let mut taken = Vec::new();
     for round in 0..50 {
         for near in pairs.drain(..) {
-            both.client.put(near, &[round]).unwrap();
+            both.client.write(near, &[round]).unwrap();
             both.client.mux.release(near);
         }
-        both.until(|both| {
+        both.until_true(|both| {
             taken.extend(both.server.mux.accept());
             for (far, _) in taken.drain(..) {
                 both.server.mux.release(far);
@@ -162,23 +162,23 @@ fn a_thousand_streams_live_side_by_side() {
     let near: Vec<_> = (0..1000).map(|_| both.client.mux.open().unwrap()).collect();
     let mut sent = vec![false; near.len()];
     let mut far = Vec::new();
-    both.until(|both| {
+    both.until_true(|both| {
         for (at, stream) in near.iter().enumerate() {
-            sent[at] = sent[at] || both.client.put(*stream, &(at as u32).to_be_bytes()).unwrap() == 4;
+            sent[at] = sent[at] || both.client.write(*stream, &(at as u32).to_be_bytes()).unwrap() == 4;
         }
         far.extend(std::iter::from_fn(|| both.server.mux.accept()));
         far.len() == near.len()
     });
     // Each says back what came on it.
     let mut heard = vec![Vec::new(); near.len()];
-    both.until(|both| {
+    both.until_true(|both| {
         for (stream, _) in &far {
             let mut came = Vec::new();
-            both.server.take(*stream, &mut came).unwrap();
-            assert_eq!(both.server.put(*stream, &came).unwrap(), came.len());
+            both.server.read(*stream, &mut came).unwrap();
+            assert_eq!(both.server.write(*stream, &came).unwrap(), came.len());
         }
         for (at, stream) in near.iter().enumerate() {
-            both.client.take(*stream, &mut heard[at]).unwrap();
+            both.client.read(*stream, &mut heard[at]).unwrap();
         }
         heard.iter().all(|bytes| bytes.len() == 4)
     });
@@ -191,15 +191,15 @@ fn a_streams_first_words_are_taken_while_others_fill_the_path() {
     let (bulk, _unread) = both.stream();
     let (_, other) = both.stream();
     let block = vec![1; 1 << 20];
-    while both.client.put(bulk, &block).unwrap() > 0 {}
+    while both.client.write(bulk, &block).unwrap() > 0 {}
     let near = both.client.mux.open().unwrap();
-    assert_eq!(both.client.put(near, &[5; 16]).unwrap(), 16, "all of it, at once");
-    assert_eq!(both.client.put(near, &[6; 100]).unwrap(), 0, "and no more for now");
+    assert_eq!(both.client.write(near, &[5; 16]).unwrap(), 16, "all of it, at once");
+    assert_eq!(both.client.write(near, &[6; 100]).unwrap(), 0, "and no more for now");
     let (mut far, mut came) = (None, Vec::new());
-    both.until(|both| {
+    both.until_true(|both| {
         far = far.or_else(|| both.server.mux.accept());
         if let Some((far, _)) = far {
-            both.server.take(far, &mut came).unwrap();
+            both.server.read(far, &mut came).unwrap();
         }
         came.len() == 16
     });
@@ -221,9 +221,9 @@ fn ends_that_meet_on_their_way_are_both_heard() {
         // The server's end is there, but not heard yet.
         both.client.mux.finish(near).unwrap();
         let (mut heard, mut answered) = (false, false);
-        both.until(|both| {
-            answered = answered || both.client.take(near, &mut Vec::new()).unwrap();
-            heard = heard || both.server.take(far, &mut Vec::new()).unwrap();
+        both.until_true(|both| {
+            answered = answered || both.client.read(near, &mut Vec::new()).unwrap();
+            heard = heard || both.server.read(far, &mut Vec::new()).unwrap();
             heard && answered
         });
     }
@@ -236,10 +236,10 @@ fn a_reader_who_stops_stops_his_sender_and_nobody_else() {
     let (near, far) = both.stream();
     let block = vec![1; 1 << 20];
     let (mut sent, mut came) = (0, Vec::new());
-    both.until(|both| {
-        sent += both.client.put(slow, &block).unwrap();
-        both.client.put(near, b"alive").unwrap();
-        both.server.take(far, &mut came).unwrap();
+    both.until_true(|both| {
+        sent += both.client.write(slow, &block).unwrap();
+        both.client.write(near, b"alive").unwrap();
+        both.server.read(far, &mut came).unwrap();
         came.len() >= 1000
     });
     assert!(sent as u64 <= nodepass::net::budget::Budget::PLENTY.quic_start + 1, "{sent}");
@@ -264,24 +264,24 @@ fn an_idle_connection_stays_and_a_silent_one_is_over_on_both_sides() {
             break (both, near, far);
         }
     };
-    both.client.put(near, b"still here").unwrap();
+    both.client.write(near, b"still here").unwrap();
     let mut came = Vec::new();
-    both.until(|both| {
-        both.server.take(far, &mut came).unwrap();
+    both.until_true(|both| {
+        both.server.read(far, &mut came).unwrap();
         !came.is_empty()
     });
     both.server.mux.watch(far, Token(3));
     both.server.turn(Duration::ZERO);
-    both.server.told.clear();
-    assert!(both.server.take(far, &mut came).is_ok());
+    both.server.edges.clear();
+    assert!(both.server.read(far, &mut came).is_ok());
     // The client falls silent without a word.
     let deadline = Instant::now() + GRACE;
     while both.server.mux.connections() > 0 {
         assert!(Instant::now() < deadline);
         both.server.turn(Duration::from_millis(5));
     }
-    assert_eq!(both.server.told, [Token(3)]);
-    assert_eq!(both.server.take(far, &mut came).unwrap_err().kind(), ErrorKind::ConnectionReset);
+    assert_eq!(both.server.edges, [Token(3)]);
+    assert_eq!(both.server.read(far, &mut came).unwrap_err().kind(), ErrorKind::ConnectionReset);
     drop(both.server);
     while both.client.over.is_none() {
         assert!(Instant::now() < deadline);
@@ -306,7 +306,7 @@ fn the_next_tunnel_turns_the_old_one_out() {
     let mut both = Both::joined(&settings());
     let (_, far) = both.stream();
     both.server.mux.allow(&[AllowedPeer { tunnel: 2, address: HOME, connections: 1 }], &identity()).unwrap();
-    assert!(both.server.take(far, &mut Vec::new()).is_err());
+    assert!(both.server.read(far, &mut Vec::new()).is_err());
     while both.client.over.is_none() {
         both.turn();
     }
@@ -316,19 +316,19 @@ fn the_next_tunnel_turns_the_old_one_out() {
 fn an_end_that_comes_alone_and_last_is_heard() {
     let mut both = Both::joined(&settings());
     let (near, far) = both.stream();
-    both.server.put(far, b"first").unwrap();
+    both.server.write(far, b"first").unwrap();
     both.server.mux.finish(far).unwrap();
     let (mut down, mut up) = (Vec::new(), Vec::new());
-    both.until(|both| both.client.take(near, &mut down).unwrap());
-    both.client.put(near, b"second").unwrap();
-    both.until(|both| {
-        assert!(!both.server.take(far, &mut up).unwrap(), "no end before it is said");
+    both.until_true(|both| both.client.read(near, &mut down).unwrap());
+    both.client.write(near, b"second").unwrap();
+    both.until_true(|both| {
+        assert!(!both.server.read(far, &mut up).unwrap(), "no end before it is said");
         up.len() == 6
     });
     for _ in 0..10 {
         both.turn();
     }
     both.client.mux.finish(near).unwrap();
-    both.until(|both| both.server.take(far, &mut up).unwrap());
+    both.until_true(|both| both.server.read(far, &mut up).unwrap());
     assert_eq!((&down[..], &up[..]), (&b"first"[..], &b"second"[..]));
 }

@@ -1,10 +1,10 @@
 //! What an idle stream of an HTTP/2 connection costs and what floods cost, the library's own memory included.
 
 #[path = "../library/h2/pair.rs"]
-#[allow(dead_code)]
+#[allow(dead_code, unused_imports)]
 mod pair;
 #[path = "../library/h2/raw.rs"]
-#[allow(dead_code)]
+#[allow(dead_code, unused_imports)]
 mod raw;
 
 use std::time::Duration;

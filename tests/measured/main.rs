@@ -3,6 +3,10 @@
 
 mod alloc;
 mod costs;
+#[cfg(all(any(feature = "quic", feature = "h2"), target_os = "linux", target_env = "gnu"))]
+#[path = "../library/ends.rs"]
+#[allow(dead_code)]
+mod ends;
 #[cfg(all(feature = "h2", target_os = "linux", target_env = "gnu"))]
 mod h2;
 #[cfg(all(feature = "quic", target_os = "linux", target_env = "gnu"))]

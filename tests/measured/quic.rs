@@ -1,15 +1,15 @@
 //! What QUIC costs at rest, the library's own memory included.
 
-#[path = "../library/quic/ends.rs"]
-#[allow(dead_code)]
-mod ends;
+#[path = "../library/quic/pair.rs"]
+#[allow(dead_code, unused_imports)]
+mod pair;
 
 use std::time::{Duration, Instant};
 
 use crate::{alone, taken};
-use ends::*;
 use nodepass::net::mux::{Mux, StreamNo};
 use nodepass::net::quic::{QuicClient, QuicServer, Settings};
+use pair::*;
 
 #[test]
 fn an_idle_stream_takes_less_than_its_share_at_either_end() {
@@ -40,10 +40,10 @@ fn an_idle_stream_takes_less_than_its_share_at_either_end() {
 /// A stream that has carried an id.
 fn used(both: &mut Both) -> (StreamNo, StreamNo) {
     let (ours, theirs) = both.stream();
-    both.server.put(theirs, b"abcd").unwrap();
+    both.server.write(theirs, b"abcd").unwrap();
     let mut id = Vec::new();
-    both.until(|both| {
-        both.client.take(ours, &mut id).unwrap();
+    both.until_true(|both| {
+        both.client.read(ours, &mut id).unwrap();
         id.len() == 4
     });
     (ours, theirs)

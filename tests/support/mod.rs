@@ -7,6 +7,7 @@
 //!   relay     a path to a server that is narrow, or closed    relay.rs
 //!   net       free ports, users, waiting                              net.rs
 //!   program   finding programs, folders, certificates                 program.rs
+//!   dice      chance that comes again with its seed                 dice.rs
 //!   skip      tests that cannot run on this machine                   skip.rs
 //! ```
 //!
@@ -15,6 +16,7 @@
 // Every test crate uses a part of this.
 #![allow(dead_code, unused_imports)]
 
+pub mod dice;
 pub mod net;
 pub mod process;
 pub mod program;
@@ -23,6 +25,7 @@ pub mod skip;
 pub mod target;
 pub mod tunnel;
 
+pub use dice::*;
 pub use net::*;
 pub use process::*;
 pub use program::*;

@@ -1,6 +1,6 @@
 //! Ports nobody else has, users, and waiting.
 
-use super::{present, GRACE};
+use super::{present, Dice, GRACE};
 use socket2::{Domain, Socket, Type};
 use std::cell::RefCell;
 use std::io::{self, Read, Write};
@@ -73,13 +73,10 @@ fn random() -> usize {
 
 /// Bytes that look like noise and are the same for the same seed.
 pub fn noise(seed: u64, len: usize) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut dice = Dice::of(seed);
     let mut bytes = Vec::with_capacity(len + 8);
     while bytes.len() < len {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        bytes.extend_from_slice(&state.to_le_bytes());
+        bytes.extend_from_slice(&dice.next().to_le_bytes());
     }
     bytes.truncate(len);
     bytes

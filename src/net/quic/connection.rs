@@ -10,7 +10,8 @@
 
 mod flow;
 
-use std::collections::{HashMap, VecDeque};
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -35,7 +36,7 @@ pub struct Connection {
     leaving: HashMap<u64, Leaving>,
     stage: Stage,
     /// Ends of ours that are said later: when, and of which stream.
-    ends: Vec<(Instant, u64)>,
+    ends: BinaryHeap<Reverse<(Instant, u64)>>,
     /// Streams on which the other side's end is heard only once ours has gone out.
     unheard: Vec<StreamNo>,
     /// Streams whose first words wait for room.
@@ -106,7 +107,7 @@ impl Connection {
             numbers: HashMap::new(),
             leaving: HashMap::new(),
             stage: Stage::Starting,
-            ends: Vec::new(),
+            ends: BinaryHeap::new(),
             unheard: Vec::new(),
             holding: Vec::new(),
             queue: VecDeque::new(),
@@ -248,13 +249,10 @@ impl Connection {
         for stream in std::mem::take(&mut self.holding) {
             let _ = self.say_held(stream, streams);
         }
-        self.ends.retain(|(at, id)| {
-            let waits = *at > now;
-            if !waits {
-                let _ = self.quic.stream_send(*id, b"", true);
-            }
-            waits
-        });
+        while let Some(Reverse((_, id))) = self.ends.peek().copied().filter(|Reverse((at, _))| *at <= now) {
+            self.ends.pop();
+            let _ = self.quic.stream_send(id, b"", true);
+        }
         self.part(now);
     }
 
@@ -413,7 +411,7 @@ impl Connection {
             Stage::Up => Some(self.trial.map_or(self.quiet_until, |trial| trial.until.min(self.quiet_until))),
             Stage::Over(_) => None,
         };
-        let end = self.ends.iter().map(|(at, _)| *at).min();
+        let end = self.ends.peek().map(|Reverse((at, _))| *at);
         let at_once = (!self.unheard.is_empty() || self.kept_waiting).then_some(self.now);
         [self.quic.timeout_instant(), self.paced, own, end, at_once].into_iter().flatten().min()
     }

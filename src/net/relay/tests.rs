@@ -10,6 +10,7 @@
 
 use super::*;
 use crate::net::stream::would_block;
+use crate::testing::Dice;
 use end::*;
 
 mod end;
@@ -167,7 +168,7 @@ impl Stream for Flood {
 /// Two far peers, the relay between them, and what a worker would know of it.
 struct World {
     seed: u64,
-    chance: Chance,
+    chance: Dice,
     a: Fake,
     b: Fake,
     forth: Half,
@@ -181,7 +182,7 @@ struct World {
 impl World {
     /// A world that follows from its seed; `change` makes it a special one.
     fn new(seed: u64, change: impl FnOnce(&mut World)) -> World {
-        let mut chance = Chance(seed);
+        let mut chance = Dice::of(seed);
         let size = 1 + chance.below(64);
         let (mut a, mut b) = (Fake::new(&mut chance), Fake::new(&mut chance));
         match chance.below(4) {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::out::PeerUser;
 use crate::config::{Config, Endpoint, Host};
 use crate::error::Error;
+use crate::logic::expiring::Expiring;
 use crate::logic::names::{Lookup, Names};
 use crate::logic::target::{Balance, Order, Targets};
 use crate::logic::terms::TunnelNo;
@@ -29,7 +30,10 @@ pub(in crate::run) struct TargetRouter {
     named: bool,
     tcp_timeout: Duration,
     udp_timeout: Duration,
-    parked: Vec<(Instant, Parked)>,
+    /// Those that wait for a name, over TCP and over UDP: each kind waits equally long.
+    parked: [Expiring<u64, Parked>; 2],
+    /// How many ever waited.
+    parkings: u64,
     out: VecDeque<TargetEvent>,
     /// Single-end users whose task is not known yet, by ticket.
     sent: HashMap<u64, (usize, Proto)>,
@@ -43,6 +47,7 @@ pub(in crate::run) struct TargetRouter {
 struct Parked {
     origin: Origin,
     order: Order,
+    until: Instant,
 }
 
 /// What needs a target.
@@ -94,7 +99,8 @@ impl TargetRouter {
             named: config.targets.iter().any(|at| matches!(at.host, Host::Name(_))),
             tcp_timeout: config.limits.tcp_dial,
             udp_timeout: config.limits.udp_dial,
-            parked: Vec::new(),
+            parked: Default::default(),
+            parkings: 0,
             out: VecDeque::new(),
             sent: HashMap::new(),
             tickets: 0,
@@ -116,8 +122,10 @@ impl TargetRouter {
     /// The next thing to do, until `None`.
     pub fn poll(&mut self, now: Instant) -> Option<TargetEvent> {
         if std::mem::take(&mut self.changed) {
-            for (until, parked) in std::mem::take(&mut self.parked) {
-                self.route(parked, until, now);
+            for mut waiting in std::mem::take(&mut self.parked) {
+                while let Some((_, parked)) = waiting.pop() {
+                    self.route(parked, now);
+                }
             }
             if let Some(until) = self.probing.take() {
                 self.probe_until(until, now);
@@ -132,16 +140,24 @@ impl TargetRouter {
             Proto::Tcp(_) => self.tcp_timeout,
             Proto::Udp(_) => self.udp_timeout,
         };
-        self.route(Parked { origin, order }, now + timeout, now);
+        self.route(Parked { origin, order, until: now + timeout }, now);
     }
 
-    fn route(&mut self, parked: Parked, until: Instant, now: Instant) {
+    fn route(&mut self, parked: Parked, now: Instant) {
+        let has_room = self.parked.iter().map(Expiring::len).sum::<usize>() < MAX_PARKED;
         match self.candidates(parked.order.clone(), now) {
             Ok(Some(candidates)) => self.out.push_back(self.event(parked.origin, candidates)),
-            Ok(None) if now < until && self.parked.len() < MAX_PARKED => self.parked.push((until, parked)),
+            Ok(None) if now < parked.until && has_room => self.park(parked),
             Ok(None) => self.give_up(parked.origin, "the name of the target is still being looked up".into()),
             Err(why) => self.give_up(parked.origin, why.to_string()),
         }
+    }
+
+    fn park(&mut self, parked: Parked) {
+        let udp = matches!(parked.origin.proto(), Proto::Udp(_));
+        let until = parked.until;
+        self.parkings += 1;
+        self.parked[usize::from(udp)].insert(self.parkings, parked, until);
     }
 
     fn event(&self, origin: Origin, candidates: Vec<(usize, SocketAddr)>) -> TargetEvent {
@@ -336,21 +352,17 @@ impl TargetRouter {
         if self.probing.take_if(|until| now >= *until).is_some() {
             self.sender.send(Notice::Probed { target: 0, took: None });
         }
-        if self.parked.is_empty() {
-            return;
-        }
-        let (late, parked): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.parked).into_iter().partition(|(until, _)| now >= *until);
-        self.parked = parked;
-        for (_, parked) in late {
-            self.give_up(parked.origin, "its name could not be looked up in time".into());
+        for kind in 0..self.parked.len() {
+            while let Some((_, parked)) = self.parked[kind].expired(now) {
+                self.give_up(parked.origin, "its name could not be looked up in time".into());
+            }
         }
     }
 
     /// When the clock has something to say.
     pub fn deadline(&self) -> Option<Instant> {
-        let parked = self.parked.iter().map(|(until, _)| *until).min();
-        parked.into_iter().chain(self.probing).chain(self.targets.deadline()).min()
+        let parked = self.parked.iter().filter_map(Expiring::deadline);
+        parked.chain(self.probing).chain(self.targets.deadline()).min()
     }
 }
 

@@ -15,7 +15,8 @@ use mio::{Events, Poll, Token};
 use socket2::SockRef;
 
 use super::far::pair;
-use super::{flow, identity, nonblocking, GRACE, POOL};
+use super::{identity, POOL};
+use crate::ends::{flow, nonblocking, GRACE};
 use nodepass::net::budget::Budget;
 use nodepass::net::certs::{self, Trust};
 use nodepass::net::leg::Own;
@@ -61,7 +62,7 @@ fn bytes_through_websockets_arrive_both_ways() {
 
 fn bytes_arrive_both_ways(via: &Via) {
     let (user, target, relays) = world(via, false);
-    let sent = flow(MUCH);
+    let sent = flow(0, MUCH);
     thread::scope(|scope| {
         for end in [&user, &target] {
             scope.spawn(|| speak(end, &sent));
@@ -91,7 +92,7 @@ fn a_target_may_end_first() {
 
 /// One side asks, ends and listens; the other answers only when it has heard the end.
 fn ask_and_answer(via: &Via, one: &TcpStream, other: &TcpStream) {
-    let answer = flow(1 << 20);
+    let answer = flow(0, 1 << 20);
     speak(one, b"question");
     thread::scope(|scope| {
         scope.spawn(|| {
@@ -118,7 +119,7 @@ fn an_end_without_a_byte_travels_too() {
 fn a_slow_reader_slows_the_sender_and_loses_nothing() {
     for via in &VIAS {
         let (user, target, relays) = world(via, true);
-        let (sent, said) = (flow(MUCH), AtomicUsize::new(0));
+        let (sent, said) = (flow(0, MUCH), AtomicUsize::new(0));
         thread::scope(|scope| {
             scope.spawn(|| {
                 for part in sent.chunks(4096) {

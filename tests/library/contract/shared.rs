@@ -4,15 +4,15 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use mio::{Events, Poll, Token};
+use mio::Token;
 
 use super::far::Far;
+use crate::ends::End;
 use nodepass::net::mux::{Mux, StreamNo};
 use nodepass::net::stream::{ready, would_block, Buffer, Stream};
 
 pub struct Shared {
-    pub mux: Box<dyn Mux>,
-    poll: Poll,
+    end: End<dyn Mux>,
     stream: Option<StreamNo>,
     /// What may be tried: an edge has come since it was not possible.
     readable: bool,
@@ -20,10 +20,8 @@ pub struct Shared {
 }
 
 impl Shared {
-    pub fn new(mut mux: Box<dyn Mux>) -> Shared {
-        let poll = Poll::new().unwrap();
-        mux.register(poll.registry(), Token(0)).unwrap();
-        Shared { mux, poll, stream: None, readable: false, writable: false }
+    pub fn new(mux: Box<dyn Mux>) -> Shared {
+        Shared { end: End::new(mux), stream: None, readable: false, writable: false }
     }
 
     /// Opens a stream at `client` and takes it at `server`, which hears of it with its first byte.
@@ -31,18 +29,18 @@ impl Shared {
         let begin = Instant::now();
         let mut opening = Buffer::holding(vec![0]);
         loop {
-            assert!(begin.elapsed() < super::GRACE, "waited in vain for a stream");
+            assert!(begin.elapsed() < crate::ends::GRACE, "waited in vain for a stream");
             client.turn();
             server.turn();
-            if client.stream.is_none() && client.mux.is_up() {
-                let stream = ready(client.mux.open()).unwrap();
+            if client.stream.is_none() && client.end.mux.is_up() {
+                let stream = ready(client.end.mux.open()).unwrap();
                 stream.into_iter().for_each(|stream| client.has(stream));
             }
             if client.stream.is_some() && !opening.is_empty() {
                 ready(client.drain(&mut opening)).unwrap();
             }
             if server.stream.is_none() {
-                let accepted = server.mux.accept();
+                let accepted = server.end.mux.accept();
                 accepted.into_iter().for_each(|(stream, _)| server.has(stream));
             }
             let mut first = Buffer::new(1);
@@ -55,28 +53,28 @@ impl Shared {
     }
 
     fn has(&mut self, stream: StreamNo) {
-        self.mux.watch(stream, STREAM);
+        self.end.mux.watch(stream, STREAM);
         self.stream = Some(stream);
     }
 
     /// One turn of the loop, or as many as it has work for.
     pub fn turn(&mut self) {
-        let mut events = Events::with_capacity(16);
-        self.poll.poll(&mut events, Some(Duration::ZERO)).unwrap();
-        events.iter().for_each(|event| self.mux.note(event));
-        let clock = Instant::now();
-        if self.mux.is_dirty() || self.mux.deadline().is_none_or(|at| at <= clock) {
-            while self.mux.advance(clock).unwrap() {}
-        }
-        while let Some(token) = self.mux.changed() {
-            assert_eq!(token, STREAM);
-            (self.readable, self.writable) = (true, true);
+        loop {
+            self.end.turn(Duration::ZERO);
+            assert!(self.end.over.is_none(), "the connection: {:?}", self.end.over);
+            for token in self.end.edges.drain(..) {
+                assert_eq!(token, STREAM);
+                (self.readable, self.writable) = (true, true);
+            }
+            if !self.end.is_busy() {
+                return;
+            }
         }
     }
 
     /// Whether the stream was reset.
     pub fn failed(&mut self) -> bool {
-        ready(self.mux.waiting(self.stream.unwrap())).is_err()
+        ready(self.end.mux.waiting(self.stream.unwrap())).is_err()
     }
 }
 
@@ -85,7 +83,7 @@ impl Stream for Shared {
         if !self.readable {
             return would_block();
         }
-        let result = self.mux.fill(self.stream.unwrap(), into);
+        let result = self.end.mux.fill(self.stream.unwrap(), into);
         self.readable = !is_blocked(&result);
         result
     }
@@ -94,7 +92,7 @@ impl Stream for Shared {
         if !self.writable {
             return would_block();
         }
-        let result = self.mux.drain(self.stream.unwrap(), from);
+        let result = self.end.mux.drain(self.stream.unwrap(), from);
         self.writable = !is_blocked(&result);
         result
     }
@@ -104,7 +102,7 @@ impl Stream for Shared {
     }
 
     fn finish(&mut self) -> io::Result<()> {
-        self.mux.finish(self.stream.unwrap())
+        self.end.mux.finish(self.stream.unwrap())
     }
 }
 
@@ -147,7 +145,7 @@ impl Far for Shared {
     }
 
     fn reset(&mut self) {
-        self.mux.release(self.stream.unwrap());
+        self.end.mux.release(self.stream.unwrap());
         self.turn();
     }
 }

@@ -140,7 +140,7 @@ fn serve(socket: std::net::TcpStream) {
         }
         events.iter().for_each(|event| tls.socket().note(event));
     }
-    let mut end = End::registered(H2::server(tls, peer, limits()).unwrap(), poll);
+    let mut end = End::registered(Box::new(H2::server(tls, peer, limits()).unwrap()), poll);
     let mut streams: Vec<(StreamNo, Vec<u8>, bool)> = Vec::new();
     while end.turn_at(Instant::now(), Duration::from_millis(1)).is_ok() {
         while let Some((stream, _)) = end.mux.accept() {

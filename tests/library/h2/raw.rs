@@ -2,7 +2,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::pair::{nonblocking, End, GRACE};
 use nodepass::net::h2::{Limits, H2};
@@ -69,7 +69,7 @@ impl Raw {
         let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (other, peer) = listener.accept().unwrap();
         socket.set_nonblocking(true).unwrap();
-        let server = End::new(H2::server(nonblocking(other), peer, limits).unwrap());
+        let server = End::new(Box::new(H2::server(nonblocking(other), peer, limits).unwrap()));
         Raw { socket, server, heard: Vec::new(), frames: Vec::new(), over: false, deaf: false }
     }
 
@@ -100,7 +100,8 @@ impl Raw {
 
     pub fn turn(&mut self) {
         if !self.over {
-            self.over = self.server.turn().is_err();
+            self.server.turn(Duration::ZERO);
+            self.over = self.server.over.is_some();
         }
         let mut part = [0; 16 * 1024];
         while !self.deaf {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use nodepass::net::mux::{Mux, StreamNo};
 use nodepass::net::stream::ready;
 
-use super::ends::*;
+use super::pair::*;
 use crate::support::{python, start_child};
 
 /// The other implementation; `None` where there is none, and the test is skipped.
@@ -36,7 +36,7 @@ fn our_client_speaks_with_another_server() {
     let at = std::net::SocketAddr::new(HOME, line.trim().parse().unwrap());
     let mut client = client(at, &anyone(), &settings(), &mut Default::default());
     let deadline = Instant::now() + GRACE;
-    let data = pattern(200_000);
+    let data = flow(0, 200_000);
     let mut streams: Vec<(StreamNo, usize, Vec<u8>, bool)> = Vec::new();
     let said = [&[0], &data[..]].concat();
     loop {
@@ -48,14 +48,14 @@ fn our_client_speaks_with_another_server() {
         }
         for (stream, sent, came, over) in &mut streams {
             if *sent < said.len() {
-                *sent += client.put(*stream, &said[*sent..]).unwrap();
+                *sent += client.write(*stream, &said[*sent..]).unwrap();
                 if *sent == said.len() {
                     while ready(client.mux.finish(*stream)).unwrap().is_none() {
                         client.turn(Duration::from_millis(1));
                     }
                 }
             }
-            *over = *over || client.take(*stream, came).unwrap();
+            *over = *over || client.read(*stream, came).unwrap();
         }
         if !streams.is_empty() && streams.iter().all(|(.., over)| *over) {
             break assert!(streams.iter().all(|(_, _, came, _)| *came == data));
@@ -75,13 +75,13 @@ fn our_server_speaks_with_another_client() {
         assert!(Instant::now() < deadline);
         streams.extend(std::iter::from_fn(|| server.mux.accept()).map(|(stream, _)| (stream, Vec::new(), 1, false)));
         streams.retain_mut(|(stream, came, sent, over)| {
-            let Ok(ended) = server.take(*stream, came) else {
+            let Ok(ended) = server.read(*stream, came) else {
                 server.mux.release(*stream);
                 return false;
             };
             *over = *over || ended;
             if *sent < came.len() {
-                *sent += server.put(*stream, &came[*sent..]).unwrap_or(0);
+                *sent += server.write(*stream, &came[*sent..]).unwrap_or(0);
             }
             let done = *over && *sent >= came.len();
             if done {

@@ -2,7 +2,7 @@
 
 use std::net::{SocketAddr, UdpSocket};
 
-use super::ends::HOME;
+use super::pair::HOME;
 
 pub struct Nat {
     inside: UdpSocket,

@@ -5,22 +5,22 @@ use std::time::{Duration, Instant};
 use nodepass::net::mux::{Mux, StreamNo};
 use nodepass::net::quic::{QuicServer, Resets, Settings};
 
-use super::ends::*;
 use super::nat::{open, Nat};
+use super::pair::*;
 
 /// Sends some bytes there and back.
 fn echo(both: &mut Both, nat: &mut Option<Nat>, near: StreamNo, far: StreamNo, len: usize) {
-    let bytes = pattern(len);
+    let bytes = flow(0, len);
     let (mut sent, mut back, mut came) = (0, Vec::new(), Vec::new());
     let mut returned = 0;
-    both.until(|both| {
+    both.until_true(|both| {
         if let Some(nat) = nat {
             nat.pump();
         }
-        sent += both.client.put(near, &bytes[sent..]).unwrap();
-        both.server.take(far, &mut back).unwrap();
-        returned += both.server.put(far, &back[returned..]).unwrap();
-        both.client.take(near, &mut came).unwrap();
+        sent += both.client.write(near, &bytes[sent..]).unwrap();
+        both.server.read(far, &mut back).unwrap();
+        returned += both.server.write(far, &back[returned..]).unwrap();
+        both.client.read(near, &mut came).unwrap();
         came.len() >= len
     });
     assert!(came == bytes);
@@ -31,21 +31,21 @@ fn a_nat_that_takes_another_port_does_not_end_the_connection() {
     let server = server(&settings(), &identity());
     let mut nat = Some(Nat::before(server.mux.local().next().unwrap()));
     let at = nat.as_ref().unwrap().address();
-    let mut both = Both { client: client(at, &anyone(), &settings(), &mut Default::default()), server };
-    both.until(|both| {
+    let mut both = Both::of(client(at, &anyone(), &settings(), &mut Default::default()), server);
+    both.until_true(|both| {
         nat.as_mut().unwrap().pump();
         both.client.mux.is_up() && both.server.mux.is_up()
     });
     let near = both.client.mux.open().unwrap();
-    both.client.put(near, b"x").unwrap();
+    both.client.write(near, b"x").unwrap();
     let mut far = None;
-    both.until(|both| {
+    both.until_true(|both| {
         nat.as_mut().unwrap().pump();
         far = far.or_else(|| both.server.mux.accept());
         far.is_some()
     });
     let far = far.unwrap().0;
-    both.server.take(far, &mut Vec::new()).unwrap();
+    both.server.read(far, &mut Vec::new()).unwrap();
     for _ in 0..12 {
         echo(&mut both, &mut nat, near, far, 100_000);
         nat.as_mut().unwrap().rebind();
@@ -74,13 +74,14 @@ fn a_server_that_starts_anew_with_the_same_key_ends_the_connections_of_the_one_b
         let settings = Settings { resets: Resets::new(b"one key"), ..settings() };
         let mut both = Both::joined(&settings);
         let (near, _) = both.stream();
-        let Both { mut client, server } = both;
+        let Both { mut client, server, .. } = both;
         let at = server.mux.local().next().unwrap();
         drop(server);
         let resets = Resets::new(if same { b"one key" } else { b"another" });
         let settings = Settings { resets, ..settings };
-        let mut server = End::new(QuicServer::bind(&[at.into()], &identity(), &settings, Instant::now()).unwrap());
-        client.put(near, b"hello").unwrap();
+        let mut server =
+            End::new(Box::new(QuicServer::bind(&[at.into()], &identity(), &settings, Instant::now()).unwrap()));
+        client.write(near, b"hello").unwrap();
         let (before, deadline) = (client.mux.tally().received, Instant::now() + GRACE);
         while client.over.is_none() && (same || client.mux.tally().received < before + 100) {
             assert!(Instant::now() < deadline);

@@ -4,7 +4,7 @@
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
-use super::ends::*;
+use super::pair::*;
 use nodepass::net::mux::{Mux, StreamNo};
 use nodepass::net::quic::Settings;
 use nodepass::net::stream::{ready, Buffer};
@@ -48,7 +48,7 @@ fn run(count: usize, total: usize, batched: bool) {
     let (start, cpu) = (Instant::now(), cpu_time());
     let end = loop {
         open.retain_mut(|(stream, left)| {
-            let sent = client.put(*stream, &block[..block.len().min(*left)]).unwrap();
+            let sent = client.write(*stream, &block[..block.len().min(*left)]).unwrap();
             *left -= sent;
             if *left == 0 {
                 while ready(client.mux.finish(*stream)).unwrap().is_none() {

@@ -6,8 +6,9 @@ use std::time::Duration;
 use nodepass::net::mux::Mux;
 use nodepass::net::quic::Settings;
 
-use super::ends::*;
 use super::nat::open;
+use super::pair::*;
+use crate::support::Dice;
 
 /// The first packet of a real client.
 fn initial() -> Vec<u8> {
@@ -80,31 +81,25 @@ fn an_unknown_version_is_answered_with_the_known_one_and_a_short_packet_is_not()
 fn garbage_disturbs_nobody() {
     let mut both = Both::joined(&settings());
     let (near, far) = both.stream();
-    let mut seed = 1u64;
-    let mut dice = move || {
-        seed ^= seed << 13;
-        seed ^= seed >> 7;
-        seed ^= seed << 17;
-        seed
-    };
+    let mut dice = Dice(1);
     let real = initial();
     let packets: Vec<Vec<u8>> = (0..500)
         .map(|round| {
             let mut packet = real.clone();
             match round % 3 {
-                0 => packet.iter_mut().for_each(|byte| *byte = dice() as u8),
-                1 => (0..4).for_each(|_| packet[dice() as usize % 60] = dice() as u8),
-                _ => packet.truncate(dice() as usize % 1200),
+                0 => packet.iter_mut().for_each(|byte| *byte = dice.next() as u8),
+                1 => (0..4).for_each(|_| packet[dice.below(60usize)] = dice.next() as u8),
+                _ => packet.truncate(dice.below(1200usize)),
             }
             packet
         })
         .collect();
     answers(&mut both.server, [127, 0, 0, 1], &packets);
     answers(&mut both.server, [127, 0, 0, 2], &packets);
-    both.client.put(near, b"still here").unwrap();
+    both.client.write(near, b"still here").unwrap();
     let mut came = Vec::new();
-    both.until(|both| {
-        both.server.take(far, &mut came).unwrap();
+    both.until_true(|both| {
+        both.server.read(far, &mut came).unwrap();
         came.len() == 10
     });
     assert_eq!(both.server.mux.connections(), 1);
@@ -131,7 +126,7 @@ fn connections_are_few_and_one_that_carries_nothing_makes_room() {
         .collect();
     let last = clients.last_mut().unwrap();
     let stream = last.mux.open().unwrap();
-    last.put(stream, b"x").unwrap();
+    last.write(stream, b"x").unwrap();
     let mut turns = 0;
     while server.mux.accept().is_none() {
         last.turn(Duration::from_millis(1));

@@ -7,7 +7,7 @@ use nodepass::net::mux::{AllowedPeer, Mux};
 use nodepass::net::quic::{ClientTls, Tickets};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 
-use super::ends::*;
+use super::pair::*;
 
 /// An identity for `names` from a new authority whose certificate is in the file that the system's roots come from.
 fn issued(folder: &std::path::Path, names: &[&str]) -> Identity {
@@ -30,7 +30,7 @@ fn issued(folder: &std::path::Path, names: &[&str]) -> Identity {
 fn outcome(identity: &Identity, tls: &ClientTls) -> Option<String> {
     let server = server(&settings(), identity);
     let at = server.mux.local().next().unwrap();
-    let mut both = Both { client: client(at, tls, &settings(), &mut Tickets::default()), server };
+    let mut both = Both::of(client(at, tls, &settings(), &mut Tickets::default()), server);
     let deadline = Instant::now() + GRACE;
     while both.client.over.is_none() && !both.client.mux.is_up() {
         assert!(Instant::now() < deadline);
@@ -68,9 +68,8 @@ fn who_comes_back_resumes_his_session_and_still_knows_the_certificate() {
     let at = server.as_ref().unwrap().mux.local().next().unwrap();
     let mut tickets = Tickets::default();
     for round in 0..3 {
-        let mut both =
-            Both { client: client(at, &anyone(), &settings(), &mut tickets), server: server.take().unwrap() };
-        both.until(|both| both.client.mux.is_up());
+        let mut both = Both::of(client(at, &anyone(), &settings(), &mut tickets), server.take().unwrap());
+        both.until_true(|both| both.client.mux.is_up());
         assert_eq!(both.client.mux.is_resumed(), round > 0);
         assert_eq!(both.client.mux.peer_fingerprint(), Some(identity.leaf));
         // The ticket comes after the handshake.
@@ -92,8 +91,8 @@ fn a_ticket_of_another_server_only_means_a_full_handshake() {
         let identity = identity();
         let server = server(&settings(), &identity);
         let at = server.mux.local().next().unwrap();
-        let mut both = Both { client: client(at, &anyone(), &settings(), &mut tickets), server };
-        both.until(|both| both.client.mux.is_up());
+        let mut both = Both::of(client(at, &anyone(), &settings(), &mut tickets), server);
+        both.until_true(|both| both.client.mux.is_up());
         assert!(!both.client.mux.is_resumed());
         assert_eq!(both.client.mux.peer_fingerprint(), Some(identity.leaf));
         both.stream();

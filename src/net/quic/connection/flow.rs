@@ -4,6 +4,7 @@
 //!   open, or the other side's --> fill, drain, finish --release--> Leaving --both directions over--> (quiche forgets it)
 //! ```
 
+use std::cmp::Reverse;
 use std::io::{self, ErrorKind};
 use std::time::{Duration, Instant};
 
@@ -173,7 +174,7 @@ impl Connection {
             let rtt = self.quic.path_stats().find(|path| path.active).map_or(SETTLED, |path| path.rtt);
             let settled = at + (3 * rtt).clamp(SETTLED, LINGER);
             if round != self.round && settled > self.now {
-                self.ends.push((settled, entry.id));
+                self.ends.push(Reverse((settled, entry.id)));
                 entry.send = QuicSend::Finished;
                 return Ok(());
             }

@@ -6,7 +6,7 @@ use super::*;
 
 /// One end of the relay and the far peer behind it.
 pub(super) struct Fake {
-    pub(super) chance: Chance,
+    pub(super) chance: Dice,
     /// Whether chance plays a part; otherwise all goes as far as it can.
     fickle: bool,
     /// Most bytes on their way, in each direction.
@@ -59,11 +59,11 @@ pub(super) struct Credit {
 }
 
 impl Fake {
-    pub(super) fn new(chance: &mut Chance) -> Fake {
+    pub(super) fn new(chance: &mut Dice) -> Fake {
         let window = 1 + chance.below(100);
         let to_say = if chance.one_in(8) { 0 } else { chance.below(1000) };
         let mut fake = Fake::awake(to_say, window);
-        fake.chance = Chance(chance.next());
+        fake.chance = Dice(chance.next());
         fake.fickle = true;
         fake.hold = if chance.one_in(2) { 1 + chance.below(50) } else { 0 };
         fake.slow_finish = chance.below(3);
@@ -76,7 +76,7 @@ impl Fake {
     /// An end without whims: what can be done is done.
     pub(super) fn awake(to_say: usize, window: usize) -> Fake {
         Fake {
-            chance: Chance(0),
+            chance: Dice(0),
             fickle: false,
             window,
             arriving: VecDeque::new(),
@@ -323,25 +323,4 @@ impl std::fmt::Display for Fake {
 /// The byte at that place of every flow.
 pub(super) fn pattern(at: usize) -> u8 {
     (at ^ at >> 8).wrapping_mul(167) as u8
-}
-
-/// Chance that follows from a seed (the generator known as SplitMix64).
-pub(super) struct Chance(pub(super) u64);
-
-impl Chance {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ mixed >> 31
-    }
-
-    pub(super) fn below(&mut self, limit: usize) -> usize {
-        (self.next() % limit.max(1) as u64) as usize
-    }
-
-    pub(super) fn one_in(&mut self, count: usize) -> bool {
-        self.below(count) == 0
-    }
 }
