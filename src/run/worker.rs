@@ -157,15 +157,7 @@ impl Worker {
             }
             Job::Open(wanted) => self.later.push(wanted),
             Job::Number { key, tunnel, id, dialect, ws_eof } => self.number(key, tunnel, (id, dialect), ws_eof),
-            Job::Control { key, tunnel, first } => match tasks.take_idle(key) {
-                Some(idle) => {
-                    tasks.put(key, Relay::control(idle.leg, tunnel, context, now).sending_remote(first));
-                }
-                None => {
-                    let event = TunnelEvent::Closed("the control connection is lost".into());
-                    context.hub.send(Notice::Tunnel { number: tunnel, event });
-                }
-            },
+            Job::Control { key, tunnel, first } => self.control(key, tunnel, first, now),
             Job::Say { key, bytes } => self.send(key, &bytes, now),
             Job::Join { key, tunnel, user, framed } => self.join(key, tunnel, user, framed, now),
             Job::Dial { key, tunnel, request, proto } => {
@@ -242,6 +234,18 @@ impl Worker {
             self.tasks.remove(key);
         }
         self.tasks.settle(key, &mut self.context);
+    }
+
+    /// That pool connection is the tunnel's control connection from now on; `first` goes out before all signals.
+    fn control(&mut self, key: Key, tunnel: TunnelNo, first: Vec<u8>, now: Instant) {
+        let Worker { tasks, context, .. } = self;
+        match tasks.take_idle(key) {
+            Some(idle) => tasks.put(key, Relay::control(idle.leg, tunnel, context, now).sending_remote(first)),
+            None => {
+                let event = TunnelEvent::Closed("the control connection is lost".into());
+                context.hub.send(Notice::Tunnel { number: tunnel, event });
+            }
+        }
     }
 
     /// Signals go out on the control connection.

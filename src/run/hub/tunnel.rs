@@ -454,20 +454,6 @@ impl Tunnel {
         }
     }
 
-    /// The terms in the user's words, with the transport that is really used.
-    fn describe(&self) -> String {
-        let features: Vec<&str> = self.terms.features.iter().map(|feature| feature.name()).collect();
-        let extra = if features.is_empty() { String::new() } else { format!(", with {}", features.join(" ")) };
-        let flow = match self.terms.flow {
-            Direction::Reverse => "users at the server, targets at the client",
-            Direction::Forward => "users at the client, targets at the server",
-        };
-        let used = self.opener.as_ref().map(|opener| opener.route.transport);
-        let agreed = || Transport::from_code(self.terms.transport);
-        let transport = used.or_else(agreed).map_or("unknown", Transport::name);
-        format!("{flow}; {transport} pool of at most {}, tls={}{extra}", self.terms.max, self.terms.tls)
-    }
-
     fn framed(&self) -> bool {
         self.terms.features.contains(&Feature::UdpFrame) || self.dialect.frames()
     }

@@ -8,7 +8,7 @@ use crate::config::Transport;
 use crate::logic::control::{Codec, Control, Do, Why};
 use crate::logic::dialect::Dialect;
 use crate::logic::fingerprint::{Judged, Verdict};
-use crate::logic::terms::Feature;
+use crate::logic::terms::{Direction, Feature};
 use crate::logic::wire::Id;
 use crate::run::hub::out::{Action, EndReason, Out, PeerUser};
 use crate::run::messages::{Home, Job, Proto, SessionKey};
@@ -145,5 +145,19 @@ impl Tunnel {
             log::info!("The peer asks for a new pool: {idle} idle connections closed");
             self.pool.flush().into_iter().for_each(|home| out.close(home));
         }
+    }
+
+    /// The terms in the user's words, with the transport that is really used.
+    fn describe(&self) -> String {
+        let features: Vec<&str> = self.terms.features.iter().map(|feature| feature.name()).collect();
+        let extra = if features.is_empty() { String::new() } else { format!(", with {}", features.join(" ")) };
+        let flow = match self.terms.flow {
+            Direction::Reverse => "users at the server, targets at the client",
+            Direction::Forward => "users at the client, targets at the server",
+        };
+        let used = self.opener.as_ref().map(|opener| opener.route.transport);
+        let agreed = || Transport::from_code(self.terms.transport);
+        let transport = used.or_else(agreed).map_or("unknown", Transport::name);
+        format!("{flow}; {transport} pool of at most {}, tls={}{extra}", self.terms.max, self.terms.tls)
     }
 }
