@@ -40,6 +40,7 @@ pub mod logic {
     pub mod names;
     pub mod networks;
     pub mod pool;
+    pub mod program;
     pub mod proxy;
     pub mod refill;
     pub mod reminder;

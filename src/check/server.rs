@@ -13,11 +13,12 @@ use super::dial::{connect, read_all, unreachable};
 use super::finding::Finding;
 use super::holders::connections_to;
 use super::lookups::{addresses, Lookup};
-use super::peer::{self, field, Peer};
+use super::peer;
 use super::targets::milliseconds;
 use super::words::*;
 use crate::config::{Config, Endpoint};
 use crate::error::Error;
+use crate::logic::program::{field, Program};
 
 /// What was found at one address.
 #[derive(Debug)]
@@ -29,7 +30,7 @@ pub struct Address {
     /// Connections of this machine that lead there already.
     pub standing: usize,
     /// Who answers; `None` if it was not asked.
-    pub peer: Option<Peer>,
+    pub peer: Option<Program>,
     /// Seconds that its clock is ahead of ours.
     pub ahead: Option<i64>,
     /// Whether QUIC answers, or UDP is refused; `None` if nothing came. This program answers only clients that it expects.
@@ -70,7 +71,7 @@ impl Address {
                     let _ = stream.write_all(&peer::request(host));
                     let (answer, _) = read_all(&mut stream, MAX_ANSWER);
                     address.ahead = date(&answer).map(|date| date - now());
-                    address.peer = Some(peer::peer(&answer));
+                    address.peer = Some(Program::of(&answer));
                 }
             }
         }
@@ -165,7 +166,7 @@ mod tests {
     use crate::check::testing::{codes, parsed};
 
     fn address() -> Address {
-        let (at, peer) = ("192.0.2.7:1".parse().unwrap(), Some(Peer::Ours));
+        let (at, peer) = ("192.0.2.7:1".parse().unwrap(), Some(Program::Ours));
         Address { at, reached: Ok(Duration::from_millis(7)), standing: 0, peer, ahead: None, quic: Some(true) }
     }
 

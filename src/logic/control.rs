@@ -24,9 +24,14 @@ pub struct Control {
     state: State,
     proving: bool,
     lines: Lines,
+    /// Lines in a row that could not be read.
     bad: u32,
+    /// Lines that could not be read and were not told, and when one was told last.
+    untold: (u64, Option<Instant>),
     keepalive: Keepalive,
     asked: Option<Instant>,
+    /// Pings that are not answered.
+    owed: u32,
     /// The peer understands a goodbye.
     polite: bool,
     /// Until then a client listens before it speaks, so that it speaks as its server does.
@@ -134,6 +139,13 @@ pub enum Do {
     Heard,
     /// The peer's certificate is right; users may come in.
     Ready,
+    /// So many lines could not be read since this was said last.
+    Unreadable {
+        /// What is wrong with the last one.
+        why: BadLine,
+        /// How many there were.
+        count: u64,
+    },
     /// The server will show this certificate from now on.
     Cert(Fingerprint),
     /// The tunnel has ended.
@@ -201,8 +213,10 @@ impl Control {
             proving,
             lines: Lines::default(),
             bad: 0,
+            untold: (0, None),
             keepalive: Keepalive::new(report, Duration::ZERO, now),
             asked: None,
+            owed: 0,
             polite: false,
             listens: None,
             out: VecDeque::new(),
@@ -220,7 +234,8 @@ impl Control {
         self.ask(now);
     }
 
-    fn ask(&mut self, now: Instant) {
+    /// Asks whether the peer is there.
+    pub fn ask(&mut self, now: Instant) {
         self.keepalive.asked(now);
         self.asked = Some(now);
         self.say(&Signal::Ping);
@@ -244,6 +259,11 @@ impl Control {
     /// Whether users may come in.
     pub fn is_ready(&self) -> bool {
         self.state == State::Ready
+    }
+
+    /// Whether all that the peer was asked is answered: what was sent to it before, on whatever connection, has most likely arrived.
+    pub fn is_answered(&self) -> bool {
+        self.owed == 0
     }
 
     /// Whether the peer owes the answer to a ping for longer than half of the time between two.
@@ -275,13 +295,24 @@ impl Control {
                 }
                 Err(BadLine::Unknown) => self.bad = 0,
                 Err(BadLine::Forged) => return self.end(Why::Forged),
-                Err(_) => {
+                Err(why) => {
                     self.bad += 1;
+                    self.tell_unreadable(why, now);
                     if self.bad >= MAX_BAD_LINES {
                         return self.end(Why::Noise);
                     }
                 }
             }
+        }
+    }
+
+    /// The first line that cannot be read is told at once, then how many there were.
+    fn tell_unreadable(&mut self, why: BadLine, now: Instant) {
+        let (count, told) = &mut self.untold;
+        *count += 1;
+        if told.is_none_or(|told| now >= told + UNREADABLE) {
+            self.out.push_back(Do::Unreadable { why, count: std::mem::take(count) });
+            *told = Some(now);
         }
     }
 
@@ -300,12 +331,18 @@ impl Control {
             Signal::Udp { remote, id } => self.out.push_back(Do::Launch { udp: true, remote, id }),
             Signal::Ping => self.say(&Signal::Pong),
             Signal::Pong => {
+                self.owed = self.owed.saturating_sub(1);
                 if let Some(asked) = self.asked.take() {
                     self.out.push_back(Do::Pong(now.saturating_duration_since(asked)));
                 }
             }
             Signal::Flush => self.out.push_back(Do::Flush),
-            Signal::Verify { id, fp } => self.out.push_back(Do::Verify { id, fp }),
+            Signal::Verify { id, fp } => {
+                if let Codec::Masked { dialect, .. } = &mut self.codec {
+                    *dialect = dialect.after_statement(&fp);
+                }
+                self.out.push_back(Do::Verify { id, fp });
+            }
             // Only an authenticated peer is believed.
             Signal::Cert { fp } if matches!(self.codec, Codec::Sealed { .. }) => {
                 self.out.extend(fp.parse().ok().map(Do::Cert));
@@ -409,6 +446,7 @@ impl Control {
         if matches!(self.state, State::Over | State::Unheard) {
             return;
         }
+        self.owed += u32::from(*signal == Signal::Ping);
         if let Some(Do::Send(bytes)) = self.out.back_mut() {
             return self.codec.encode(signal, bytes);
         }
@@ -427,6 +465,8 @@ impl Control {
 
 /// So many lines in a row that cannot be read end the tunnel.
 const MAX_BAD_LINES: u32 = 64;
+/// Lines that cannot be read are told at most this often.
+const UNREADABLE: Duration = Duration::from_secs(60);
 /// A client waits so long for the first line of an original, which says how it writes.
 const LISTENING: Duration = Duration::from_millis(200);
 
@@ -439,6 +479,12 @@ mod tests {
 
     fn masked() -> Codec {
         Codec::Masked { key: b"key".to_vec(), dialect: Dialect::Json }
+    }
+
+    fn masked_line(signal: &Signal) -> Vec<u8> {
+        let mut line = Vec::new();
+        masked().encode(signal, &mut line);
+        line
     }
 
     fn pair(proving: bool) -> (Control, Control, Instant) {
@@ -470,6 +516,37 @@ mod tests {
             b.heard(&from_a, now);
             a.heard(&from_b, now);
         }
+    }
+
+    #[test]
+    fn the_first_line_that_cannot_be_read_is_told_and_then_counts() {
+        let now = Instant::now();
+        let mut control = Control::new(masked(), REPORT, false, now);
+        let told = |control: &mut Control, lines: usize, now| {
+            for _ in 0..lines {
+                control.heard(b"!!!\n", now);
+            }
+            control.heard(&masked_line(&Signal::Ping), now);
+            let counts = std::iter::from_fn(|| control.poll()).filter_map(|thing| match thing {
+                Do::Unreadable { count, .. } => Some(count),
+                _ => None,
+            });
+            counts.collect::<Vec<u64>>()
+        };
+        assert_eq!(told(&mut control, 10, now), [1]);
+        assert!(told(&mut control, 10, now + UNREADABLE - REPORT).is_empty());
+        assert_eq!(told(&mut control, 1, now + UNREADABLE), [20]);
+    }
+
+    #[test]
+    fn all_is_answered_when_the_last_ping_is() {
+        let now = Instant::now();
+        let mut control = Control::new(masked(), REPORT, false, now);
+        control.ask(now);
+        control.heard(&masked_line(&Signal::Pong), now);
+        assert!(!control.is_answered());
+        control.heard(&masked_line(&Signal::Pong), now);
+        assert!(control.is_answered());
     }
 
     #[test]
@@ -514,6 +591,7 @@ mod tests {
         for _ in 1..MAX_BAD_LINES {
             a.heard(b"!!!\n", now);
         }
+        assert_eq!(a.poll(), Some(Do::Unreadable { why: BadLine::Encoding, count: 1 }));
         assert_eq!(a.poll(), None);
         a.heard(b"!!!\n", now);
         assert_eq!(a.poll(), Some(Do::Over(Why::Noise)));
@@ -591,6 +669,7 @@ mod tests {
         server.tick(now + REPORT);
         server.prove(Id([1; 4]), Fingerprint::of(b"own"));
         server.heard(b"AAAA\n", now);
+        assert_eq!(server.poll(), Some(Do::Unreadable { why: BadLine::Json, count: 1 }));
         assert!(server.poll().is_none() && !server.is_heard());
         let mut line = Vec::new();
         encode(&Signal::Ping, b"key", &mut line);

@@ -169,6 +169,16 @@ impl Dialect {
         }
     }
 
+    /// What a peer of this generation turns out to speak by a statement of its certificate's. One behind a proxy that ends TLS is taken for
+    /// a 2.0 before; only 1.17 and older write colons, and only 1.14 states nothing.
+    pub fn after_statement(self, fp: &str) -> Dialect {
+        let digits = fp.strip_prefix("sha256:").unwrap_or(fp);
+        match self {
+            Dialect::Second if fp.is_empty() || digits.contains(':') => Dialect::SecondRaw,
+            dialect => dialect,
+        }
+    }
+
     /// A fingerprint in the form that the peer compares.
     pub fn fingerprint(self, fp: Fingerprint) -> String {
         match self {
@@ -309,6 +319,20 @@ mod tests {
         for (max, connections) in [(0, 1), (1, 1), (128, 1), (129, 2), (1024, 8), (65535, 64)] {
             assert_eq!(Dialect::V1_12.quic_connections(max), connections, "{max}");
             assert_eq!(Dialect::Url.quic_connections(max), 1);
+        }
+    }
+
+    #[test]
+    fn a_statement_of_a_certificate_shows_an_older_wire_inside_tls() {
+        let fp = Fingerprint::of(b"leaf");
+        for (dialect, stated, shown) in [
+            (Dialect::Second, fp.bare(), Dialect::Second),
+            (Dialect::Second, fp.to_string(), Dialect::SecondRaw),
+            (Dialect::Second, String::new(), Dialect::SecondRaw),
+            (Dialect::Json, fp.to_string(), Dialect::Json),
+            (Dialect::Url, String::new(), Dialect::Url),
+        ] {
+            assert_eq!(dialect.after_statement(&stated), shown, "{dialect:?} {stated}");
         }
     }
 

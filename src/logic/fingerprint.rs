@@ -1,7 +1,7 @@
 //! The certificate check of the 1.14 wire: both sides say under the key which certificate they know for a connection.
 //!
 //! ```text
-//!  ours    Due --a connection is taken--> Chosen --it has arrived there, too--> said
+//!  ours    Due --a connection is taken, a ping--> Chosen --a pong, and quiet: it has arrived there, too--> said
 //!  theirs  asked(id, fp) --the connection is known--> Right | Wrong | Unknown
 //! ```
 //!
@@ -27,10 +27,20 @@ pub struct FingerprintCheck {
 enum Ours {
     /// A connection has to be chosen for it.
     Due,
-    /// This one was. It travels on another path than the statement, which waits until then.
-    Chosen { id: Id, fp: Fingerprint, at: Instant },
+    /// This one was. It travels on another path than the statement, which waits for a sign that the peer has come that far, and a moment
+    /// longer; not beyond `latest`.
+    Chosen { id: Id, fp: Fingerprint, at: Option<Instant>, latest: Instant },
     /// It was said, or there is nothing to say.
     Said,
+}
+
+/// What is to be said.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Statement {
+    /// A ping: its answer shows that the peer has come so far.
+    Ping,
+    /// Which certificate we know for that connection.
+    Verify(Id, Fingerprint),
 }
 
 /// What came of a statement of the peer's.
@@ -78,25 +88,40 @@ impl FingerprintCheck {
     }
 
     /// Connection `id` is in the pool now: what the peer stated about it before.
-    pub fn arrived<H: Copy + Eq + Hash, L>(&mut self, id: Id, pool: &mut Pool<H, L>) -> Option<Judged<H>> {
+    pub fn arrived<H: Copy + Eq + Hash, L>(
+        &mut self,
+        id: Id,
+        pool: &mut Pool<H, L>,
+        now: Instant,
+    ) -> Option<Judged<H>> {
+        // A peer may take the connections of a round into its pool together.
+        if let Ours::Chosen { at: Some(at), .. } = &mut self.ours {
+            *at = now + ARRIVAL;
+        }
         judge(id, &self.early.remove(&id)?, pool)
     }
 
+    /// The peer has answered all pings.
+    pub fn answered(&mut self, now: Instant) {
+        if let Ours::Chosen { at: at @ None, .. } = &mut self.ours {
+            *at = Some(now + ARRIVAL);
+        }
+    }
+
     /// Our own statement, once, soon after there is a connection to make it about.
-    pub fn poll<H, L>(&mut self, pool: &mut Pool<H, L>, loads: &Loads, now: Instant) -> Option<(Id, Fingerprint)>
+    pub fn poll<H, L>(&mut self, pool: &mut Pool<H, L>, loads: &Loads, now: Instant) -> Option<Statement>
     where
         H: Copy + Eq + Hash,
     {
         match self.ours {
             Ours::Due => {
-                if let Some((id, Some(fp))) = pool.prove(loads) {
-                    self.ours = Ours::Chosen { id, fp, at: now + ARRIVAL };
-                }
-                None
+                let Some((id, Some(fp))) = pool.prove(loads) else { return None };
+                self.ours = Ours::Chosen { id, fp, at: None, latest: now + LATEST };
+                Some(Statement::Ping)
             }
-            Ours::Chosen { id, fp, at } if now >= at => {
+            Ours::Chosen { id, fp, at, latest } if now >= at.unwrap_or(latest).min(latest) => {
                 self.ours = Ours::Said;
-                Some((id, fp))
+                Some(Statement::Verify(id, fp))
             }
             Ours::Chosen { .. } | Ours::Said => None,
         }
@@ -110,7 +135,7 @@ impl FingerprintCheck {
     /// When the clock has something to say.
     pub fn deadline(&self) -> Option<Instant> {
         let ours = match self.ours {
-            Ours::Chosen { at, .. } => Some(at),
+            Ours::Chosen { at, latest, .. } => Some(at.unwrap_or(latest).min(latest)),
             Ours::Due | Ours::Said => None,
         };
         ours.into_iter().chain(self.early.deadline()).min()
@@ -128,8 +153,10 @@ fn judge<H: Copy + Eq + Hash, L>(id: Id, peer: &str, pool: &mut Pool<H, L>) -> O
     Some(Judged { verdict, close: named.home })
 }
 
-/// Time for a connection to arrive at the other side before the statement about it does.
+/// Time for a connection to get into the other side's pool before the statement about it comes.
 const ARRIVAL: Duration = Duration::from_millis(50);
+/// So long a statement waits at most.
+const LATEST: Duration = Duration::from_secs(1);
 /// Most statements that wait for their connection.
 const MAX_EARLY: usize = 16;
 /// Most characters of a wrong statement that are shown.
@@ -172,10 +199,31 @@ mod tests {
     fn our_statement_is_made_once_after_its_connection_had_time_to_arrive() {
         let (fp, now, loads) = (Fingerprint::of(b"own"), Instant::now(), Loads::new(1));
         let (mut check, mut pool) = (FingerprintCheck::new(true, WAIT), pool(Some(fp)));
-        assert_eq!(check.poll(&mut pool, &loads, now), None);
-        assert_eq!((pool.idle(), check.deadline()), (0, Some(now + ARRIVAL)));
-        assert_eq!(check.poll(&mut pool, &loads, now + ARRIVAL), Some((id(1), fp)));
+        assert_eq!(check.poll(&mut pool, &loads, now), Some(Statement::Ping));
+        assert_eq!((pool.idle(), check.deadline()), (0, Some(now + LATEST)));
+        assert_eq!(check.poll(&mut pool, &loads, now + ARRIVAL), None, "the peer has not answered");
+        check.answered(now + ARRIVAL);
+        assert_eq!(check.deadline(), Some(now + 2 * ARRIVAL));
+        assert_eq!(check.arrived(id(2), &mut pool, now + ARRIVAL + ARRIVAL / 2), None);
+        assert_eq!(check.poll(&mut pool, &loads, now + 2 * ARRIVAL), None, "others come");
+        let statement = Some(Statement::Verify(id(1), fp));
+        assert_eq!(check.poll(&mut pool, &loads, now + 2 * ARRIVAL + ARRIVAL / 2), statement);
         assert_eq!((check.poll(&mut pool, &loads, now + WAIT), check.deadline()), (None, None));
+    }
+
+    #[test]
+    fn our_statement_is_made_to_a_peer_that_does_not_answer_and_among_connections_without_end() {
+        let (fp, now, loads) = (Fingerprint::of(b"own"), Instant::now(), Loads::new(1));
+        for answers in [false, true] {
+            let (mut check, mut pool) = (FingerprintCheck::new(true, WAIT), pool(Some(fp)));
+            check.poll(&mut pool, &loads, now);
+            if answers {
+                check.answered(now);
+                check.arrived(id(2), &mut pool, now + LATEST - ARRIVAL / 2);
+            }
+            assert_eq!(check.deadline(), Some(now + LATEST));
+            assert_eq!(check.poll(&mut pool, &loads, now + LATEST), Some(Statement::Verify(id(1), fp)));
+        }
     }
 
     #[test]
@@ -185,7 +233,7 @@ mod tests {
         assert_eq!(check.asked(id(2), fp.to_string(), &mut pool, now), None);
         assert_eq!(check.asked(id(3), fp.to_string(), &mut pool, now), None);
         pool.opened(id(2), 22, 0, Some(fp)).unwrap();
-        assert_eq!(check.arrived(id(2), &mut pool), Some(Judged { verdict: Verdict::Right, close: Some(22) }));
+        assert_eq!(check.arrived(id(2), &mut pool, now), Some(Judged { verdict: Verdict::Right, close: Some(22) }));
         assert_eq!((check.deadline(), check.expired(now)), (Some(now + WAIT), None));
         assert_eq!((check.expired(now + WAIT), check.expired(now + WAIT)), (Some(id(3)), None));
     }

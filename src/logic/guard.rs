@@ -61,10 +61,34 @@ pub enum Failure {
     Older,
     /// The same of one of 1.6 or older.
     Oldest,
+    /// A request over HTTP that is no handshake's.
+    Http,
+    /// An SSH client.
+    Ssh,
+    /// A SOCKS client.
+    Socks,
+    /// Bytes that no NodePass begins with.
+    Noise,
     /// The opening of a pool connection.
     Opening,
     /// A key of the API.
     ApiKey,
+}
+
+impl Failure {
+    /// Of a client that begins with these bytes, which are none of a NodePass's.
+    pub fn stranger(first: &[u8]) -> Failure {
+        match first {
+            [b'S', b'S', b'H', b'-', ..] => Failure::Ssh,
+            [4, 1 | 2, ..] | [5, 1..=3, ..] => Failure::Socks,
+            _ => Failure::Noise,
+        }
+    }
+
+    /// Whether it does not even try to get in: scanners and other programs by mistake. No ban, and few lines.
+    pub fn is_strange(self) -> bool {
+        matches!(self, Failure::Http | Failure::Ssh | Failure::Socks | Failure::Noise)
+    }
 }
 
 impl fmt::Display for Failure {
@@ -83,6 +107,10 @@ impl fmt::Display for Failure {
                 "handshake refused: it is that of NodePass 1.6 or older, which proves nothing and gives the key away: update it; wire=1.6 \
                  speaks it all the same, for a key that is used nowhere else"
             }
+            Failure::Http => "an HTTP request that is no handshake: a browser, a scanner or a health check",
+            Failure::Ssh => "an SSH client came to the tunnel's port",
+            Failure::Socks => "a SOCKS client came to the tunnel's port; users come in at the other one",
+            Failure::Noise => "what comes to the tunnel's port there is no NodePass",
             Failure::Opening => "pool connection refused: its opening is forged, or was used before",
             Failure::ApiKey => "request refused: the API key is wrong",
         })
@@ -225,13 +253,26 @@ impl Guard {
 }
 
 /// Which sources the log has told of that were refused, so that none of them fills it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Refusals {
     told: Expiring<Source, ()>,
+    pause: Duration,
+}
+
+impl Default for Refusals {
+    /// Once in 10 s for each source.
+    fn default() -> Refusals {
+        Refusals { told: Expiring::default(), pause: PAUSE }
+    }
 }
 
 impl Refusals {
-    /// Whether the log is to tell that a connection from that address was refused: once in 10 s for each source.
+    /// Once in an hour for each source.
+    pub fn of_strangers() -> Refusals {
+        Refusals { pause: STRANGERS, ..Refusals::default() }
+    }
+
+    /// Whether the log is to tell that a connection from that address was refused.
     pub fn is_news(&mut self, address: IpAddr, now: Instant) -> bool {
         let source = Source::of(address);
         while self.told.expired(now).is_some() {}
@@ -240,7 +281,7 @@ impl Refusals {
             if self.told.len() >= MAX_SOURCES {
                 self.told.pop();
             }
-            self.told.insert(source, (), now + PAUSE);
+            self.told.insert(source, (), now + self.pause);
         }
         news
     }
@@ -289,6 +330,8 @@ pub const MAX_SOURCES: usize = 4096;
 const WINDOW: Duration = Duration::from_secs(60);
 /// A source's failures are told at most this often.
 const PAUSE: Duration = Duration::from_secs(10);
+/// A source that does not try to get in is told at most this often.
+const STRANGERS: Duration = Duration::from_secs(3600);
 /// Places of sources that are kept after a crowd.
 const SLACK: usize = 256;
 
@@ -310,6 +353,23 @@ mod tests {
 
     fn fail(guard: &mut Guard, address: &str, times: usize, now: Instant) -> Vec<Told> {
         (0..times).filter_map(|_| guard.failed(ip(address), Failure::Key, false, now)).collect()
+    }
+
+    #[test]
+    fn who_comes_by_mistake_is_named_and_told_once_an_hour() {
+        for (first, what) in [
+            (&b"SSH-2.0-x"[..], Failure::Ssh),
+            (b"\x05\x01\x00", Failure::Socks),
+            (b"\x04\x01\x00\x50", Failure::Socks),
+            (b"\x05\x00", Failure::Noise),
+            (b"", Failure::Noise),
+        ] {
+            assert!(Failure::stranger(first) == what && what.is_strange(), "{first:?}");
+        }
+        assert!(!Failure::Key.is_strange());
+        let (mut told, now) = (Refusals::of_strangers(), epoch());
+        let times = [0, 1, 3599, 3600, 3601].map(|second| told.is_news(ip("192.0.2.1"), now + second * SECOND));
+        assert_eq!(times, [true, false, false, true, false]);
     }
 
     #[test]

@@ -19,6 +19,7 @@ use super::auth::{AuthMode, Psk, Responder, MAX_MESSAGE};
 use super::dialect::{Dialect, Wire};
 use super::guard::Failure;
 use super::http::{body, end_of_head, response, status, ErrorStatus, Head, Part, MAX_ANSWER, MAX_HEAD};
+use super::program::Program;
 use super::terms::{Feature, Terms};
 use super::upgrade::{self, UpgradeFault, WebSocketKey};
 use super::wire::{token, token_matches};
@@ -187,8 +188,10 @@ pub struct Keys<'a> {
 pub fn judge(request: &Request, tls: bool, keys: Keys<'_>) -> Verdict {
     let dialect = keys.wire.agreed(tls, !request.features.is_empty());
     match (request, keys.psk) {
-        (Request { method, .. }, _) if method != "GET" => Verdict::Refused(ErrorStatus::MethodNotAllowed, None),
-        (Request { path, .. }, _) if path != "/" => Verdict::Refused(ErrorStatus::NotFound, None),
+        (Request { method, .. }, _) if method != "GET" => {
+            Verdict::Refused(ErrorStatus::MethodNotAllowed, Some(Failure::Http))
+        }
+        (Request { path, .. }, _) if path != "/" => Verdict::Refused(ErrorStatus::NotFound, Some(Failure::Http)),
         (Request { auth: Some(message), .. }, Some(psk)) => match Responder::read(psk, message) {
             Some(responder) => Verdict::Authenticated(Box::new(responder)),
             None => Verdict::Refused(ErrorStatus::KeysDiffer, Some(Failure::Key)),
@@ -206,9 +209,8 @@ pub fn judge(request: &Request, tls: bool, keys: Keys<'_>) -> Verdict {
             Verdict::Refused(ErrorStatus::KeysDiffer, Some(Failure::Unauthenticated))
         }
         (Request { token: Some(_), .. }, _) => Verdict::Refused(ErrorStatus::Unauthorized, Some(Failure::Key)),
-        (Request { auth: Some(_), .. }, None) | (Request { auth: None, .. }, _) => {
-            Verdict::Refused(ErrorStatus::Unauthorized, None)
-        }
+        (Request { auth: Some(_), .. }, None) => Verdict::Refused(ErrorStatus::Unauthorized, None),
+        (Request { auth: None, .. }, _) => Verdict::Refused(ErrorStatus::Unauthorized, Some(Failure::Http)),
     }
 }
 
@@ -241,7 +243,11 @@ pub enum ServerAnswer {
         text: String,
         /// The server says that it knows the authenticated handshake.
         knows_auth: bool,
+        /// Who says so, where that is no NodePass.
+        by: Option<Program>,
     },
+    /// Something that no NodePass says.
+    Foreign(Program),
     /// Nothing that can be used. It is worth another try, later.
     Bad(&'static str),
 }
@@ -254,22 +260,26 @@ pub fn parse_answer(bytes: &[u8], ended: bool) -> ServerAnswer {
     let bytes = &bytes[..bytes.len().min(MAX_ANSWER)];
     let full = bytes.len() == MAX_ANSWER;
     let ended = ended || full;
+    if !ended && !bytes.is_empty() && Program::needs_more(bytes) {
+        return ServerAnswer::NeedMore;
+    }
     match take_answer(bytes, ended) {
         Ok(Some(Answer { status: 200, body, knows_auth })) => match (message_2(&body), Terms::parse(&body)) {
             (Some(message), _) => ServerAnswer::Sealed(message),
             (None, Ok(terms)) => ServerAnswer::Terms { terms, knows_auth },
-            (None, Err(why)) => ServerAnswer::Bad(why),
+            (None, Err(why)) if body.starts_with(b"{") => ServerAnswer::Bad(why),
+            (None, Err(_)) => ServerAnswer::Foreign(Program::of(bytes)),
         },
         Ok(Some(Answer { status, body, knows_auth })) => {
             let text = String::from_utf8_lossy(&body[..body.len().min(MAX_REASON)]);
             let text = text.lines().next().unwrap_or_default().trim().to_owned();
-            ServerAnswer::Refused { status, text, knows_auth }
+            ServerAnswer::Refused { status, text, knows_auth, by: Program::foreign(bytes) }
         }
         Ok(None) if ended && bytes.is_empty() => ServerAnswer::Bad(NO_ANSWER),
         Ok(None) if full => ServerAnswer::Bad("the server's answer is too long"),
         Ok(None) if ended => ServerAnswer::Bad("the server's answer is cut short"),
         Ok(None) => ServerAnswer::NeedMore,
-        Err(why) => ServerAnswer::Bad(why),
+        Err(why) => Program::foreign(bytes).map_or(ServerAnswer::Bad(why), ServerAnswer::Foreign),
     }
 }
 
@@ -372,7 +382,7 @@ mod tests {
     }
 
     fn refused(status: u16, text: &str) -> ServerAnswer {
-        ServerAnswer::Refused { status, text: text.into(), knows_auth: false }
+        ServerAnswer::Refused { status, text: text.into(), knows_auth: false, by: None }
     }
 
     fn answer(head: &str, body: &str) -> ServerAnswer {
@@ -605,7 +615,7 @@ mod tests {
         ));
         assert!(matches!(judge(None, AuthMode::Off), Verdict::Refused(ErrorStatus::Unauthorized, None)));
         assert_eq!(parse_answer(&sealed_answer(&message), false), ServerAnswer::Sealed(message));
-        let told = ServerAnswer::Refused { status: 401, text: "Unauthorized".into(), knows_auth: true };
+        let told = ServerAnswer::Refused { status: 401, text: "Unauthorized".into(), knows_auth: true, by: None };
         assert_eq!(parse_answer(&ErrorStatus::KeysDiffer.to_bytes(), false), told);
         let told = ServerAnswer::Terms { terms: plain(), knows_auth: true };
         assert_eq!(parse_answer(&plain().to_bytes(true), false), told);
@@ -651,10 +661,10 @@ mod tests {
 
     #[test]
     fn a_refusal_keeps_the_first_words_of_its_text_even_if_it_is_cut_short() {
-        assert_eq!(answer("502 Bad\r\nContent-Length: 99", "  sorry\nmore"), refused(502, "sorry"));
+        assert_eq!(answer("409 Bad\r\nContent-Length: 99", "  sorry\nmore"), refused(409, "sorry"));
         assert_eq!(answer("400 Bad Request", ""), refused(400, ""));
-        let flood = format!("HTTP/1.1 502 x\r\n\r\nsorry\n{}", " ".repeat(MAX_ANSWER));
-        assert_eq!(parse_answer(flood.as_bytes(), false), refused(502, "sorry"));
+        let flood = format!("HTTP/1.1 409 x\r\n\r\nsorry\n{}", " ".repeat(MAX_ANSWER));
+        assert_eq!(parse_answer(flood.as_bytes(), false), refused(409, "sorry"));
         let ServerAnswer::Refused { status: 503, text, .. } = answer("503 x", &"\u{fc}".repeat(500)) else {
             panic!("not refused")
         };
@@ -663,12 +673,30 @@ mod tests {
 
     #[test]
     fn the_four_bytes_of_a_pool_connection_are_no_answer_but_a_reason_to_try_again() {
-        for id in [&[0, 0, 0, 0][..], &[0xd9], b"HTTX", b"\x15\x03\x01"] {
+        for id in [&[0, 0, 0, 0][..], &[0xd9], b"HTTX"] {
             let ServerAnswer::Bad(why) = parse_answer(id, false) else { panic!("{id:?} taken") };
             assert!(why.contains("pool phase; try again"));
         }
         assert_eq!(parse_answer(b"", false), ServerAnswer::NeedMore);
         assert_eq!(parse_answer(b"", true), ServerAnswer::Bad(NO_ANSWER));
+    }
+
+    #[test]
+    fn who_answers_instead_of_a_server_is_named() {
+        let foreign = |answer: &str| match parse_answer(answer.as_bytes(), true) {
+            ServerAnswer::Foreign(by) | ServerAnswer::Refused { by: Some(by), .. } => Some(by),
+            _ => None,
+        };
+        let page = "HTTP/1.1 200 OK\r\nServer: nginx\r\nContent-Length: 6\r\n\r\n<html>";
+        assert_eq!(foreign(page), Some(Program::Web(200, "nginx".into())));
+        assert_eq!(foreign(&page.replace("200", "404")), Some(Program::Web(404, "nginx".into())));
+        assert_eq!(foreign("HTTP/1.0 502 Bad Gateway\r\n\r\n"), Some(Program::Proxy(502, String::new())));
+        let old = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 10\r\n\r\n192.0.2.7\n";
+        assert_eq!(foreign(old), Some(Program::OriginalOf12));
+        assert_eq!(foreign("SSH-2.0-OpenSSH_9.2\r\n"), Some(Program::Ssh));
+        assert_eq!(foreign("\x15\x03\x01\0\x02\x02F"), Some(Program::Tls));
+        assert_eq!(foreign("HTTP/1.1 401 Unauthorized\r\n\r\n"), None);
+        assert_eq!(parse_answer(b"SS", false), ServerAnswer::NeedMore);
     }
 
     #[test]
@@ -679,7 +707,7 @@ mod tests {
         let whole = format!("{head}\r\n\r\n{BODY}");
         assert!(matches!(parse_answer(whole.as_bytes(), true), ServerAnswer::Bad(_)));
         let body = format!("HTTP/1.1 200 OK\r\n\r\n{}", " ".repeat(MAX_ANSWER));
-        assert!(matches!(parse_answer(body.as_bytes(), false), ServerAnswer::Bad(_)));
+        assert!(matches!(parse_answer(body.as_bytes(), false), ServerAnswer::Foreign(_)));
         assert_eq!(parse_answer(&body.as_bytes()[..MAX_ANSWER - 1], false), ServerAnswer::NeedMore);
     }
 

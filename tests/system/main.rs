@@ -5,6 +5,7 @@ mod completions;
 mod docs;
 mod https;
 mod install;
+mod mistakes;
 mod monitoring;
 mod netns;
 mod noise;

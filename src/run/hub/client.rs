@@ -24,6 +24,7 @@ use crate::logic::backoff::{Backoff, FIRST_PAUSE};
 use crate::logic::control::Why;
 use crate::logic::dialect::{Dialect, Wire};
 use crate::logic::handshake::{Offer, Proof, ServerAnswer};
+use crate::logic::program::Program;
 use crate::logic::refill::Refill;
 use crate::logic::reminder::{Reminder, Word};
 use crate::logic::terms::{Terms, TunnelNo};
@@ -45,6 +46,8 @@ pub(in crate::run) struct Client {
     outage: Reminder,
     /// Pauses before the next handshake.
     retry: Backoff,
+    /// The log has said that the server wants its handshake inside TLS.
+    wants_tls: bool,
     routes: Routes,
     fallback: QuicFallback,
     /// Pauses after another client took the tunnel over.
@@ -85,6 +88,7 @@ impl Client {
             said: None,
             outage: Reminder::default(),
             retry: Backoff::untried(FIRST_PAUSE, cooldown, cooldown),
+            wants_tls: false,
             routes: Routes::default(),
             fallback: QuicFallback::default(),
             taken: Backoff::new(cooldown, MAX_PAUSE, SETTLED),
@@ -183,6 +187,10 @@ impl Client {
         now: Instant,
     ) -> Option<Side> {
         let silent = matches!(&answer, Ok(Answered { reply: Reply::Silent(_), .. }));
+        let no_tls = match &answer {
+            Ok(Answered { reply: Reply::NoTls(why), .. }) => format!(": {why}"),
+            _ => String::new(),
+        };
         let agreed = answer.and_then(|answer| self.agree(answer));
         let outcome = match &agreed {
             Ok(Ok(_)) => Outcome::Agreed,
@@ -198,8 +206,10 @@ impl Client {
                 self.state = State::Resting { until: now };
                 return None;
             }
-            Ok(Err(_)) => Err(Error::protocol("the server does not know the authenticated handshake (any more)")
-                .with_hint(
+            Ok(Err(_)) => Err(Error::protocol(format!(
+                "the server does not know the authenticated handshake (any more){no_tls}"
+            ))
+            .with_hint(
                 "auth=1 takes NodePass 1.14's too, if no other was ever made with this server; auth=0 makes only that",
             )),
             Err(why) => Err(why),
@@ -210,6 +220,7 @@ impl Client {
                 self.fallback.begin(&mut tunnel, now);
                 self.retry.succeeded(now);
                 self.taken.succeeded(now);
+                self.wants_tls = false;
                 self.state = State::Up(Box::new(tunnel));
                 Some(side)
             }
@@ -248,8 +259,12 @@ impl Client {
                 None => Err(Error::protocol(format!("the server is of another generation than wire={}", wire.name()))),
             },
             (ServerAnswer::Refused { status: 400, .. }, None) if !tls && wire == Wire::Auto => {
+                if !std::mem::replace(&mut self.wants_tls, true) {
+                    log::info!("The server answers 400 to a plain request, as NodePass from 1.15 on does: it is asked inside TLS");
+                }
                 Ok(Err(Outcome::WantsTls))
             }
+            (ServerAnswer::Foreign(Program::Tls), None) if !tls && wire == Wire::Auto => Ok(Err(Outcome::WantsTls)),
             (ServerAnswer::Refused { status: 401, knows_auth: true, .. }, None) => {
                 Err(Error::refused(401, "Unauthorized")
                     .with_hint("the keys differ, or the server wants auth=1 or 2 here too"))
@@ -257,8 +272,11 @@ impl Client {
             (ServerAnswer::Refused { status: 401, knows_auth: false, .. }, Some(_)) => {
                 Ok(Err(Outcome::UnknownThere { tls: true }))
             }
-            (ServerAnswer::Refused { status, text, .. }, _) => {
+            (ServerAnswer::Refused { status, text, by: Some(Program::Proxy(..)) | None, .. }, _) => {
                 Err(Error::refused(status, &printable(&text).to_string()))
+            }
+            (ServerAnswer::Foreign(by) | ServerAnswer::Refused { by: Some(by), .. }, _) => {
+                Err(Error::protocol(by.to_string()))
             }
             (ServerAnswer::Bad(why), _) => Err(Error::protocol(why)),
             _ => Err(Error::protocol("the server's answer is to another handshake")),

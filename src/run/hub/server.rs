@@ -46,6 +46,8 @@ pub(in crate::run) struct Server {
     /// Sources that got something wrong, and those that may not come.
     guard: Guard,
     refusals: Refusals,
+    /// Sources of other programs that the log has told of.
+    strangers: Refusals,
     /// The tunnel key, stretched; `None` where `auth=0`.
     psk: Option<Psk>,
     reload: Instant,
@@ -82,6 +84,7 @@ impl Server {
             said: None,
             guard: Guard::new(config.limits.ban_failures, config.limits.ban_time),
             refusals: Refusals::default(),
+            strangers: Refusals::of_strangers(),
             psk: (config.auth() != AuthMode::Off).then(|| Psk::stretch(config.key.as_bytes())),
             shown: certs.as_ref().map(Certs::current),
             show: None,
@@ -160,6 +163,12 @@ impl Server {
 
     /// A stranger at that address got something wrong.
     pub fn failed(&mut self, from: IpAddr, what: Failure, now: Instant) {
+        if what.is_strange() {
+            if self.strangers.is_news(from, now) {
+                log::info!(event = "stranger", peer:% = from; "{from}: {what}; said once an hour");
+            }
+            return;
+        }
         let kept = is_at_home(&self.tunnels, from);
         if let Some(told) = self.guard.failed(from, what, kept, now) {
             log::warn!(event = "handshake_refused", peer:% = from; "{told}");

@@ -59,7 +59,7 @@ enum Stage {
     /// No pool connection has come. Without one by then it has failed.
     Opening { until: Instant },
     /// The first one is the control connection.
-    Up { control: Control, home: Home },
+    Up { control: Box<Control>, home: Home },
 }
 
 /// Which side takes users in and which dials targets.
@@ -264,6 +264,9 @@ impl Tunnel {
             TunnelEvent::Said(bytes) => {
                 if let Stage::Up { control, .. } = &mut self.stage {
                     control.heard(&bytes, now);
+                    if control.is_answered() {
+                        self.check.answered(now);
+                    }
                 }
             }
             TunnelEvent::Closed(why) => {
@@ -424,7 +427,7 @@ impl Tunnel {
         let new = id != CONTROL && self.pool.opened(id, home, home.worker, fp).is_ok();
         if !new {
             out.close(home);
-        } else if let Some(judged) = self.check.arrived(id, &mut self.pool) {
+        } else if let Some(judged) = self.check.arrived(id, &mut self.pool, now) {
             self.judge(judged, out);
         }
         new
@@ -455,7 +458,7 @@ impl Tunnel {
     }
 
     fn framed(&self) -> bool {
-        self.terms.features.contains(&Feature::UdpFrame) || self.dialect.frames()
+        self.terms.features.contains(&Feature::UdpFrame) || self.dialect().frames()
     }
 }
 

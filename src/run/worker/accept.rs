@@ -81,8 +81,8 @@ enum Step {
     Asked(Leg, Box<Request>),
     /// The line of a client of 1.12 or older, where that is spoken.
     KeyLine(Leg, Vec<u8>),
-    /// An original of a generation that is not spoken here.
-    Older(Failure),
+    /// Another program, or an original of a generation that is not spoken here.
+    Stranger(Failure),
     Close,
 }
 
@@ -133,7 +133,7 @@ impl Inbound {
                     context.hub.send(Notice::KeyLine { home, from: peer.from, line });
                     return Next::Become(Idle::of_server(leg, false).into());
                 }
-                Ok(Step::Older(what)) => {
+                Ok(Step::Stranger(what)) => {
                     context.hub.send(Notice::Stranger { from: peer.from, what });
                     return Next::End;
                 }
@@ -260,7 +260,7 @@ fn read(mut leg: Leg, mut buffer: Buffer, peer: &mut Peer, muxes: &mut Muxes, no
             let mut reader = HeadReader::default();
             headed(leg, reader.feed(buffer.bytes()), reader, peer)
         }
-        (FirstBytes::Pool, _) if is_line_of_zeros(buffer.bytes()) => Step::Older(Failure::Oldest),
+        (FirstBytes::Pool, _) if is_line_of_zeros(buffer.bytes()) => Step::Stranger(Failure::Oldest),
         (FirstBytes::Pool, _) => match (peer.policy.opened(buffer.bytes(), peer.from.ip(), kind), more) {
             (Opened::Tunnel(expected), _) => Step::Pool(leg, expected),
             (Opened::Claim(opening), _) => Step::Claim(leg, kind, opening),
@@ -272,13 +272,14 @@ fn read(mut leg: Leg, mut buffer: Buffer, peer: &mut Peer, muxes: &mut Muxes, no
                 false => Step::Wait(State::Reading(leg, buffer)),
             },
         },
-        (FirstBytes::Older, _) => Step::Older(Failure::Older),
+        (FirstBytes::Older, _) => Step::Stranger(Failure::Older),
         (FirstBytes::NeedMore, Some(_)) => Step::On(State::Reading(leg, buffer)),
         (FirstBytes::NeedMore, None) => match peer.was_silent(kind, now).filter(|_| buffer.is_empty()) {
             Some(expected) => Step::Pool(leg, expected),
             None => Step::Wait(State::Reading(leg, buffer)),
         },
-        _ => Step::Close,
+        (FirstBytes::Stray, _) => Step::Stranger(Failure::stranger(buffer.bytes())),
+        (FirstBytes::Handshake | FirstBytes::Tls, _) => Step::Close,
     })
 }
 

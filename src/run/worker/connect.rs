@@ -24,6 +24,7 @@ use crate::logic::auth::Opening;
 use crate::logic::dialect::Dialect;
 use crate::logic::handshake::{parse_answer, ServerAnswer};
 use crate::logic::http::MAX_ANSWER;
+use crate::logic::program::Program;
 use crate::logic::terms::TunnelNo;
 use crate::logic::upgrade;
 use crate::logic::wire::{Id, CONTROL};
@@ -54,6 +55,8 @@ struct Call {
     until: Option<Instant>,
     /// The TLS handshake goes on.
     securing: bool,
+    /// The other side has answered it.
+    speaks_tls: bool,
 }
 
 enum Purpose {
@@ -124,7 +127,7 @@ impl Connector {
         let Wanted { route, opening } = wanted;
         let until = Some(now + route.timeout);
         let purpose = Purpose::Open(opening);
-        let call = Call { route, purpose, reached: (0, Duration::ZERO), until, securing: false };
+        let call = Call { route, purpose, reached: (0, Duration::ZERO), until, securing: false, speaks_tls: false };
         let state = call.opening(stream, opening);
         Connector { call, state }
     }
@@ -132,7 +135,8 @@ impl Connector {
     fn dialling(route: Arc<ServerRoute>, purpose: Purpose, home: Home, context: &Context) -> Connector {
         let (addresses, token) = (route.addresses.clone(), token(home.key, Side::Remote));
         let connect = Connect::new(addresses, None, route.dial, context.shared.tunnel_keepalive, token);
-        let call = Call { route, purpose, reached: (0, Duration::ZERO), until: None, securing: false };
+        let call =
+            Call { route, purpose, reached: (0, Duration::ZERO), until: None, securing: false, speaks_tls: false };
         Connector { call, state: State::Dialling(connect) }
     }
 
@@ -199,11 +203,13 @@ impl State {
                 Ok(None) => Ok(Step::Wait(State::Proxying(tcp, proxy))),
                 Err(error) => Err(call.at_proxy(Error::carried(error, Error::proxy))),
             },
-            State::Securing(mut tls) => match ready(tls.handshake()) {
-                Ok(Some(())) => call.begin(Own::Tls(tls), context),
-                Ok(None) => Ok(Step::Wait(State::Securing(tls))),
-                Err(error) => Err(Error::carried(error, Error::tls)),
-            },
+            State::Securing(mut tls) => {
+                match call.plain_answer(tls.socket()).map_or_else(|| ready(tls.handshake()), Err) {
+                    Ok(Some(())) => call.begin(Own::Tls(tls), context),
+                    Ok(None) => Ok(Step::Wait(State::Securing(tls))),
+                    Err(error) => Err(Error::carried(error, Error::tls)),
+                }
+            }
             State::Upgrading { own, request, reply, key } => Ok(upgrade(own, request, reply, key, call)?),
             State::Asking { leg, request, answer } => Ok(ask(leg, request, answer, &mut context.muxes)?),
             State::AskingInLines { leg, request, answer } => {
@@ -344,6 +350,26 @@ impl Call {
         Ok(Step::On(State::Securing(Box::new(tls))))
     }
 
+    /// What is said in the clear where a handshake asks for TLS: who says so can be named.
+    fn plain_answer(&mut self, tcp: &mut Tcp) -> Option<io::Error> {
+        if self.speaks_tls || !matches!(self.purpose, Purpose::Ask(_)) {
+            return None;
+        }
+        let mut first = [0; PART];
+        let count = tcp.peek(&mut first).ok()?;
+        match &first[..count] {
+            [] => None,
+            [TLS_ALERT | TLS_HANDSHAKE, ..] => {
+                self.speaks_tls = true;
+                None
+            }
+            said => {
+                let by = Program::foreign(said).map_or_else(|| PLAIN.to_owned(), |by| by.to_string());
+                Some(Error::tls(by).into())
+            }
+        }
+    }
+
     /// What comes once the connection is there, and secure.
     fn begin(&mut self, own: Own, context: &Context) -> Result<Step, Error> {
         self.securing = false;
@@ -411,6 +437,11 @@ impl Call {
 
 /// Most bytes of a server's line, with room to see that it is another program's.
 const MAX_LINE: usize = 1024;
+/// The first byte of an alert, and of a handshake's record.
+const TLS_ALERT: u8 = 0x15;
+const TLS_HANDSHAKE: u8 = 0x16;
+/// What is said of a server that answers in the clear.
+const PLAIN: &str = "the other side answers in the clear, as NodePass 1.13 and 1.14 do";
 /// What is said of a server that answers a line with nothing.
 const NO_LINE: &str =
     "the server closed without an answer: the keys differ in length, or it is no NodePass of 1.12 or older";

@@ -24,6 +24,19 @@ fn a_client_that_says_nothing_and_reads_nothing_loses_the_tunnel() {
 }
 
 #[test]
+fn a_line_that_cannot_be_read_is_told_once_and_the_tunnel_stays() {
+    let stage = Stage::reverse();
+    let mut fake = FakeClient::join(stage.tunnel);
+    for _ in 0..10 {
+        assert!(fake.say_bytes(b"!!!\n"));
+    }
+    fake.say(&[Signal::Ping]);
+    fake.hears(|signal| *signal == Signal::Pong);
+    stage.server.says("on the control connection cannot be read: the line is not base64", GRACE);
+    assert_eq!(stage.server.count("cannot be read"), 1);
+}
+
+#[test]
 fn a_client_that_never_reads_what_it_asks_for_costs_a_bounded_amount() {
     let stage = Stage::with(Flow::Reverse, &[("NP_SEMAPHORE_LIMIT", "4096")]);
     let mut fake = FakeClient::join(stage.tunnel);

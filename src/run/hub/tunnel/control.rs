@@ -7,7 +7,7 @@ use super::{Side, Stage, Tunnel};
 use crate::config::Transport;
 use crate::logic::control::{Codec, Control, Do, Why};
 use crate::logic::dialect::Dialect;
-use crate::logic::fingerprint::{Judged, Verdict};
+use crate::logic::fingerprint::{Judged, Statement, Verdict};
 use crate::logic::terms::{Direction, Feature};
 use crate::logic::wire::Id;
 use crate::run::hub::out::{Action, EndReason, Out, PeerUser};
@@ -52,7 +52,7 @@ impl Tunnel {
         let control = control.polite(self.terms.features.contains(&Feature::Goodbye));
         out.job(home.worker, Job::Control { key: home.key, tunnel: self.number, first });
         let proven = control.is_heard();
-        self.stage = Stage::Up { control, home };
+        self.stage = Stage::Up { control: Box::new(control), home };
         if proven {
             self.proven(out);
         }
@@ -84,8 +84,10 @@ impl Tunnel {
         if !control.is_heard() || control.dialect() == Some(Dialect::Url) {
             return;
         }
-        if let Some((id, fp)) = self.check.poll(&mut self.pool, &out.loads, now) {
-            control.prove(id, fp);
+        match self.check.poll(&mut self.pool, &out.loads, now) {
+            Some(Statement::Ping) => control.ask(now),
+            Some(Statement::Verify(id, fp)) => control.prove(id, fp),
+            None => {}
         }
     }
 
@@ -122,6 +124,15 @@ impl Tunnel {
                 Do::Heard => self.proven(out),
                 Do::Cert(fp) => out.push(Action::Pin(fp)),
                 Do::Ready => log::info!("Certificate fingerprint verified"),
+                Do::Unreadable { why, count: 1 } => {
+                    log::warn!("A line of {} on the control connection cannot be read: {why}", self.peer);
+                }
+                Do::Unreadable { why, count } => {
+                    log::warn!(
+                        "{count} more lines of {} on the control connection cannot be read, the last: {why}",
+                        self.peer
+                    );
+                }
                 Do::Over(why) => out.push(Action::Over(EndReason::Control(why))),
             }
         }
