@@ -149,6 +149,8 @@ pub struct Config {
     pub rate: Option<u64>,
     /// User connections and UDP sessions at once.
     pub slot: Option<usize>,
+    /// New UDP sessions at once, if that is said; 0 is no limit ([`Config::new_sessions`]).
+    pub udpslot: Option<usize>,
     /// Users of one source at once, if there is a limit (`perip`).
     pub perip: Option<usize>,
     /// Which users may come in; at a master those of its API (`allow`, `deny`).
@@ -260,6 +262,14 @@ impl fmt::Display for UsageError {
 impl std::error::Error for UsageError {}
 
 impl Config {
+    /// New UDP sessions at once, if there is a limit (`udpslot`, else a quarter of `slot`).
+    pub fn new_sessions(&self) -> Option<usize> {
+        match self.udpslot {
+            Some(limit) => Some(limit).filter(|limit| *limit > 0),
+            None => self.slot.map(|slot| (slot / 4).max(1)),
+        }
+    }
+
     /// A configuration with every parameter off, to be filled from the table.
     fn blank(role: Role) -> Config {
         Config {
@@ -283,6 +293,7 @@ impl Config {
             read: None,
             rate: None,
             slot: None,
+            udpslot: None,
             perip: None,
             users: AccessList::default(),
             peers: AccessList::default(),

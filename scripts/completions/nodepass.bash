@@ -34,11 +34,11 @@ _nodepass() {
             --noudp) words="0 1" ;;
             --lang) words="en zh" ;;
             --crt | --key | --report) files=1 ;;
-            --dns | --sni | --min | --max | --clients | --read | --rate | --slot | --perip | --allow | --deny | --block | --metrics | --cors | --password | --tunnel-addr | --tunnel-port | --target-addr | --target-port | --targets | --prefix | --master) ;;
+            --dns | --sni | --min | --max | --clients | --read | --rate | --slot | --udpslot | --perip | --allow | --deny | --block | --metrics | --cors | --password | --tunnel-addr | --tunnel-port | --target-addr | --target-port | --targets | --prefix | --master) ;;
             *)
                 case ${COMP_WORDS[1]} in
-                    server) words="--log --tls --crt --key --dns --lbs --auth --wire --max --clients --mode --quic --type --dial --read --rate --slot --perip --allow --deny --proxy --block --notcp --noudp --metrics --password --tunnel-addr --tunnel-port --target-addr --target-port --targets --help" ;;
-                    client) words="--log --tls --crt --key --dns --sni --lbs --auth --wire --min --mode --dial --read --rate --slot --perip --allow --deny --proxy --block --notcp --noudp --metrics --password --tunnel-addr --tunnel-port --target-addr --target-port --targets --help" ;;
+                    server) words="--log --tls --crt --key --dns --lbs --auth --wire --max --clients --mode --quic --type --dial --read --rate --slot --udpslot --perip --allow --deny --proxy --block --notcp --noudp --metrics --password --tunnel-addr --tunnel-port --target-addr --target-port --targets --help" ;;
+                    client) words="--log --tls --crt --key --dns --sni --lbs --auth --wire --min --mode --dial --read --rate --slot --udpslot --perip --allow --deny --proxy --block --notcp --noudp --metrics --password --tunnel-addr --tunnel-port --target-addr --target-port --targets --help" ;;
                     master) words="--log --tls --crt --key --allow --deny --cors --tunnel-addr --tunnel-port --prefix --help" ;;
                     check) words="--json --lang --master --report --help" ;;
                     status) words="--json --lang --master --watch --help" ;;

@@ -29,6 +29,7 @@ complete -c nodepass -n '__fish_seen_subcommand_from server client' -l dial -x -
 complete -c nodepass -n '__fish_seen_subcommand_from server client' -l read -x -d 'a TCP connection idle for this long in both directions is closed; 0 never; a bare number is one of seconds'
 complete -c nodepass -n '__fish_seen_subcommand_from server client' -l rate -x -d 'limit in Mbit/s for each direction, shared by all connections; 0 none'
 complete -c nodepass -n '__fish_seen_subcommand_from server client' -l slot -x -d 'user connections and UDP sessions at once; 0 no limit'
+complete -c nodepass -n '__fish_seen_subcommand_from server client' -l udpslot -x -d 'UDP sessions at once whose user has sent one datagram and has no answer yet, apart from slot; 0 no limit; else a quarter of slot'
 complete -c nodepass -n '__fish_seen_subcommand_from server client' -l perip -x -d 'user connections and UDP sessions of one source at once, an IPv4 address or an IPv6 /64; 0 no limit'
 complete -c nodepass -n '__fish_seen_subcommand_from server client master' -l allow -x -d 'the only sources that may come in: users, at a master those of its API; behind tunnel: clients of a server'
 complete -c nodepass -n '__fish_seen_subcommand_from server client master' -l deny -x -d 'sources that may not come in, whatever allow says; written as there'

@@ -58,7 +58,7 @@ impl Draft {
 }
 
 /// Every parameter, in the order of the documentation.
-pub(super) static PARAMETERS: [Parameter; 28] = [
+pub(super) static PARAMETERS: [Parameter; 29] = [
     Parameter {
         name: "log",
         meaning: "least level of the lines shown",
@@ -254,6 +254,15 @@ pub(super) static PARAMETERS: [Parameter; 28] = [
             put(&mut draft.config.slot, slot)
         },
         show: |config| Some(config.slot.unwrap_or(0).to_string()),
+    },
+    Parameter {
+        name: "udpslot",
+        meaning: "UDP sessions at once whose user has sent one datagram and has no answer yet, apart from slot; 0 no limit; else a quarter of slot",
+        default: None,
+        values: "a number from 0 to 1000000000",
+        roles: BOTH,
+        set: |draft, value| put(&mut draft.config.udpslot, count(value, 0..=MAX_SLOTS).map(Some)),
+        show: |config| config.udpslot.map(|udpslot| udpslot.to_string()),
     },
     Parameter {
         name: "perip",

@@ -335,7 +335,8 @@ fn flags_and_urls_make_the_same_configuration() {
 #[test]
 fn every_parameter_is_a_flag() {
     for row in &PARAMETERS {
-        let (flag, value) = (format!("--{}", row.name), row.default.unwrap_or("1.2.3.4"));
+        let (flag, value) =
+            (format!("--{}", row.name), row.default.unwrap_or(if row.name == "udpslot" { "4" } else { "1.2.3.4" }));
         for &role in row.roles {
             let parsed = command(&[role.name(), "--tunnel-port", "1", "--target-port", "2", &flag, value]);
             // These take no address alone; it is refused as a value, not as a flag.
@@ -391,10 +392,10 @@ fn a_bad_variable_is_an_error_and_a_good_one_is_used() {
 fn the_effective_url_shows_all_that_applies_and_means_the_same_when_read() {
     let server = config(
         "server://k@:1000/10.0.0.2:80,[::2]:81?type=3&tls=2&crt=/a+b&key=c%26d&rate=8&read=90s&block=31&noudp=1&dns=0\
-         &perip=7&allow=10.1.2.3/8,tunnel:[2001:db8::1]/64&deny=tunnel:192.0.2.1,::1",
+         &udpslot=9&perip=7&allow=10.1.2.3/8,tunnel:[2001:db8::1]/64&deny=tunnel:192.0.2.1,::1",
     );
     let expected = "server://***@:1000/10.0.0.2:80,[::2]:81?log=info&tls=2&crt=/a%20b&key=c%26d&dns=0&lbs=0&auth=1&wire=auto&max=1024&clients=1&mode=0\
-                    &type=3&dial=auto&read=1m30s&rate=8&slot=65536&perip=7&allow=10.0.0.0/8,tunnel:2001:db8::/64\
+                    &type=3&dial=auto&read=1m30s&rate=8&slot=65536&udpslot=9&perip=7&allow=10.0.0.0/8,tunnel:2001:db8::/64\
                     &deny=::1,tunnel:192.0.2.1&proxy=0&block=13&notcp=0&noudp=1";
     assert_eq!(server.effective_url(), expected);
     let again = config(expected);

@@ -33,6 +33,12 @@ impl Network {
         }
     }
 
+    /// The first address of the range with so many bits that this one lies in.
+    pub fn first_of(address: IpAddr, bits: u8) -> IpAddr {
+        let address = address.to_canonical();
+        Network { address, bits: bits.min(width(address)) }.masked().address
+    }
+
     /// Whether an address lies in it.
     pub fn contains(&self, address: IpAddr) -> bool {
         let same = |one: u128, other: u128, width: u32| {

@@ -110,6 +110,11 @@ impl<K: Copy + Eq + Hash> Strangers<K> {
         self.present.contains_key(&key)
     }
 
+    /// How many places the source of that address has.
+    pub fn places_of(&self, address: IpAddr) -> usize {
+        self.sources.get(&Source::of(address)).copied().unwrap_or(0)
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.present.len()

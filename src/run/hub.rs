@@ -43,7 +43,7 @@ use crate::logic::metrics::Figure;
 use crate::logic::terms::TunnelNo;
 use crate::notify::ServiceManager;
 use crate::run::channel::{Receiver, Sender};
-use crate::run::messages::{Home, Job, Notice, TunnelEvent};
+use crate::run::messages::{Home, Job, Notice, TunnelEvent, User};
 use crate::run::shared::Shared;
 
 /// The hub of one instance.
@@ -136,6 +136,7 @@ impl Hub {
             while let Some(user) = self.ingress.next() {
                 match self.part {
                     Part::Single(_) => self.targets.forward(user, now),
+                    _ if matches!(user, User::Udp(..)) => self.ingress.waiting.push_last(user, now),
                     _ => self.ingress.waiting.push(user, now),
                 }
             }
@@ -222,12 +223,13 @@ impl Hub {
                 if let Some(worker) = self.targets.unstarted(ticket) {
                     self.out.loads.end(worker);
                 }
-                self.ingress.leave(proto);
+                self.ingress.leave(proto, None);
             }
             Notice::Done { home, tunnel, proto } => {
                 self.release(home, tunnel);
-                self.ingress.leave(proto);
+                self.ingress.leave(proto, Some(home));
             }
+            Notice::Proven { home, session } => self.ingress.prove(home, &session),
             Notice::Reached { target, took } => self.targets.reached(target, took, now),
             Notice::Missed(target) => self.targets.missed(target, now),
             Notice::Probed { target, took } => {

@@ -150,6 +150,8 @@ pub enum Job {
     Datagram(Key, Vec<u8>),
     /// Close a task without a word.
     Close(Key),
+    /// Close a user's task: its place is needed.
+    Evict(Key),
     /// A tunnel is over: close what belongs to it, but these of its users' relays.
     End {
         /// Which one.
@@ -254,6 +256,13 @@ pub enum Notice {
         tunnel: TunnelNo,
         /// What the user spoke.
         proto: Proto,
+    },
+    /// A UDP session has a second datagram of its user, or an answer of its target.
+    Proven {
+        /// Where it lives.
+        home: Home,
+        /// Which one.
+        session: SessionKey,
     },
     /// A target was reached.
     Reached {

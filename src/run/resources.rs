@@ -75,7 +75,9 @@ impl Resources {
         // Streams of a shared connection need no descriptors.
         let files = if config.transport.is_shared() { usize::MAX } else { spare / 3 };
         let pool = files.min(pool_fits).max(1);
-        let slots = ((spare - spare / 3) / 2).min(users_fit).max(1);
+        let slots = ((spare - spare / 3) / 2).min(users_fit);
+        // A fifth of them is for new UDP sessions, which are a quarter of the others.
+        let slots = if config.udp { slots - slots / 5 } else { slots }.max(1);
         let budget = match scarce {
             true => {
                 let users = config.slot.unwrap_or(usize::MAX).min(slots);
@@ -172,12 +174,14 @@ mod tests {
         let line = resources.fit(&mut server).line.unwrap();
         assert!(line.contains("64 open files"), "{line}");
         assert!(resources.fit(&mut client).line.is_some());
-        assert_eq!((server.max, server.slot), (10, Some(10)));
-        assert_eq!((client.min, client.max, client.slot), (12, 12, Some(12)));
+        assert_eq!((server.max, server.slot), (10, Some(8)));
+        assert_eq!((client.min, client.max, client.slot), (12, 12, Some(10)));
         let budget = resources.fit(&mut config(SERVER)).budget;
         let strangers = workers(&server) * (budget.strangers + budget.kept) + budget.accepts;
         assert!(strangers <= 64 / 4 || workers(&server) > 2, "{budget:?}");
-        assert!(OWN_DESCRIPTORS + server.max + 2 * server.slot.unwrap() <= 64 - 36 / 6);
+        assert!(
+            OWN_DESCRIPTORS + server.max + 2 * (server.slot.unwrap() + server.new_sessions().unwrap()) <= 64 - 36 / 6
+        );
     }
 
     #[test]

@@ -25,6 +25,7 @@ use std::time::Instant;
 
 use mio::event::Event;
 use mio::Registry;
+use rustls::ServerConfig;
 
 use self::accept::Inbound;
 use self::connect::Connector;
@@ -169,28 +170,38 @@ impl Worker {
                     None => context.hub.send(Notice::Done { home, tunnel, proto }),
                 }
             }
-            Job::Forward { ticket, user, request, tls } => {
-                let proto = user.proto();
-                let made = |home: Home, context: &mut Context| match (user, tls) {
-                    (User::Tcp(socket, _), Some(tls)) => {
-                        Ok(TlsAccept::new(socket, tls, request, home, context, now)?.into())
-                    }
-                    (user, _) => forward(user, request, home, context),
-                };
-                match tasks.start(context, made) {
-                    Some(key) => context.hub.send(Notice::Started { ticket, home: tasks.home(key) }),
-                    None => context.hub.send(Notice::Unstarted { ticket, proto }),
-                }
-            }
+            Job::Forward { ticket, user, request, tls } => self.start_single(ticket, user, request, tls, now),
             Job::Probe { target, address } => {
                 tasks.start(context, |home, context| Ok(Probe::new(target, address, home, context).into()));
             }
             Job::Datagram(key, packet) => self.deliver(key, packet),
             Job::Close(key) => tasks.remove(key),
+            Job::Evict(key) => tasks.end_user(key, context),
             Job::End { tunnel, survivors } => self.end(tunnel, survivors),
             // What has no user leaves, relays go on.
             Job::Drain => tasks.close(context, Task::is_unused),
             Job::Stop => self.stop(now),
+        }
+    }
+
+    /// A single-end user goes to a target.
+    fn start_single(
+        &mut self,
+        ticket: u64,
+        user: User,
+        request: DialRequest,
+        tls: Option<Arc<ServerConfig>>,
+        now: Instant,
+    ) {
+        let Worker { tasks, context, .. } = self;
+        let proto = user.proto();
+        let made = |home: Home, context: &mut Context| match (user, tls) {
+            (User::Tcp(socket, _), Some(tls)) => Ok(TlsAccept::new(socket, tls, request, home, context, now)?.into()),
+            (user, _) => forward(user, request, home, context),
+        };
+        match tasks.start(context, made) {
+            Some(key) => context.hub.send(Notice::Started { ticket, home: tasks.home(key) }),
+            None => context.hub.send(Notice::Unstarted { ticket, proto }),
         }
     }
 

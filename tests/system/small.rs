@@ -14,9 +14,9 @@ use std::time::Duration;
 fn with_64_descriptors_a_tunnel_still_has_room_for_users() {
     let small = Small::tunnel("ulimit -n 64", "tls=1&log=debug", "log=debug");
     small.server.iter().for_each(|server| {
-        server.says("Room for a pool of 10 and 10 users: 64 open files", GRACE);
+        server.says("Room for a pool of 10 and 8 users: 64 open files", GRACE);
     });
-    small.client.says("Room for a pool of 12 and 12 users: 64 open files", GRACE);
+    small.client.says("Room for a pool of 12 and 10 users: 64 open files", GRACE);
     small.serves();
     small.outlives_a_crowd(100);
 }
@@ -60,7 +60,7 @@ fn with_64_descriptors_a_single_end_forwarder_refuses_whom_it_cannot_serve() {
     let small = Small::single("ulimit -n 64", "log=debug");
     small.serves();
     small.outlives_a_crowd(100);
-    assert!(small.client.said("all 12 slots are taken (slot)"));
+    assert!(small.client.said("all 10 slots are taken (slot)"));
 }
 
 #[test]

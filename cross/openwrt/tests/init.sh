@@ -475,7 +475,7 @@ every_parameter_has_its_effect() {
 	local pair name listen
 	listen="$(port)"
 	for pair in server:log=debug server:tls=1 server:dns=1h30m client:sni=www.example.com server:lbs=1 server:auth=2 server:wire=2.0 client:min=7 \
-		server:max=99 server:clients=3 server:mode=2 server:quic=0 server:type=0 server:dial=127.0.0.1 server:read=10m server:rate=12 server:slot=9 server:perip=5 server:allow=10.0.0.0/8,tunnel:::1 server:deny=192.0.2.7 \
+		server:max=99 server:clients=3 server:mode=2 server:quic=0 server:type=0 server:dial=127.0.0.1 server:read=10m server:rate=12 server:slot=9 server:udpslot=3 server:perip=5 server:allow=10.0.0.0/8,tunnel:::1 server:deny=192.0.2.7 \
 		"server:metrics=127.0.0.1:$(port)" \
 		server:proxy=1 server:block=13 server:notcp=1 server:noudp=1; do
 		echo "${pair#*:}" | sed 's/=.*//' >>"$ROOT/names"

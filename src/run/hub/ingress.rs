@@ -22,7 +22,7 @@ use mio::Registry;
 use self::listeners::Listeners;
 use self::slots::Slots;
 use self::sniffing::{Sniffing, Verdicted};
-use self::udp_sessions::{Place, Sessions};
+use self::udp_sessions::{Place, Room, Sessions};
 use self::waiting::Waiting;
 use super::USERS_TOKEN;
 use crate::config::Endpoint;
@@ -44,6 +44,8 @@ pub(in crate::run) struct Ingress {
     /// Sniffed users with news.
     stirred: Vec<Key>,
     sessions: Sessions,
+    /// Where sessions lived that have to make room.
+    evicted: Vec<Home>,
     /// What came last to a listener for datagrams.
     batch: PacketQueue,
     arrived: VecDeque<User>,
@@ -73,7 +75,8 @@ impl Ingress {
     /// No users yet. With `ends_tls` their first words are encrypted, and looked at by a worker.
     pub fn new(shared: Arc<Shared>, ends_tls: bool) -> Ingress {
         let sniffing = Sniffing::new(shared.config.block, SNIFFING_TOKEN);
-        let slots = Slots::new(shared.config.slot);
+        let new_sessions = shared.config.new_sessions();
+        let slots = Slots::new(shared.config.slot, new_sessions);
         let waiting = Waiting::new(shared.config.limits.pool_get);
         let sources = PerSource::new(shared.config.perip);
         Ingress {
@@ -81,7 +84,8 @@ impl Ingress {
             listeners: Opening::Unwanted,
             sniffing,
             stirred: Vec::new(),
-            sessions: Sessions::default(),
+            sessions: Sessions::new(new_sessions),
+            evicted: Vec::new(),
             batch: PacketQueue::default(),
             arrived: VecDeque::new(),
             mail: VecDeque::new(),
@@ -120,7 +124,7 @@ impl Ingress {
     pub fn close(&mut self) {
         self.listeners = Opening::Unwanted;
         for from in self.sniffing.clear() {
-            self.leave(Proto::Tcp(Some(from.ip())));
+            self.leave(Proto::Tcp(Some(from.ip())), None);
         }
     }
 
@@ -160,8 +164,9 @@ impl Ingress {
         self.arrived.pop_front()
     }
 
-    /// Hands datagrams to the sessions that have a task.
+    /// Hands datagrams to the sessions that have a task, and ends those that have to make room.
     pub fn deliver(&mut self, workers: &[Sender<Job>]) {
+        self.evicted.drain(..).for_each(|home| workers[home.worker].send(Job::Evict(home.key)));
         for (home, packet) in self.mail.drain(..) {
             workers[home.worker].deliver(home.key, packet, self.shared.budget.mail);
         }
@@ -200,14 +205,21 @@ impl Ingress {
         listeners.into_iter().chain(self.sniffing.deadline()).chain(self.waiting.deadline()).min()
     }
 
-    /// A user has left.
-    pub fn leave(&mut self, proto: Proto) {
+    /// A user has left, whose relay lived at `home` if it came so far.
+    pub fn leave(&mut self, proto: Proto, home: Option<Home>) {
         let source = match proto {
             Proto::Tcp(source) => source,
-            Proto::Udp(session) => self.sessions.end(&session).then(|| session.user.ip()),
+            Proto::Udp(session) => self.sessions.end(&session, home).then(|| session.user.ip()),
         };
         source.into_iter().for_each(|source| self.sources.leave(source));
-        self.slots.leave(proto);
+        self.slots.leave(proto, home);
+    }
+
+    /// A UDP session has a second datagram of its user, or an answer. Where there is no slot for it, it goes on and stays among the new ones.
+    pub fn prove(&mut self, home: Home, session: &SessionKey) {
+        if self.slots.prove(home) {
+            self.sessions.prove(session, home);
+        }
     }
 
     /// A user's relay will live at `home`; the datagrams of a UDP session that waited go with the user.
@@ -249,7 +261,7 @@ impl Ingress {
         match self.sniffing.enter(socket, from, registry, now) {
             Ok(Some(verdict)) => self.sniffed(verdict),
             Ok(None) => {}
-            Err(_) => self.leave(proto),
+            Err(_) => self.leave(proto, None),
         }
     }
 
@@ -292,11 +304,32 @@ impl Ingress {
             Some(Place::At(home)) => self.mail.push_back((*home, packet)),
             Some(Place::Waiting(packets)) => Place::keep(packets, packet),
             None => {
-                if self.enter(Proto::Udp(key), key.user, now) {
+                if self.has_room(key.user, now) && self.enter(Proto::Udp(key), key.user, now) {
                     self.sessions.begin(key, packet);
                     self.arrived.push_back(User::Udp(listener.clone(), key, Vec::new()));
                 }
             }
+        }
+    }
+
+    /// Whether there is room for a new UDP session; another one may have to make it.
+    fn has_room(&mut self, from: SocketAddr, now: Instant) -> bool {
+        match self.sessions.room(from.ip()) {
+            Room::Free => true,
+            Room::Instead(session, home) => {
+                // Its relay is told; until that has ended it has a slot of its own.
+                self.sources.leave(session.user.ip());
+                self.slots.evict();
+                self.evicted.push(home);
+                true
+            }
+            Room::Network => self.refuse(
+                from,
+                Figure::RefusedSlots,
+                "its network has as many new UDP sessions as it may (udpslot)",
+                now,
+            ),
+            Room::None => self.refuse(from, Figure::RefusedSlots, "too many new UDP sessions wait (udpslot)", now),
         }
     }
 
@@ -353,7 +386,7 @@ impl Ingress {
                     self.shared.stats.add(Figure::RefusedBlock, 1);
                     log::warn!(event = "user_refused", peer:% = from; "{what} from {from} refused by block");
                 }
-                self.leave(Proto::Tcp(Some(from.ip())));
+                self.leave(Proto::Tcp(Some(from.ip())), None);
             }
         }
     }

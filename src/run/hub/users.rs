@@ -81,7 +81,7 @@ impl Hub {
                     self.release(home, tunnel);
                     self.out.close(home);
                 }
-                self.ingress.leave(proto);
+                self.ingress.leave(proto, None);
             }
         }
     }
@@ -92,6 +92,6 @@ impl Hub {
         let (from, waited) = (user.address(), self.shared.config.limits.pool_get);
         self.shared.stats.add(Figure::RefusedPool, 1);
         log::warn!(event = "user_refused", peer:% = from; "{from} closed after {waited:?}: {why}");
-        self.ingress.leave(user.proto());
+        self.ingress.leave(user.proto(), None);
     }
 }

@@ -32,6 +32,8 @@ pub struct Relay {
     active: Instant,
     /// Since when the user has sent without an answer of the UDP target.
     unanswered: Option<Instant>,
+    /// A UDP session is new, and its user has been heard so often.
+    new: Option<u32>,
     /// The UDP target has refused and said nothing since then.
     refused: bool,
     /// When to send a ping over a connection that is to be kept from seeming dead.
@@ -49,10 +51,12 @@ impl Relay {
         let config = &context.shared.config;
         let timeout = match join.proto {
             Some(Proto::Tcp(_)) => config.read,
-            Some(Proto::Udp(_)) => Some(config.limits.udp_read),
+            // Its source may be forged: it has a short life until it is known.
+            Some(Proto::Udp(_)) => Some(config.limits.udp_read.min(NEW_LIFE)),
             None => None,
         };
         join.started(&context.shared);
+        let new = matches!(join.proto, Some(Proto::Udp(_))).then_some(0);
         let (rx, tx) = (Half::default(), Half::default());
         let ping = (join.proto.is_some() && remote.pings()).then(|| now + config.limits.report);
         Relay {
@@ -64,6 +68,7 @@ impl Relay {
             timeout,
             active: now,
             unanswered: None,
+            new,
             refused: false,
             ping,
             watch: None,
@@ -100,6 +105,7 @@ impl Relay {
             self.ping = Some(now + context.shared.config.limits.report);
         }
         self.report(context);
+        self.prove(home, context);
         match pumped {
             Ok(_) if self.is_over() => self.end(None, home, context),
             Ok(_) if self.has_failed(context) => self.end(Some("reset".into()), home, context),
@@ -134,8 +140,11 @@ impl Relay {
         if rx.moved + tx.moved > 0 {
             self.active = now;
         }
+        let (asked, heard) = if is_target(&self.local) { (tx, rx) } else { (rx, tx) };
+        if let Some(times) = &mut self.new {
+            *times += u32::from(asked.moved > 0) + if heard.moved > 0 { SECOND } else { 0 };
+        }
         if self.join.target.is_some() {
-            let (asked, heard) = if is_target(&self.local) { (tx, rx) } else { (rx, tx) };
             if heard.moved > 0 {
                 (self.unanswered, self.refused) = (None, false);
             } else if asked.moved > 0 {
@@ -169,6 +178,14 @@ impl Relay {
                 }
             }
             Own::Tcp(_) | Own::Tls(_) | Own::Ws(_) => {}
+        }
+    }
+
+    /// A new session that has been heard twice, or answered, is known.
+    fn prove(&mut self, home: Home, context: &Context) {
+        if let (Some(SECOND..), Some(Proto::Udp(session))) = (self.new, self.join.proto) {
+            (self.new, self.timeout) = (None, Some(context.shared.config.limits.udp_read));
+            context.hub.send(Notice::Proven { home, session });
         }
     }
 
@@ -369,6 +386,10 @@ fn wait_for_memory(held: &mut Option<Instant>, bucket: Option<&Bucket>, refused:
 
 /// How often, in the time after which a side is given up, it is seen whether it answers.
 const WATCHES: u32 = 6;
+/// How long a new UDP session lives without a second datagram of its user, and without an answer.
+const NEW_LIFE: Duration = Duration::from_secs(3);
+/// Datagrams of a user that make a session known.
+const SECOND: u32 = 2;
 /// How long a direction waits for a buffer.
 const PAUSE: Duration = Duration::from_millis(50);
 /// Most bytes that one direction takes in before others have their turn.

@@ -155,11 +155,14 @@ impl Tasks {
 
     /// Drops all of these. The slots of their users are free.
     pub fn close(&mut self, context: &Context, which: impl Fn(&Task) -> bool) {
-        for key in self.find(which) {
-            let task = self.take(key);
-            if let Some((proto, tunnel)) = task.and_then(|task| Some((task.proto()?, task.tunnel(&context.muxes)))) {
-                context.hub.send(Notice::Done { home: self.home(key), tunnel, proto });
-            }
+        self.find(which).into_iter().for_each(|key| self.end_user(key, context));
+    }
+
+    /// Drops one. The slot of its user is free.
+    pub fn end_user(&mut self, key: Key, context: &Context) {
+        let task = self.take(key);
+        if let Some((proto, tunnel)) = task.and_then(|task| Some((task.proto()?, task.tunnel(&context.muxes)))) {
+            context.hub.send(Notice::Done { home: self.home(key), tunnel, proto });
         }
     }
 

@@ -1,13 +1,35 @@
 //! UDP sessions at the side where users come in.
+//!
+//! A session is new until its user's second datagram or the target's first answer. New ones make room for each other by chance.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 
+use crate::logic::networks::Network;
+use crate::logic::strangers::Strangers;
+use crate::net::random;
 use crate::run::messages::{Home, SessionKey};
 
 /// UDP sessions at the ingress, by who talks to which of our addresses.
-#[derive(Default)]
 pub struct Sessions {
     live: HashMap<SessionKey, Place>,
+    /// How many new ones there may be, and which of them have a task. The others wait for one.
+    limit: usize,
+    new: Strangers<SessionKey>,
+    waiting: usize,
+}
+
+/// Whether one more new session may come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    /// There is room.
+    Free,
+    /// The session at that home makes room.
+    Instead(SessionKey, Home),
+    /// The networks of that source have as many as they may.
+    Network,
+    /// There is none: all of them wait for a connection.
+    None,
 }
 
 /// Where a session's datagrams go.
@@ -19,6 +41,39 @@ pub enum Place {
 }
 
 impl Sessions {
+    /// None yet, and at most `limit` new ones at once.
+    pub fn new(limit: Option<usize>) -> Sessions {
+        let limit = limit.unwrap_or(usize::MAX);
+        Sessions { live: HashMap::new(), limit, new: Strangers::new(limit, 0), waiting: 0 }
+    }
+
+    /// Whether one more may come, from that address. This machine's own are not counted by network: a proxy there speaks for all.
+    pub fn room(&mut self, from: IpAddr) -> Room {
+        let of_network = if from.to_canonical().is_loopback() { 0 } else { self.new.places_of(network(from)) };
+        if of_network >= (self.limit / NETWORKS).max(MIN_OF_NETWORK) {
+            return Room::Network;
+        }
+        if self.new.len().saturating_add(self.waiting) < self.limit {
+            return Room::Free;
+        }
+        let leaves = self.new.any(random::number);
+        match leaves.and_then(|key| Some((key, self.live.get(&key)?))) {
+            Some((key, Place::At(home))) => {
+                let home = *home;
+                self.end(&key, Some(home));
+                Room::Instead(key, home)
+            }
+            _ => Room::None,
+        }
+    }
+
+    /// The session that lives there is new no more.
+    pub fn prove(&mut self, key: &SessionKey, home: Home) {
+        if matches!(self.live.get(key), Some(Place::At(at)) if *at == home) {
+            self.new.leave(*key);
+        }
+    }
+
     /// The session of that key.
     pub fn get(&mut self, key: &SessionKey) -> Option<&mut Place> {
         self.live.get_mut(key)
@@ -27,19 +82,35 @@ impl Sessions {
     /// A new session whose first datagram this is.
     pub fn begin(&mut self, key: SessionKey, packet: Vec<u8>) {
         self.live.insert(key, Place::Waiting(vec![packet]));
+        self.waiting += 1;
     }
 
     /// The session has a task from now on; the datagrams that waited for it.
     pub fn bind(&mut self, key: &SessionKey, home: Home) -> Vec<Vec<u8>> {
         match self.live.get_mut(key).map(|place| std::mem::replace(place, Place::At(home))) {
-            Some(Place::Waiting(packets)) => packets,
+            Some(Place::Waiting(packets)) => {
+                self.waiting -= 1;
+                self.new.enter(*key, network(key.user.ip()), false);
+                packets
+            }
             _ => Vec::new(),
         }
     }
 
-    /// The session has ended; whether there was one.
-    pub fn end(&mut self, key: &SessionKey) -> bool {
-        let was_live = self.live.remove(key).is_some();
+    /// The session that lived at `home`, or waited, has ended; whether there was one. Another of the same key stays.
+    pub fn end(&mut self, key: &SessionKey, home: Option<Home>) -> bool {
+        let was_live = match (self.live.get(key), home) {
+            (Some(Place::Waiting(_)), None) => true,
+            (Some(Place::At(at)), Some(home)) => *at == home,
+            _ => false,
+        };
+        if !was_live {
+            return false;
+        }
+        if let Some(Place::Waiting(_)) = self.live.remove(key) {
+            self.waiting -= 1;
+        }
+        self.new.leave(*key);
         if self.live.len() < self.live.capacity() / 8 {
             self.live.shrink_to(MAX_WAITING);
         }
@@ -48,8 +119,16 @@ impl Sessions {
 
     /// The connection died before the session began: its datagrams wait again.
     pub fn unbind(&mut self, key: &SessionKey, packets: Vec<Vec<u8>>) {
-        self.live.insert(*key, Place::Waiting(packets));
+        if let Some(Place::At(_)) | None = self.live.insert(*key, Place::Waiting(packets)) {
+            self.waiting += 1;
+        }
+        self.new.leave(*key);
     }
+}
+
+/// What new sessions are bounded by: who can use one address of an IPv4 /24 or an IPv6 /48 can most likely use the others.
+fn network(address: IpAddr) -> IpAddr {
+    Network::first_of(address, if address.to_canonical().is_ipv4() { 24 } else { 48 })
 }
 
 impl Place {
@@ -62,6 +141,9 @@ impl Place {
     }
 }
 
+/// One network may have so large a part of the new sessions: an eighth, and at least so many.
+const NETWORKS: usize = 8;
+const MIN_OF_NETWORK: usize = 16;
 /// Most datagrams that wait for a session's connection, besides the first.
 const MAX_WAITING: usize = 64;
 /// Their bytes at most.

@@ -24,6 +24,7 @@ return baseclass.extend({
 		["read","a TCP connection idle for this long in both directions is closed; 0 never; a bare number is one of seconds","0","a duration from 1ms to 8760h such as 30s, 5m or 1h30m, or 0",[],["server","client"]],
 		["rate","limit in Mbit/s for each direction, shared by all connections; 0 none","0","a number from 0 to 1000000",[],["server","client"]],
 		["slot","user connections and UDP sessions at once; 0 no limit","65536","a number from 0 to 1000000000",[],["server","client"]],
+		["udpslot","UDP sessions at once whose user has sent one datagram and has no answer yet, apart from slot; 0 no limit; else a quarter of slot",null,"a number from 0 to 1000000000",[],["server","client"]],
 		["perip","user connections and UDP sessions of one source at once, an IPv4 address or an IPv6 /64; 0 no limit","0","a number from 0 to 1000000000",[],["server","client"]],
 		["allow","the only sources that may come in: users, at a master those of its API; behind tunnel: clients of a server",null,"addresses and ranges separated by commas, as in 192.0.2.7,2001:db8::/32, at a server also tunnel:192.0.2.0/24",[],["server","client","master"]],
 		["deny","sources that may not come in, whatever allow says; written as there",null,"addresses and ranges separated by commas, as in 192.0.2.7,2001:db8::/32, at a server also tunnel:192.0.2.0/24",[],["server","client","master"]],
