@@ -13,6 +13,8 @@
 //! Pure: text in, values or one clear line out. After this nothing about the configuration can be wrong in form.
 
 mod address;
+#[cfg(feature = "master")]
+mod changes;
 mod choice;
 mod flags;
 mod help;
@@ -48,6 +50,8 @@ use crate::logic::proxy::Proxy;
 use crate::logic::sniff::Blocked;
 use crate::logic::target::Balance;
 pub use address::{Endpoint, Host};
+#[cfg(feature = "master")]
+pub use changes::{url_parts, Changes, UrlParts};
 pub use choice::{Cors, Mode, Role, Tls, Transport};
 pub use help::{arch, banner, os, short_usage, version};
 #[cfg(feature = "master")]

@@ -58,7 +58,7 @@ pub fn instance(text: &str, master: &Config) -> Result<Asked, Fault> {
 }
 
 impl Fault {
-    fn new(text: impl Into<String>) -> Fault {
+    pub(super) fn new(text: impl Into<String>) -> Fault {
         Fault { text: text.into() }
     }
 }
@@ -72,7 +72,7 @@ impl fmt::Display for Fault {
 impl std::error::Error for Fault {}
 
 /// The role, of a text that is a URL at all.
-fn kind(text: &str, pieces: &Pieces) -> Result<Role, Fault> {
+pub(super) fn kind(text: &str, pieces: &Pieces) -> Result<Role, Fault> {
     let name = pieces.scheme;
     let scheme = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
         && name.starts_with(|first: char| first.is_ascii_alphabetic());
@@ -119,7 +119,7 @@ fn add_masters(given: &mut Given, kind: Role, master: &Config) {
     }
 }
 
-/// What the original shows: everything with a default, but `tls` and `lbs` only if they were given.
+/// What the original shows: everything with a default, but `tls` only if it was given.
 fn add_defaults(given: &mut Given, kind: Role, tunnel: &str) {
     if kind == Role::Client {
         let name = match Endpoint::parse(tunnel) {
@@ -140,7 +140,7 @@ fn add_defaults(given: &mut Given, kind: Role, tunnel: &str) {
 }
 
 /// A URL of these pieces and parameters, as Go's `url.URL` writes it.
-fn written(kind: Role, pieces: &Pieces, given: &Given) -> String {
+pub(super) fn written(kind: Role, pieces: &Pieces, given: &Given) -> String {
     let mut url = format!("{kind}://");
     if let Some(user) = pieces.user.filter(|user| !user.is_empty()) {
         let words = user.splitn(2, ':').map(|word| escaped(&decoded(word), IN_USER));
@@ -171,14 +171,14 @@ fn decoded(piece: &str) -> Vec<u8> {
 }
 
 /// Bytes as text in which letters, digits, `-._~` and those in `kept` stay as they are.
-fn escaped(bytes: &[u8], kept: &[u8]) -> String {
+pub(super) fn escaped(bytes: &[u8], kept: &[u8]) -> String {
     let stays = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) || kept.contains(&byte);
     let one = |&byte: &u8| if stays(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
     bytes.iter().map(one).collect()
 }
 
 /// What Go leaves as it is in a user name.
-const IN_USER: &[u8] = b"$&+,;=";
+pub(super) const IN_USER: &[u8] = b"$&+,;=";
 
 /// What Go leaves as it is in a path.
 const IN_PATH: &[u8] = b"$&+,/:;=@";
@@ -187,7 +187,7 @@ const IN_PATH: &[u8] = b"$&+,/:;=@";
 const NO_NAME: &str = "none";
 
 /// Parameters with defaults that the original does not show.
-const UNSHOWN: [&str; 7] = ["log", "tls", "lbs", "auth", "wire", "clients", "perip"];
+const UNSHOWN: [&str; 6] = ["log", "tls", "auth", "wire", "clients", "perip"];
 
 /// Defaults as Go spells them.
 const GO: [(&str, &str); 2] = [("dns", "5m0s"), ("read", "0s")];
@@ -216,42 +216,42 @@ mod tests {
         instance(text, &config("master://:9090")).expect_err(text).text
     }
 
-    /// Asked, `url` and `config` as an original master answered them.
+    /// Asked, `url` and `config` as an original master answered them, one of 2.0 with `lbs`.
     const RECORDED: [[&str; 3]; 7] = [
         [
             "server://127.0.0.1:10501/127.0.0.1:8095?mode=1&tls=0",
             "server://127.0.0.1:10501/127.0.0.1:8095?log=info&mode=1&tls=0",
-            "server://127.0.0.1:10501/127.0.0.1:8095?block=0&dial=auto&dns=5m0s&log=info&max=1024&mode=1&notcp=0&noudp=0&proxy=0&rate=0&read=0s&slot=65536&tls=0&type=0",
+            "server://127.0.0.1:10501/127.0.0.1:8095?block=0&dial=auto&dns=5m0s&lbs=0&log=info&max=1024&mode=1&notcp=0&noudp=0&proxy=0&rate=0&read=0s&slot=65536&tls=0&type=0",
         ],
         [
             "client://127.0.0.1:10501/127.0.0.1:9000?mode=2",
             "client://127.0.0.1:10501/127.0.0.1:9000?log=info&mode=2",
-            "client://127.0.0.1:10501/127.0.0.1:9000?block=0&dial=auto&dns=5m0s&log=info&min=64&mode=2&notcp=0&noudp=0&proxy=0&rate=0&read=0s&slot=65536&sni=none",
+            "client://127.0.0.1:10501/127.0.0.1:9000?block=0&dial=auto&dns=5m0s&lbs=0&log=info&min=64&mode=2&notcp=0&noudp=0&proxy=0&rate=0&read=0s&slot=65536&sni=none",
         ],
         [
             "server://127.0.0.1:9090/127.0.0.1:8096",
             "server://127.0.0.1:9090/127.0.0.1:8096?log=info",
-            "server://127.0.0.1:9090/127.0.0.1:8096?block=0&dial=auto&dns=5m0s&log=info&max=1024&mode=0&notcp=0&noudp=0&proxy=0&rate=0&read=0s&slot=65536&type=0",
+            "server://127.0.0.1:9090/127.0.0.1:8096?block=0&dial=auto&dns=5m0s&lbs=0&log=info&max=1024&mode=0&notcp=0&noudp=0&proxy=0&rate=0&read=0s&slot=65536&type=0",
         ],
         [
             "client://127.0.0.1:10501/127.0.0.1:9000?mode=2&min=8",
             "client://127.0.0.1:10501/127.0.0.1:9000?log=info&min=8&mode=2",
-            "client://127.0.0.1:10501/127.0.0.1:9000?block=0&dial=auto&dns=5m0s&log=info&min=8&mode=2&notcp=0&noudp=0&proxy=0&rate=0&read=0s&slot=65536&sni=none",
+            "client://127.0.0.1:10501/127.0.0.1:9000?block=0&dial=auto&dns=5m0s&lbs=0&log=info&min=8&mode=2&notcp=0&noudp=0&proxy=0&rate=0&read=0s&slot=65536&sni=none",
         ],
         [
             "client://127.0.0.1:10510/127.0.0.1:9000?mode=1",
             "client://127.0.0.1:10510/127.0.0.1:9000?log=info&mode=1",
-            "client://127.0.0.1:10510/127.0.0.1:9000?block=0&dial=auto&dns=5m0s&log=info&min=64&mode=1&notcp=0&noudp=0&proxy=0&rate=0&read=0s&slot=65536&sni=none",
+            "client://127.0.0.1:10510/127.0.0.1:9000?block=0&dial=auto&dns=5m0s&lbs=0&log=info&min=64&mode=1&notcp=0&noudp=0&proxy=0&rate=0&read=0s&slot=65536&sni=none",
         ],
         [
             "server://secret@127.0.0.1:19101/127.0.0.1:19080?mode=1&tls=0",
             "server://secret@127.0.0.1:19101/127.0.0.1:19080?log=info&mode=1&tls=0",
-            "server://secret@127.0.0.1:19101/127.0.0.1:19080?block=0&dial=auto&dns=5m0s&log=info&max=1024&mode=1&notcp=0&noudp=0&proxy=0&rate=0&read=0s&slot=65536&tls=0&type=0",
+            "server://secret@127.0.0.1:19101/127.0.0.1:19080?block=0&dial=auto&dns=5m0s&lbs=0&log=info&max=1024&mode=1&notcp=0&noudp=0&proxy=0&rate=0&read=0s&slot=65536&tls=0&type=0",
         ],
         [
             "client://secret@127.0.0.1:19101/127.0.0.1:19000?mode=2&min=4",
             "client://secret@127.0.0.1:19101/127.0.0.1:19000?log=info&min=4&mode=2",
-            "client://secret@127.0.0.1:19101/127.0.0.1:19000?block=0&dial=auto&dns=5m0s&log=info&min=4&mode=2&notcp=0&noudp=0&proxy=0&rate=0&read=0s&slot=65536&sni=none",
+            "client://secret@127.0.0.1:19101/127.0.0.1:19000?block=0&dial=auto&dns=5m0s&lbs=0&log=info&min=4&mode=2&notcp=0&noudp=0&proxy=0&rate=0&read=0s&slot=65536&sni=none",
         ],
     ];
 

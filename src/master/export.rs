@@ -1,6 +1,10 @@
 //! All instances as one JSON document, out of one master and into another: `{"instances":[...]}`.
 
 use std::collections::BTreeSet;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
 
 use serde::Serialize;
 use serde_json::Value;
@@ -11,6 +15,7 @@ use super::fields::{Fields, Unknown, WrongField};
 use super::ids;
 use super::record::{Meta, Record, KEY_ID};
 use super::requests::{Order, Refusal, Request};
+use super::state::State;
 use crate::config::{self, Config};
 
 /// What is kept of the instances, without the master's own record and without figures.
@@ -66,6 +71,32 @@ pub(super) fn export<'a>(records: &'a [Record]) -> Export<'a> {
         Kept { id, alias, url, restart: record.restart, meta }
     };
     Export { instances: instances.map(kept).collect() }
+}
+
+impl Export<'_> {
+    /// Writes the instances beside the state, where an original's tool of the same name looks for them. Keys are in it. Where nothing can be
+    /// written, the document itself is the answer.
+    pub fn keep(&self, config: &Config) {
+        let path = kept_at(config);
+        let written = serde_json::to_vec_pretty(&self.instances).map_err(io::Error::other).and_then(|text| {
+            let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(OWNERS).open(&path)?;
+            file.write_all(&text)
+        });
+        if let Err(error) = written {
+            log::warn!("{} is not written: {error}", path.display());
+        }
+    }
+}
+
+/// What was written there last.
+pub(super) fn kept(config: &Config) -> Result<Vec<ImportEntry>, Refusal> {
+    let path = kept_at(config);
+    let text = fs::read(&path).map_err(|error| Refusal::new(400, format!("{}: {error}", path.display())))?;
+    read(&text).map_err(|fault| Refusal::new(400, format!("{}: {fault}", path.display())))
+}
+
+fn kept_at(config: &Config) -> PathBuf {
+    State::folder(config.limits.state.as_deref()).join(FILE)
 }
 
 /// A document's entries: what was exported, or a bare list as `GET /instances` answers. One entry of the wrong form
@@ -146,3 +177,9 @@ impl ImportEntry {
 
 /// Why an entry is left out whose id is taken.
 const EXISTS: &str = "Instance exists already";
+
+/// The original's file.
+const FILE: &str = "nodepass.json";
+
+/// It is its owner's alone.
+const OWNERS: u32 = 0o600;

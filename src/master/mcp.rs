@@ -8,6 +8,8 @@
 //!
 //! The master's own record, and with it the API key, is out of its reach.
 
+mod failure;
+mod settings;
 mod tools;
 
 use serde_json::{json, Map, Value};

@@ -6,6 +6,7 @@ mod docs;
 mod https;
 mod install;
 mod mistakes;
+mod mcp;
 mod monitoring;
 mod netns;
 mod noise;

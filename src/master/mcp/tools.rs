@@ -1,14 +1,14 @@
 //! The tools: what each takes is in `tools.json`, in the form that clients get; what each does is here.
 
-use serde::Serialize;
 use serde_json::{json, Map, Value};
 
 use super::super::api::{action_named, forbidden, Api, Change, New};
-use super::super::export;
 use super::super::fields::{Fields, Unknown, WrongField};
-use super::super::record::{Record, KEY_ID};
+use super::super::record::{Peer, Record, KEY_ID};
 use super::super::requests::{Answer, Order, Patch, Refusal, Request};
-use super::{RpcError, INVALID_PARAMS};
+use super::super::{bounds, export};
+use super::failure::{shown, Failure};
+use super::{settings, RpcError, INVALID_PARAMS};
 
 /// All tools with their schemas.
 pub(super) fn list() -> Value {
@@ -25,11 +25,7 @@ pub(super) fn call<M: From<Request>>(api: &Api<M>, mut params: Map<String, Value
     let fields = Fields::of(arguments, "", Unknown::Refused)
         .map_err(|_| RpcError::new(INVALID_PARAMS, "arguments: expected an object"))?;
     match run(api, &name, fields) {
-        Ok(result) => Ok(json!({
-            "content": [{ "type": "text", "text": result.to_string() }],
-            "structuredContent": result,
-            "isError": false,
-        })),
+        Ok(result) => Ok(answered(&name, result)),
         Err(Failure::Refused(refusal)) => {
             Ok(json!({ "content": [{ "type": "text", "text": refusal.text }], "isError": true }))
         }
@@ -38,6 +34,28 @@ pub(super) fn call<M: From<Request>>(api: &Api<M>, mut params: Map<String, Value
             Err(RpcError::new(INVALID_PARAMS, format!("Unknown tool: {}", crate::log::printable(&name))))
         }
     }
+}
+
+/// A tool's result. Beside `content` it stands once more by the name under which programs of the original's master 2.0 look for it.
+fn answered(name: &str, result: Value) -> Value {
+    let mut answer = json!({
+        "content": [{ "type": "text", "text": result.to_string() }],
+        "structuredContent": result,
+        "isError": false,
+    });
+    let beside = match name {
+        "list_instances" => Some(("instances", &result["instances"])),
+        "get_instance_config" => Some(("config", &result)),
+        "tcping" | "tcping_target" => Some(("result", &result)),
+        "get_master_info" | "update_master_info" => Some(("info", &result)),
+        "get_instance" | "create_instance" | "update_instance" | "control_instance" => Some(("instance", &result)),
+        name if settings::sets(name) => Some(("instance", &result)),
+        _ => None,
+    };
+    if let Some((name, value)) = beside {
+        answer[name] = value.clone();
+    }
+    answer
 }
 
 /// Runs a tool; its result is an object.
@@ -63,9 +81,9 @@ fn run<M: From<Request>>(api: &Api<M>, name: &str, mut fields: Fields) -> Result
             }
         }
         "create_instance" => {
-            let new = New::read(&mut fields)?;
+            let new = settings::new(&mut fields)?;
             fields.end()?;
-            let New { url, alias } = new.bounded()?;
+            let New { url, alias } = new?;
             shown(&api.one(Order::Create { url, alias })?)
         }
         "update_instance" => update(api, fields),
@@ -77,16 +95,28 @@ fn run<M: From<Request>>(api: &Api<M>, name: &str, mut fields: Fields) -> Result
             api.ask(Order::Delete(id.clone()))?;
             shown(&json!({ "deleted": id }))
         }
+        "get_instance_config" => {
+            let id = id(&mut fields)?;
+            fields.end()?;
+            settings::describe(&api.one(Order::Get(id?))?.config)
+        }
         "export_instances" => {
             fields.end()?;
-            shown(&export::export(&api.list()?))
+            let records = api.list()?;
+            let document = export::export(&records);
+            document.keep(api.config());
+            shown(&document)
         }
         "import_instances" => {
-            let list = fields.list("instances")?.ok_or_else(|| fields.malformed("instances", "a list"))?;
+            let list = fields.list("instances")?;
             fields.end()?;
-            shown(&export::import(api, export::entries(list, Unknown::Refused)?)?)
+            let entries = match list {
+                Some(list) => export::entries(list, Unknown::Refused)?,
+                None => export::kept(api.config())?,
+            };
+            shown(&export::import(api, entries)?)
         }
-        "tcping" => {
+        "tcping" | "tcping_target" => {
             let target = fields.needed("target")?;
             fields.end()?;
             shown(&api.tcping(&target))
@@ -94,6 +124,17 @@ fn run<M: From<Request>>(api: &Api<M>, name: &str, mut fields: Fields) -> Result
         "get_master_info" => {
             fields.end()?;
             shown(&api.info()?)
+        }
+        "update_master_info" => {
+            let alias = fields.needed("alias")?;
+            fields.end()?;
+            bounds::text("Master alias", &alias)?;
+            api.ask(Order::Name(alias))?;
+            shown(&api.info()?)
+        }
+        _ if settings::sets(name) => {
+            let id = id(&mut fields)?;
+            settings::set(api, name, id, fields)
         }
         _ => Err(Failure::Unknown),
     }
@@ -112,9 +153,17 @@ fn control<M: From<Request>>(api: &Api<M>, mut fields: Fields) -> Result<Value, 
 fn update<M: From<Request>>(api: &Api<M>, mut fields: Fields) -> Result<Value, Failure> {
     let id = id(&mut fields)?;
     let url = fields.text("url")?.filter(|url| !url.is_empty());
-    let change = Change::read(&mut fields)?;
+    let mut change = Change::read(&mut fields)?;
+    let peer = PeerChange::read(&mut fields)?;
+    change.tags = fields.texts("tags")?.or(change.tags);
     fields.end()?;
-    let (id, patch) = (id?, change.checked()?);
+    let id = id?;
+    if let Some(peer) = peer {
+        let old =
+            change.peer.take().map_or_else(|| api.one(Order::Get(id.clone())).map(|record| record.meta.peer), Ok)?;
+        change.peer = Some(peer.applied(old));
+    }
+    let patch = change.checked()?;
     let mut record: Option<Record> = None;
     if let Some(url) = url {
         let New { url, .. } = New { url, alias: String::new() }.bounded()?;
@@ -132,29 +181,24 @@ fn id(fields: &mut Fields) -> Result<Result<String, Refusal>, WrongField> {
     Ok(if id == KEY_ID { Err(forbidden()) } else { Ok(id) })
 }
 
-fn shown<T: Serialize>(value: &T) -> Result<Value, Failure> {
-    serde_json::to_value(value).map_err(|_| Refusal::new(500, "Internal error").into())
+/// The other end, of which only what is said changes: so the original's tool has it, where `meta` replaces the whole.
+struct PeerChange {
+    sid: Option<String>,
+    kind: Option<String>,
+    alias: Option<String>,
 }
 
-/// Why a tool has no result.
-enum Failure {
-    /// The master says no.
-    Refused(Refusal),
-    /// The arguments do not fit the schema.
-    Malformed(WrongField),
-    /// There is no such tool.
-    Unknown,
-}
-
-impl From<Refusal> for Failure {
-    fn from(refusal: Refusal) -> Failure {
-        Failure::Refused(refusal)
+impl PeerChange {
+    fn read(fields: &mut Fields) -> Result<Option<PeerChange>, WrongField> {
+        let Some(mut peer) = fields.object("peer")? else { return Ok(None) };
+        let said = PeerChange { sid: peer.text("sid")?, kind: peer.text("type")?, alias: peer.text("alias")? };
+        peer.end()?;
+        Ok(Some(said))
     }
-}
 
-impl From<WrongField> for Failure {
-    fn from(malformed: WrongField) -> Failure {
-        Failure::Malformed(malformed)
+    fn applied(self, old: Peer) -> Peer {
+        let PeerChange { sid, kind, alias } = self;
+        Peer { sid: sid.unwrap_or(old.sid), kind: kind.unwrap_or(old.kind), alias: alias.unwrap_or(old.alias) }
     }
 }
 

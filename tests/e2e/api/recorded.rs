@@ -118,7 +118,7 @@ fn an_instance_lives_as_recorded() {
     assert!(id.len() == 8 && id.bytes().all(|byte| byte.is_ascii_hexdigit()), "{id}");
     let url = format!("server://{at}?log=info&mode=1&tls=0");
     let config = format!(
-        "server://{at}?block=0&dial=auto&dns=5m0s&log=info&max=1024&mode=1&notcp=0&noudp=0&proxy=0&rate=0&read=0s&slot=65536&tls=0&type=0"
+        "server://{at}?block=0&dial=auto&dns=5m0s&lbs=0&log=info&max=1024&mode=1&notcp=0&noudp=0&proxy=0&rate=0&read=0s&slot=65536&tls=0&type=0"
     );
     let figures = "\"mode\":0,\"ping\":0,\"pool\":0";
     let urls = (url.as_str(), config.as_str());
@@ -167,7 +167,7 @@ fn a_client_is_completed_as_recorded() {
     let said = master.ask("POST /v1/instances", &format!("{{\"url\":\"client://{at}?mode=2\"}}")).json();
     assert_eq!(said["url"], format!("client://{at}?log=info&mode=2"));
     let wanted = format!(
-        "client://{at}?block=0&dial=auto&dns=5m0s&log=info&min=64&mode=2&notcp=0&noudp=0&proxy=0&rate=0&read=0s&slot=65536&sni=none"
+        "client://{at}?block=0&dial=auto&dns=5m0s&lbs=0&log=info&min=64&mode=2&notcp=0&noudp=0&proxy=0&rate=0&read=0s&slot=65536&sni=none"
     );
     assert_eq!(said["config"], wanted);
 }

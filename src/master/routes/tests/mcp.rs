@@ -81,9 +81,14 @@ fn every_tool_listed_can_be_called_and_takes_what_its_schema_says() {
     let example = json!({
         "id": ID, "url": URL, "alias": "n", "restart": true, "action": "reset", "target": "127.0.0.1:1",
         "meta": { "peer": { "sid": "s", "type": "t", "alias": "a" }, "tags": { "k": "v" } }, "instances": [{ "url": URL }],
+        "role": "client", "tunnel_address": "127.0.0.1", "tunnel_port": "10101", "target_address": "127.0.0.1", "target_port": "80",
+        "targets": "127.0.0.1:80,127.0.0.1:81", "password": "k", "log": "info", "tls": "1", "crt": "/c", "key": "/k", "sni": "h.example",
+        "dns": "5m", "lbs": "1", "mode": "1", "type": "0", "min": "8", "max": "64", "dial": "auto", "read": "30s", "rate": "10",
+        "slot": "100", "proxy": "0", "block": "12", "notcp": "0", "noudp": "1", "parameters": { "max": 9, "zone": "x" },
+        "peer": { "sid": "s" }, "tags": { "k": "v" },
     });
     let names: Vec<&str> = list.as_array().unwrap().iter().map(|tool| tool["name"].as_str().unwrap()).collect();
-    assert_eq!(names.len(), 11);
+    assert_eq!(names.len(), 21);
     // The one that deletes what the others need comes last.
     let (last, first): (Vec<&Value>, Vec<&Value>) =
         list.as_array().unwrap().iter().partition(|tool| tool["name"] == "delete_instance");
@@ -142,4 +147,70 @@ fn what_the_master_refuses_a_tool_is_a_result_and_the_key_is_out_of_reach() {
     assert_eq!(call(json!({ "name": "list_instances" }))["result"]["isError"], false);
     let list = rpc(&api, &json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": { "cursor": "x" } }));
     assert_eq!(list.1["error"]["code"], -32602);
+}
+
+/// What programs of the original's master 2.0 send, and where they look in the answer.
+#[test]
+fn an_instance_is_made_and_changed_by_the_parts_of_its_url() {
+    let api = api("master://127.0.0.1:9090");
+    let result = |name: &str, arguments: Value| {
+        let answer = tool(&api, name, arguments)["result"].clone();
+        assert_eq!(answer["isError"], false, "{name}: {answer}");
+        answer
+    };
+    let made = result(
+        "create_instance",
+        json!({ "role": "server", "tunnel_port": "10101", "target_port": "8080", "tls": "1" }),
+    );
+    assert_eq!(
+        (&made["instance"], &made["instance"]["url"]),
+        (&made["structuredContent"], &"server://:10101/:8080?tls=1".into())
+    );
+    assert_eq!(tool(&api, "create_instance", json!({ "role": "server" }))["error"]["code"], -32602);
+
+    let list = result("list_instances", json!({}));
+    assert!(list["instances"].as_array().is_some_and(|list| list.iter().any(|each| each["id"] == ID)), "{list}");
+    assert_eq!(result("get_instance", json!({ "id": ID }))["instance"]["url"], URL);
+    let url = |answer: Value| answer["instance"]["url"].as_str().unwrap().to_owned();
+    let set = |name: &str, mut arguments: Value| {
+        arguments["id"] = ID.into();
+        url(result(name, arguments))
+    };
+    assert_eq!(
+        set("set_instance_basic", json!({ "tunnel_port": "9", "log": "warn" })),
+        "client://127.0.0.1:9/127.0.0.1:80?log=warn&mode=1"
+    );
+    assert_eq!(
+        set("set_instance_network", json!({ "rate": "5" })),
+        "client://127.0.0.1:9/127.0.0.1:80?log=warn&mode=1&rate=5"
+    );
+    assert_eq!(set("set_instance_network", json!({ "rate": "" })), "client://127.0.0.1:9/127.0.0.1:80?log=warn&mode=1");
+    assert_eq!(
+        set("set_instance_network", json!({ "rate": "" })),
+        "client://127.0.0.1:9/127.0.0.1:80?log=warn&mode=1",
+        "nothing changes"
+    );
+    assert_eq!(
+        set("set_instance_advanced", json!({ "parameters": { "slot": 7 } })),
+        "client://127.0.0.1:9/127.0.0.1:80?log=warn&mode=1&slot=7"
+    );
+    let none = tool(&api, "set_instance_traffic", json!({ "id": ID }))["result"].clone();
+    assert_eq!((&none["isError"], &none["content"][0]["text"]), (&json!(true), &"Nothing to change".into()));
+
+    let config = result("get_instance_config", json!({ "id": ID }))["config"].clone();
+    assert_eq!(
+        (&config["role"], &config["tunnel_port"], &config["target_port"]),
+        (&"client".into(), &"10101".into(), &"80".into())
+    );
+    assert_eq!(config["parameters"]["mode"], "1");
+    assert_eq!(result("tcping_target", json!({ "target": "127.0.0.1:1" }))["result"]["connected"], false);
+    assert_eq!(result("update_master_info", json!({ "alias": "box" }))["info"]["alias"], "box");
+    assert!(result("get_master_info", json!({}))["info"]["noc"].is_u64());
+    for (name, arguments) in [
+        ("set_instance_basic", json!({ "id": KEY_ID, "log": "info" })),
+        ("set_instance_advanced", json!({ "id": KEY_ID, "parameters": { "a": "b" } })),
+        ("get_instance_config", json!({ "id": KEY_ID })),
+    ] {
+        assert_eq!(tool(&api, name, arguments)["result"]["content"][0]["text"], "Forbidden: API Key", "{name}");
+    }
 }
