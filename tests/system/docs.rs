@@ -88,6 +88,39 @@ fn both_readmes_have_the_same_commands_links_and_parameters() {
     assert_eq!(parameters(&english), parameters(&chinese));
 }
 
+/// Both languages of a page have the same headings, commands, and rows of tables: names, defaults, and who takes a parameter.
+#[test]
+fn both_languages_of_a_page_have_the_same_headings_commands_and_tables() {
+    let twins: Vec<_> = pages().into_iter().filter(|page| page.to_string_lossy().ends_with("_zh.md")).collect();
+    assert!(twins.len() > 2, "{twins:?}");
+    for twin in twins.iter().filter(|page| !page.ends_with("README_zh.md")) {
+        let english = PathBuf::from(twin.to_string_lossy().replace("_zh.md", ".md"));
+        let name = english.display();
+        let (english, chinese) = (read(&english), read(twin));
+        let depths = |text: &str| -> Vec<usize> {
+            prose(text).filter(|line| line.starts_with('#')).filter_map(|line| line.find("# ")).collect()
+        };
+        assert_eq!(depths(&english), depths(&chinese), "{name}: the headings");
+        assert_eq!(commands(&english), commands(&chinese), "{name}: the commands");
+        let rows = |text: &str| -> Vec<_> { prose(text).filter_map(row).collect() };
+        let (english, chinese) = (rows(&english), rows(&chinese));
+        for (english, chinese) in english.iter().zip(&chinese) {
+            assert_eq!(english, chinese, "{name}: a row of a table");
+        }
+        assert_eq!(english.len(), chinese.len(), "{name}: rows of tables");
+    }
+}
+
+/// A row of a table: the names in code in its first cell, how many cells it has, and those that are no words: `x`, `-`, one name in code.
+fn row(line: &str) -> Option<(Vec<String>, usize, Vec<(usize, String)>)> {
+    let cells: Vec<_> = line.strip_prefix('|')?.split('|').map(str::trim).collect();
+    let names = cells[0].split('`').skip(1).step_by(2).map(str::to_owned).collect();
+    let named = cells[0].starts_with('`');
+    let code = |cell: &str| named && cell.starts_with('`') && cell.ends_with('`') && cell.matches('`').count() == 2;
+    let marks = cells.iter().enumerate().filter(|(_, cell)| ["x", "-"].contains(cell) || code(cell));
+    Some((names, cells.len(), marks.map(|(at, cell)| (at, (*cell).to_owned())).collect()))
+}
+
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }

@@ -3,6 +3,7 @@
 
 mod completions;
 mod docs;
+mod guides;
 mod https;
 mod install;
 mod mistakes;
