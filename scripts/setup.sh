@@ -45,6 +45,7 @@ test  unshare                   util-linux            util-linux        util-lin
 test  qemu-aarch64-static       qemu-user-static      qemu-user-static  qemu-user-static  -
 test  shellcheck                shellcheck            ShellCheck        shellcheck        shellcheck
 test  chromium                  chromium              chromium          chromium          chromium
+test  chromedriver              chromium-driver       chromedriver      chromium          chromium-chromedriver
 test  tinyproxy                 tinyproxy             tinyproxy         tinyproxy         tinyproxy
 test  busybox                   busybox               busybox           busybox           busybox
 test  zsh                       zsh                   zsh               zsh               zsh

@@ -17,6 +17,8 @@ mod address;
 mod changes;
 mod choice;
 mod flags;
+#[cfg(any(feature = "master", test))]
+mod form;
 mod help;
 #[cfg(feature = "master")]
 mod instance;
@@ -53,6 +55,8 @@ pub use address::{Endpoint, Host};
 #[cfg(feature = "master")]
 pub use changes::{url_parts, Changes, UrlParts};
 pub use choice::{Cors, Mode, Role, Tls, Transport};
+#[cfg(feature = "master")]
+pub use form::{parameters, ParameterInfo};
 pub use help::{arch, banner, os, short_usage, version};
 #[cfg(feature = "master")]
 pub use instance::{instance, Asked, Fault};

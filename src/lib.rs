@@ -170,6 +170,8 @@ pub mod master {
     mod mcp;
     pub mod metrics;
     mod openapi;
+    #[cfg(feature = "page")]
+    mod page;
     pub mod record;
     pub mod requests;
     mod routes;

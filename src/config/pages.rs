@@ -6,6 +6,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use super::flags::FLAGS;
+use super::form::choices;
 use super::help::{ELSEWHERE, REST, ROLES, SHORT};
 use super::limits::{OTHERS, VARIABLES};
 use super::table::PARAMETERS;
@@ -43,12 +44,11 @@ fn items() -> Vec<Item> {
     parameter.chain(flag).collect()
 }
 
-/// `0, 1 or 2` and `auto or an IP address` name words; `a duration such as 5m or 1h` does not.
+/// What a value is, by the words that tell what is accepted.
 fn value(values: &'static str) -> Value {
-    let alternatives = || values.split(", ").flat_map(|part| part.split(" or "));
-    match alternatives().next() {
-        Some("a path") => Value::File,
-        Some(first) if !first.contains(' ') => Value::Word(alternatives().filter(|word| !word.contains(' ')).collect()),
+    match choices(values) {
+        words if !words.is_empty() => Value::Word(words),
+        _ if values == FILE => Value::File,
         _ => Value::Free,
     }
 }
@@ -259,14 +259,6 @@ fn luci() -> String {
     text
 }
 
-/// The words to choose from that `accepted` names; none where something else is taken.
-fn choices(accepted: &'static str) -> Vec<&'static str> {
-    match value(accepted) {
-        Value::Word(words) => words,
-        Value::File | Value::Free | Value::None => Vec::new(),
-    }
-}
-
 /// The router's service, its two lists of options brought up to date.
 fn service() -> String {
     let script = fs::read_to_string(project(SERVICE)).unwrap();
@@ -375,6 +367,9 @@ fn project(path: &str) -> PathBuf {
 
 /// Says that a page is to be changed elsewhere.
 const MADE: &str = "Made from the tables of the program by `make pages`.";
+
+/// How the tables name a file.
+const FILE: &str = "a path";
 
 /// Of the manual page: when its words, as opposed to the tables, last changed.
 const DATE: &str = "2026-11-21";

@@ -7,11 +7,15 @@
 //!
 //! Everything is under the master's prefix: REST in `/v1`, the Model Context Protocol (`mcp.rs`) at `/v2`.
 
+use serde::Serialize;
+
 use super::api::{
     empty, forbidden, json_bytes, no_page, refused, unexpected, value, with_header, wrong_method, Api, Change, New,
 };
 use super::call::{self, Call, Reply};
 use super::fields::Fields;
+#[cfg(feature = "page")]
+use super::page;
 use super::record::KEY_ID;
 use super::requests::{Answer, Order, Refusal, Request};
 use super::{bounds, export, mcp, metrics, openapi, stream};
@@ -19,6 +23,10 @@ use crate::config;
 
 impl<M: From<Request> + Send + 'static> call::Answer for Api<M> {
     fn answer(&self, call: Call) -> Reply {
+        #[cfg(feature = "page")]
+        if let Some(reply) = page::reply(&self.config().prefix, &call) {
+            return reply;
+        }
         let Some(route) = Route::of(&self.config().prefix, &call.path) else { return no_page() };
         if call.method == "OPTIONS" {
             return empty(200);
@@ -59,6 +67,7 @@ enum Route<'a> {
     Tcping,
     Export,
     Import,
+    Parameters,
     OpenApi,
     Docs,
     Mcp,
@@ -74,6 +83,7 @@ impl<'a> Route<'a> {
             "/v1/tcping" => Route::Tcping,
             "/v1/export" => Route::Export,
             "/v1/import" => Route::Import,
+            "/v1/parameters" => Route::Parameters,
             "/v1/openapi.json" => Route::OpenApi,
             "/v1/docs" => Route::Docs,
             "/v2" => Route::Mcp,
@@ -97,6 +107,7 @@ impl<'a> Route<'a> {
             | Route::Metrics
             | Route::Tcping
             | Route::Export
+            | Route::Parameters
             | Route::OpenApi
             | Route::Docs => &["GET"],
         }
@@ -104,7 +115,7 @@ impl<'a> Route<'a> {
 
     /// Whether it needs no key.
     fn is_open(&self) -> bool {
-        matches!(self, Route::OpenApi | Route::Docs)
+        matches!(self, Route::Parameters | Route::OpenApi | Route::Docs)
     }
 }
 
@@ -132,6 +143,7 @@ impl<M: From<Request>> Api<M> {
                 let entries = export::read(&call.body).map_err(|_| bad_body())?;
                 Ok(value(200, &export::import(self, entries)?))
             }
+            Route::Parameters => Ok(value(200, &Parameters { parameters: config::parameters() })),
             Route::OpenApi => Ok(json_bytes(200, self.document().to_vec())),
             Route::Docs => Ok(openapi::docs(call.header("accept-encoding").unwrap_or_default())),
             Route::Mcp => Ok(mcp::reply(self, call)),
@@ -170,6 +182,12 @@ impl<M: From<Request>> Api<M> {
         self.ask(Order::Name(alias))?;
         Ok(value(200, &self.info()?))
     }
+}
+
+/// What `/parameters` answers.
+#[derive(Serialize)]
+struct Parameters {
+    parameters: Vec<config::ParameterInfo>,
 }
 
 /// Reads a body; whatever is wrong with its form gets one answer.

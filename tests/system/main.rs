@@ -12,6 +12,7 @@ mod monitoring;
 mod netns;
 mod noise;
 mod openwrt;
+mod page;
 mod programs;
 mod proxy;
 mod small;
