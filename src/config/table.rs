@@ -221,9 +221,9 @@ pub(super) static PARAMETERS: [Parameter; 29] = [
     },
     Parameter {
         name: "read",
-        meaning: "a TCP connection idle for this long in both directions is closed; 0 never; a bare number is one of seconds",
+        meaning: "a TCP connection idle for this long in both directions is closed; 0 never",
         default: Some("0"),
-        values: DURATION,
+        values: IDLE,
         roles: BOTH,
         set: |draft, value| {
             let idle = period_or_zero(value).map(|idle| Some(idle).filter(|idle| !idle.is_zero()));
@@ -435,6 +435,7 @@ const CLIENT: &[Role] = &[Role::Client];
 const MASTER: &[Role] = &[Role::Master];
 
 const DURATION: &str = "a duration from 1ms to 8760h such as 30s, 5m or 1h30m, or 0";
+const IDLE: &str = "a duration from 1ms to 8760h such as 30s, 5m or 1h30m, or a number of seconds, or 0";
 const RANGES: &str =
     "addresses and ranges separated by commas, as in 192.0.2.7,2001:db8::/32, at a server also tunnel:192.0.2.0/24";
 const POOL: &str = "a number from 1 to 65535";

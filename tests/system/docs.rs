@@ -111,14 +111,25 @@ fn both_languages_of_a_page_have_the_same_headings_commands_and_tables() {
     }
 }
 
-/// A row of a table: the names in code in its first cell, how many cells it has, and those that are no words: `x`, `-`, one name in code.
-fn row(line: &str) -> Option<(Vec<String>, usize, Vec<(usize, String)>)> {
+/// What a row of a table has in every language.
+#[derive(Debug, PartialEq)]
+struct Row {
+    /// The names in code in its first cell.
+    names: Vec<String>,
+    /// How many cells it has.
+    cells: usize,
+    /// Those that are no words, and where: `x`, `-`, one name in code.
+    marks: Vec<(usize, String)>,
+}
+
+fn row(line: &str) -> Option<Row> {
     let cells: Vec<_> = line.strip_prefix('|')?.split('|').map(str::trim).collect();
     let names = cells[0].split('`').skip(1).step_by(2).map(str::to_owned).collect();
     let named = cells[0].starts_with('`');
     let code = |cell: &str| named && cell.starts_with('`') && cell.ends_with('`') && cell.matches('`').count() == 2;
     let marks = cells.iter().enumerate().filter(|(_, cell)| ["x", "-"].contains(cell) || code(cell));
-    Some((names, cells.len(), marks.map(|(at, cell)| (at, (*cell).to_owned())).collect()))
+    let marks = marks.map(|(at, cell)| (at, (*cell).to_owned())).collect();
+    Some(Row { names, cells: cells.len(), marks })
 }
 
 fn root() -> &'static Path {

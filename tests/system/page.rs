@@ -160,9 +160,9 @@ fn a_bad_url_is_told_in_the_form_and_in_the_masters_words() {
     browser.put("#f-url", "http://nothing");
     browser.click("#edit-save");
     browser.shows("#edit-fault", "no server:// or client:// URL");
-    browser.put("#f-url", "client://127.0.0.1:1/127.0.0.1:2?mode=7");
+    browser.put("#f-url", "client://127.0.0.1:1");
     browser.click("#edit-save");
-    browser.shows("#edit-fault", "mode");
+    browser.shows("#edit-fault", "target");
     assert_eq!(master.ask("GET", "instances", &Value::Null).as_array().map(Vec::len), Some(1), "the master alone");
     browser.is_clean(&master.root);
 }

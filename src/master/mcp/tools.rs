@@ -72,14 +72,7 @@ fn run<M: From<Request>>(api: &Api<M>, name: &str, mut fields: Fields) -> Result
             fields.end()?;
             shown(&api.one(Order::Get(id?))?)
         }
-        "get_instance_logs" => {
-            let id = id(&mut fields)?;
-            fields.end()?;
-            match api.ask(Order::Logs(id?))? {
-                Answer::Lines(lines) => shown(&json!({ "lines": lines })),
-                _ => Err(Refusal::new(500, "Internal error").into()),
-            }
-        }
+        "get_instance_logs" => logs(api, fields),
         "create_instance" => {
             let new = settings::new(&mut fields)?;
             fields.end()?;
@@ -100,22 +93,8 @@ fn run<M: From<Request>>(api: &Api<M>, name: &str, mut fields: Fields) -> Result
             fields.end()?;
             settings::describe(&api.one(Order::Get(id?))?.config)
         }
-        "export_instances" => {
-            fields.end()?;
-            let records = api.list()?;
-            let document = export::export(&records);
-            document.keep(api.config());
-            shown(&document)
-        }
-        "import_instances" => {
-            let list = fields.list("instances")?;
-            fields.end()?;
-            let entries = match list {
-                Some(list) => export::entries(list, Unknown::Refused)?,
-                None => export::kept(api.config())?,
-            };
-            shown(&export::import(api, entries)?)
-        }
+        "export_instances" => export(api, fields),
+        "import_instances" => import(api, fields),
         "tcping" | "tcping_target" => {
             let target = fields.needed("target")?;
             fields.end()?;
@@ -138,6 +117,36 @@ fn run<M: From<Request>>(api: &Api<M>, name: &str, mut fields: Fields) -> Result
         }
         _ => Err(Failure::Unknown),
     }
+}
+
+/// The last lines that an instance logged.
+fn logs<M: From<Request>>(api: &Api<M>, mut fields: Fields) -> Result<Value, Failure> {
+    let id = id(&mut fields)?;
+    fields.end()?;
+    match api.ask(Order::Logs(id?))? {
+        Answer::Lines(lines) => shown(&json!({ "lines": lines })),
+        _ => Err(Refusal::new(500, "Internal error").into()),
+    }
+}
+
+/// All instances as one document, which is also kept beside the state.
+fn export<M: From<Request>>(api: &Api<M>, fields: Fields) -> Result<Value, Failure> {
+    fields.end()?;
+    let records = api.list()?;
+    let document = export::export(&records);
+    document.keep(api.config());
+    shown(&document)
+}
+
+/// Takes instances from a document, or from the one that was kept.
+fn import<M: From<Request>>(api: &Api<M>, mut fields: Fields) -> Result<Value, Failure> {
+    let list = fields.list("instances")?;
+    fields.end()?;
+    let entries = match list {
+        Some(list) => export::entries(list, Unknown::Refused)?,
+        None => export::kept(api.config())?,
+    };
+    shown(&export::import(api, entries)?)
 }
 
 /// Starts, stops, restarts or resets an instance.

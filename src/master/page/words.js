@@ -70,6 +70,7 @@ const parametersZh = {
   read: "TCP 连接双向空闲这么久即关闭；0 从不",
   rate: "每个方向的限速，Mbit/s，全部连接共享；0 不限",
   slot: "同时的用户连接和 UDP 会话数；0 不限",
+  udpslot: "同时的新 UDP 会话数（用户只发过一个数据报且尚无应答），不计入 slot；0 不限；默认为 slot 的四分之一",
   perip: "单个来源同时的连接和会话数（IPv4 地址或 IPv6 /64）；0 不限",
   allow: "只允许这些来源进入",
   deny: "不允许这些来源进入，优先于 allow",

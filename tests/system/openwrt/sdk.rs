@@ -8,7 +8,7 @@ use std::process::Command;
 use crate::support::*;
 
 /// What `full` means in Cargo.toml, in the order of the package's arguments.
-pub const FULL: [&str; 5] = ["quic", "ws", "h2", "master", "check"];
+pub const FULL: [&str; 6] = ["quic", "ws", "h2", "master", "check", "page"];
 
 const CARGO: &str = r#"#!/bin/sh
 echo "cargo $*"

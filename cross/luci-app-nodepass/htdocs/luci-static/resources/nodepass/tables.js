@@ -21,7 +21,7 @@ return baseclass.extend({
 		["quic","older spelling: 1 is type=1",null,"0 or 1",["0","1"],["server"]],
 		["type","pool transport, told to the client: 0 TCP, 1 QUIC, 2 WebSocket, 3 HTTP/2; all but 0 raise tls=0 to 1","0","0, 1, 2 or 3",["0","1","2","3"],["server"]],
 		["dial","local source address for dialling targets","auto","auto or an IP address",["auto"],["server","client"]],
-		["read","a TCP connection idle for this long in both directions is closed; 0 never; a bare number is one of seconds","0","a duration from 1ms to 8760h such as 30s, 5m or 1h30m, or 0",[],["server","client"]],
+		["read","a TCP connection idle for this long in both directions is closed; 0 never","0","a duration from 1ms to 8760h such as 30s, 5m or 1h30m, or a number of seconds, or 0",[],["server","client"]],
 		["rate","limit in Mbit/s for each direction, shared by all connections; 0 none","0","a number from 0 to 1000000",[],["server","client"]],
 		["slot","user connections and UDP sessions at once; 0 no limit","65536","a number from 0 to 1000000000",[],["server","client"]],
 		["udpslot","UDP sessions at once whose user has sent one datagram and has no answer yet, apart from slot; 0 no limit; else a quarter of slot",null,"a number from 0 to 1000000000",[],["server","client"]],

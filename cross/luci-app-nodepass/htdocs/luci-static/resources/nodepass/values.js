@@ -74,7 +74,7 @@ return baseclass.extend({
 		if (range)
 			return number(value, +range[1], +range[2]);
 		if (accepted.startsWith('a duration'))
-			return duration(value, accepted.endsWith('or 0'));
+			return duration(value, accepted.endsWith('or 0')) || (accepted.includes('number of seconds') && number(value, 0, 31536000));
 		if (accepted.startsWith('digits from 0 to 3'))
 			return [ ...value ].every((digit) => digit >= '0' && digit <= '3');
 		if (accepted === 'a host name')
