@@ -10,6 +10,7 @@
 //!
 //! One datagram each, which never waits: what the manager has no room for is lost, and the next one comes.
 
+use std::borrow::Cow;
 use std::env;
 use std::os::unix::net::UnixDatagram;
 use std::process;
@@ -20,7 +21,7 @@ pub struct ServiceManager {
     socket: UnixDatagram,
     watchdog: Option<Watchdog>,
     ready: bool,
-    status: String,
+    status: Cow<'static, str>,
 }
 
 /// It takes the process for stuck if it hears nothing for twice this time.
@@ -37,7 +38,7 @@ impl ServiceManager {
         let limit = env::var(WATCHDOG_TIME).ok().filter(|_| for_this).and_then(|micros| micros.parse().ok());
         let every = limit.map(|micros| Duration::from_micros(micros) / 2).filter(|every| !every.is_zero());
         let watchdog = every.map(|every| Watchdog { every, due: now });
-        Some(ServiceManager { socket, watchdog, ready: false, status: String::new() })
+        Some(ServiceManager { socket, watchdog, ready: false, status: Cow::Borrowed("") })
     }
 
     /// The service can be used; said once.
@@ -59,8 +60,8 @@ impl ServiceManager {
         self.say(&format!("STOPPING=1\nEXTEND_TIMEOUT_USEC={}", (limit + EXIT_TIME).as_micros()));
     }
 
-    /// A sentence about the service, in one line; said when it changes.
-    pub fn status(&mut self, status: String) {
+    /// A sentence about the service, in one line; said when it changes. Asked each turn, a usual one costs no memory.
+    pub fn status(&mut self, status: Cow<'static, str>) {
         if self.status != status {
             self.say(&format!("STATUS={status}"));
             self.status = status;

@@ -277,7 +277,7 @@ impl Supervisor {
         let Some(manager) = &mut self.manager else { return };
         manager.alive(now);
         let running = self.slots.values().filter(|slot| slot.child.is_some()).count();
-        manager.status(format!("{running} of {} instances run", self.slots.len()));
+        manager.status(format!("{running} of {} instances run", self.slots.len()).into());
     }
 
     /// Whether a process has ended.

@@ -8,6 +8,7 @@
 //! A tunnel that begins does not wait for QUIC alone: after a moment without an answer its first connection is tried over TCP as well, and
 //! whichever is up first carries the first users.
 
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -88,10 +89,8 @@ impl QuicFallback {
     /// A pool connection is open. Where QUIC is not up yet that is the one over TCP, and more follow it; QUIC is tried again at `retry`.
     pub fn opened(&mut self, tunnel: &mut Tunnel, retry: Instant) {
         if let (QuicFallback::Quic { race: Race::On, .. }, Some(route)) = (&*self, tunnel.route()) {
-            let port = route.addresses[0].port();
-            log::warn!(event = "quic_blocked"; "UDP port {port} has not answered in {HEAD_START:?}: going on over TCP with TLS");
-            let tcp = over_tcp(route);
-            *self = QuicFallback::Tcp(retry, std::mem::replace(route, tcp));
+            let why = format!("UDP port {} has not answered in {HEAD_START:?}", route.addresses[0].port());
+            *self = QuicFallback::instead(route, &why, retry);
         }
     }
 
@@ -105,13 +104,18 @@ impl QuicFallback {
             QuicFallback::Quic { misses, .. } => {
                 *misses += 1;
                 if let (true, Some(route)) = (*misses >= TRIES, tunnel.route()) {
-                    log::warn!(event = "quic_blocked"; "{why}: going on over TCP with TLS");
-                    let tcp = over_tcp(route);
-                    *self = QuicFallback::Tcp(retry, std::mem::replace(route, tcp));
+                    *self = QuicFallback::instead(route, &why, retry);
                 }
             }
         }
         None
+    }
+
+    /// Makes `route` one over TCP, since QUIC is not to be had.
+    fn instead(route: &mut Arc<ServerRoute>, why: &dyn Display, retry: Instant) -> QuicFallback {
+        log::warn!(event = "quic_blocked"; "{why}: going on over TCP with TLS");
+        let tcp = over_tcp(route);
+        QuicFallback::Tcp(retry, std::mem::replace(route, tcp))
     }
 
     /// The server shows another certificate from now on: what `change` makes of the routes.

@@ -19,11 +19,11 @@ impl Hub {
         manager.alive(now);
         let up = self.part.tunnels().filter(|tunnel| tunnel.is_proven()).count();
         manager.status(match (self.stopping, up) {
-            (Some(_), _) => format!("stopping; {} connections have not ended", self.ingress.slots.live()),
+            (Some(_), _) => format!("stopping; {} connections have not ended", self.ingress.slots.live()).into(),
             _ if self.part.is_single() => "forwarding".into(),
             (None, 0) => "no tunnel".into(),
             (None, 1) => "a tunnel is up".into(),
-            (None, up) => format!("{up} tunnels are up"),
+            (None, up) => format!("{up} tunnels are up").into(),
         });
     }
 }
