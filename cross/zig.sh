@@ -33,6 +33,6 @@ while [ "$count" -gt 0 ]; do
     *) set -- "$@" "$arg" ;;
     esac
 done
-# The program ends on panic, so nothing is ever unwound; what nobody calls is left out, function by function.
+# The program ends on panic, so nothing is ever unwound; what is not called is left out, function by function.
 exec "$CROSS_ZIG" "$tool" -fno-unwind-tables -fno-asynchronous-unwind-tables -ffunction-sections -fdata-sections \
     -target "$CROSS_ZIG_TARGET" -mcpu="$CROSS_ZIG_CPU" -fno-sanitize=undefined "$@"

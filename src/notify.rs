@@ -10,8 +10,8 @@
 //!
 //! One datagram each, which never waits: what the manager has no room for is lost, and the next one comes.
 
-use std::borrow::Cow;
 use std::env;
+use std::fmt;
 use std::os::unix::net::UnixDatagram;
 use std::process;
 use std::time::{Duration, Instant};
@@ -21,7 +21,38 @@ pub struct ServiceManager {
     socket: UnixDatagram,
     watchdog: Option<Watchdog>,
     ready: bool,
-    status: Cow<'static, str>,
+    status: Option<ServiceStatus>,
+}
+
+/// How a service is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServiceStatus {
+    /// It has no tunnel to look after: users go straight to their target.
+    Forwarding,
+    /// So many tunnels are up.
+    Tunnels(usize),
+    /// It stops; so many connections have not ended.
+    Stopping(usize),
+    /// So many of its instances run (master).
+    Instances {
+        /// That run.
+        running: usize,
+        /// All.
+        of: usize,
+    },
+}
+
+impl fmt::Display for ServiceStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ServiceStatus::Forwarding => f.write_str("forwarding"),
+            ServiceStatus::Tunnels(0) => f.write_str("no tunnel"),
+            ServiceStatus::Tunnels(1) => f.write_str("a tunnel is up"),
+            ServiceStatus::Tunnels(up) => write!(f, "{up} tunnels are up"),
+            ServiceStatus::Instances { running, of } => write!(f, "{running} of {of} instances run"),
+            ServiceStatus::Stopping(left) => write!(f, "stopping; {left} connections have not ended"),
+        }
+    }
 }
 
 /// It takes the process for stuck if it hears nothing for twice this time.
@@ -38,7 +69,7 @@ impl ServiceManager {
         let limit = env::var(WATCHDOG_TIME).ok().filter(|_| for_this).and_then(|micros| micros.parse().ok());
         let every = limit.map(|micros| Duration::from_micros(micros) / 2).filter(|every| !every.is_zero());
         let watchdog = every.map(|every| Watchdog { every, due: now });
-        Some(ServiceManager { socket, watchdog, ready: false, status: Cow::Borrowed("") })
+        Some(ServiceManager { socket, watchdog, ready: false, status: None })
     }
 
     /// The service can be used; said once.
@@ -60,11 +91,10 @@ impl ServiceManager {
         self.say(&format!("STOPPING=1\nEXTEND_TIMEOUT_USEC={}", (limit + EXIT_TIME).as_micros()));
     }
 
-    /// A sentence about the service, in one line; said when it changes. Asked each turn, a usual one costs no memory.
-    pub fn status(&mut self, status: Cow<'static, str>) {
-        if self.status != status {
+    /// How the service is; said when that changes.
+    pub fn status(&mut self, status: ServiceStatus) {
+        if self.status.replace(status) != Some(status) {
             self.say(&format!("STATUS={status}"));
-            self.status = status;
         }
     }
 

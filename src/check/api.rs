@@ -80,7 +80,7 @@ impl Master {
             ("http", _) | ("master", None | Some("0")) => None,
             ("https", _) | ("master", Some("2")) => Some(Trust::ROOTS),
             // What the master makes in memory cannot be verified.
-            ("master", Some("1")) => Some(Trust::ANYONE),
+            ("master", Some("1")) => Some(Trust::ANY),
             _ => return Err(bad()),
         };
         let usual = if tls.is_some() { 443 } else { 80 };

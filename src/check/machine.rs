@@ -48,7 +48,7 @@ pub fn judge(machine: &Machine, config: &Config) -> Vec<Finding> {
     let files = if descriptors == usize::MAX { UNLIMITED.to_owned() } else { descriptors.to_string() };
     let case = if lowered { &ROOM_SMALL } else { &ROOM_FINE };
     let mut found = vec![Finding::new(case, THIS).with(pool).with(slot).with(files).with(mebibytes(memory))];
-    // Two for each user; beyond a few thousand users nobody means the number to be reached.
+    // Two for each user; beyond a few thousand users no setting means the number to be reached.
     let needed = fitted.slot.map_or(0, |slot| pool.saturating_add(slot.saturating_mul(2)));
     if !lowered && needed > descriptors && fitted.slot.is_some_and(|slot| slot != USUAL_SLOT) {
         let slot = fitted.slot.unwrap_or_default();
@@ -77,7 +77,7 @@ fn mebibytes(bytes: usize) -> String {
 const THIS: &str = "machine";
 /// A limit that is none, in both languages.
 const UNLIMITED: &str = "∞";
-/// Users at once by default: more than anyone means to serve.
+/// Users at once by default: more than is meant to be served.
 const USUAL_SLOT: usize = 65_536;
 /// Bytes that a QUIC socket asks for.
 const QUIC_BUFFER: usize = 4 * 1024 * 1024;

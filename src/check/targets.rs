@@ -27,7 +27,7 @@ pub struct Reached {
 pub enum Udp {
     /// The machine there says that nothing listens.
     Refused,
-    /// Nobody says anything: it may listen, or a firewall may drop what goes there.
+    /// It is silent: it may listen, or a firewall may drop what goes there.
     Silent,
     /// The datagram cannot even be sent.
     Unsent,

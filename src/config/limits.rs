@@ -50,9 +50,9 @@ pub struct Limits {
     pub workers: Option<usize>,
     /// `NP_STATE_DIR`: the folder where the master keeps its instances; `None` is `gob` beside the executable.
     pub state: Option<PathBuf>,
-    /// `NP_BAN_FAILURES`: so many failures of a source within a minute ban it; 0 bans nobody.
+    /// `NP_BAN_FAILURES`: so many failures of a source within a minute ban it; 0 bans none.
     pub ban_failures: usize,
-    /// `NP_BAN_TIME`: how long a source is banned; 0 bans nobody.
+    /// `NP_BAN_TIME`: how long a source is banned; 0 bans none.
     pub ban_time: Duration,
     /// `NP_LOG_FORMAT`: what a log line looks like.
     pub log_format: Format,
@@ -283,14 +283,14 @@ pub(super) const VARIABLES: [Variable; 24] = [
     },
     Variable {
         name: "NP_BAN_FAILURES",
-        meaning: "so many wrong keys of one source within a minute ban it; 0 bans nobody",
+        meaning: "so many wrong keys of one source within a minute ban it; 0 bans none",
         default: Some("10"),
         values: "a number from 0 to 1000000",
         set: |limits, value| put(&mut limits.ban_failures, count(value, 0..=1_000_000)),
     },
     Variable {
         name: "NP_BAN_TIME",
-        meaning: "how long a source is banned; 0 bans nobody",
+        meaning: "how long a source is banned; 0 bans none",
         default: Some("10m"),
         values: "a duration from 1ms to 8760h, or 0",
         set: |limits, value| put(&mut limits.ban_time, period_or_zero(value)),

@@ -6,7 +6,7 @@ use super::table::{Draft, Parameter};
 use super::value::number;
 use super::Reading;
 
-/// Whether an original knows the parameter, and takes its default for a value that it cannot read. Files are not among them: nobody wants
+/// Whether an original knows the parameter, and takes its default for a value that it cannot read. Files are not among them: no user wants
 /// another certificate than the one that is named.
 pub(super) fn is_originals(name: &str) -> bool {
     DEFAULTED.contains(&name)

@@ -12,7 +12,8 @@ impl Config {
         let length = self.key.as_bytes().len();
         if !self.key_given {
             risks.push(
-                "no key given: anyone who knows the port can connect; \"nodepass key\" prints a good key".to_owned(),
+                "no key given: every program that knows the port can connect; \"nodepass key\" prints a good key"
+                    .to_owned(),
             );
         } else if length < MIN_KEY {
             risks.push(format!(
@@ -21,8 +22,8 @@ impl Config {
         }
         if let Some(dialect) = self.wire.older() {
             let who = match self.role {
-                Role::Client => "whoever answers",
-                _ => "whoever asks",
+                Role::Client => "each server that answers",
+                _ => "each client that asks",
             };
             let wire = dialect.name();
             risks.push(format!(
@@ -84,8 +85,8 @@ mod tests {
             ("server://0123456789abcde@:1/:2?tls=1", "a key of 15 characters"),
             ("server://0123456789abcdef@:1/:2", "tls=1 encrypts it"),
             ("server://0123456789abcdef@:1/:2?auth=2", "the key and the signals do not"),
-            ("server://0123456789abcdef@:1/:2?tls=1&wire=1.12", "gives the key away to whoever asks"),
-            ("client://0123456789abcdef@h:1/:2?wire=1.8", "gives the key away to whoever answers"),
+            ("server://0123456789abcdef@:1/:2?tls=1&wire=1.12", "gives the key away to each client that asks"),
+            ("client://0123456789abcdef@h:1/:2?wire=1.8", "gives the key away to each server that answers"),
             ("client://ABCDEFGHIKLMNOPR@h:1/:2?wire=1.6", "gives the key away"),
         ] {
             let risks = risks(url);

@@ -44,7 +44,7 @@ enum State {
     Unheard,
     Proving,
     Ready,
-    Over,
+    Ended,
 }
 
 /// How signals are written and read.
@@ -273,7 +273,7 @@ impl Control {
 
     /// Bytes came from the peer.
     pub fn heard(&mut self, bytes: &[u8], now: Instant) {
-        if bytes.is_empty() || self.state == State::Over {
+        if bytes.is_empty() || self.state == State::Ended {
             return;
         }
         self.keepalive.heard(now);
@@ -396,7 +396,7 @@ impl Control {
 
     /// Time has passed: pings go out, silence ends the tunnel.
     pub fn tick(&mut self, now: Instant) {
-        if self.state == State::Over {
+        if self.state == State::Ended {
             return;
         }
         if self.listens.is_some_and(|until| now >= until) {
@@ -421,7 +421,7 @@ impl Control {
 
     /// When to [`tick`](Control::tick) next.
     pub fn deadline(&self) -> Option<Instant> {
-        let alive = (self.state != State::Over).then(|| self.keepalive.deadline());
+        let alive = (self.state != State::Ended).then(|| self.keepalive.deadline());
         alive.into_iter().chain(self.listens).min()
     }
 
@@ -443,7 +443,7 @@ impl Control {
     }
 
     fn say(&mut self, signal: &Signal) {
-        if matches!(self.state, State::Over | State::Unheard) {
+        if matches!(self.state, State::Ended | State::Unheard) {
             return;
         }
         self.owed += u32::from(*signal == Signal::Ping);
@@ -457,7 +457,7 @@ impl Control {
 
     /// Nothing is said or understood from here on.
     pub fn end(&mut self, why: Why) {
-        self.state = State::Over;
+        self.state = State::Ended;
         self.listens = None;
         self.out.push_back(Do::Over(why));
     }
@@ -651,7 +651,7 @@ mod tests {
         assert_eq!(client.poll(), Some(Do::Heard));
         let ping_and_pong = [line(&Signal::Ping, Dialect::Url), line(&Signal::Pong, Dialect::Url)].concat();
         assert_eq!(said(&mut client), ping_and_pong);
-        assert!(client.is_ready(), "nobody states a certificate");
+        assert!(client.is_ready(), "no certificate is stated");
 
         let mut client = Control::listening(masked(), REPORT, true, now);
         client.tick(now + LISTENING);

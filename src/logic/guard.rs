@@ -192,7 +192,7 @@ impl Guard {
 
     /// A stranger at that address got something wrong; what the log is to say. `kept` is as in [`Guard::is_banned`].
     ///
-    /// This machine's own loopback addresses are never banned: a reverse proxy there speaks for everyone.
+    /// This machine's own loopback addresses are never banned: a reverse proxy there speaks for all its users.
     pub fn failed(&mut self, address: IpAddr, what: Failure, kept: bool, now: Instant) -> Option<Told> {
         let source = Source::of(address);
         while self.counts.expired(now).is_some() {}

@@ -204,7 +204,7 @@ pub fn judge(request: &Request, tls: bool, keys: Keys<'_>) -> Verdict {
                 None => Verdict::Refused(ErrorStatus::Unauthorized, Some(Failure::Generation)),
             }
         }
-        // Whether its key is the right one is nobody's business here.
+        // Whether its key is the right one does not matter here.
         (Request { token: Some(_), .. }, _) if keys.mode == AuthMode::Required => {
             Verdict::Refused(ErrorStatus::KeysDiffer, Some(Failure::Unauthenticated))
         }
@@ -321,7 +321,7 @@ const AUTH: &str = "NodePass-Auth";
 const VERSION: &str = "1";
 /// What is said of a server that answers nothing.
 const NO_ANSWER: &str = "the server closed without an answer, as NodePass 1.12 and older does; wire=1.12 (or 1.10, 1.8, 1.6) speaks with that, \
-     and gives the key away to whoever answers: update it rather";
+     and gives the key away to each server that answers: update it rather";
 /// Bytes of a refusal's text that are kept.
 const MAX_REASON: usize = 200;
 

@@ -325,7 +325,7 @@ pub const FAMILIES: [Family; 16] = [
     },
     Family {
         name: "nodepass_log_lines_lost_total",
-        help: "Lines of the log that were lost since nobody read it, or the disk was full.",
+        help: "Lines of the log that were lost since it was not read, or the disk was full.",
         kind: Kind::Counter,
         series: &[(Figure::LogLinesLost, "")],
     },

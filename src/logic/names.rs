@@ -122,7 +122,7 @@ impl Names {
         None
     }
 
-    /// The resolver's answer for `host`, and what to hand to everyone who waits for it: never `Ask` or `Wait`. Those
+    /// The resolver's answer for `host`, and what to hand to all that wait for it: never `Ask` or `Wait`. Those
     /// who look themselves at the same `now` find the same, whatever the time to live.
     pub fn answered(&mut self, host: &str, result: Result<Vec<IpAddr>, Error>, now: Instant) -> Lookup<'_> {
         let Some(name) = self.names.get_mut(host).filter(|name| name.question == Question::Asked) else {
@@ -203,7 +203,7 @@ const FAILURE_PAUSE: Duration = Duration::from_secs(1);
 const FOR_EVER: Duration = Duration::from_secs(30 * 365 * 86_400);
 const TOO_MANY: &str = "too many names are being resolved at once";
 const NO_ADDRESS: &str = "the name has no address";
-const NOT_ASKED: &str = "nobody asked for this name";
+const NOT_ASKED: &str = "this name was not asked for";
 
 #[cfg(test)]
 mod tests {
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fresh_answer_asks_nobody_and_an_old_one_is_asked_again_once_in_the_background() {
+    fn a_fresh_answer_asks_no_server_and_an_old_one_is_asked_again_once_in_the_background() {
         let start = epoch();
         let mut names = knowing(TTL, start);
         assert_eq!(names.lookup("a.example", start + TTL), Lookup::Known(&[ip(1)]));
@@ -350,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_nobody_asked_for_changes_nothing() {
+    fn an_answer_that_was_not_asked_for_changes_nothing() {
         let now = epoch();
         let mut names = knowing(TTL, now);
         let not_asked = |name: &'static str| Lookup::Failed(Error::name(name, NOT_ASKED));
@@ -369,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn when_full_the_name_nobody_used_for_longest_makes_room() {
+    fn when_full_the_name_that_was_unused_for_longest_makes_room() {
         let start = epoch();
         let mut names = knowing(TTL, start);
         for n in 1..MAX_NAMES as u32 {
@@ -386,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn when_all_are_being_asked_a_further_name_is_refused_and_nobody_is_forgotten() {
+    fn when_all_are_being_asked_a_further_name_is_refused_and_none_is_forgotten() {
         let now = epoch();
         let mut names = Names::new(TTL);
         for n in 0..MAX_NAMES {

@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn deny_goes_before_allow_and_an_empty_allow_is_everyone() {
+    fn deny_goes_before_allow_and_an_empty_allow_is_all() {
         let list = |allow: &str, deny: &str| {
             let read = |text: &str| text.split_whitespace().map(network).collect();
             AccessList { allow: read(allow), deny: read(deny) }

@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_of_visitor_is_told_by_his_first_bytes() {
+    fn every_kind_of_connection_is_told_by_its_first_bytes() {
         assert_eq!(first_bytes(b""), FirstBytes::NeedMore);
         assert_eq!(first_bytes(b"\x16"), FirstBytes::Tls);
         assert_eq!(first_bytes(b"\x00"), FirstBytes::Pool);

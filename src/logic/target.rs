@@ -393,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn a_trial_that_nobody_tells_about_is_given_to_another_user_later() {
+    fn a_trial_that_is_not_told_about_is_given_to_another_user_later() {
         let start = epoch();
         let mut all = targets(2, RoundRobin, start);
         all.failed(0, start);

@@ -399,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn relays_that_share_a_bucket_move_exactly_its_rate_and_nobody_starves() {
+    fn relays_that_share_a_bucket_move_exactly_its_rate_and_none_starves() {
         for seed in 1..=20 {
             for (rate, budget) in [(125_000, 16_384), (1_250_000, 65_536), (12_500_000, 262_144)] {
                 let (moved, quantum) = share(rate, 5, budget, seed);

@@ -174,7 +174,7 @@ fn judge(head: &[u8], key: WebSocketKey) -> Result<(), Error> {
     }
     let chosen = |name| head.all(name).any(|value| !value.is_empty());
     if chosen("Sec-WebSocket-Extensions") || chosen("Sec-WebSocket-Protocol") {
-        return Err(Error::protocol("no WebSocket: the server wants an extension or a protocol that nobody offered"));
+        return Err(Error::protocol("no WebSocket: the server wants an extension or a protocol that was not offered"));
     }
     Ok(())
 }
@@ -320,8 +320,8 @@ mod tests {
             ("r6Sk1Mf4", "R6Sk1Mf4", "not as an answer"),
             ("Upgrade: websocket\r\n", "", "not as an answer"),
             ("Connection: Upgrade", "Connection: close", "not as an answer"),
-            ("Date: ", "Sec-WebSocket-Extensions: permessage-deflate\r\nDate: ", "nobody offered"),
-            ("Date: ", "Sec-WebSocket-Protocol: chat\r\nDate: ", "nobody offered"),
+            ("Date: ", "Sec-WebSocket-Extensions: permessage-deflate\r\nDate: ", "was not offered"),
+            ("Date: ", "Sec-WebSocket-Protocol: chat\r\nDate: ", "was not offered"),
             ("HTTP/1.1", "SSH-2.0-", "no HTTP answer"),
         ];
         for (from, to, expected) in cases {

@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_who_lags_keeps_nobody_else_from_hearing_everything() {
+    fn a_reader_that_lags_keeps_no_other_from_hearing_everything() {
         let mut readers = Readers::new(MAX);
         let (lazy, busy) = (readers.join([].iter()), readers.join([].iter()));
         let mut heard = 0;

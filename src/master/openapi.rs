@@ -39,7 +39,7 @@ const DOCUMENT: &str = include_str!("openapi.json");
 /// Everything inline.
 const PAGE: &str = include_str!("docs.html");
 
-/// The same, by `scripts/docs-gzip.sh`: a test keeps them equal.
+/// The same, by `scripts/page-gzip.sh`: a test keeps them equal.
 const PAGE_GZIP: &[u8] = include_bytes!("docs.html.gz");
 
 /// The page may run what is in it, and talk to the master that it came from: nothing else.
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn the_page_is_small_and_asks_nobody_else() {
+    fn the_page_is_small_and_asks_no_other_server() {
         assert!(PAGE.len() < 16 * 1024 && PAGE_GZIP.len() < 6 * 1024, "{} {}", PAGE.len(), PAGE_GZIP.len());
         assert_eq!(PAGE_GZIP[..2], [0x1f, 0x8b]);
         for foreign in ["http://", "https://", "src=\"//", "@import", "url("] {

@@ -27,7 +27,7 @@ use super::requests::{Answer, Refusal, Sample, What};
 use crate::config::Config;
 use crate::log::Level;
 use crate::logic::metrics::Figures;
-use crate::notify::ServiceManager;
+use crate::notify::{ServiceManager, ServiceStatus};
 
 /// Where records are kept when the master does not run.
 pub trait Keep: Send {
@@ -277,7 +277,7 @@ impl Supervisor {
         let Some(manager) = &mut self.manager else { return };
         manager.alive(now);
         let running = self.slots.values().filter(|slot| slot.child.is_some()).count();
-        manager.status(format!("{running} of {} instances run", self.slots.len()).into());
+        manager.status(ServiceStatus::Instances { running, of: self.slots.len() });
     }
 
     /// Whether a process has ended.

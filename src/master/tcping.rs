@@ -1,5 +1,6 @@
 //! Whether something answers at an address, and how fast: one TCP connection, closed at once.
 
+use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::sync::mpsc::{sync_channel, RecvTimeoutError};
@@ -9,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use crate::error::Error;
 use crate::net::resolve::on_link;
 
 /// What came of one try.
@@ -28,20 +30,20 @@ pub(super) struct TcpingResult {
 pub(super) fn tcping(semaphore: &Arc<Semaphore>, target: &str) -> TcpingResult {
     let tried = match semaphore.enter(PLACE_TIMEOUT) {
         Some(pass) => dial(target, &Arc::new(pass)),
-        None => Err(BUSY.into()),
+        None => Err(Failure::Busy),
     };
     let (connected, latency, error) = match tried {
         Ok(latency) => (true, latency.as_millis().try_into().unwrap_or(u64::MAX), None),
-        Err(error) => (false, 0, Some(error)),
+        Err(failure) => (false, 0, Some(failure.to_string())),
     };
     TcpingResult { target: target.into(), connected, latency, error }
 }
 
 /// Looks the name up and connects to the first of its addresses that answers. The place is held until both are done.
-fn dial(target: &str, pass: &Arc<Permit>) -> Result<Duration, String> {
+fn dial(target: &str, pass: &Arc<Permit>) -> Result<Duration, Failure> {
     let start = Instant::now();
     let left = || TIMEOUT.saturating_sub(start.elapsed());
-    let (host, port) = split(target).map_err(|fault| format!("dial tcp: address {target}: {fault}"))?;
+    let (host, port) = split(target).map_err(|fault| Failure::Address(target.into(), fault))?;
     let addresses = look_up(host, port, left(), pass)?;
     let mut first = None;
     for (at, address) in addresses.iter().enumerate() {
@@ -52,22 +54,21 @@ fn dial(target: &str, pass: &Arc<Permit>) -> Result<Duration, String> {
         }
         match TcpStream::connect_timeout(address, share) {
             Ok(_) => return Ok(start.elapsed()),
-            Err(error) => first = first.or(Some(format!("dial tcp {address}: {}", words(&error)))),
+            Err(error) => first = first.or(Some(Failure::Dial(*address, error))),
         }
     }
-    Err(first.unwrap_or_else(|| format!("dial tcp: lookup {host}: i/o timeout")))
+    Err(first.unwrap_or_else(|| Failure::Lookup(host.into(), Unresolved::Late)))
 }
 
 /// The addresses of a host. The system's resolver may take longer than we wait: then its thread keeps its place until
 /// it is done, so that there are never more of them than places.
-fn look_up(host: &str, port: u16, timeout: Duration, pass: &Arc<Permit>) -> Result<Vec<SocketAddr>, String> {
+fn look_up(host: &str, port: u16, timeout: Duration, pass: &Arc<Permit>) -> Result<Vec<SocketAddr>, Failure> {
     let host = if host.is_empty() { "localhost" } else { host };
     if let Ok(address) = host.parse::<IpAddr>() {
         return Ok(vec![(address, port).into()]);
     }
     if let Some((ip, zone)) = host.split_once('%').and_then(|(ip, zone)| Some((ip.parse().ok()?, zone))) {
-        let at = on_link(ip, zone, port).map_err(|error| format!("dial tcp {}: {}", error.subject(), error.cause()))?;
-        return Ok(vec![at]);
+        return on_link(ip, zone, port).map(|at| vec![at]).map_err(Failure::Zone);
     }
     let (answer, found) = sync_channel(1);
     let (name, pass) = (host.to_owned(), Arc::clone(pass));
@@ -76,11 +77,52 @@ fn look_up(host: &str, port: u16, timeout: Duration, pass: &Arc<Permit>) -> Resu
         drop(pass);
         let _ = answer.send(found);
     });
-    thread.map_err(|error| format!("dial tcp: lookup {host}: {error}"))?;
+    let failed = |why| Failure::Lookup(host.into(), why);
+    thread.map_err(|error| failed(Unresolved::NoThread(error)))?;
     match found.recv_timeout(timeout) {
         Ok(Ok(addresses)) => Ok(addresses),
-        Ok(Err(_)) | Err(RecvTimeoutError::Disconnected) => Err(format!("dial tcp: lookup {host}: no such host")),
-        Err(RecvTimeoutError::Timeout) => Err(format!("dial tcp: lookup {host}: i/o timeout")),
+        Ok(Err(_)) | Err(RecvTimeoutError::Disconnected) => Err(failed(Unresolved::Unknown)),
+        Err(RecvTimeoutError::Timeout) => Err(failed(Unresolved::Late)),
+    }
+}
+
+/// Why there is no connection. It is shown in the words of Go's dialler.
+#[derive(Debug)]
+enum Failure {
+    /// No place was free in time.
+    Busy,
+    /// What is asked for is no address.
+    Address(String, &'static str),
+    /// The host has no address.
+    Lookup(String, Unresolved),
+    /// The zone of an address is none of this machine's.
+    Zone(Error),
+    /// That address does not answer.
+    Dial(SocketAddr, io::Error),
+}
+
+/// Why a host has no address.
+#[derive(Debug)]
+enum Unresolved {
+    /// There is no such host.
+    Unknown,
+    /// The system's resolver has not answered in time.
+    Late,
+    /// The system gives no thread to ask it.
+    NoThread(io::Error),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Busy => f.write_str("too many requests"),
+            Failure::Address(target, fault) => write!(f, "dial tcp: address {target}: {fault}"),
+            Failure::Lookup(host, Unresolved::Unknown) => write!(f, "dial tcp: lookup {host}: no such host"),
+            Failure::Lookup(host, Unresolved::Late) => write!(f, "dial tcp: lookup {host}: i/o timeout"),
+            Failure::Lookup(host, Unresolved::NoThread(error)) => write!(f, "dial tcp: lookup {host}: {error}"),
+            Failure::Zone(error) => write!(f, "dial tcp {}: {}", error.subject(), error.cause()),
+            Failure::Dial(address, error) => write!(f, "dial tcp {address}: {}", words(error)),
+        }
     }
 }
 
@@ -160,9 +202,6 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// Shortest time for one address, while there is time.
 const MIN_ADDRESS_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What is said when there is no place.
-const BUSY: &str = "too many requests";
-
 /// Bytes of stack for a look-up; the system's resolver uses some 70 KB.
 const STACK: usize = 256 * 1024;
 
@@ -179,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn somebody_who_listens_is_reached_by_address_and_by_name() {
+    fn a_program_that_listens_is_reached_by_address_and_by_name() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         for target in [format!("127.0.0.1:{port}"), format!("localhost:{port}"), format!(":{port}")] {

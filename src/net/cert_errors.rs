@@ -226,7 +226,7 @@ mod tests {
     fn every_fault_of_a_server_s_certificate_is_told_with_what_to_do() {
         let expired = issued(|params| (params.not_before, params.not_after) = (days(-9).into(), days(-3).into()));
         let early = issued(|params| (params.not_before, params.not_after) = (days(3).into(), days(9).into()));
-        let stranger = issued(|params| params.distinguished_name.push(DnType::CommonName, "somebody"));
+        let stranger = issued(|params| params.distinguished_name.push(DnType::CommonName, "another"));
         let unknown = Shown { root: self_signed(IsCa::ExplicitNoCa).root, ..stranger };
         let anew = Shown { root: authority().0, ..issued(|_| {}) };
         let client_only = issued(|params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth]);

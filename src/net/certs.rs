@@ -181,8 +181,9 @@ fn pem_error(what: &str, path: &Path, error: pem::Error) -> Error {
     match error {
         pem::Error::Io(error) => Error::file(subject, error),
         _ if content.iter().all(u8::is_ascii_whitespace) => Error::file(subject, "the file is empty"),
-        _ if what == "key" && holds("ENCRYPTED") => Error::file(subject, "the key is encrypted")
-            .with_hint("nobody is there to type its password: decrypt it with `openssl pkey -in FILE -out NEW`"),
+        _ if what == "key" && holds("ENCRYPTED") => Error::file(subject, "the key is encrypted").with_hint(
+            "there is no terminal to type its password at: decrypt it with `openssl pkey -in FILE -out NEW`",
+        ),
         _ if what == "key" && holds("-----BEGIN CERTIFICATE-----") => {
             Error::file(subject, "there is a certificate in it and no private key").with_hint(SWAPPED)
         }
@@ -223,7 +224,7 @@ pub struct Trust {
 
 impl Trust {
     /// Any certificate: what is said inside proves who says it.
-    pub const ANYONE: Trust = Trust { roots: false, pins: None };
+    pub const ANY: Trust = Trust { roots: false, pins: None };
     /// A chain and a name.
     pub const ROOTS: Trust = Trust { roots: true, pins: None };
 }
@@ -428,7 +429,7 @@ mod tests {
     #[test]
     fn who_comes_back_resumes_his_session_and_starts_anew_with_a_new_identity() {
         let identity = || Certs::new(Origin::Memory, Audience::Pool(Alpn::Raw)).unwrap().current();
-        let (one, client) = (identity(), client(Trust::ANYONE, Alpn::Raw).unwrap());
+        let (one, client) = (identity(), client(Trust::ANY, Alpn::Raw).unwrap());
         let (full, resumed) = ([HandshakeKind::Full; 2], [HandshakeKind::Resumed; 2]);
         assert_eq!(meet(&one, &client), full);
         // A pool of hundreds comes and goes; nothing of it is kept here.
@@ -448,7 +449,7 @@ mod tests {
 
     #[test]
     fn a_client_names_what_it_speaks_and_nothing_where_originals_name_nothing() {
-        let names = |alpn| client(Trust::ANYONE, alpn).unwrap().alpn_protocols.clone();
+        let names = |alpn| client(Trust::ANY, alpn).unwrap().alpn_protocols.clone();
         assert!(names(Alpn::Raw).is_empty());
         assert_eq!(names(Alpn::Http1), [b"http/1.1"]);
         assert_eq!(names(Alpn::Http2), [b"h2"]);

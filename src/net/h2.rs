@@ -100,7 +100,7 @@ pub struct H2<C = Tls> {
     limits: Limits,
     input: Buffer,
     keepalive: Option<Keepalive>,
-    /// What bounds it while it is nobody's, and how many bytes it has said so far.
+    /// What bounds it while its client is not known, and how many bytes it has said so far.
     trial: Option<(Trial, usize)>,
     /// Something was done that may have made output, or an edge came.
     dirty: bool,
@@ -129,7 +129,7 @@ impl<C: Lower> H2<C> {
         Ok(H2::new(lower, session, Side::Server(peer), limits))
     }
 
-    /// It is nobody's yet.
+    /// Its client is not known yet.
     pub fn on_trial(mut self, trial: Trial) -> H2<C> {
         self.trial = Some((trial, 0));
         self
@@ -162,7 +162,7 @@ impl<C: Lower> H2<C> {
         Ok(total)
     }
 
-    /// Bounds what it says, and for how long, while it is nobody's.
+    /// Bounds what it says, and for how long, while its client is not known.
     fn judge(&mut self, count: usize, now: Instant) -> io::Result<()> {
         let Some((trial, heard)) = &mut self.trial else { return Ok(()) };
         *heard += count;

@@ -115,10 +115,16 @@ pub struct Muxes {
     muxes: Slab<MuxEntry>,
     released: Receiver<Released>,
     release: Sender<Released>,
+    /// Tasks whose connections may have something to do, or are gone; and these connections.
+    stirred: Vec<(Key, Key)>,
 }
 
 struct MuxEntry {
     mux: Box<dyn Mux>,
+    /// The task that looks after it.
+    task: Key,
+    /// Whether that is among the stirred.
+    stirred: bool,
     /// The tunnel whose streams it was last known to carry; 0 is none.
     owner: TunnelNo,
     /// Streams of it that are in use.
@@ -134,14 +140,38 @@ enum Released {
 impl Default for Muxes {
     fn default() -> Self {
         let (release, released) = channel();
-        Muxes { muxes: Slab::new(), released, release }
+        Muxes { muxes: Slab::new(), released, release, stirred: Vec::new() }
     }
 }
 
 impl Muxes {
-    /// Takes a connection in; it ends with a goodbye when what this answers is dropped.
-    pub fn insert(&mut self, mux: Box<dyn Mux>) -> Hold {
-        Hold { mux: self.muxes.insert(MuxEntry { mux, owner: 0, claims: 0 }), release: self.release.clone() }
+    /// Takes a connection in, which that task looks after; it ends with a goodbye when what this answers is dropped.
+    pub fn insert(&mut self, mux: Box<dyn Mux>, task: Key) -> Hold {
+        let mux = self.muxes.insert(MuxEntry { mux, task, stirred: false, owner: 0, claims: 0 });
+        let hold = Hold { mux, release: self.release.clone() };
+        self.stir(&hold);
+        hold
+    }
+
+    /// Its task is to look after it: see [`stirred`](Muxes::stirred).
+    pub fn stir(&mut self, hold: &Hold) {
+        self.touch(hold.mux);
+    }
+
+    /// The next task whose connection may have something to do since the last call, or is gone.
+    pub fn stirred(&mut self) -> Option<Key> {
+        let (task, mux) = self.stirred.pop()?;
+        self.muxes.get_mut(mux).into_iter().for_each(|entry| entry.stirred = false);
+        Some(task)
+    }
+
+    /// A connection, whose task is stirred.
+    fn touch(&mut self, mux: Key) -> Option<&mut MuxEntry> {
+        let entry = self.muxes.get_mut(mux)?;
+        if !std::mem::replace(&mut entry.stirred, true) {
+            self.stirred.push((entry.task, mux));
+        }
+        Some(entry)
     }
 
     /// A connection, if it still lives.
@@ -167,7 +197,7 @@ impl Muxes {
 
     /// The stream's connection carries streams of this tunnel.
     pub fn set_owner(&mut self, loan: &Loan, tunnel: TunnelNo) {
-        if let Some(entry) = self.muxes.get_mut(loan.mux) {
+        if let Some(entry) = self.touch(loan.mux) {
             entry.owner = tunnel;
             entry.mux.decide(loan.stream);
         }
@@ -180,14 +210,14 @@ impl Muxes {
 
     /// Tells the edges of a claimed stream under `token` from now on.
     pub fn watch(&mut self, loan: &Loan, token: Token) {
-        if let Some(MuxEntry { mux, .. }) = self.muxes.get_mut(loan.mux) {
+        if let Some(MuxEntry { mux, .. }) = self.touch(loan.mux) {
             mux.watch(loan.stream, token);
         }
     }
 
     /// Lends a stream for the length of a call. `None` if its connection is gone.
     pub fn lend(&mut self, loan: &Loan) -> Option<MuxStream<'_>> {
-        let mux = &mut *self.muxes.get_mut(loan.mux)?.mux;
+        let mux = &mut *self.touch(loan.mux)?.mux;
         Some(MuxStream { mux, stream: loan.stream })
     }
 
@@ -195,9 +225,14 @@ impl Muxes {
     pub fn release_dropped(&mut self) {
         while let Ok(gone) = self.released.try_recv() {
             match gone {
-                Released::Mux(mux) => self.muxes.remove(mux).iter_mut().for_each(|entry| entry.mux.close()),
+                Released::Mux(mux) => {
+                    if let Some(mut entry) = self.muxes.remove(mux) {
+                        entry.mux.close();
+                        self.stirred.push((entry.task, mux));
+                    }
+                }
                 Released::Stream(mux, stream) => {
-                    if let Some(entry) = self.muxes.get_mut(mux) {
+                    if let Some(entry) = self.touch(mux) {
                         entry.claims -= 1;
                         entry.mux.release(stream);
                     }

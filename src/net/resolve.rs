@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_everybody_has_is_found_and_a_bad_one_is_not() {
+    fn a_name_that_every_machine_has_is_found_and_a_bad_one_is_not() {
         let (tell, told) = mpsc::channel();
         let resolver = Resolver::start(move |name, answer| tell.send((name, answer)).unwrap()).unwrap();
         resolver.ask("localhost".into()).unwrap();

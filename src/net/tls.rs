@@ -523,7 +523,7 @@ mod tests {
         let mut tcp = Tcp::dial(address, None, SocketKeepalive::after(KEEPALIVE_AFTER)).unwrap();
         let mut poll = Poll::new().unwrap();
         tcp.register(poll.registry(), Token(0)).unwrap();
-        let trust = certs::client(Trust::ANYONE, Alpn::Raw).unwrap();
+        let trust = certs::client(Trust::ANY, Alpn::Raw).unwrap();
         let mut tls = Tls::connect(tcp, trust, certs::server_name("127.0.0.1").unwrap(), &Budget::PLENTY).unwrap();
 
         until_done(&mut tls, &mut poll, Tls::handshake).unwrap();

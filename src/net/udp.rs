@@ -758,7 +758,7 @@ mod tests {
         let mut buffer = Buffer::new(conduit_size(100));
 
         assert_eq!(session.fill(&mut buffer).unwrap_err().kind(), ErrorKind::WouldBlock);
-        session.drain(&mut Buffer::holding(frames(&[b"nobody", b"there"]))).unwrap();
+        session.drain(&mut Buffer::holding(frames(&[b"before", b"there"]))).unwrap();
         wait(&mut poll, &mut session);
         assert_eq!(session.fill(&mut buffer).unwrap_err().kind(), ErrorKind::WouldBlock);
 

@@ -6,7 +6,7 @@
 //!
 //!   recv:  Between <-> Payload        Between --an empty message--> Ended --Close--> Closed
 //!            Between --Close--> Closed  anything --that breaks the rules--> Failed
-//!   send:    Open <-> Sending           Open --finish--> Marked --both ended--> Closed --the lower one's end--> Over
+//!   send:    Open <-> Sending           Open --finish--> Marked --both ended--> Closed --the lower one's end--> Ended
 //! ```
 //!
 //! Message boundaries mean nothing: payload is passed on as it comes, whatever the size of its message, and none of it is
@@ -147,7 +147,7 @@ impl Ws {
 
     /// Whether both directions have ended.
     fn is_over(&self) -> bool {
-        let send = matches!(self.send, SendState::Marked | SendState::Closed | SendState::Over);
+        let send = matches!(self.send, SendState::Marked | SendState::Closed | SendState::Ended);
         send && matches!(self.recv, RecvState::Ended | RecvState::Closed)
     }
 

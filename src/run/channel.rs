@@ -126,7 +126,7 @@ mod tests {
     use crate::logic::slab::Slab;
 
     #[test]
-    fn datagrams_that_nobody_reads_are_lost_and_other_messages_are_not() {
+    fn datagrams_that_are_not_read_are_lost_and_other_messages_are_not() {
         let poll = mio::Poll::new().unwrap();
         let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
         let (post, inbox) = channel::<Job>(&waker);

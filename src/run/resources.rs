@@ -63,7 +63,7 @@ impl Resources {
         }
         let scarce = self.memory < SCARCE;
         let spare = self.descriptors.saturating_sub(OWN_DESCRIPTORS);
-        // Only a server has a port where anybody may come.
+        // Only a server has a port where every program may come.
         let strangers = if config.role == Role::Server { spare / 6 } else { 0 };
         let spare = spare - strangers;
         let memory = self.memory.saturating_sub(OWN_MEMORY);

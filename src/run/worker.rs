@@ -108,7 +108,7 @@ impl Worker {
 
     /// Whether something is to be done at once.
     pub fn is_busy(&self) -> bool {
-        self.tasks.is_busy() || !self.later.is_empty() || self.muxers.is_busy(&self.tasks)
+        self.tasks.is_busy() || !self.later.is_empty() || self.muxers.is_busy()
     }
 
     /// Pool connections to open for later users: after a look at what the present ones want.
@@ -133,7 +133,7 @@ impl Worker {
 
     /// When a timer is due.
     pub fn deadline(&self) -> Option<Instant> {
-        self.tasks.deadline().into_iter().chain(self.muxers.deadline(&self.tasks)).min()
+        self.tasks.deadline().into_iter().chain(self.muxers.deadline()).min()
     }
 
     fn accept(&mut self, job: Job, now: Instant) {
@@ -148,7 +148,7 @@ impl Worker {
             Job::Serve { mux, policy } => muxers.serve(mux, policy, tasks, context),
             Job::Policy(policy) => muxers.set_policy(policy, tasks, context),
             Job::Answer { key, bytes } => {
-                if let Some(Task::Stage(Some(Stage::Inbound(inbound)))) = tasks.get_mut(key) {
+                if let Some(Task::Stage(Stage::Inbound(inbound))) = tasks.get_mut(key) {
                     inbound.answer(bytes);
                     tasks.queue(key);
                 }
@@ -210,7 +210,7 @@ impl Worker {
         let Worker { tasks, muxers, context, .. } = self;
         let ends = |task: &Task| task.tunnel(&context.muxes) == tunnel && !task.survives(survivors);
         tasks.close(context, ends);
-        muxers.leave(tunnel, tasks, &context.muxes);
+        muxers.leave(tunnel, tasks, &mut context.muxes);
     }
 
     /// The program ends. A user's relay is cut and looks so; control connections and shared ones end properly, as far as that goes
@@ -304,7 +304,7 @@ impl Worker {
         self.inbox.delivered(packet.len());
         match self.tasks.get_mut(key) {
             Some(Task::Relay(relay)) => relay.deliver(packet),
-            Some(Task::Stage(Some(Stage::Dialer(dialer)))) => dialer.deliver(packet),
+            Some(Task::Stage(Stage::Dialer(dialer))) => dialer.deliver(packet),
             _ => return,
         }
         self.tasks.queue(key);

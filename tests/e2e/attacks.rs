@@ -161,7 +161,7 @@ fn a_line_that_is_added_sends_an_original_anywhere_and_ends_an_authenticated_tun
         scene.spy.say_to_client(&bytes);
         scene.client.says_after(mark, "a third party has changed the control connection", GRACE);
         assert!(eventually(GRACE, || scene.tunnels() > up), "a new tunnel begins");
-        assert_eq!(scene.target.accepted(), before, "nobody was dialled");
+        assert_eq!(scene.target.accepted(), before, "no target was dialled");
         until("a user", GRACE, || exchange(scene.user, b"hello"));
     }
 }

@@ -1,35 +1,8 @@
 //! Who is let in, and how: the parameter `auth`, between programs of every kind of it.
 
+use crate::pair::Pair;
 use crate::support::*;
-use std::net::SocketAddr;
 use std::time::Duration;
-
-/// What both ends of a tunnel come to.
-struct Pair {
-    user: SocketAddr,
-    target: Target,
-    server: Process,
-    client: Process,
-}
-
-impl Pair {
-    /// A server and a client with these parameters and keys.
-    fn new(server: &str, client: &str, keys: [&str; 2]) -> Pair {
-        let (target, user, at) = (Target::echo(), free_addr(), free_addr());
-        let [at_server, at_client] = keys;
-        let environment = [("NP_SERVICE_COOLDOWN", "500ms")];
-        let url = format!("server://{at_server}@{at}/{user}?mode=1&log=debug&{server}");
-        let server = Process::nodepass_with(&[&url], &environment);
-        server.says("Waiting for a client", GRACE);
-        let url = format!("client://{at_client}@{at}/{}?mode=2&min=4&log=debug&{client}", target.addr());
-        let client = Process::nodepass_with(&[&url], &environment);
-        Pair { user, target, server, client }
-    }
-
-    fn carries(&self) {
-        until("a user", GRACE, || exchange(self.user, b"hello"));
-    }
-}
 
 const KEY: &str = "a-good-key-of-24-letters";
 

@@ -1,11 +1,12 @@
 //! Many clients of one server (`clients`), and two that share one key by mistake.
 
+use crate::narrow::narrow;
+use crate::original::Originals;
 use crate::support::*;
 use std::collections::HashMap;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::path::Path;
-use std::process::Command;
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 #[test]
 fn users_are_shared_among_clients_and_only_those_of_a_dead_one_notice() {
@@ -58,6 +59,55 @@ fn a_thousand_users_lose_nothing_while_a_client_among_three_dies() {
 }
 
 #[test]
+fn of_three_clients_one_is_killed_one_cut_off_and_one_too_slow_and_the_others_lose_nothing() {
+    if !raise_limits(8192) {
+        return skip("8192 descriptors");
+    }
+    let mut fleet = Fleet::start(2, "tls=1&clients=0");
+    // The path of the third takes so much and no more; the fourth has no trouble.
+    let mark = fleet.server.mark();
+    fleet.clients.push(fleet.client_at(narrow(fleet.tunnel), 2));
+    fleet.server.says_after(mark, "is up", GRACE);
+    fleet.clients.push(fleet.client(3));
+    fleet.serve(4);
+    let mut users: Vec<User> = (0..1000).map(|_| fleet.user()).collect();
+    let of = |users: &mut Vec<User>, client| users.extract_if(.., |user| user.client == client).collect::<Vec<User>>();
+    let (mut killed, mut cut_off, mut slow) = (of(&mut users, 0), of(&mut users, 1), of(&mut users, 2));
+    for each in [&killed, &cut_off, &slow, &users] {
+        assert!(each.len() > 50, "{}", each.len());
+    }
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        // Some fill that path for as long as the others are looked at.
+        for user in slow.drain(..FILLING) {
+            let (mut sends, mut reads) = (user.stream.try_clone().expect("a socket"), user.stream);
+            scope.spawn(move || while sends.write_all(&[0; 1 << 14]).is_ok() {});
+            let over = &over;
+            scope.spawn(move || {
+                while !over.load(Ordering::SeqCst) {
+                    reads.read_exact(&mut [0; 1 << 12]).expect("too slow is not dead");
+                }
+                reads.shutdown(Shutdown::Both)
+            });
+        }
+        let mark = fleet.server.mark();
+        fleet.clients[0].kill();
+        fleet.clients[1].signal(libc::SIGSTOP);
+        killed.iter_mut().for_each(|user| assert!(user.is_cut()));
+        fleet.server.says_after(mark, "ended: nothing heard", GRACE);
+        users.iter_mut().for_each(User::still_works);
+        let newcomers: Vec<User> = (0..10).map(|_| fleet.user()).collect();
+        assert!(newcomers.iter().all(|user| user.client >= 2), "{:?}", clients(&newcomers));
+        users.iter_mut().for_each(User::still_works);
+        slow.iter_mut().take(FILLING).for_each(User::still_works);
+        over.store(true, Ordering::SeqCst);
+    });
+    // What was cut off and not dead finds its users' connections again.
+    fleet.clients[1].signal(libc::SIGCONT);
+    cut_off.iter_mut().for_each(User::still_works);
+}
+
+#[test]
 fn one_key_from_three_addresses_is_three_clients() {
     for (transport, tls) in kinds() {
         let mut fleet = Fleet::empty(&format!("type={transport}&tls={tls}&clients=3"));
@@ -81,21 +131,13 @@ fn one_key_from_three_addresses_is_three_clients() {
 
 #[test]
 fn originals_of_three_generations_beside_ours_have_users_of_their_own() {
-    let peer = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/conformance");
-    if !Path::new(peer).join("peer.py").is_file() {
-        return skip_beside("the conformance peer");
-    }
-    let Some(python) = python("h2, aioquic, websockets, cryptography") else { return };
+    let Some(peer) = Originals::new() else { return };
     for tls in [0, 1] {
         let fleet = Fleet::start(1, &format!("tls={tls}&clients=0"));
         // An original is told by its address.
         let original = |(number, wire): (usize, &str)| {
             let path = path_from(Ipv4Addr::new(127, 0, 0, 2 + number as u8), fleet.tunnel);
-            let (port, target) = (path.port().to_string(), fleet.targets[1 + number].addr().port().to_string());
-            let mut command = Command::new(python);
-            command.args(["-c", ORIGINAL, peer, KEY, wire, &port, &target, &tls.to_string()]);
-            let original = Process::run(wire, command);
-            original.says("up", GRACE);
+            let original = peer.client(KEY, wire, path, fleet.targets[1 + number].addr(), tls);
             fleet.server.says(&format!("the wire of NodePass {wire}"), GRACE);
             original
         };
@@ -267,22 +309,9 @@ fn introduce(mut stream: TcpStream, number: u8) {
     }
 }
 
-/// A client of an original's wire that shares no code with this one: the conformance peer's folder, key, generation, tunnel port, target
-/// port, `tls`.
-const ORIGINAL: &str = r#"
-import asyncio, sys
-sys.path.insert(0, sys.argv[1])
-from peer import Client
-async def main():
-    key, wire, (port, target, tls) = sys.argv[2], sys.argv[3], map(int, sys.argv[4:])
-    client = Client(key, port, wire=wire, tls=tls, target=("127.0.0.1", target))
-    await client.start()
-    await client.up.wait()
-    print("up", flush=True)
-    await asyncio.Event().wait()
-asyncio.run(main())
-"#;
 const KEY: &str = "a-test-key";
 const TOLD: &str = "another client with this key (127.0.0.1:";
+/// Users who fill the path of a client.
+const FILLING: usize = 4;
 /// Targets of a fleet.
 const MAX_CLIENTS: usize = 4;

@@ -103,7 +103,7 @@ fn with_an_original_server_there_is_no_fallback_and_the_error_names_the_port() {
             let _ = stream.shutdown(Shutdown::Write);
         }
     });
-    // Somebody drops what comes there, or nobody listens.
+    // A firewall drops what comes there, or no program listens.
     for silent in [true, false] {
         let _port = silent.then(|| UdpSocket::bind(at).expect("a port"));
         let client = Process::nodepass(&format!("client://a-key-of-some-length@{at}/127.0.0.1:9?mode=2&log=debug"));

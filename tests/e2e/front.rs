@@ -144,7 +144,7 @@ fn a_stream_ends_when_its_reader_leaves() {
     let running = || api.toy.streams.load(std::sync::atomic::Ordering::SeqCst);
     assert!(eventually(GRACE, || running() == 1));
     drop(web);
-    assert!(eventually(GRACE, || running() == 0), "nobody reads it any more");
+    assert!(eventually(GRACE, || running() == 0), "it is read no more");
 }
 
 #[test]
@@ -202,7 +202,7 @@ fn with_input(mut command: Command, input: &str) -> String {
 }
 
 #[test]
-fn a_front_that_closes_lets_answers_finish_and_takes_nobody_any_more() {
+fn a_front_that_closes_lets_answers_finish_and_takes_no_more_connections() {
     let api = Api::plain();
     let gate = api.toy.hold();
     let (mut idle, mut web) = (api.dial(), api.dial());
@@ -210,7 +210,7 @@ fn a_front_that_closes_lets_answers_finish_and_takes_nobody_any_more() {
     assert!(eventually(GRACE, || api.toy.held.load(std::sync::atomic::Ordering::SeqCst) == 1));
     let (addr, front) = (api.addr, api.front);
     let closing = std::thread::spawn(move || front.close());
-    assert!(eventually(GRACE, || try_connect(addr).is_err()), "nobody listens any more");
+    assert!(eventually(GRACE, || try_connect(addr).is_err()), "no program listens any more");
     drop(gate);
     assert_eq!(web.hear().text(), "at last");
     closing.join().expect("an end");

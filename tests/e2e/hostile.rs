@@ -1,4 +1,4 @@
-//! Those who mean harm, or might as well: what they send costs them, and nobody else.
+//! Those who mean harm, or might as well: what they send costs only them.
 //!
 //! | chapter | who |
 //! | --- | --- |
@@ -89,7 +89,7 @@ fn records_that_only_look_like_tls_are_refused() {
 }
 
 #[test]
-fn thousands_of_half_open_connections_do_not_keep_anybody_out() {
+fn thousands_of_half_open_connections_keep_no_user_out() {
     if !raise_limits(5000) {
         return;
     }
@@ -271,7 +271,7 @@ fn attacked(query: &str, attack: impl Fn(&Tunnel) + Sync) {
     std::thread::scope(|scope| {
         let user = scope.spawn(|| {
             while !over.load(Ordering::SeqCst) {
-                tunnel.echo(b"is anybody there?");
+                tunnel.echo(b"are you there?");
             }
         });
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| attack(&tunnel)));

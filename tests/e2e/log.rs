@@ -1,4 +1,4 @@
-//! A log that nobody reads, a disk that is full, a stdout and a stderr that are closed: users are served all the same, and
+//! A log that is not read, a disk that is full, a stdout and a stderr that are closed: users are served all the same, and
 //! signals obeyed.
 
 use crate::support::*;
@@ -40,7 +40,7 @@ fn tunnel(target: &Target, level: &str, mut out: impl FnMut() -> Stdio) -> ([Pro
 }
 
 #[test]
-fn users_are_served_and_sigterm_is_obeyed_while_nobody_reads_the_log() {
+fn users_are_served_and_sigterm_is_obeyed_while_the_log_is_not_read() {
     for level in ["debug", "info"] {
         let target = Target::echo();
         let mut readers = Vec::new();
@@ -76,7 +76,7 @@ fn who_reads_again_is_told_how_many_lines_are_missing_and_gets_the_last_ones() {
     }
     let [server, _] = &processes;
     let mut lines = BufReader::new(readers.remove(0)).lines().map(|line| line.expect("text"));
-    let told = lines.find(|line| line.contains(" not written: nobody reads the log")).expect("the number");
+    let told = lines.find(|line| line.contains(" not written: the log is not read")).expect("the number");
     let count = told.split("  ").last().and_then(|text| text.split(' ').next()?.parse::<u64>().ok());
     assert!(count.is_some_and(|count| count > 0) && told.contains("  WARN  "), "{told}");
     server.terminate();
@@ -86,7 +86,7 @@ fn who_reads_again_is_told_how_many_lines_are_missing_and_gets_the_last_ones() {
 }
 
 #[test]
-fn a_disk_that_is_full_and_a_closed_stdout_harm_nobody() {
+fn a_disk_that_is_full_and_a_closed_stdout_harm_no_user() {
     let target = Target::echo();
     let closed = || Stdio::from(pipe().expect("a pipe").1);
     for out in [&(|| device("/dev/full")) as &dyn Fn() -> Stdio, &closed] {
@@ -138,7 +138,7 @@ fn the_last_lines_are_written_before_the_program_ends() {
 
 #[cfg(feature = "master")]
 #[test]
-fn a_master_whose_log_nobody_reads_makes_instances_which_serve_and_stops() {
+fn a_master_whose_log_is_not_read_makes_instances_which_serve_and_stops() {
     let (at, state) = (free_addr(), Folder::new());
     let url = format!("master://{at}/api?log=debug");
     let env = [("NP_STATE_DIR", state.path().to_str().expect("a path")), ("NP_REPORT_INTERVAL", "50ms")];

@@ -20,6 +20,8 @@ mod master_life;
 mod metrics;
 mod narrow;
 mod older;
+mod original;
+mod pair;
 mod parameters;
 mod recovery;
 mod relay;

@@ -42,7 +42,7 @@ fn an_instance_is_created_stopped_then_runs_and_is_deleted_with_its_process() {
     bench.speaks(&made.id, "up");
     assert_eq!(bench.living().len(), 1);
     bench.delete(&made.id);
-    assert_eq!(bench.living(), NOBODY);
+    assert_eq!(bench.living(), NONE);
     assert_eq!(refused(bench.ask(Order::Get(made.id.clone()))), (404, "Instance not found".into()));
     let expected = [
         (What::Create, Status::Stopped),
@@ -71,7 +71,7 @@ fn a_child_that_ignores_sigterm_is_killed_and_nothing_reaches_it_meanwhile() {
         }
         deleting.join().unwrap();
     });
-    assert_eq!(bench.living(), NOBODY);
+    assert_eq!(bench.living(), NONE);
     heard(&events, &id, What::Delete);
     bench.create(OTHER);
     assert!(events.iter().take(3).all(|event| event.instance.as_ref().is_some_and(|record| record.id != id)));
@@ -165,7 +165,7 @@ fn a_delete_that_races_the_start_leaves_nothing_behind() {
             bench.becomes(&id, Status::Running);
         }
         bench.delete(&id);
-        assert_eq!(bench.living(), NOBODY, "round {round}");
+        assert_eq!(bench.living(), NONE, "round {round}");
         assert_eq!(heard(&events, &id, What::Delete)[0], (What::Create, Status::Stopped));
     }
     assert_eq!(bench.list().len(), 1);
@@ -282,7 +282,7 @@ fn a_master_starts_those_that_start_with_it_and_no_others() {
 }
 
 #[test]
-fn a_flood_of_lines_and_a_reader_who_stopped_reading_hold_nobody_up() {
+fn a_flood_of_lines_and_a_reader_who_stopped_reading_hold_no_other_up() {
     let bench = Bench::script("exec yes 'a line of a child that says too much'");
     let _lazy = bench.listen();
     let id = bench.create(URL).id;
@@ -293,7 +293,7 @@ fn a_flood_of_lines_and_a_reader_who_stopped_reading_hold_nobody_up() {
     }
     bench.delete(&id);
     bench.delete(&quiet);
-    assert_eq!(bench.living(), NOBODY);
+    assert_eq!(bench.living(), NONE);
 }
 
 #[test]

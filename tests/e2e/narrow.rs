@@ -34,7 +34,7 @@ fn a_user_who_sends_without_end_leaves_room_for_others_and_for_the_tunnel() {
             scope.spawn(|| {
                 let (mut bulk, end) = (connect(user), Instant::now() + GRACE * 2);
                 while !over.load(Ordering::SeqCst) && Instant::now() < end {
-                    bulk.write_all(&[BULK; 1 << 14]).expect("he is not stopped");
+                    bulk.write_all(&[BULK; 1 << 14]).expect("a path that takes more");
                 }
             });
             client.reports(SETTLED);
@@ -67,8 +67,8 @@ const RATE: u32 = 1_000_000;
 /// Check points: enough for the path to fill up, and for three of them without an answer.
 const SETTLED: usize = 4;
 
-/// A way to a server that takes [`RATE`] in each direction, whoever sends.
-fn narrow(server: SocketAddr) -> SocketAddr {
+/// A path to a server that takes [`RATE`] in each direction, for all its senders.
+pub fn narrow(server: SocketAddr) -> SocketAddr {
     let ways = [Refill::default(), Refill::default()];
     path_past(server, move |piece| {
         ways[usize::from(piece.to_server)].wait(piece.len);

@@ -1,10 +1,10 @@
 //! The wires of 1.6 to 1.12 (`wire`): between two of this program, and with a peer that shares no code with it. What the conformance peer
 //! does besides is not here.
 
+use crate::original::Originals;
+use crate::pair::Pair;
 use crate::support::*;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::path::Path;
-use std::process::Command;
 
 #[test]
 fn users_are_carried_over_each_older_wire_in_both_flows() {
@@ -22,13 +22,14 @@ fn users_are_carried_over_each_older_wire_in_both_flows() {
             ],
         ),
     ] {
-        for (kind, forward) in kinds.iter().flat_map(|kind| [(kind, false), (kind, true)]) {
-            let pair = Pair::new(&format!("wire={wire}&{kind}"), &format!("wire={wire}"), [KEY; 2], forward);
+        for (kind, flow) in kinds.iter().flat_map(|kind| [(kind, Flow::Reverse), (kind, Flow::Forward)]) {
+            let (server, client) = (format!("wire={wire}&{kind}"), format!("wire={wire}"));
+            let pair = Pair::with_users_at(flow, &server, &client, [KEY; 2]);
             pair.carries();
-            assert_eq!(udp_echo(pair.user, b"datagrams too").unwrap(), b"datagrams too", "{wire} {kind} {forward}");
+            assert_eq!(udp_echo(pair.user, b"datagrams too").unwrap(), b"datagrams too", "{wire} {kind} {flow:?}");
             for process in [&pair.server, &pair.client] {
                 process.says(&format!("; the wire of NodePass {wire}"), GRACE);
-                process.says("proves nothing, and gives the key away to whoever", GRACE);
+                process.says("proves nothing, and gives the key away to each", GRACE);
             }
         }
     }
@@ -36,15 +37,15 @@ fn users_are_carried_over_each_older_wire_in_both_flows() {
 
 #[test]
 fn a_client_whose_key_has_another_length_is_refused_and_both_sides_say_so() {
-    let pair = Pair::new("wire=1.10", "wire=1.10", [KEY, "SHORT"], false);
+    let pair = Pair::new("wire=1.10", "wire=1.10", [KEY, "SHORT"]);
     pair.server.says("handshake refused: the keys differ", GRACE);
     pair.client.says("the keys differ in length", GRACE);
     assert_eq!(pair.server.count(" is up"), 0);
 }
 
 #[test]
-fn a_client_with_another_key_of_that_length_is_let_in_and_serves_nobody() {
-    let pair = Pair::new("wire=1.12&tls=1", "wire=1.12", [KEY, &"X".repeat(KEY.len())], false);
+fn a_client_with_another_key_of_that_length_is_let_in_and_serves_no_user() {
+    let pair = Pair::new("wire=1.12&tls=1", "wire=1.12", [KEY, &"X".repeat(KEY.len())]);
     pair.client.says("no terms of this generation under this key", GRACE);
     assert!(exchange(pair.user, b"hello").is_err());
     assert_eq!((pair.server.count(" is up"), pair.target.accepted()), (0, 0));
@@ -52,12 +53,12 @@ fn a_client_with_another_key_of_that_length_is_let_in_and_serves_nobody() {
 
 #[test]
 fn another_generation_than_the_one_named_is_told() {
-    let raw = Pair::new("wire=1.10", "wire=1.6", [KEY; 2], false);
+    let raw = Pair::new("wire=1.10", "wire=1.6", [KEY; 2]);
     raw.server.says("it is of another NodePass than the parameter wire names", GRACE);
     raw.client.says("the server closed without an answer", GRACE);
-    let newer = Pair::new("wire=1.14", "wire=1.12", [KEY; 2], false);
+    let newer = Pair::new("wire=1.14", "wire=1.12", [KEY; 2]);
     newer.server.says("handshake refused: it is that of NodePass 1.12 or older", GRACE);
-    let older = Pair::new("wire=1.6", "", [KEY; 2], false);
+    let older = Pair::new("wire=1.6", "", [KEY; 2]);
     older.client.says("Client error: handshake", GRACE);
     for pair in [raw, newer, older] {
         assert_eq!((pair.server.count(" is up"), pair.client.count(" is up")), (0, 0));
@@ -66,7 +67,7 @@ fn another_generation_than_the_one_named_is_told() {
 
 #[test]
 fn an_original_of_1_10_beside_ours_has_users_of_its_own() {
-    let Some((python, peer)) = python_peer() else { return };
+    let Some(originals) = Originals::new() else { return };
     let (at, user) = (free_addr(), free_addr());
     let url = format!("server://{KEY}@{at}/{user}?mode=1&log=debug&wire=1.10&clients=0");
     let server = Process::nodepass(&url);
@@ -78,11 +79,7 @@ fn an_original_of_1_10_beside_ours_has_users_of_its_own() {
     // An original is told by its address.
     let path = path_from(Ipv4Addr::new(127, 0, 0, 2), at);
     let mark = server.mark();
-    let (port, target) = (path.port().to_string(), targets[1].addr().port().to_string());
-    let mut command = Command::new(python);
-    command.args(["-c", ORIGINAL, &peer, KEY, "1.10", &port, &target]);
-    let original = Process::run("1.10", command);
-    original.says("up", GRACE);
+    let _original = originals.client(KEY, "1.10", path, targets[1].addr(), 0);
     server.says_after(mark, " is up", GRACE);
     let mut held = Vec::new();
     until("users of both", GRACE, || {
@@ -97,47 +94,15 @@ fn an_original_of_1_10_beside_ours_has_users_of_its_own() {
 #[cfg(feature = "quic")]
 #[test]
 fn a_client_of_1_12_makes_more_quic_connections_when_the_server_allows_no_more_streams() {
-    let Some((python, peer)) = python_peer() else { return };
+    let Some(originals) = Originals::new() else { return };
     let (at, target) = (free_addr(), Target::echo());
-    let mut command = Command::new(python);
-    command.args(["-c", NARROW, &peer, KEY, &at.port().to_string()]);
-    let server = Process::run("1.12", command);
+    let server = originals.run("1.12", NARROW, &[KEY, &at.port().to_string()]);
     server.says("listening", GRACE);
     let url = format!("client://{KEY}@{at}/{}?mode=2&min=20&wire=1.12&log=debug", target.addr());
     let client = Process::nodepass(&url);
     // Eight streams each.
     server.says("20 idle on 3 connections", GRACE);
     assert_eq!(client.count(" ended"), 0, "{client:?}");
-}
-
-/// What both ends of a tunnel come to.
-struct Pair {
-    user: SocketAddr,
-    target: Target,
-    server: Process,
-    client: Process,
-}
-
-impl Pair {
-    /// A server and a client with these parameters and keys.
-    fn new(server: &str, client: &str, keys: [&str; 2], forward: bool) -> Pair {
-        let (target, user, at) = (Target::echo(), free_addr(), free_addr());
-        let (mode, at_server, at_client) = match forward {
-            false => (1, user, target.addr()),
-            true => (2, target.addr(), user),
-        };
-        let environment = [("NP_SERVICE_COOLDOWN", "500ms")];
-        let url = format!("server://{}@{at}/{at_server}?mode={mode}&log=debug&{server}", keys[0]);
-        let server = Process::nodepass_with(&[&url], &environment);
-        server.says("Waiting for a client", GRACE);
-        let url = format!("client://{}@{at}/{at_client}?mode=2&min=4&log=debug&{client}", keys[1]);
-        let client = Process::nodepass_with(&[&url], &environment);
-        Pair { user, target, server, client }
-    }
-
-    fn carries(&self) {
-        until("a user", GRACE, || exchange(self.user, b"hello"));
-    }
 }
 
 /// A user who has been served, and stays.
@@ -150,30 +115,7 @@ fn exchanged(at: SocketAddr) -> std::io::Result<TcpStream> {
     Ok(user)
 }
 
-/// Python, and the folder of the conformance peer.
-fn python_peer() -> Option<(&'static str, String)> {
-    let peer = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/conformance");
-    if !Path::new(peer).join("peer.py").is_file() {
-        skip_beside("the conformance peer");
-        return None;
-    }
-    Some((python("h2, aioquic, websockets, cryptography")?, peer.to_owned()))
-}
-
-/// The conformance peer as a client: its folder, key, generation, tunnel port, target port.
-const ORIGINAL: &str = r#"
-import asyncio, sys
-sys.path.insert(0, sys.argv[1])
-from peer import Client
-async def main():
-    client = Client(sys.argv[2], int(sys.argv[4]), wire=sys.argv[3], target=("127.0.0.1", int(sys.argv[5])))
-    await client.start()
-    await client.up.wait()
-    print("up", flush=True)
-    await asyncio.Event().wait()
-asyncio.run(main())
-"#;
-/// The same as a server of 1.12 that allows eight streams on each QUIC connection, ever: its folder, key, tunnel port.
+/// The peer as a server of 1.12 that allows eight streams on each QUIC connection, ever: its folder, key, tunnel port.
 #[cfg(feature = "quic")]
 const NARROW: &str = r#"
 import asyncio, sys

@@ -108,7 +108,7 @@ fn the_end_of_a_peer_is_known_from_its_connections_at_once_and_not_from_a_silenc
         if builder.transport() == 1 {
             return;
         }
-        // A clock of this length wakes nobody while this test waits.
+        // A clock of this length wakes no thread while this test waits.
         let mut tunnel = builder.server("max=8").env("NP_REPORT_INTERVAL", "10m").start();
         let (user, served) = tunnel.pair();
         put(&user, b"x");

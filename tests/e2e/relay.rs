@@ -198,11 +198,11 @@ fn a_sleeping_reader_stops_the_sender_and_memory_stays_small() {
                     Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                     Err(error) => panic!("the sender was not stopped but cut: {error}"),
                 }
-                assert!(sent < MAX_IN_FLIGHT, "{sent} bytes are in flight and nobody reads");
+                assert!(sent < MAX_IN_FLIGHT, "{sent} bytes are in flight and not read");
             }
             for (process, before) in tunnel.processes().iter().zip(before) {
                 let grown = process.rss_kb().saturating_sub(before);
-                assert!(grown < most, "{process:?} grew by {grown} KB while nobody read");
+                assert!(grown < most, "{process:?} grew by {grown} KB while it was not read");
             }
             // The reader wakes up greedy, and nothing is missing.
             end(&sender);
@@ -226,7 +226,7 @@ fn a_sleeping_reader_stops_the_sender_and_memory_stays_small() {
 #[test]
 fn users_who_never_read_do_not_disturb_others_and_leave_nothing_behind() {
     each_way(|builder| {
-        // All that is sent here keeps a small machine busy: nobody is turned away for that.
+        // All that is sent here keeps a small machine busy: no user is turned away for that.
         let tunnel = builder.server("max=8").env("NP_POOL_GET_TIMEOUT", "20s").start();
         let before = tunnel.at_rest();
         let stop = Arc::new(AtomicBool::new(false));

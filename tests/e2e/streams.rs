@@ -89,14 +89,8 @@ impl Few {
         if transport == 1 {
             // quiche allows twice as many as are asked for, so that there are as many at any time.
             let settings = Settings {
-                report: REPORT,
-                timeout: GRACE,
-                round: Duration::ZERO,
                 streams: STREAMS as u64 / 2,
-                batched: true,
-                resets: Default::default(),
-                budget: Budget::PLENTY,
-                trial: None,
+                ..Settings::client(REPORT, GRACE, Duration::ZERO, Budget::PLENTY)
             };
             let mut server = QuicServer::bind(&[at.into()], &identity, &settings, Instant::now()).expect("a port");
             server

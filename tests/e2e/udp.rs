@@ -198,7 +198,7 @@ fn a_session_survives_a_target_that_is_not_there_yet() {
             user.send(b"too early").unwrap();
             user.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
             let back = user.recv(&mut [0; 100]).map_err(|error| error.kind());
-            assert_eq!(back, Err(ErrorKind::WouldBlock), "silence, as nobody is there");
+            assert_eq!(back, Err(ErrorKind::WouldBlock), "silence, as no target is there");
         }
         let _target = Target::at(addr);
         let mut buffer = [0; 100];
@@ -223,12 +223,12 @@ fn a_target_that_refuses_is_told_once_and_does_not_hold_up_a_stop() {
         let egress = tunnel.egress();
         let told = |line: &str| line.contains("The target refuses datagrams") && line.contains("  WARN  ");
         let heard = eventually(GRACE, || {
-            let _ = user.send(b"anybody there?").and_then(|_| user.recv(&mut [0; 100]));
+            let _ = user.send(b"are you there?").and_then(|_| user.recv(&mut [0; 100]));
             egress.lines().iter().any(|line| told(line))
         });
         assert!(heard, "it is told");
         for _ in 0..20 {
-            let _ = user.send(b"anybody there?").and_then(|_| user.recv(&mut [0; 100]));
+            let _ = user.send(b"are you there?").and_then(|_| user.recv(&mut [0; 100]));
         }
         assert_eq!(egress.lines().iter().filter(|line| told(line)).count(), 1);
         egress.terminate();

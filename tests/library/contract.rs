@@ -27,7 +27,7 @@ use rustls::{
 };
 
 use crate::ends::{flow, nonblocking, GRACE};
-use far::{pair, Far, Nobody};
+use far::{pair, Far, NoFar};
 use nodepass::net::batch::PacketQueue;
 use nodepass::net::budget::Budget;
 use nodepass::net::certs::{self, Audience, Certs, Origin, Trust};
@@ -234,7 +234,7 @@ fn bytes_that_are_not_filled_wait_at_the_far_end<F: Far>(mut rig: Rig<F>) {
             }
         }
     });
-    assert!((1..MANY / 4).contains(&said), "{said} of {MANY} bytes were taken for somebody who does not read");
+    assert!((1..MANY / 4).contains(&said), "{said} of {MANY} bytes were taken for an end that does not read");
 
     let mut filled = Vec::new();
     rig.until("all of it", |rig| {
@@ -320,7 +320,7 @@ fn a_handshake_of_many_records_is_taken_in_up_to_its_limit() {
     let (ours, theirs) = pair(true);
     let name = certs::server_name("127.0.0.1").unwrap();
     let tls =
-        Tls::connect(nonblocking(ours), certs::client(Trust::ANYONE, certs::Alpn::Raw).unwrap(), name, &Budget::PLENTY)
+        Tls::connect(nonblocking(ours), certs::client(Trust::ANY, certs::Alpn::Raw).unwrap(), name, &Budget::PLENTY)
             .unwrap();
     theirs.set_nonblocking(true).unwrap();
     let mut rig = Rig::new(Own::Tls(Box::new(tls)), far::Session::new(server(4).into(), theirs));
@@ -440,7 +440,7 @@ struct Rig<F> {
     listener: Option<Arc<UdpListener>>,
     far: F,
     buffer: Buffer,
-    /// What the far end has heard and nobody asked for yet.
+    /// What the far end has heard and the test has not asked for yet.
     heard: Vec<u8>,
 }
 
@@ -579,7 +579,7 @@ impl<F: Far> Rig<F> {
     fn listen_far(&mut self) {
         match &mut self.leg {
             LocalEnd::Own(Own::Line(line)) => self.heard.extend(line.received()),
-            _ => assert!(!self.far.hear(&mut self.heard), "an end that nobody made"),
+            _ => assert!(!self.far.hear(&mut self.heard), "an end that was not made"),
         }
     }
 
@@ -622,7 +622,7 @@ fn tls_client() -> Rig<far::Session> {
 fn tls_client_with(ours: std::net::TcpStream, theirs: std::net::TcpStream, far: Connection) -> Rig<far::Session> {
     let name = certs::server_name("127.0.0.1").unwrap();
     let tls =
-        Tls::connect(nonblocking(ours), certs::client(Trust::ANYONE, certs::Alpn::Raw).unwrap(), name, &Budget::PLENTY)
+        Tls::connect(nonblocking(ours), certs::client(Trust::ANY, certs::Alpn::Raw).unwrap(), name, &Budget::PLENTY)
             .unwrap();
     established(tls, far, theirs)
 }
@@ -686,19 +686,10 @@ fn shared(near: Box<dyn Mux>, far: Box<dyn Mux>, we_dial: bool) -> Rig<Shared> {
 #[cfg(feature = "quic")]
 fn quic(we_dial: bool) -> Rig<Shared> {
     let (home, now, identity) = (std::net::Ipv4Addr::LOCALHOST.into(), Instant::now(), identity(POOL));
-    let settings = Settings {
-        report: GRACE,
-        timeout: GRACE,
-        round: Duration::ZERO,
-        streams: 10,
-        batched: true,
-        resets: Default::default(),
-        budget: Budget::PLENTY,
-        trial: None,
-    };
+    let settings = Settings { streams: 10, ..Settings::client(GRACE, GRACE, Duration::ZERO, Budget::PLENTY) };
     let mut server = QuicServer::bind(&[SocketAddr::from((home, 0)).into()], &identity, &settings, now).unwrap();
     server.allow(&[AllowedPeer { tunnel: 1, address: home, connections: 1 }], &identity).unwrap();
-    let (at, tls) = (server.local().next().unwrap(), ClientTls::new(Trust::ANYONE, "").unwrap());
+    let (at, tls) = (server.local().next().unwrap(), ClientTls::new(Trust::ANY, "").unwrap());
     let client = QuicClient::connect(at, &tls, &settings, &mut Tickets::default(), now).unwrap();
     match we_dial {
         true => shared(Box::new(client), Box::new(server), true),
@@ -718,8 +709,8 @@ fn h2(we_dial: bool) -> Rig<Shared> {
     }
 }
 
-fn line() -> Rig<Nobody> {
-    Rig::new(Own::Line(Line::new(100_000)), Nobody)
+fn line() -> Rig<NoFar> {
+    Rig::new(Own::Line(Line::new(100_000)), NoFar)
 }
 
 /// A datagram's frame: bytes like any others to streams that know no frames.

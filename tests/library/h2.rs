@@ -137,7 +137,7 @@ fn many_streams_that_were_read_quickly_and_are_not_any_more_stall_no_other() {
             (heard[n].len() > 8_000_000).then(|| heard[n] = Vec::new())
         });
     }
-    // Now nobody reads them, and all is said on them that can be said.
+    // Now they are not read, and all is said on them that can be said.
     let mut quiet = 0;
     while quiet < 100 {
         let more: usize = stuck.iter().map(|&(near, _)| pair.client.write(near, &[7; 100_000]).unwrap()).sum();

@@ -21,7 +21,7 @@ fn a_client_sees_the_servers_certificate_and_the_server_who_the_client_is() {
     let identity = identity();
     let server = server(&settings(), &identity);
     let at = server.mux.local().next().unwrap();
-    let client = client(at, &anyone(), &settings(), &mut Default::default());
+    let client = client(at, &any_server(), &settings(), &mut Default::default());
     assert!(client.mux.peer_fingerprint().is_none());
     let mut both = Both::of(client, server);
     both.until_true(|both| both.client.mux.is_up());
@@ -94,7 +94,7 @@ fn what_is_released_early_is_reset_and_what_is_over_is_not() {
         end.is_some()
     });
     assert_eq!(end.unwrap().kind(), ErrorKind::ConnectionReset);
-    both.until_true(|both| both.server.write(far, b"nobody").is_err());
+    both.until_true(|both| both.server.write(far, b"late").is_err());
     assert_eq!(both.client.mux.fill(near, &mut Buffer::new(1)).unwrap_err().kind(), ErrorKind::NotConnected);
 
     let (near, far) = both.stream();
@@ -230,7 +230,7 @@ fn ends_that_meet_on_their_way_are_both_heard() {
 }
 
 #[test]
-fn a_reader_who_stops_stops_his_sender_and_nobody_else() {
+fn a_reader_who_stops_stops_its_sender_and_no_other() {
     let mut both = Both::joined(&settings());
     let (slow, _unread) = both.stream();
     let (near, far) = both.stream();

@@ -57,7 +57,7 @@ fn floods_end_the_connection_before_they_take_memory() {
     flood("empty DATA", true, |n| first(n, frame(DATA, 0, 1, b"")));
     flood("unknown frames", true, |_| frame(0xbb, 0, 0, b""));
     flood("PRIORITY", true, |n| frame(PRIORITY, 0, 2 * n as u32 + 1, &[0, 0, 0, 0, 15]));
-    // These make answers: whoever reads them does no harm, whoever does not is dropped.
+    // These make answers: a peer that reads them does no harm, one that does not is dropped.
     flood("PING", false, |_| frame(PING, 0, 0, &[7; 8]));
     flood("SETTINGS", false, |_| frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0xff, 0xff]));
     flood("requests for other things", false, refused);

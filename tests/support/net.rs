@@ -1,4 +1,4 @@
-//! Ports nobody else has, users, and waiting.
+//! Ports of our own, users, and waiting.
 
 use super::{present, Dice, GRACE};
 use socket2::{Domain, Socket, Type};
@@ -108,7 +108,7 @@ pub fn until<T, E: std::fmt::Debug>(what: &str, within: Duration, mut attempt: i
     }
 }
 
-/// A connection whose reads and writes give up after [`GRACE`], tried until somebody listens.
+/// A connection whose reads and writes give up after [`GRACE`], tried until a program listens.
 pub fn connect(addr: SocketAddr) -> TcpStream {
     until(&format!("connecting to {addr}"), GRACE, || try_connect(addr))
 }
@@ -163,7 +163,7 @@ pub fn echoed(addr: SocketAddr, data: &[u8]) {
     assert!(take(&user, data.len()) == data, "other bytes came back from {addr}");
 }
 
-/// Sends the bytes and reads as many back. One attempt, which is soon given up: for [`until`], or where nobody gets through.
+/// Sends the bytes and reads as many back. One attempt, which is soon given up: for [`until`], or where no user gets through.
 pub fn exchange(addr: SocketAddr, data: &[u8]) -> io::Result<Vec<u8>> {
     let mut stream = try_connect(addr)?;
     stream.set_read_timeout(Some(Duration::from_secs(5)))?;

@@ -193,7 +193,7 @@ impl Process {
         entries.filter(|entry| is_socket(entry.path())).count()
     }
 
-    /// What it holds at rest: waits until nobody is there and the pool has exactly so many connections.
+    /// What it holds at rest: waits until no user is there and the pool has exactly so many connections.
     pub fn at_rest(&self, pool: u64) -> Holdings {
         // The same twice: a connection that is just being replaced is no rest.
         let mut held = self.rested(pool);
@@ -327,7 +327,7 @@ fn check_point(line: &str) -> Option<CheckPoint> {
     line.split_once("  EVENT  ")?.1.parse().ok()
 }
 
-/// What a process says. Whoever asks takes in first what is still in its pipes: what it has written before is known.
+/// What a process says. A test that asks takes in first what is still in its pipes: what it has written before is known.
 #[derive(Default)]
 struct Log {
     heard: Mutex<Heard>,

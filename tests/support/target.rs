@@ -110,7 +110,7 @@ impl Drop for Target {
             IpAddr::V4(_) => local.set_ip(Ipv4Addr::LOCALHOST.into()),
             IpAddr::V6(_) => local.set_ip(std::net::Ipv6Addr::LOCALHOST.into()),
         }
-        // Both threads wait for somebody: be that somebody.
+        // Both threads wait for a connection: this is one.
         let _ = TcpStream::connect_timeout(&local, Duration::from_secs(1));
         for thread in self.threads.drain(..) {
             let _ = thread.join();

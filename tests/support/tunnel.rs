@@ -174,7 +174,7 @@ impl Tunnel {
         (user, caught.stayer())
     }
 
-    /// What every process holds at rest, nobody there and the pool full. The server needs `max=8` (as [`POOL`]): only
+    /// What every process holds at rest, without users and the pool full. The server needs `max=8` (as [`POOL`]): only
     /// then does the pool not grow.
     pub fn at_rest(&self) -> Vec<Holdings> {
         self.processes().iter().map(|process| process.at_rest(self.pool())).collect()
@@ -309,7 +309,7 @@ impl Builder {
         self
     }
 
-    /// Somebody else's target instead of an echo: `host:port`, several with commas. The tunnel then counts as up
+    /// Another target instead of an echo: `host:port`, several with commas. The tunnel then counts as up
     /// when both ends say so and a user can connect.
     pub fn target(mut self, target: impl fmt::Display) -> Builder {
         self.target = Some(target.to_string());

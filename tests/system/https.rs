@@ -1,4 +1,4 @@
-//! A tunnel at port 443: there the handshake travels inside TLS, and whoever answers is verified by chain and name.
+//! A tunnel at port 443: there the handshake travels inside TLS, and the server that answers is verified by chain and name.
 //!
 //! | chapter | who answers |
 //! | --- | --- |
@@ -37,7 +37,7 @@ fn at_port_443_the_handshake_is_inside_tls_and_the_server_is_verified() {
     echoed(user, b"through 443");
 }
 
-/// Port 443 at a loopback address that nobody else has now; `None`, and a word about it, where it is not ours to use.
+/// Port 443 at a loopback address that is free now; `None`, and a word about it, where it is not ours to use.
 fn https() -> Option<SocketAddr> {
     static NEXT: AtomicU8 = AtomicU8::new(1);
     let [.., high, low] = std::process::id().to_be_bytes();

@@ -216,7 +216,7 @@ fn a_program_for_another_processor_is_refused() {
     let Some(busybox) = program("busybox") else { return };
     let folder = Folder::new();
     let mut foreign = fs::read(BINARY).unwrap();
-    // The processor's number in the header of an ELF file; nobody has this one.
+    // The processor's number in the header of an ELF file; no processor has this one.
     foreign[18..20].copy_from_slice(&[0x34, 0x12]);
     let foreign = folder.write("nodepass", foreign);
     fs::set_permissions(&foreign, fs::Permissions::from_mode(0o755)).unwrap();

@@ -29,9 +29,9 @@ fn a_client_names_a_reverse_proxy_that_does_not_reach_its_server() {
 #[test]
 fn a_client_names_haproxy_in_place_of_its_server() {
     let Some(path) = program("haproxy") else { return };
-    let (folder, at, nobody) = (Folder::new(), free_addr(), free_addr());
+    let (folder, at, closed) = (Folder::new(), free_addr(), free_addr());
     let times = "timeout connect 1s\n timeout client 1m\n timeout server 1m";
-    let rules = format!("defaults\n mode http\n retries 0\n {times}\nlisten edge\n bind {at}\n server s {nobody}\n");
+    let rules = format!("defaults\n mode http\n retries 0\n {times}\nlisten edge\n bind {at}\n server s {closed}\n");
     let file = folder.write("haproxy.cfg", rules);
     let _haproxy = start(&path, &["-f", file.to_str().unwrap()]);
     connect(at);
@@ -90,7 +90,7 @@ fn client(at: SocketAddr, parameters: &str) -> Process {
     Process::nodepass(&format!("client://a-good-key-of-24-letters@{at}/127.0.0.1:9?mode=2&log=info&{parameters}"))
 }
 
-/// A program that says this to whoever connects, at once.
+/// A program that says this to each connection, at once.
 fn answering(banner: &'static [u8]) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let at = listener.local_addr().unwrap();
@@ -103,7 +103,7 @@ fn answering(banner: &'static [u8]) -> SocketAddr {
     at
 }
 
-/// An nginx with a page, in the clear and inside TLS, and one that proxies to nobody.
+/// An nginx with a page, in the clear and inside TLS, and one that proxies to a closed port.
 struct Nginx {
     plain: SocketAddr,
     tls: SocketAddr,
@@ -117,7 +117,7 @@ impl Nginx {
     fn new() -> Option<Nginx> {
         let nginx = program("nginx")?;
         let (folder, authority) = (Folder::new(), Authority::new("tunnel.test")?);
-        let (plain, tls, deaf, nobody) = (free_addr(), free_addr(), free_addr(), free_addr());
+        let (plain, tls, deaf, closed) = (free_addr(), free_addr(), free_addr(), free_addr());
         let user = if root() { "user root;" } else { "" };
         let (here, crt, key) = (folder.path().display(), authority.path("server.pem"), authority.path("server.key"));
         let config = format!(
@@ -128,7 +128,7 @@ impl Nginx {
              server {{ listen {plain}; location / {{ return 200 \"<html>a page</html>\"; }} }}\n\
              server {{ listen {tls} ssl; ssl_certificate {crt}; ssl_certificate_key {key}; ssl_protocols TLSv1.3;\n\
              location / {{ return 404; }} }}\n\
-             server {{ listen {deaf}; location / {{ proxy_pass http://{nobody}; }} }} }}\n",
+             server {{ listen {deaf}; location / {{ proxy_pass http://{closed}; }} }} }}\n",
         );
         let file = folder.write("nginx.conf", config);
         let process = start(&nginx, &["-c", file.to_str()?, "-e", "stderr"]);

@@ -103,8 +103,8 @@ fn pool_connections_that_wait_are_remembered_by_a_nat_that_soon_forgets() {
             land.client.run(line);
         }
         let tunnel = land.tunnel_kept(kind, ("1s", "1s"), "4s");
-        // Users may be quiet for long: twice of what it remembers.
-        std::thread::sleep(Duration::from_secs(6));
+        // Users may be quiet for long: more than twice of what it remembers.
+        tunnel.client.reports(7);
         tunnel.serves_twenty_small_requests();
         tunnel.is_whole();
     }

@@ -171,7 +171,7 @@ fn openssl_speaks_tls_1_3_and_1_2_and_nothing_older_with_a_self_signed_listener(
         assert!(status != 0 && !out.contains("hello to you"), "{version} must be refused: {out}");
     }
     let (_, out) = s_client(&openssl, tunnel.user, &["-verify_return_error"]);
-    assert!(!out.contains("hello to you"), "nobody vouches for a self-signed certificate");
+    assert!(!out.contains("hello to you"), "no authority vouches for a self-signed certificate");
 }
 
 #[test]
@@ -435,7 +435,7 @@ fn iperf3_measures_udp_beside_its_tcp_control_connection() {
     each_way(|builder| {
         let (tunnel, _server) = measured(&iperf3, builder);
         for direction in [&[][..], &["-R"]] {
-            // All of them fit into the buffer of a socket: none is lost because somebody had no time just then.
+            // All of them fit into the buffer of a socket: none is lost because a process had no time just then.
             let args = ["-u", "-b", "400k", "-l", "1200", "-t", "2"];
             let sum = &iperf(&iperf3, tunnel.user, &[&args, direction].concat())["end"]["sum"];
             let packets = sum["packets"].as_u64().unwrap_or_default();
@@ -485,8 +485,8 @@ fn a_connection_that_is_silent_for_longer_than_every_timeout_survives() {
         put(&user, b"SSH-2.0-client\r\n");
         assert_eq!(take(&served, 16), b"SSH-2.0-client\r\n");
         tunnel.processes().iter().for_each(|process| drop(process.reports(SILENCE)));
-        put(&served, b"anybody there?");
-        assert_eq!(take(&user, 14), b"anybody there?");
+        put(&served, b"are you there?");
+        assert_eq!(take(&user, 14), b"are you there?");
         tunnel.processes().iter().for_each(|process| drop(process.reports(SILENCE)));
         put(&user, b"yes");
         assert_eq!(take(&served, 3), b"yes");

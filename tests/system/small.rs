@@ -1,5 +1,5 @@
 //! Small machines: few descriptors, little memory, no `/proc`, nothing that can be written. What cannot be had is said or
-//! done without; nothing spins, and nobody is left without an answer.
+//! done without; nothing spins, and no user is left without an answer.
 
 mod memory;
 
@@ -147,7 +147,7 @@ impl Small {
     fn outlives_a_crowd(&self, count: u64) {
         let crowd: Vec<TcpStream> = (0..count).filter_map(|_| try_connect(self.user).ok()).collect();
         let served = crowd.iter().filter(|user| spoken_to(user)).count();
-        assert!(served > 0, "nobody of {count} was served");
+        assert!(served > 0, "none of {count} was served");
         self.rests("users who do nothing");
         drop(crowd);
         self.serves();
@@ -166,7 +166,7 @@ impl Small {
         }
     }
 
-    /// Nobody has ended or panicked.
+    /// No process has ended or panicked.
     fn is_sound(&self) {
         for process in self.processes() {
             assert_eq!(process.ended(), None, "{process:?} is gone");

@@ -201,7 +201,7 @@ a_raw_url_is_taken_as_it_is_and_what_it_displaces_is_told() {
 	logged 'warn|section a: option url says it all, ignored: password tls'
 }
 
-a_master_keeps_its_state_where_nobody_else_reads_it() {
+a_master_keeps_its_state_where_no_other_user_reads_it() {
 	given <<-END
 		config master 'm'
 			option tunnel '127.0.0.1:9000'

@@ -29,7 +29,7 @@ impl fmt::Display for SessionId {
     }
 }
 
-/// What both sides have agreed on, and nobody else knows or has changed.
+/// What both sides have agreed on, and no third party knows or has changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Agreement {
     /// The tunnel's terms.

@@ -54,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn every_origin_is_allowed_or_none_whoever_asks() {
+    fn every_origin_is_allowed_or_none() {
         for origin in [None, Some("https://a.example"), Some("null")] {
             assert_eq!(said(&Cors::All, origin), format!("{ALLOWED}Access-Control-Allow-Origin: *\r\n"));
             assert_eq!(said(&Cors::None, origin), "");

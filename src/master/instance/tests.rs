@@ -281,7 +281,7 @@ fn a_retry_shorter_than_the_pause_counts() {
 }
 
 #[test]
-fn an_end_with_success_that_nobody_asked_for_is_a_stop() {
+fn an_end_with_success_that_was_not_asked_for_is_a_stop() {
     let mut instance = running();
     instance.ended(true, Instant::now());
     assert_eq!((name(&instance), instance.record().status), ("stopped", Status::Stopped));

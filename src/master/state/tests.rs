@@ -157,7 +157,7 @@ fn a_file_that_is_no_state_is_told_kept_aside_and_the_backup_loaded_in_its_place
         (&b""[..], "it is empty"),
         (&good[..good.len() / 2], "it is cut short"),
         (&damaged[..], "it is damaged (instance 00000000: type xerver is not known)"),
-        (b"a text of somebody else", "it is not the state of a master"),
+        (b"a text of another program", "it is not the state of a master"),
         (b"{\"instances\":[]}", "it is not the state of a master"),
         (include_bytes!("../../../tests/fuzz/corpus/state/numbers"), "it is not the state of a master"),
     ] {

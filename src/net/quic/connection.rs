@@ -1,7 +1,7 @@
 //! One QUIC connection, whichever side began it: streams in and out, its clocks, and its packets.
 //!
 //! ```text
-//!   Starting --handshake--> Up --closed, idle too long, refused--> Over(why)
+//!   Starting --handshake--> Up --closed, idle too long, refused--> Closed(why)
 //!      +-------- refused, too late, unreachable ---------------------^
 //! ```
 //!
@@ -57,7 +57,7 @@ pub struct Connection {
     pub socket: usize,
     /// Which peer it was let in for, at a port that many share.
     pub admitted: Option<AllowedPeer>,
-    /// What bounds it while it is nobody's.
+    /// What bounds it while its client is not known.
     trial: Option<Trial>,
     /// Our next stream.
     next: u64,
@@ -79,7 +79,7 @@ pub struct Connection {
 enum Stage {
     Starting,
     Up,
-    Over(String),
+    Closed(String),
 }
 
 /// How far sending came.
@@ -154,7 +154,7 @@ impl Connection {
     /// Why it is over, if it is.
     pub fn over(&self) -> Option<&str> {
         match &self.stage {
-            Stage::Over(why) => Some(why),
+            Stage::Closed(why) => Some(why),
             _ => None,
         }
     }
@@ -278,8 +278,8 @@ impl Connection {
 
     /// It is over for this reason; the first one counts.
     pub fn end(&mut self, why: String, streams: &mut Streams) {
-        if !matches!(self.stage, Stage::Over(_)) {
-            self.stage = Stage::Over(why);
+        if !matches!(self.stage, Stage::Closed(_)) {
+            self.stage = Stage::Closed(why);
             (self.numbers, self.leaving) = (HashMap::new(), HashMap::new());
             (self.queue, self.kept_waiting) = (VecDeque::new(), false);
             streams.cut(self.key);
@@ -305,7 +305,7 @@ impl Connection {
 
     /// Tells of every stream that can be read or written again, and of those that the other side opened.
     fn gather(&mut self, streams: &mut Streams) {
-        if matches!(self.stage, Stage::Over(_)) {
+        if matches!(self.stage, Stage::Closed(_)) {
             return;
         }
         while let Some(id) = self.quic.stream_readable_next() {
@@ -409,7 +409,7 @@ impl Connection {
         let own = match self.stage {
             Stage::Starting => Some(self.timeout),
             Stage::Up => Some(self.trial.map_or(self.quiet_until, |trial| trial.until.min(self.quiet_until))),
-            Stage::Over(_) => None,
+            Stage::Closed(_) => None,
         };
         let end = self.ends.peek().map(|Reverse((at, _))| *at);
         let at_once = (!self.unheard.is_empty() || self.kept_waiting).then_some(self.now);

@@ -44,7 +44,7 @@ impl Ws {
             }
             SendState::Open => self.close(CloseCode::Normal)?,
             SendState::Sending { .. } => return Err(io::Error::other("an end within a frame")),
-            SendState::Marked | SendState::Closed | SendState::Over => {}
+            SendState::Marked | SendState::Closed | SendState::Ended => {}
         }
         Ok(())
     }
@@ -54,13 +54,13 @@ impl Ws {
         if self.is_over() {
             // All was said and heard, and the peer may have left: what of the Close does not reach it is not missed.
             let said = match self.send {
-                SendState::Over => Ok(()),
+                SendState::Ended => Ok(()),
                 _ => self.close_gracefully(),
             };
             return match said {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => Err(error),
                 _ => {
-                    self.send = SendState::Over;
+                    self.send = SendState::Ended;
                     Ok(())
                 }
             };

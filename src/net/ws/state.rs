@@ -37,7 +37,7 @@ pub(super) enum SendState {
     /// Close was sent.
     Closed,
     /// The stream below has ended too.
-    Over,
+    Ended,
 }
 
 /// A client masks what it sends, a server must not.

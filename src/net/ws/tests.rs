@@ -106,7 +106,7 @@ fn an_empty_message_is_an_end_only_where_that_was_agreed_on() {
 }
 
 #[test]
-fn whoever_breaks_the_rules_is_told_and_left() {
+fn a_peer_that_breaks_the_rules_is_told_and_left() {
     let masked = Some([1, 2, 3, 4]);
     let long = vec![b'x'; 126];
     let cases: Vec<(&str, Vec<u8>, u16)> = vec![

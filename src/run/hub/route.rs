@@ -36,7 +36,7 @@ impl Routes {
         let tls = match (tls, config.tunnel.port) {
             (false, _) => None,
             (true, HTTPS) => Some((self.tls(Trust::ROOTS, Alpn::Http1)?, server_name(&peer_name(config))?)),
-            (true, _) => Some((self.tls(Trust::ANYONE, Alpn::Http1)?, server_name(NO_NAME)?)),
+            (true, _) => Some((self.tls(Trust::ANY, Alpn::Http1)?, server_name(NO_NAME)?)),
         };
         let route = ServerRoute {
             tunnel: 0,

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use super::part::Part;
 use super::Hub;
+use crate::notify::ServiceStatus;
 
 impl Hub {
     /// That the ports are open, a sign of life when it is due, and how the tunnels are.
@@ -18,12 +19,10 @@ impl Hub {
         }
         manager.alive(now);
         let up = self.part.tunnels().filter(|tunnel| tunnel.is_proven()).count();
-        manager.status(match (self.stopping, up) {
-            (Some(_), _) => format!("stopping; {} connections have not ended", self.ingress.slots.live()).into(),
-            _ if self.part.is_single() => "forwarding".into(),
-            (None, 0) => "no tunnel".into(),
-            (None, 1) => "a tunnel is up".into(),
-            (None, up) => format!("{up} tunnels are up").into(),
+        manager.status(match self.stopping {
+            Some(_) => ServiceStatus::Stopping(self.ingress.slots.live()),
+            None if self.part.is_single() => ServiceStatus::Forwarding,
+            None => ServiceStatus::Tunnels(up),
         });
     }
 }

@@ -128,7 +128,7 @@ impl Hub {
         self.workers.iter().for_each(|worker| worker.send(Job::Stop));
     }
 
-    /// Nobody new comes in, and peers are told.
+    /// No new connections come in, and peers are told.
     fn leave(&mut self, tell: fn(&mut Tunnel)) {
         self.ingress.close();
         self.part.server().into_iter().for_each(Server::close);

@@ -172,7 +172,7 @@ impl Tunnel {
         matches!(self.stage, Stage::Up { .. })
     }
 
-    /// Whether the peer has proven to know the key with something fresh: till then it is a candidate, and nobody.
+    /// Whether the peer has proven to know the key with something fresh: till then it is a candidate.
     pub fn is_proven(&self) -> bool {
         matches!(&self.stage, Stage::Up { control, .. } if control.is_heard())
     }

@@ -38,8 +38,6 @@ pub struct Context {
 /// What the shared connections of a worker have brought about.
 #[derive(Default)]
 pub struct MuxEvents {
-    /// Tasks that have become shared connections.
-    pub started: Vec<Key>,
     /// Streams with an edge, by the tokens of their tasks.
     pub edges: Vec<Token>,
     /// Streams that came in, from which peer and under which policy.

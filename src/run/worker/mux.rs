@@ -111,13 +111,13 @@ impl MuxTask {
     }
 
     fn new(mux: Box<dyn Mux>, purpose: Purpose, home: Home, context: &mut Context) -> MuxTask {
-        context.mux_events.started.push(home.key);
-        MuxTask { hold: context.muxes.insert(mux), purpose, due: None, ready: true, leaving: false }
+        MuxTask { hold: context.muxes.insert(mux, home.key), purpose, due: None, ready: true, leaving: false }
     }
 
     /// Takes in, runs the clocks, sends.
     pub fn advance(&mut self, context: &mut Context, now: Instant) -> Schedule {
         let Context { muxes, mux_events, hub, .. } = context;
+        muxes.stir(&self.hold);
         let Some(mux) = muxes.get_mut(&self.hold) else { return Schedule::End };
         let result = mux.advance(now);
         mux_events.edges.extend(std::iter::from_fn(|| mux.changed()));
@@ -156,15 +156,16 @@ impl MuxTask {
         }
     }
 
-    /// How many places it takes among those that are nobody's yet, if it is one of them.
+    /// How many places it takes among those whose client is not known yet, if it is one of them.
     pub fn undecided(&self, muxes: &Muxes) -> Option<usize> {
-        let nobodys = matches!(self.purpose, Purpose::Accept(_)) && muxes.owner(&self.hold) == 0;
-        nobodys.then(|| 1 + muxes.streams(&self.hold) / STREAMS_A_PLACE)
+        let unknown = matches!(self.purpose, Purpose::Accept(_)) && muxes.owner(&self.hold) == 0;
+        unknown.then(|| 1 + muxes.streams(&self.hold) / STREAMS_A_PLACE)
     }
 
     /// Its tunnel is over, and relays that it carries go on.
-    pub fn leave(&mut self) {
+    pub fn leave(&mut self, muxes: &mut Muxes) {
         self.leaving = true;
+        muxes.stir(&self.hold);
     }
 
     /// Whether nothing is left for it to carry.
@@ -175,6 +176,7 @@ impl MuxTask {
     /// Remembers an edge.
     pub fn note(&mut self, event: &Event, muxes: &mut Muxes) {
         self.ready = true;
+        muxes.stir(&self.hold);
         if let Some(mux) = muxes.get_mut(&self.hold) {
             mux.note(event);
         }
@@ -201,6 +203,7 @@ impl MuxTask {
     pub fn set_policy(&mut self, fresh: &Arc<AcceptPolicy>, muxes: &mut Muxes) {
         let Purpose::Port(policy) = &mut self.purpose else { return };
         (*policy, self.ready) = (fresh.clone(), true);
+        muxes.stir(&self.hold);
         if let (Some(mux), Some(identity)) = (muxes.get_mut(&self.hold), &fresh.tls) {
             let peers = fresh.tunnels.iter();
             let allowed = |tunnel: &ExpectedTunnel| AllowedPeer {
@@ -218,6 +221,7 @@ impl MuxTask {
     /// A new stream. An error: the connection takes no more, another one may be made.
     pub fn open(&self, muxes: &mut Muxes) -> io::Result<Opening> {
         let was_up = matches!(self.purpose, Purpose::Open { was_up: true, .. });
+        muxes.stir(&self.hold);
         match muxes.get_mut(&self.hold) {
             Some(mux) if mux.is_up() || was_up => Ok(match ready(mux.open())? {
                 Some(stream) => Opening::Opened(muxes.claim(&self.hold, stream)),

@@ -1,8 +1,9 @@
 //! The shared connections of a worker: when they go on, what they bring about, and what is opened on them.
 //!
-//! They go on twice a turn: first to take in what came, last to send what the turn's relays made them say.
+//! They go on twice a turn: first to take in what came, last to send what the turn's relays made them say. Only those are looked at that
+//! something happened to, or whose clock is due.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -14,6 +15,7 @@ use super::task::Task;
 use super::tasks::Tasks;
 use crate::config::Transport;
 use crate::error::Error;
+use crate::logic::deadlines::Deadlines;
 use crate::logic::slab::Key;
 use crate::logic::terms::TunnelNo;
 use crate::net::leg::Leg;
@@ -25,7 +27,11 @@ use crate::run::policy::AcceptPolicy;
 #[derive(Default)]
 pub struct Muxers {
     /// Their tasks.
-    keys: Vec<Key>,
+    keys: BTreeSet<Key>,
+    /// Their clocks, which are finer than the worker's timers.
+    deadlines: Deadlines<Key>,
+    /// Those that have more to do at once.
+    busy: Vec<Key>,
     /// The tunnel of a client, and those that its pool connections are opened on, or the tasks that will become them.
     current: Option<(TunnelNo, Vec<Key>)>,
     /// Pool connections to be opened on them: once one is up, and the peer allows more.
@@ -36,26 +42,26 @@ pub struct Muxers {
 
 impl Muxers {
     /// When the next clock has something to do.
-    pub fn deadline(&self, tasks: &Tasks) -> Option<Instant> {
-        self.keys.iter().filter_map(|key| mux(tasks.get(*key))?.deadline()).min()
+    pub fn deadline(&self) -> Option<Instant> {
+        self.deadlines.next()
     }
 
     /// Whether one of them has more to do at once.
-    pub fn is_busy(&self, tasks: &Tasks) -> bool {
-        self.keys.iter().any(|key| mux(tasks.get(*key)).is_some_and(MuxTask::is_ready))
+    pub fn is_busy(&self) -> bool {
+        !self.busy.is_empty()
     }
 
     /// A port to which connections of many streams come.
     pub fn serve(&mut self, port: Box<dyn Mux>, policy: Arc<AcceptPolicy>, tasks: &mut Tasks, context: &mut Context) {
         let made = |home, context: &mut Context| Ok(MuxTask::port(port, policy.clone(), home, context)?.into());
-        if tasks.start(context, made).is_some() {
+        if let Some(key) = tasks.start(context, made) {
+            self.keys.insert(key);
             self.set_policy(policy, tasks, context);
         }
     }
 
     /// What peers at such ports must bring from now on.
     pub fn set_policy(&mut self, policy: Arc<AcceptPolicy>, tasks: &mut Tasks, context: &mut Context) {
-        self.keys.append(&mut context.mux_events.started);
         for key in &self.keys {
             if let Some(Task::Mux(task)) = tasks.get_mut(*key) {
                 task.set_policy(&policy, &mut context.muxes);
@@ -91,10 +97,10 @@ impl Muxers {
     }
 
     /// A tunnel is over: what is left of its shared connections ends with the relays that they carry.
-    pub fn leave(&mut self, tunnel: TunnelNo, tasks: &mut Tasks, muxes: &Muxes) {
+    pub fn leave(&mut self, tunnel: TunnelNo, tasks: &mut Tasks, muxes: &mut Muxes) {
         for key in &self.keys {
             if let Some(Task::Mux(task)) = tasks.get_mut(*key).filter(|task| task.tunnel(muxes) == tunnel) {
-                task.leave();
+                task.leave(muxes);
             }
         }
     }
@@ -102,19 +108,35 @@ impl Muxers {
     /// Lets those go on that have a reason to, and applies what they bring about.
     pub fn advance(&mut self, tasks: &mut Tasks, context: &mut Context, now: Instant) {
         context.muxes.release_dropped();
-        self.keys.append(&mut context.mux_events.started);
-        for key in &self.keys {
-            if mux(tasks.get(*key)).is_some_and(|task| task.is_over(&context.muxes)) {
-                tasks.remove(*key);
+        let mut stirred = std::mem::take(&mut self.busy);
+        stirred.extend(std::iter::from_fn(|| context.muxes.stirred()));
+        stirred.extend(std::iter::from_fn(|| self.deadlines.expired(now)));
+        stirred.sort_unstable();
+        stirred.dedup();
+        for key in stirred {
+            if mux(tasks.get(key)).is_some_and(|task| task.is_over(&context.muxes)) {
+                tasks.remove(key);
             }
-            if mux(tasks.get(*key)).is_some_and(|task| task.is_due(&mut context.muxes, now)) {
-                tasks.advance(*key, context, now);
+            if mux(tasks.get(key)).is_some_and(|task| task.is_due(&mut context.muxes, now)) {
+                tasks.advance(key, context, now);
             }
-            tasks.settle(*key, context);
+            tasks.settle(key, context);
+            self.note(key, mux(tasks.get(key)));
         }
-        self.keys.retain(|key| tasks.get(*key).is_some());
         self.open_wanted(tasks, context, now);
         apply_events(tasks, context, now);
+    }
+
+    /// Remembers when a shared connection goes on; one that is gone never does.
+    fn note(&mut self, key: Key, task: Option<&MuxTask>) {
+        self.deadlines.set(key, task.and_then(MuxTask::deadline));
+        match task {
+            Some(task) => {
+                self.keys.insert(key);
+                self.busy.extend(task.is_ready().then_some(key));
+            }
+            None => drop(self.keys.remove(&key)),
+        }
     }
 
     /// Opens what is wanted, as far as the peer allows.

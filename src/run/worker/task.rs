@@ -29,8 +29,8 @@ use crate::run::messages::{Home, Proto, Survivors};
 
 /// One thing a worker looks after.
 pub enum Task {
-    /// On its way to one of the others. It goes on by value: its place is empty for the length of that call.
-    Stage(Option<Stage>),
+    /// On its way to one of the others.
+    Stage(Stage),
     /// A pool connection without a user.
     Idle(Idle),
     /// Two ends relay.
@@ -54,35 +54,46 @@ pub enum Stage {
 }
 
 impl Task {
-    /// Does what can be done now, within a bound, and through as many changes as that brings.
-    pub fn advance(&mut self, home: Home, context: &mut Context, now: Instant) -> Schedule {
+    /// Does what can be done now, within a bound, and through as many changes as that brings. It goes on by value, within the block of
+    /// memory that it has; what has ended is gone, with its sockets.
+    pub fn advance(
+        mut self: Box<Self>,
+        home: Home,
+        context: &mut Context,
+        now: Instant,
+    ) -> Option<(Box<Self>, Schedule)> {
         loop {
-            let place = match self {
-                Task::Idle(idle) => return idle.advance(context),
-                Task::Relay(relay) => return relay.advance(home, context, now),
-                Task::Mux(mux) => return mux.advance(context, now),
-                Task::Stage(place) => place,
+            let schedule = match *self {
+                Task::Idle(ref mut idle) => idle.advance(context),
+                Task::Relay(ref mut relay) => relay.advance(home, context, now),
+                Task::Mux(ref mut mux) => mux.advance(context, now),
+                Task::Stage(stage) => match stage.advance(home, context, now) {
+                    Next::Become(task) => {
+                        *self = task;
+                        continue;
+                    }
+                    Next::Wait(stage) => {
+                        *self = Task::Stage(stage);
+                        Schedule::Wait
+                    }
+                    Next::Again(stage) => {
+                        *self = Task::Stage(stage);
+                        Schedule::Again
+                    }
+                    Next::End => return None,
+                },
             };
-            let Some(stage) = place.take() else { return Schedule::End };
-            match stage.advance(home, context, now) {
-                Next::Become(task) => *self = task,
-                Next::Wait(stage) => {
-                    *place = Some(stage);
-                    return Schedule::Wait;
-                }
-                Next::Again(stage) => {
-                    *place = Some(stage);
-                    return Schedule::Again;
-                }
-                Next::End => return Schedule::End,
-            }
+            return match schedule {
+                Schedule::End => None,
+                schedule => Some((self, schedule)),
+            };
         }
     }
 
     /// Remembers an edge of one of its sockets.
     pub fn note(&mut self, side: Side, event: &Event, muxes: &mut Muxes) {
         match self {
-            Task::Stage(stage) => stage.iter_mut().for_each(|stage| stage.note(side, event)),
+            Task::Stage(stage) => stage.note(side, event),
             Task::Idle(task) => task.leg.note(event),
             Task::Relay(task) => task.note(side, event),
             Task::Mux(task) => task.note(event, muxes),
@@ -92,9 +103,9 @@ impl Task {
     /// When it goes on even without an edge.
     pub fn deadline(&self) -> Option<Instant> {
         match self {
-            Task::Stage(stage) => stage.as_ref()?.deadline(),
+            Task::Stage(stage) => stage.deadline(),
             Task::Relay(task) => task.deadline(),
-            // A shared connection is looked at each turn, since its clocks are finer than the timers.
+            // The clocks of a shared connection are finer than the timers: `Muxers` has them.
             Task::Idle(_) | Task::Mux(_) => None,
         }
     }
@@ -102,8 +113,8 @@ impl Task {
     /// The tunnel it belongs to; 0 for none.
     pub fn tunnel(&self, muxes: &Muxes) -> TunnelNo {
         match self {
-            Task::Stage(Some(Stage::Connector(task))) => task.tunnel(),
-            Task::Stage(Some(Stage::Dialer(task))) => task.tunnel(),
+            Task::Stage(Stage::Connector(task)) => task.tunnel(),
+            Task::Stage(Stage::Dialer(task)) => task.tunnel(),
             Task::Stage(_) => 0,
             Task::Idle(task) => task.tunnel,
             Task::Relay(task) => task.tunnel(),
@@ -114,8 +125,8 @@ impl Task {
     /// What its user speaks, if it holds a user's slot.
     pub fn proto(&self) -> Option<Proto> {
         match self {
-            Task::Stage(Some(Stage::TlsAccept(task))) => Some(task.proto()),
-            Task::Stage(Some(Stage::Dialer(task))) => Some(task.proto()),
+            Task::Stage(Stage::TlsAccept(task)) => Some(task.proto()),
+            Task::Stage(Stage::Dialer(task)) => Some(task.proto()),
             Task::Relay(task) => task.proto(),
             Task::Stage(_) | Task::Idle(_) | Task::Mux(_) => None,
         }
@@ -126,7 +137,7 @@ impl Task {
         match self {
             Task::Idle(idle) => Some(idle.leg),
             Task::Relay(relay) => Some(relay.into_remote()),
-            Task::Stage(Some(Stage::Dialer(dialer))) => dialer.into_pool(),
+            Task::Stage(Stage::Dialer(dialer)) => dialer.into_pool(),
             Task::Stage(_) | Task::Mux(_) => None,
         }
     }
@@ -134,7 +145,7 @@ impl Task {
     /// How many places it takes among the connections that have not shown what they are, if it is one of them.
     pub fn undecided(&self, muxes: &Muxes) -> Option<usize> {
         match self {
-            Task::Stage(Some(Stage::Inbound(_))) => Some(1),
+            Task::Stage(Stage::Inbound(_)) => Some(1),
             // Its opening is not known to be true.
             Task::Idle(idle) => (idle.tunnel == 0).then_some(1),
             Task::Mux(mux) => mux.undecided(muxes),
@@ -146,7 +157,7 @@ impl Task {
     pub fn survives(&self, survivors: Survivors) -> bool {
         let own = match self {
             Task::Relay(relay) => relay.has_own_connection(),
-            Task::Stage(Some(Stage::Dialer(dialer))) => dialer.has_own_connection(),
+            Task::Stage(Stage::Dialer(dialer)) => dialer.has_own_connection(),
             Task::Mux(_) => return survivors == Survivors::All,
             Task::Stage(_) | Task::Idle(_) => return false,
         };
@@ -159,7 +170,7 @@ impl Task {
 
     /// Whether no user would miss it.
     pub fn is_unused(&self) -> bool {
-        matches!(self, Task::Idle(_) | Task::Stage(Some(Stage::Inbound(_) | Stage::Connector(_)) | None))
+        matches!(self, Task::Idle(_) | Task::Stage(Stage::Inbound(_) | Stage::Connector(_)))
     }
 }
 
@@ -205,7 +216,7 @@ macro_rules! stages {
 
         impl From<$name> for Task {
             fn from(stage: $name) -> Task {
-                Task::Stage(Some(Stage::$name(stage)))
+                Task::Stage(Stage::$name(stage))
             }
         }
     )+ };

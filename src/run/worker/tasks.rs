@@ -23,8 +23,8 @@ use crate::run::messages::{Home, Notice};
 /// The tasks of one worker.
 pub struct Tasks {
     worker: usize,
-    /// Boxed, so that places which a crowd has left cost little until they are used again. Empty until the task is made, and
-    /// while another is made of it.
+    /// Boxed, so that places which a crowd has left cost little until they are used again. A place is there before its task, which is
+    /// made with its key; a task that goes on, or that another is made of, is not in its place meanwhile.
     scheduler: Scheduler<Option<Box<Task>>>,
     /// Connections that came in and have not shown what they are.
     strangers: Strangers<Key>,
@@ -210,12 +210,14 @@ impl Tasks {
     /// Lets a task go on.
     pub fn advance(&mut self, key: Key, context: &mut Context, now: Instant) {
         let home = self.home(key);
-        let Some(task) = self.get_mut(key) else { return };
-        let (next, due) = (task.advance(home, context, now), task.deadline());
-        match next {
-            Schedule::Wait => {}
-            Schedule::Again => self.queue(key),
-            Schedule::End => return self.remove(key),
+        let Some(task) = self.scheduler.get_mut(key).and_then(Option::take) else { return };
+        let Some((task, schedule)) = task.advance(home, context, now) else { return self.remove(key) };
+        let due = task.deadline();
+        if let Some(place) = self.scheduler.get_mut(key) {
+            *place = Some(task);
+        }
+        if let Schedule::Again = schedule {
+            self.queue(key);
         }
         if let Some(due) = due {
             self.scheduler.arm(key, due);

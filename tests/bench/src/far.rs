@@ -83,7 +83,7 @@ impl Land {
             space.ip(&format!("addr add {host}/24 dev {LINK}"))?;
             space.ip(&format!("link set {LINK} txqueuelen {LINK_QUEUE} up"))?;
             if let Some(name) = congestion {
-                // By route: the setting of a namespace may only be what the system allows everybody.
+                // By route: the setting of a namespace may only be what the system allows all.
                 space.ip(&format!("route change 10.212.0.0/24 dev {LINK} congctl {name}"))?;
             }
         }
@@ -189,7 +189,7 @@ const FATES: [Fate; 3] = [
 ];
 /// The ends of the path.
 const HOSTS: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 212, 0, 1), Ipv4Addr::new(10, 212, 0, 2)];
-/// Where the server waits for its client, in a namespace where nobody else does.
+/// Where the server waits for its client, in a namespace of its own.
 const TUNNEL_PORT: u16 = 7001;
 /// The name of each end of the path, in its namespace.
 const LINK: &str = "path";

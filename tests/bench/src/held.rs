@@ -9,7 +9,7 @@ use crate::end::End;
 use crate::process::{self, Memory};
 use crate::programs::Running;
 
-/// A process at rest: nobody uses it.
+/// A process at rest, without users.
 #[derive(Clone, Copy, Default)]
 pub struct Idle {
     pub memory: Memory,

@@ -4,7 +4,7 @@
 //!  for each test:  for each round:  for each way:  start, warm up, measure, stop
 //! ```
 //!
-//! Rounds go through all ways in turn, so that a machine that gets slower does so for everyone; of the rounds
+//! Rounds go through all ways in turn, so that a machine that gets slower does so for all; of the rounds
 //! the median is kept. `docs/benchmarks.md` says what is measured and how to read it.
 
 mod bulk;
@@ -367,7 +367,7 @@ const START_MARKER: &str = "<!-- bench:start -->";
 const END_MARKER: &str = "<!-- bench:end -->";
 /// The median of so many is kept.
 const ROUNDS: usize = 3;
-/// Users held in the memory test; two descriptors each, here and in whoever forwards.
+/// Users held in the memory test; two descriptors each, here and in the program that forwards.
 const HELD_USERS: usize = 5000;
 /// After the users have gone, before memory is read again.
 const GONE: Duration = Duration::from_secs(10);
@@ -375,7 +375,7 @@ const GONE_QUICK: Duration = Duration::from_secs(5);
 /// How long a measurement waits for others to leave the machine alone.
 const QUIET: Duration = Duration::from_secs(30);
 const QUIET_QUICK: Duration = Duration::from_secs(5);
-/// Until a program that nobody uses has started for sure: a client that came before its server calls again after 3 s.
+/// Until a program without users has started for sure: a client that came before its server calls again after 3 s.
 const START: Duration = Duration::from_secs(4);
 /// Until windows and buffers have grown, nothing is counted.
 const RAMP: Duration = Duration::from_millis(500);

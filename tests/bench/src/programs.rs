@@ -363,7 +363,7 @@ impl Drop for Running {
     }
 }
 
-/// A loopback address nobody listens on, below the range the kernel takes ports of outgoing connections
+/// A loopback address that is free, below the range the kernel takes ports of outgoing connections
 /// from: a port from within it could be taken between this look and the program's own bind.
 fn free_address() -> io::Result<SocketAddr> {
     for _ in 0..PORT_SPAN {

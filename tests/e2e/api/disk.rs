@@ -28,7 +28,7 @@ fn fill_and_clear(disk: &Folder) {
     let full = std::fs::write(disk.file("filler"), vec![0; 1 << 20]).unwrap_err();
     assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
 
-    // The change is made, and nobody learns of its loss from the log alone.
+    // The change is made, and its loss is told by more than the log.
     let created = master.ask("POST /v1/instances", &json!({ "url": forwarder() }).to_string());
     assert_eq!(created.status, 201);
     let why = created.header("x-nodepass-unsaved").expect("the header").to_owned();

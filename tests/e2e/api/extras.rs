@@ -86,9 +86,9 @@ impl Silent {
         let address = listener.local_addr().expect("an address").as_socket().expect("an address");
         let mut held = vec![listener];
         loop {
-            let visitor = socket();
-            let full = visitor.connect_timeout(&address.into(), Duration::from_millis(300)).is_err();
-            held.push(visitor);
+            let client = socket();
+            let full = client.connect_timeout(&address.into(), Duration::from_millis(300)).is_err();
+            held.push(client);
             if full {
                 return Silent { address, _held: held };
             }

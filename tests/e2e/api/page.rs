@@ -20,7 +20,7 @@ fn the_page_is_served_plain_or_compressed_and_both_are_the_same() {
 }
 
 #[test]
-fn a_browser_shows_every_call_and_asks_nobody_else() {
+fn a_browser_shows_every_call_and_asks_no_other_server() {
     let Some(chromium) = program("chromium") else { return };
     let master = Master::start();
     let folder = Folder::new();

@@ -66,7 +66,7 @@ fn an_original_client_tells_its_key_to_any_server_and_dials_for_it() {
 }
 
 #[test]
-fn a_client_that_wants_authentication_says_nothing_to_an_impostor_and_dials_nobody() {
+fn a_client_that_wants_authentication_says_nothing_to_an_impostor_and_dials_no_target() {
     let target = Target::echo();
     let listener = TcpListener::bind(free_addr()).expect("a listener");
     let url =

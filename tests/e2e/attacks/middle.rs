@@ -29,13 +29,13 @@ fn an_original_pair_is_deceived_by_a_fingerprint_that_is_changed_on_the_path() {
 }
 
 #[test]
-fn an_original_pair_notices_another_certificate_where_nobody_changes_the_fingerprint() {
+fn an_original_pair_notices_another_certificate_where_the_fingerprint_is_not_changed() {
     for (transport, flow) in tunnels() {
         let scene = Scene::new(transport, flow, 0, false);
         // The side that compares first ends it, and the other may see no more than that.
         let noticed = |process: &Process| process.said("ended: certificate fingerprint mismatch");
         assert!(eventually(GRACE, || noticed(&scene.client) || noticed(&scene.server)), "type={transport} {flow:?}");
-        scene.serves_nobody();
+        scene.serves_no_user();
     }
 }
 
@@ -44,7 +44,7 @@ fn an_authenticated_client_says_nothing_to_another_certificate() {
     for (transport, flow) in tunnels() {
         let scene = Scene::new(transport, flow, 2, true);
         scene.client.says(NOT_PINNED, GRACE);
-        scene.serves_nobody();
+        scene.serves_no_user();
         assert!(scene.middle.is_deaf(), "type={transport} {flow:?}: the attacker heard something of a pool connection");
     }
 }
@@ -82,8 +82,8 @@ impl Scene {
         Scene { target, user, server, client, middle }
     }
 
-    fn serves_nobody(&self) {
-        assert!(exchange(self.user, SECRET).is_err(), "nobody is served");
+    fn serves_no_user(&self) {
+        assert!(exchange(self.user, SECRET).is_err(), "no user is served");
         assert_eq!(self.target.accepted(), 0);
         assert!(!self.middle.has_heard(SECRET));
     }
@@ -245,7 +245,7 @@ fn carry(
     }
     // It asks the server for what the client asks for.
     let speech = if near.speaks_http1() { Alpn::Http1 } else { speech };
-    let trusting = client(Trust::ANYONE, speech).expect("a configuration");
+    let trusting = client(Trust::ANY, speech).expect("a configuration");
     let mut far = Tls::connect(plain(far)?, trusting, server_name("nodepass.invalid")?, &Budget::PLENTY)?;
     far.socket().register(poll.registry(), Token(1))?;
     let (mut to_server, mut to_client) = (Pass::new(ear), Pass::new(ear));
@@ -273,23 +273,15 @@ fn quic(at: SocketAddr, server: SocketAddr, identity: &Identity, ear: Arc<Ear>) 
     use nodepass::net::quic::{ClientTls, QuicClient, QuicServer, Settings, Tickets};
     use std::time::Instant;
 
-    let settings = Settings {
-        report: Duration::from_secs(1),
-        timeout: GRACE,
-        round: Duration::ZERO,
-        streams: 64,
-        batched: true,
-        resets: Default::default(),
-        budget: Budget::PLENTY,
-        trial: None,
-    };
+    let settings =
+        Settings { streams: 64, ..Settings::client(Duration::from_secs(1), GRACE, Duration::ZERO, Budget::PLENTY) };
     let mut near = QuicServer::bind(&[at.into()], identity, &settings, Instant::now()).expect("a port");
     near.allow(&[AllowedPeer { tunnel: 1, address: at.ip(), connections: 1 }], identity).expect("a certificate");
     let mut poll = Poll::new().expect("a poll");
     near.register(poll.registry(), Token(0)).expect("a poll");
     let own = identity.leaf;
     spawn(move || {
-        let anyone = ClientTls::new(Trust::ANYONE, "").expect("a configuration");
+        let trusting = ClientTls::new(Trust::ANY, "").expect("a configuration");
         let (mut far, mut waiting): (Option<QuicClient>, Vec<StreamNo>) = (None, Vec::new());
         let mut pairs: Vec<(StreamNo, StreamNo, Pass, Pass)> = Vec::new();
         let mut events = Events::with_capacity(8);
@@ -308,7 +300,8 @@ fn quic(at: SocketAddr, server: SocketAddr, identity: &Identity, ear: Arc<Ear>) 
             }
             let Some(there) = &mut far else {
                 if !waiting.is_empty() {
-                    let made = QuicClient::connect(server, &anyone, &settings, &mut Tickets::default(), Instant::now());
+                    let made =
+                        QuicClient::connect(server, &trusting, &settings, &mut Tickets::default(), Instant::now());
                     let mut made = made.expect("a socket");
                     made.register(poll.registry(), Token(1)).expect("a poll");
                     far = Some(made);

@@ -1,4 +1,4 @@
-//! `check --report`: what a bug report needs, and no secret of anyone.
+//! `check --report`: what a bug report needs, and no secret.
 
 use super::run;
 use crate::support::*;

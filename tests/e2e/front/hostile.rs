@@ -26,7 +26,7 @@ fn lengths_beyond_reason_are_refused_before_a_byte_of_them_is_taken() {
         let head = "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
         assert_eq!(api.ask(format!("{head}{size}\r\nsome")).status, 413, "{size}");
     }
-    assert_eq!(api.toy.calls.load(Ordering::SeqCst), 0, "nobody was asked");
+    assert_eq!(api.toy.calls.load(Ordering::SeqCst), 0, "no call was made");
     let whole = vec![b'w'; 1024 * 1024];
     let mut request = b"POST /body HTTP/1.1\r\nHost: x\r\nContent-Length: 1048576\r\n\r\n".to_vec();
     request.extend_from_slice(&whole);
@@ -60,7 +60,7 @@ fn what_never_ends_is_ended() {
 }
 
 #[test]
-fn whoever_is_slow_is_sent_away_and_nobody_waits_for_him() {
+fn a_client_that_is_slow_is_sent_away_and_no_other_waits_for_it() {
     let (plain, secure) = (Api::plain(), Api::secure());
     let starts = [
         "G",
@@ -84,7 +84,7 @@ fn whoever_is_slow_is_sent_away_and_nobody_waits_for_him() {
 }
 
 #[test]
-fn two_thousand_idle_connections_lock_nobody_out() {
+fn two_thousand_idle_connections_lock_no_other_out() {
     if !raise_limits(8192) {
         return;
     }
@@ -101,7 +101,7 @@ fn two_thousand_idle_connections_lock_nobody_out() {
 }
 
 #[test]
-fn fifty_readers_that_stop_reading_stop_nobody_else_and_a_flood_of_streams_has_a_limit() {
+fn fifty_readers_that_stop_reading_stop_no_other_and_a_flood_of_streams_has_a_limit() {
     let api = Api::plain();
     let stalled: Vec<Web> = (0..50).map(|_| api.open("/flood")).collect();
     assert!(eventually(GRACE, || api.toy.streams.load(Ordering::SeqCst) == 50));
@@ -131,7 +131,7 @@ fn a_stream_whose_reader_has_stopped_reading_is_given_up_in_the_end() {
 }
 
 #[test]
-fn those_who_do_not_take_their_answers_hold_nobody_up() {
+fn those_who_do_not_take_their_answers_hold_no_other_up() {
     let api = Api::plain();
     // As many as are answered at a time, and a few who wait with the others.
     let greedy: Vec<Web> = (0..20).map(|_| api.open("/big")).collect();
@@ -182,7 +182,7 @@ fn only_a_few_large_bodies_come_in_at_once_and_small_ones_always() {
 }
 
 #[test]
-fn noise_is_refused_and_harms_nobody() {
+fn noise_is_refused_and_harms_no_other() {
     let (plain, secure) = (Api::plain(), Api::secure());
     for seed in 0..200 {
         for api in [&plain, &secure] {

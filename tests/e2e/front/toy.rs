@@ -258,5 +258,5 @@ pub fn get(path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n")
 }
 
-/// Bytes of the answer to `/big`: far more than the kernel keeps for anybody who does not read.
+/// Bytes of the answer to `/big`: far more than the kernel keeps for a client that does not read.
 pub const BIG: usize = 32 * 1024 * 1024;

@@ -30,7 +30,7 @@ fn twenty_thousand_forged_sources_leave_tcp_users_and_known_udp_users_served() {
             let tcp = scope.spawn(|| {
                 let mut served = 0;
                 while !over.load(Ordering::SeqCst) {
-                    tunnel.echo(b"is anybody there?");
+                    tunnel.echo(b"are you there?");
                     served += 1;
                 }
                 served

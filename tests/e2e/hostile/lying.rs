@@ -181,7 +181,7 @@ fn whatever_a_server_answers_the_client_tries_again() {
     client.says_after(mark, "no answer within", GRACE);
     drop(silent);
 
-    // Good terms and then nobody at the door.
+    // Good terms and then no listener.
     let mark = client.mark();
     fake.shake_hands('-');
     let mute: Vec<TcpStream> = (0..8).map(|_| fake.accept()).collect();

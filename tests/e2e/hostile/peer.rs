@@ -31,7 +31,7 @@ impl FakeClient {
             Pooled { id, .. } => Err(id),
         });
         let mut joined = FakeClient { addr: server, control: first, lines: Lines::default() };
-        // An original does so at once; before it does, it is nobody.
+        // An original does so at once; before it does, it is not known.
         joined.say(&[Signal::Ping]);
         joined.hears(|signal| *signal == Signal::Pong);
         joined

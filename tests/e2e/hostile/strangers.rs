@@ -101,13 +101,13 @@ fn quic_connections_without_streams_end() {
     use std::time::Instant;
 
     attacked("type=1&tls=1", |tunnel| {
-        let anyone = ClientTls::new(Trust::ANYONE, "").expect("a configuration");
+        let trusting = ClientTls::new(Trust::ANY, "").expect("a configuration");
         let settings = Settings::client(Duration::from_secs(1), GRACE, Duration::ZERO, Budget::PLENTY);
         let (mut poll, mut events) = (Poll::new().expect("a poll"), Events::with_capacity(64));
         let mut held: Vec<QuicClient> = (0..40)
             .map(|number| {
                 let made =
-                    QuicClient::connect(tunnel.tunnel, &anyone, &settings, &mut Tickets::default(), Instant::now());
+                    QuicClient::connect(tunnel.tunnel, &trusting, &settings, &mut Tickets::default(), Instant::now());
                 let mut made = made.expect("a socket");
                 made.register(poll.registry(), Token(number)).expect("a poll");
                 made
@@ -130,7 +130,7 @@ fn quic_connections_without_streams_end() {
 
 /// A TLS connection.
 fn secured(to: SocketAddr, speech: Alpn) -> Secured {
-    let config = client(Trust::ANYONE, speech).expect("a configuration");
+    let config = client(Trust::ANY, speech).expect("a configuration");
     let connection = ClientConnection::new(config, server_name("a.example").expect("a name")).expect("TLS");
     StreamOwned::new(connection, connect(to))
 }

@@ -20,7 +20,7 @@ pub type Records = BTreeMap<String, Record>;
 pub const KEY: &str = "00112233445566778899aabbccddeeff";
 
 /// No process.
-pub const NOBODY: [u32; 0] = [];
+pub const NONE: [u32; 0] = [];
 
 /// A supervisor that works until this value is dropped.
 pub struct Bench {
@@ -149,7 +149,7 @@ impl Bench {
         self.signal(libc::SIGTERM);
         let code = self.thread.take().unwrap().join().unwrap();
         assert_eq!(format!("{code:?}"), format!("{:?}", ExitCode::SUCCESS));
-        assert_eq!(self.living(), NOBODY);
+        assert_eq!(self.living(), NONE);
         let saved = self.saved.lock().unwrap().try_iter().last();
         saved.expect("something is kept")
     }

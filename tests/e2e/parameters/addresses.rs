@@ -150,7 +150,7 @@ fn a_source_that_cannot_be_used_is_an_error_and_not_a_fallback() {
         user.send(b"hello").unwrap();
         user.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
         assert!(user.recv(&mut [0; 10]).is_err());
-        assert_eq!((target.accepted(), target.datagrams()), (0, 0), "the target hears of nobody");
+        assert_eq!((target.accepted(), target.datagrams()), (0, 0), "the target hears of no user");
     });
 }
 
@@ -213,7 +213,7 @@ fn a_udp_target_may_be_a_name() {
 }
 
 #[test]
-fn a_name_that_nobody_knows_ends_the_user_and_is_told() {
+fn a_name_that_is_not_known_ends_the_user_and_is_told() {
     let tunnel = Tunnel::single().target("nobody.invalid:80").env("NP_TCP_DIAL_TIMEOUT", "2s");
     // Where no name server answers either.
     let tunnel = tunnel.env("RES_OPTIONS", "timeout:1 attempts:1").start();

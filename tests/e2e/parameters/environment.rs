@@ -107,18 +107,18 @@ fn pool_get_timeout_ends_a_user_who_waits_for_a_pool_connection() {
 }
 
 #[test]
-fn handshake_timeout_closes_a_visitor_who_never_finishes_his_request() {
+fn handshake_timeout_closes_a_client_that_never_finishes_its_request() {
     let port = free_port();
     let _server = Process::nodepass_with(
         &[&format!("server://k@127.0.0.1:{port}/127.0.0.1:{}?mode=1", free_port())],
         &[("NP_HANDSHAKE_TIMEOUT", "700ms")],
     );
-    let (start, visitor) = until("the server", GRACE, || {
+    let (start, client) = until("the server", GRACE, || {
         let now = Instant::now();
-        try_connect(([127, 0, 0, 1], port).into()).map(|visitor| (now, visitor))
+        try_connect(([127, 0, 0, 1], port).into()).map(|client| (now, client))
     });
-    put(&visitor, b"GET / HT");
-    assert!(!rest(&visitor).starts_with(b"HTTP/1.1 200"));
+    put(&client, b"GET / HT");
+    assert!(!rest(&client).starts_with(b"HTTP/1.1 200"));
     assert!(start.elapsed() > Duration::from_millis(500), "not before its time");
 }
 
@@ -213,7 +213,7 @@ fn workers_are_as_many_as_asked_for() {
 // ---- signals
 
 #[test]
-fn a_stop_before_anybody_came_is_graceful_in_every_role() {
+fn a_stop_before_a_user_came_is_graceful_in_every_role() {
     for url in [
         format!("server://k@127.0.0.1:{}/127.0.0.1:{}?mode=1", free_port(), free_port()),
         format!("server://k@127.0.0.1:{}/127.0.0.1:{}?mode=2", free_port(), free_port()),

@@ -26,7 +26,7 @@ fn a_quiet_pool_stays_at_min() {
         let tunnel = builder.start();
         tunnel.echo(b"hello");
         let seen = tunnel.server.as_ref().unwrap().reports(6);
-        assert!(seen.iter().all(|now| now.pool <= POOL + 4), "nobody needs more than {POOL}: {seen:?}");
+        assert!(seen.iter().all(|now| now.pool <= POOL + 4), "no user needs more than {POOL}: {seen:?}");
         tunnel.server.as_ref().unwrap().checkpoint(|now| now.pool >= POOL);
     });
 }
@@ -203,7 +203,7 @@ fn rate_does_not_keep_a_small_user_waiting_for_a_greedy_one() {
         let tunnel = builder.ingress("rate=8").start();
         let (greedy, served) = tunnel.pair();
         tunnel.target.handle(echo);
-        // Nobody waits for these threads: they end with the tunnel.
+        // No test waits for these threads: they end with the tunnel.
         std::thread::spawn(move || std::io::Write::write_all(&mut &greedy, &noise(4, 16 * BYTES)));
         std::thread::spawn(move || drop(try_rest(&served)));
         for n in 0..10 {
@@ -405,9 +405,9 @@ fn notcp_carries_datagrams_only() {
     each_way(|builder| {
         let tunnel = builder.both("notcp=1").start();
         tunnel.udp_echo(b"hello");
-        assert!(try_connect(tunnel.user).is_err(), "nobody listens for TCP");
+        assert!(try_connect(tunnel.user).is_err(), "no program listens for TCP");
         tunnel.ingress().checkpoint(|now| now.tcprx == 0);
-        assert_eq!(tunnel.target.accepted(), 0, "nobody dials over TCP");
+        assert_eq!(tunnel.target.accepted(), 0, "there is no dial over TCP");
         free_for_tcp(tunnel.user);
     });
 }
@@ -417,7 +417,7 @@ fn noudp_carries_connections_only() {
     each_way(|builder| {
         let tunnel = builder.both("noudp=1").start();
         tunnel.echo(b"hello");
-        let free = UdpSocket::bind(tunnel.user).expect("nobody listens for UDP");
+        let free = UdpSocket::bind(tunnel.user).expect("no program listens for UDP");
         drop(free);
         let user = udp_user(tunnel.user);
         user.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
@@ -451,7 +451,7 @@ fn a_side_that_does_not_carry_a_protocol_refuses_it_whatever_the_other_says() {
 }
 
 fn free_for_tcp(addr: SocketAddr) {
-    TcpListener::bind(addr).expect("nobody listens for TCP");
+    TcpListener::bind(addr).expect("no program listens for TCP");
 }
 
 /// `rate=8`: bytes a second.

@@ -11,7 +11,7 @@ use std::time::Duration;
 fn without_a_key_the_port_gives_it_and_the_server_warns() {
     let (target, user, port) = (Target::echo(), free_addr(), free_port());
     let server = Process::nodepass(&format!("server://127.0.0.1:{port}/{user}?mode=1"));
-    assert!(server.says("key", GRACE).contains("  WARN  "), "anyone who knows the port can connect");
+    assert!(server.says("key", GRACE).contains("  WARN  "), "every program that knows the port can connect");
     let client = Process::nodepass(&format!("client://127.0.0.1:{port}/{}?mode=2", target.addr()));
     until("a user", GRACE, || exchange(user, b"hello"));
     drop(client);
@@ -28,7 +28,7 @@ fn a_wrong_key_stays_outside_and_says_so() {
     let server = Process::nodepass(&format!("server://right@127.0.0.1:{port}/{user}?mode=1"));
     let client = Process::nodepass(&format!("client://wrong@127.0.0.1:{port}/{}?mode=2", target.addr()));
     client.says("401", GRACE);
-    assert!(exchange(user, b"hello").is_err(), "nobody gets through");
+    assert!(exchange(user, b"hello").is_err(), "no user gets through");
     drop(client);
     let _client = Process::nodepass(&format!("client://right@127.0.0.1:{port}/{}?mode=2", target.addr()));
     until("a user", GRACE, || exchange(user, b"hello"));
@@ -63,7 +63,7 @@ fn plain_pools_can_be_read_on_the_way_and_encrypted_ones_can_not() {
             let _server = Process::nodepass(&format!("server://k@{}/{at_server}?mode={mode}&tls={tls}{files}", tap.to));
             let client = format!("client://k@{}/{at_client}?mode=2&sni=tunnel.test", tap.addr);
             let _client = Process::nodepass_with(&[&client], &[("SSL_CERT_FILE", &ca)]);
-            let secret = b"nobody else should read this sentence";
+            let secret = b"no other may read this long sentence!";
             until("a user", GRACE, || exchange(user, secret));
             udp_echo(user, secret).unwrap();
             let heard = tap.heard.lock().unwrap();
@@ -89,7 +89,7 @@ fn a_client_refuses_terms_with_less_tls_than_its_own_url_asks_for() {
             "{line}"
         );
         client.says("failed again", GRACE);
-        assert!(exchange(user, b"in the clear").is_err() && target.accepted() == 0, "nobody is served");
+        assert!(exchange(user, b"in the clear").is_err() && target.accepted() == 0, "no user is served");
         drop(client);
         let _client = Process::nodepass(&url(offered));
         until("a user", GRACE, || exchange(user, b"hello"));
@@ -145,7 +145,7 @@ fn a_client_turns_away_from_a_server_with_the_wrong_name_or_an_unknown_authority
             let client = Process::nodepass_with(&[&client], &[("SSL_CERT_FILE", &ca)]);
             let line = client.says("certificate", GRACE);
             assert!(line.contains("  WARN  "), "type={transport}: {line}");
-            assert!(exchange(user, b"hello").is_err(), "nobody gets through");
+            assert!(exchange(user, b"hello").is_err(), "no user gets through");
             assert_eq!(target.accepted(), 0);
         }
     }
@@ -189,7 +189,7 @@ pub fn head(listener: &TcpListener) -> String {
     String::from_utf8(head).expect("text")
 }
 
-/// Somebody on the way between client and server, who hears everything.
+/// A third party between client and server that hears everything.
 struct Tap {
     addr: SocketAddr,
     to: SocketAddr,

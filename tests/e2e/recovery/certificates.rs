@@ -131,7 +131,7 @@ fn replace(authority: &Authority) {
 
 /// A TLS connection, and the certificate that was shown on it.
 fn secured(addr: SocketAddr) -> (Secured, Vec<u8>) {
-    let config = client(Trust::ANYONE, Alpn::Raw).expect("a TLS client");
+    let config = client(Trust::ANY, Alpn::Raw).expect("a TLS client");
     let connection = ClientConnection::new(config, server_name("tunnel.test").unwrap()).unwrap();
     let mut stream = StreamOwned::new(connection, connect(addr));
     while stream.conn.is_handshaking() {

@@ -107,12 +107,12 @@ impl Line {
 
 /// Sends a reset at once, though another thread still holds the socket.
 fn disconnect(stream: &TcpStream) {
-    // SAFETY: all zeroes is a valid address; its family says "to nobody".
-    let mut nobody: libc::sockaddr = unsafe { std::mem::zeroed() };
-    nobody.sa_family = libc::AF_UNSPEC as libc::sa_family_t;
+    // SAFETY: all zeroes is a valid address; its family says "to no address".
+    let mut unspecified: libc::sockaddr = unsafe { std::mem::zeroed() };
+    unspecified.sa_family = libc::AF_UNSPEC as libc::sa_family_t;
     let size = std::mem::size_of::<libc::sockaddr>() as libc::socklen_t;
     // SAFETY: the socket is open and the address lives on this stack.
-    let result = unsafe { libc::connect(stream.as_raw_fd(), &nobody, size) };
+    let result = unsafe { libc::connect(stream.as_raw_fd(), &unspecified, size) };
     assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
 }
 

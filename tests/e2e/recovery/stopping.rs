@@ -1,4 +1,4 @@
-//! SIGTERM and SIGINT: relays may finish, nobody new comes in, and it ends when it should.
+//! SIGTERM and SIGINT: relays may finish, no new users come in, and it ends when it should.
 
 use super::{each_flow, Urls};
 use crate::support::*;
@@ -42,7 +42,7 @@ fn a_transfer_in_progress_completes_and_then_the_program_ends_with_success() {
 }
 
 #[test]
-fn while_it_stops_nobody_new_comes_in() {
+fn while_it_stops_no_new_users_come_in() {
     each_way(|builder| {
         let tunnel = builder.server("max=8").env(LONG.0, LONG.1).start();
         let ingress = tunnel.ingress();
@@ -138,7 +138,7 @@ fn a_second_signal_ends_it_at_once() {
 }
 
 #[test]
-fn with_nobody_there_it_ends_at_once_in_every_state() {
+fn without_users_it_ends_at_once_in_every_state() {
     each_way(|builder| {
         let tunnel = builder.server("max=8").env(LONG.0, LONG.1).start();
         tunnel.client.checkpoint(|now| now.tcps == 0 && now.udps == 0);

@@ -196,20 +196,20 @@ impl Far for UdpSocket {
     }
 }
 
-/// Nobody: the other end is reached in another way.
-pub struct Nobody;
+/// No other end: it is reached in another way.
+pub struct NoFar;
 
-impl Far for Nobody {
+impl Far for NoFar {
     fn say(&mut self, _: &[u8]) -> usize {
-        unreachable!("nobody speaks")
+        unreachable!("there is no end that speaks")
     }
 
     fn hear(&mut self, _: &mut Vec<u8>) -> bool {
-        unreachable!("nobody listens")
+        unreachable!("there is no end that listens")
     }
 }
 
-/// A TLS client of one version that trusts anybody.
+/// A TLS client of one version that trusts every certificate.
 pub fn client(version: &'static SupportedProtocolVersion) -> Arc<ClientConfig> {
     let config = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[version])

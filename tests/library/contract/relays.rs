@@ -128,7 +128,7 @@ fn a_slow_reader_slows_the_sender_and_loses_nothing() {
                 }
                 user.shutdown(Shutdown::Write).unwrap();
             });
-            // Nobody reads: the sender comes to a stop.
+            // No end reads: the sender comes to a stop.
             let mut before = usize::MAX;
             while before != said.load(Ordering::SeqCst) || before == 0 {
                 before = said.load(Ordering::SeqCst);
@@ -209,7 +209,7 @@ fn world(via: &Via, small: bool) -> (TcpStream, TcpStream, Relays) {
         Via::Tls | Via::Wss => {
             let (near, far) = pair(small);
             let (config, name) =
-                (certs::client(Trust::ANYONE, certs::Alpn::Raw).unwrap(), certs::server_name("127.0.0.1").unwrap());
+                (certs::client(Trust::ANY, certs::Alpn::Raw).unwrap(), certs::server_name("127.0.0.1").unwrap());
             let near = Tls::connect(nonblocking(near), config, name, &Budget::PLENTY).unwrap();
             let far = Tls::accept(nonblocking(far), identity(POOL).config, &Budget::PLENTY).unwrap();
             let end = if matches!(via, Via::Wss) { sockets } else { [None, None] };

@@ -40,7 +40,7 @@ fn frames_are_answered_as_rfc_9113_requires() {
         ("4.1", "a frame of no known type", frame(0xbb, 0xff, 1, b"whatever"), Nothing),
         ("4.1", "a frame of no known type on a stream", then(&[&open, &frame(0xbb, 0, 1, b"whatever")]), Nothing),
         ("6.5.2", "a setting of no known number", setting(0xbbbb, 1), Nothing),
-        ("6.7", "a PING's answer that nobody asked for", frame(PING, ACK, 0, &[0; 8]), Nothing),
+        ("6.7", "the answer to no PING", frame(PING, ACK, 0, &[0; 8]), Nothing),
         ("6.7", "a PING with odd flags", frame(PING, 0xfe, 0, &[0; 8]), Nothing),
         ("6.3", "PRIORITY of an idle stream", frame(PRIORITY, 0, 7, &[0, 0, 0, 0, 15]), Nothing),
         ("6.9", "WINDOW_UPDATE of the connection", update(0, 1000), Nothing),
@@ -230,7 +230,7 @@ fn only_post_stream_is_served_and_other_requests_are_answered_and_not_counted() 
     {
         let id = 2 * n as u32 + 1;
         raw.say(&frame(HEADERS, END_HEADERS, id, &request(method, path)));
-        raw.say(&frame(DATA, 0, id, b"nobody takes this"));
+        raw.say(&frame(DATA, 0, id, b"this is not taken"));
         let head = raw.until("an answer", |raw| raw.frame(HEADERS, id));
         assert_eq!(head.flags & END_STREAM, END_STREAM);
         let text = String::from_utf8_lossy(&head.payload).into_owned();

@@ -52,7 +52,7 @@ pub fn over_tls(limits: Limits) -> Pair<Tls> {
 pub fn sessions() -> [(Tls, Poll); 2] {
     let (one, two) = sockets();
     let name = certs::server_name("127.0.0.1").unwrap();
-    let mut client = certs::client(Trust::ANYONE, Alpn::Http2).unwrap();
+    let mut client = certs::client(Trust::ANY, Alpn::Http2).unwrap();
     Arc::get_mut(&mut client).unwrap().alpn_protocols = vec![b"h2".to_vec()];
     let mut ends =
         [Tls::connect(one, client, name, &Budget::PLENTY), Tls::accept(two, server_config(), &Budget::PLENTY)]

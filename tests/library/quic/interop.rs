@@ -34,7 +34,7 @@ fn our_client_speaks_with_another_server() {
     let mut line = String::new();
     BufReader::new(peer.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
     let at = std::net::SocketAddr::new(HOME, line.trim().parse().unwrap());
-    let mut client = client(at, &anyone(), &settings(), &mut Default::default());
+    let mut client = client(at, &any_server(), &settings(), &mut Default::default());
     let deadline = Instant::now() + GRACE;
     let data = flow(0, 200_000);
     let mut streams: Vec<(StreamNo, usize, Vec<u8>, bool)> = Vec::new();

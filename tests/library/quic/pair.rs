@@ -14,24 +14,15 @@ pub const HOME: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
 pub fn settings() -> Settings {
     let (report, timeout) = (Duration::from_secs(5), Duration::from_secs(10));
-    Settings {
-        report,
-        timeout,
-        round: Duration::ZERO,
-        streams: 64,
-        batched: true,
-        resets: Default::default(),
-        budget: Budget::PLENTY,
-        trial: None,
-    }
+    Settings { streams: 64, ..Settings::client(report, timeout, Duration::ZERO, Budget::PLENTY) }
 }
 
 pub fn identity() -> Identity {
     Certs::new(Origin::Memory, Audience::Pool(Alpn::Raw)).unwrap().current()
 }
 
-pub fn anyone() -> ClientTls {
-    ClientTls::new(Trust::ANYONE, "").unwrap()
+pub fn any_server() -> ClientTls {
+    ClientTls::new(Trust::ANY, "").unwrap()
 }
 
 /// A client and a server.
@@ -57,7 +48,7 @@ impl Both {
     pub fn apart(settings: &Settings) -> Both {
         let server = server(settings, &identity());
         let at = server.mux.local().next().unwrap();
-        Both::of(client(at, &anyone(), settings, &mut Tickets::default()), server)
+        Both::of(client(at, &any_server(), settings, &mut Tickets::default()), server)
     }
 
     /// Two ends with a connection between them.

@@ -31,7 +31,7 @@ fn a_nat_that_takes_another_port_does_not_end_the_connection() {
     let server = server(&settings(), &identity());
     let mut nat = Some(Nat::before(server.mux.local().next().unwrap()));
     let at = nat.as_ref().unwrap().address();
-    let mut both = Both::of(client(at, &anyone(), &settings(), &mut Default::default()), server);
+    let mut both = Both::of(client(at, &any_server(), &settings(), &mut Default::default()), server);
     both.until_true(|both| {
         nat.as_mut().unwrap().pump();
         both.client.mux.is_up() && both.server.mux.is_up()
@@ -95,8 +95,8 @@ fn a_server_that_starts_anew_with_the_same_key_ends_the_connections_of_the_one_b
 }
 
 #[test]
-fn where_nobody_listens_the_error_names_the_port() {
-    // Who hears nobody but another holds the port, and it is closed to us.
+fn where_no_program_listens_the_error_names_the_port() {
+    // A client that hears of a closed port alone holds the port, and it is closed to us.
     let (closed, deaf) = (open(), open());
     closed.connect(deaf.local_addr().unwrap()).unwrap();
     for (at, timeout) in [
@@ -104,7 +104,7 @@ fn where_nobody_listens_the_error_names_the_port() {
         (deaf.local_addr().unwrap(), Duration::from_millis(300)),
     ] {
         let settings = Settings { timeout, ..settings() };
-        let mut client = client(at, &anyone(), &settings, &mut Default::default());
+        let mut client = client(at, &any_server(), &settings, &mut Default::default());
         let deadline = Instant::now() + GRACE;
         while client.over.is_none() {
             assert!(Instant::now() < deadline);

@@ -39,7 +39,7 @@ fn run(count: usize, total: usize, batched: bool) {
         }
         (came, server.mux.tally())
     });
-    let mut client = client(at, &anyone(), &settings, &mut Default::default());
+    let mut client = client(at, &any_server(), &settings, &mut Default::default());
     while !client.mux.is_up() {
         client.turn(Duration::from_millis(10));
     }

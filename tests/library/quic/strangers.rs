@@ -13,7 +13,7 @@ use crate::support::Dice;
 /// The first packet of a real client.
 fn initial() -> Vec<u8> {
     let ear = open();
-    let mut client = client(ear.local_addr().unwrap(), &anyone(), &settings(), &mut Default::default());
+    let mut client = client(ear.local_addr().unwrap(), &any_server(), &settings(), &mut Default::default());
     let mut packet = vec![0; 2000];
     loop {
         client.turn(Duration::from_millis(1));
@@ -78,7 +78,7 @@ fn an_unknown_version_is_answered_with_the_known_one_and_a_short_packet_is_not()
 }
 
 #[test]
-fn garbage_disturbs_nobody() {
+fn garbage_disturbs_no_connection() {
     let mut both = Both::joined(&settings());
     let (near, far) = both.stream();
     let mut dice = Dice(1);
@@ -112,7 +112,7 @@ fn connections_are_few_and_one_that_carries_nothing_makes_room() {
     let at = server.mux.local().next().unwrap();
     let mut clients: Vec<_> = (0..40)
         .map(|_| {
-            let mut one = client(at, &anyone(), &settings, &mut Default::default());
+            let mut one = client(at, &any_server(), &settings, &mut Default::default());
             let mut turns = 0;
             while !one.mux.is_up() {
                 one.turn(Duration::from_millis(1));

@@ -55,9 +55,9 @@ fn with_verification_chain_and_name_must_be_right_and_without_anything_goes() {
         assert!(why.contains("certificate"), "{why}");
     }
     assert!(ClientTls::new(Trust::ROOTS, "").is_err());
-    let why = outcome(&identity(), &verified("tunnel.example")).expect("nobody vouches for it");
+    let why = outcome(&identity(), &verified("tunnel.example")).expect("no authority vouches for it");
     assert!(why.contains("certificate"), "{why}");
-    assert_eq!(outcome(&identity(), &anyone()), None);
+    assert_eq!(outcome(&identity(), &any_server()), None);
     std::fs::remove_dir_all(&folder).unwrap();
 }
 
@@ -68,7 +68,7 @@ fn who_comes_back_resumes_his_session_and_still_knows_the_certificate() {
     let at = server.as_ref().unwrap().mux.local().next().unwrap();
     let mut tickets = Tickets::default();
     for round in 0..3 {
-        let mut both = Both::of(client(at, &anyone(), &settings(), &mut tickets), server.take().unwrap());
+        let mut both = Both::of(client(at, &any_server(), &settings(), &mut tickets), server.take().unwrap());
         both.until_true(|both| both.client.mux.is_up());
         assert_eq!(both.client.mux.is_resumed(), round > 0);
         assert_eq!(both.client.mux.peer_fingerprint(), Some(identity.leaf));
@@ -91,7 +91,7 @@ fn a_ticket_of_another_server_only_means_a_full_handshake() {
         let identity = identity();
         let server = server(&settings(), &identity);
         let at = server.mux.local().next().unwrap();
-        let mut both = Both::of(client(at, &anyone(), &settings(), &mut tickets), server);
+        let mut both = Both::of(client(at, &any_server(), &settings(), &mut tickets), server);
         both.until_true(|both| both.client.mux.is_up());
         assert!(!both.client.mux.is_resumed());
         assert_eq!(both.client.mux.peer_fingerprint(), Some(identity.leaf));

@@ -33,9 +33,9 @@ pub enum Fault {
     Narrow,
     /// The path has another address.
     Move,
-    /// The target takes nobody.
+    /// The target takes no connections.
     TargetAway,
-    /// Nobody reads the logs.
+    /// The logs are not read.
     Unread,
     /// A master's instance is killed.
     KillInstance,
@@ -122,7 +122,7 @@ pub fn begin(world: &mut World, dice: &mut Dice) {
         Fault::FullDisk => fill_disk(world),
         _ => on_path(world, fault, dice),
     }
-    // What needs nobody to end it is over when it has begun.
+    // What ends by itself is over when it has begun.
     let lasting = !matches!(fault, Fault::Kill(_) | Fault::Stop(_) | Fault::Cut | Fault::KillInstance);
     let until = Instant::now() + if lasting { lasts } else { Duration::ZERO };
     world.fault = Some(Active { fault, until, undone: false, over: Arc::default() });

@@ -94,7 +94,7 @@ fn trouble(worlds: &mut [World], time: Duration, seed: u64, recoveries: &Recover
     }
 }
 
-/// Waits until nobody is there, and looks at what is still held.
+/// Waits until no user is there, and looks at what is still held.
 fn at_rest(worlds: &[World]) {
     for world in worlds {
         for process in &world.processes {

@@ -26,7 +26,7 @@ pub struct Log {
     point: Mutex<String>,
     /// The first line that has a word in it that the campaign waits for.
     key: Mutex<String>,
-    /// Nobody reads while this is set.
+    /// Its output is not read while this is set.
     unread: AtomicBool,
 }
 

@@ -113,7 +113,7 @@ fn bulk(stream: &TcpStream, data: &[u8], piece: usize, pause: Duration) -> io::R
         let sent = scope.spawn(move || writer.write_all(data));
         let read = read_back(stream, data, piece, pause);
         if read.is_err() {
-            // A writer waits for room that nobody makes.
+            // A writer waits for room that is not made.
             let _ = stream.shutdown(Shutdown::Both);
         }
         let sent = sent.join().expect("the writer does not panic");

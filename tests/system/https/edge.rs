@@ -44,7 +44,7 @@ fn a_proxy_with_another_name_or_of_another_authority_is_refused_with_a_clear_lin
         let client = edge.client(sni, &roots);
         let line = client.says(why, GRACE);
         assert!(line.contains("failed") && line.contains("TLS: "), "{line}");
-        assert!(exchange(edge.user, b"hello").is_err(), "nobody gets through");
+        assert!(exchange(edge.user, b"hello").is_err(), "no user gets through");
         assert!(!edge.server.said("is up"));
     }
 }
@@ -70,7 +70,7 @@ fn a_server_behind_a_proxy_that_goes_away_is_found_again() {
     until("a user through the new proxy", GRACE, || exchange(edge.user, b"hello"));
 }
 
-/// Users of every kind through that proxy, with both kinds of certificate at the server: nobody but the proxy looks at it.
+/// Users of every kind through that proxy, with both kinds of certificate at the server: only the proxy looks at it.
 fn every_way_through(proxy: Maker, transport: u8) {
     for tls in [1, 2] {
         let Some(edge) = Edge::new(proxy, transport, tls) else { return };
@@ -141,7 +141,7 @@ impl Edge {
     fn new(maker: Maker, transport: u8, tls: u8) -> Option<Edge> {
         let (at, authority) = (https()?, Authority::new(NAME)?);
         let (behind, user, target, folder) = (free_addr(), free_addr(), Target::echo(), Folder::new());
-        // A name that nobody has to believe: proxies before servers rarely do.
+        // A name that need not be believed: proxies before servers rarely do.
         authority.issue("internal.example", "internal");
         let files = match tls {
             2 => format!("&crt={}&key={}", authority.path("internal.pem"), authority.path("internal.key")),

@@ -42,7 +42,7 @@ impl Path {
         self.fate.lost_of_a_thousand.store(of_a_thousand, Ordering::SeqCst);
     }
 
-    /// From now on packets of more bytes are lost, and nobody says so.
+    /// From now on packets of more bytes are lost, without a word.
     pub fn narrows(&self, to: usize) {
         self.fate.largest.store(to, Ordering::SeqCst);
     }

@@ -142,7 +142,7 @@ fn the_web_page_has_every_option_of_the_service_where_it_belongs() {
     assert_eq!(words(&result["steps"][1]["secret"]), ["password", "url"]);
     assert_eq!(words(&result["steps"][3]["secret"]), ["url"]);
 
-    // What nobody sets is what the init script does then.
+    // What is not set is what the init script does then.
     let presets = &result["steps"][3]["presets"];
     assert_eq!(presets["NP_STATE_DIR"], "/etc/nodepass");
     assert!(read("cross/openwrt/nodepass/files/nodepass.init").contains("\nSTATE=/etc/nodepass\n"));

@@ -24,25 +24,25 @@ fn a_crowd_that_idles_is_carried_or_refused() {
 }
 
 #[test]
-fn a_crowd_in_which_nobody_reads_is_survived_over_tls() {
+fn a_crowd_that_does_not_read_is_survived_over_tls() {
     outlives_the_deaf(DATA, "tls=1");
 }
 
 #[test]
 #[cfg(feature = "quic")]
-fn a_crowd_in_which_nobody_reads_is_survived_over_quic() {
+fn a_crowd_that_does_not_read_is_survived_over_quic() {
     outlives_the_deaf(DATA, "type=1");
 }
 
 #[test]
 #[cfg(feature = "ws")]
-fn a_crowd_in_which_nobody_reads_is_survived_over_websocket() {
+fn a_crowd_that_does_not_read_is_survived_over_websocket() {
     outlives_the_deaf(DATA, "type=2&tls=1");
 }
 
 #[test]
 #[cfg(feature = "h2")]
-fn a_crowd_in_which_nobody_reads_is_survived_over_http2() {
+fn a_crowd_that_does_not_read_is_survived_over_http2() {
     outlives_the_deaf(DATA, "type=3");
 }
 
@@ -57,7 +57,7 @@ fn the_limit_of_a_control_group_is_seen_and_kept() {
     let Some(groups) = Groups::new(16 << 20) else { return };
     outlives_the_deaf(&groups.enter(), "tls=1");
     assert_eq!(groups.all().len(), 2, "the processes were not where they should be");
-    assert_eq!(groups.kills(), 0, "somebody was killed for lack of memory");
+    assert_eq!(groups.kills(), 0, "a process was killed for lack of memory");
 }
 
 #[test]
@@ -81,8 +81,8 @@ fn a_flood_of_handshakes_that_stop_halfway_is_survived() {
     let hello: Vec<u8> = [&[0x16, 3, 1, 0x3f, 0xff, 1, 0, 0x3f, 0xfb, 3, 3][..], &noise(1, 8000)].concat();
     let crowd: Vec<TcpStream> = (0..500)
         .filter_map(|_| {
-            let mut visitor = try_connect(small.tunnel).ok()?;
-            visitor.write_all(&hello).ok().map(|()| visitor)
+            let mut stranger = try_connect(small.tunnel).ok()?;
+            stranger.write_all(&hello).ok().map(|()| stranger)
         })
         .collect();
     assert!(crowd.len() > 100);
@@ -294,7 +294,7 @@ impl Groups {
 
 impl Drop for Groups {
     fn drop(&mut self) {
-        // Whoever was killed takes a moment to leave.
+        // A process that was killed takes a moment to leave.
         eventually(GRACE, || self.all().iter().all(|group| fs::remove_dir(group).is_ok()));
     }
 }

@@ -196,7 +196,16 @@ fn an_instance_is_made_and_changed_by_the_parts_of_its_url() {
     );
     let none = tool(&api, "set_instance_traffic", json!({ "id": ID }))["result"].clone();
     assert_eq!((&none["isError"], &none["content"][0]["text"]), (&json!(true), &"Nothing to change".into()));
+}
 
+#[test]
+fn the_parts_of_an_instances_url_and_the_master_are_shown_and_the_key_is_out_of_reach_here_too() {
+    let api = api("master://127.0.0.1:9090");
+    let result = |name: &str, arguments: Value| {
+        let answer = tool(&api, name, arguments)["result"].clone();
+        assert_eq!(answer["isError"], false, "{name}: {answer}");
+        answer
+    };
     let config = result("get_instance_config", json!({ "id": ID }))["config"].clone();
     assert_eq!(
         (&config["role"], &config["tunnel_port"], &config["target_port"]),

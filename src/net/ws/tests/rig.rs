@@ -233,7 +233,7 @@ pub(super) fn session(end: End) -> (Vec<u8>, Vec<u8>) {
     put(BINARY, b"");
     put(FIN | PING, b"");
     put(CONTINUE, &flow(125));
-    put(FIN | PONG, b"nobody asked");
+    put(FIN | PONG, b"not asked for");
     put(CONTINUE, &flow(126));
     put(FIN | CONTINUE, b"");
     put(FIN | BINARY, &flow(127));

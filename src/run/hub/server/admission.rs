@@ -29,7 +29,7 @@ pub(in crate::run) struct Reception {
 }
 
 impl Server {
-    /// A handshake, which came inside TLS or not. The right key begins the tunnel `number`, whose client is nobody before it has said
+    /// A handshake, which came inside TLS or not. The right key begins the tunnel `number`, whose client is not known before it has said
     /// something fresh.
     pub fn asked(
         &mut self,
@@ -54,7 +54,7 @@ impl Server {
     }
 
     /// The same in the manner of 1.12 and older: the answer, if that is the line of a client whose key has the length of ours. It is
-    /// nobody before it has said something under the key.
+    /// not known before it has said something under the key.
     pub fn asked_with_line(
         &mut self,
         (number, from): (TunnelNo, SocketAddr),

@@ -20,7 +20,7 @@ fn whatever_is_late_or_lost_every_user_gets_one_connection_and_one_dial() {
         let mut world = World::new(seed, Fault::Any);
         world.run();
         assert!(world.over.is_empty(), "seed {seed}: {:?}", world.over);
-        assert!(world.served > 0, "seed {seed}: nobody was served");
+        assert!(world.served > 0, "seed {seed}: no user was served");
         assert_eq!(world.served + world.cut, world.granted.len(), "seed {seed}: a user was given a connection in vain");
     }
 }
@@ -35,7 +35,7 @@ fn a_pool_that_fails_again_and_again_comes_back() {
 }
 
 #[test]
-fn with_another_certificate_in_between_the_tunnel_ends_and_nobody_is_served() {
+fn with_another_certificate_in_between_the_tunnel_ends_and_no_user_is_served() {
     for seed in 1..=SEEDS / 4 {
         let mut world = World::new(seed, Fault::OtherCertificate);
         world.run();
