@@ -25,6 +25,7 @@ mod testing;
 pub mod logic {
     pub mod auth;
     pub mod backoff;
+    pub mod bans;
     pub mod checkpoint;
     pub mod control;
     pub mod deadlines;
@@ -151,6 +152,7 @@ pub mod check {
 #[cfg(feature = "master")]
 pub mod master {
     pub mod api;
+    mod bans;
     mod bounds;
     pub mod call;
     pub mod child;

@@ -245,7 +245,7 @@ pub fn pass_on(line: &str, format: Format, colour: bool) {
 
 /// Says a line to the master that reads our stdout, at every level and in every format.
 pub fn tell(line: &str) {
-    push(format!("{line}\n").as_bytes(), Weight::Ordinary, Format::Text, false);
+    push(format!("{line}\n").as_bytes(), Weight::Heavy, Format::Text, false);
 }
 
 /// Lines that were lost so far.

@@ -33,6 +33,14 @@ impl Source {
         }
     }
 
+    /// The first address of it; one of IPv4 as IPv6 writes it.
+    pub fn address(self) -> Ipv6Addr {
+        match self {
+            Source::V4(v4) => v4.to_ipv6_mapped(),
+            Source::V6(first) => Ipv6Addr::from_bits(u128::from(first) << 64),
+        }
+    }
+
     /// Reads what `Display` writes, or any address of it.
     pub fn parse(text: &str) -> Option<Source> {
         text.strip_suffix("/64").unwrap_or(text).parse().ok().map(Source::of)
@@ -43,7 +51,7 @@ impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Source::V4(v4) => v4.fmt(f),
-            Source::V6(first) => write!(f, "{}/64", Ipv6Addr::from_bits(u128::from(*first) << 64)),
+            Source::V6(_) => write!(f, "{}/64", self.address()),
         }
     }
 }
@@ -83,6 +91,16 @@ impl Failure {
             [4, 1 | 2, ..] | [5, 1..=3, ..] => Failure::Socks,
             _ => Failure::Noise,
         }
+    }
+
+    /// What those are called that can ban a source.
+    pub fn name(self) -> &'static str {
+        NAMES.iter().find(|(_, failure)| *failure == self).map_or("", |(name, _)| name)
+    }
+
+    /// The failure of that name.
+    pub fn from_name(name: &str) -> Option<Failure> {
+        NAMES.iter().find(|(other, _)| *other == name).map(|(_, failure)| *failure)
     }
 
     /// Whether it does not even try to get in: scanners and other programs by mistake. No ban, and few lines.
@@ -190,6 +208,11 @@ impl Guard {
         ban.map(|ban| ban.refused += 1).is_some()
     }
 
+    /// Whether that address is banned, without a connection of it.
+    pub fn has_banned(&self, address: IpAddr) -> bool {
+        self.bans.contains(&Source::of(address))
+    }
+
     /// A stranger at that address got something wrong; what the log is to say. `kept` is as in [`Guard::is_banned`].
     ///
     /// This machine's own loopback addresses are never banned: a reverse proxy there speaks for all its users.
@@ -206,7 +229,7 @@ impl Guard {
         count.failures += 1;
         count.untold += 1;
         let is_banned = self.bans.contains(&source);
-        let bans = !matches!(what, Failure::Older | Failure::Oldest)
+        let bans = !what.name().is_empty()
             && self.most > 0
             && !self.time.is_zero()
             && !kept
@@ -227,9 +250,12 @@ impl Guard {
         self.bans.expired(now).map(|(_, ban)| Told::Ended(ban))
     }
 
-    /// Ends a ban before its time; what the log is to say, if there was one.
-    pub fn lift(&mut self, source: Source) -> Option<Told> {
-        self.bans.remove(&source).map(Told::Ended)
+    /// Ends a ban before its time, or all of them; what the log is to say of each.
+    pub fn lift(&mut self, source: Option<Source>) -> Vec<Told> {
+        match source {
+            Some(source) => self.bans.remove(&source).map(Told::Ended).into_iter().collect(),
+            None => self.bans.drain().map(Told::Ended).collect(),
+        }
     }
 
     /// When the next ban ends.
@@ -324,6 +350,14 @@ impl PerSource {
     }
 }
 
+/// The failures that can ban a source, by name.
+const NAMES: [(&str, Failure); 5] = [
+    ("key", Failure::Key),
+    ("unauthenticated", Failure::Unauthenticated),
+    ("generation", Failure::Generation),
+    ("opening", Failure::Opening),
+    ("api-key", Failure::ApiKey),
+];
 /// Sources whose failures are counted, and as many that are banned: the oldest leaves for one more.
 pub const MAX_SOURCES: usize = 4096;
 /// So long failures of a source add up.
@@ -394,7 +428,7 @@ mod tests {
         for minute in 0..20 {
             fail(&mut guard, "192.0.2.1", 9, now + minute * 60 * SECOND);
         }
-        assert_eq!(guard.bans().count(), 0);
+        assert!(guard.bans().count() == 0 && !guard.has_banned(ip("192.0.2.1")));
     }
 
     #[test]
@@ -446,11 +480,15 @@ mod tests {
             [("2001:db8::7", "2001:db8::/64"), ("2001:db8::7", "2001:db8::1"), ("192.0.2.1", "192.0.2.1")]
         {
             fail(&mut guard, address, 1, now);
-            assert!(banned_at(&mut guard, address, now));
-            let source = Source::parse(spelling).unwrap();
-            assert!(matches!(guard.lift(source), Some(Told::Ended(_))) && guard.lift(source).is_none());
+            assert!(banned_at(&mut guard, address, now) && guard.has_banned(ip(address)));
+            let source = Source::parse(spelling);
+            assert!(matches!(guard.lift(source)[..], [Told::Ended(_)]) && guard.lift(source).is_empty());
             assert!(!banned_at(&mut guard, address, now));
         }
+        for address in ["192.0.2.1", "192.0.2.2"] {
+            fail(&mut guard, address, 1, now);
+        }
+        assert!(guard.lift(None).len() == 2 && !banned_at(&mut guard, "192.0.2.1", now));
         assert_eq!((Source::parse(""), Source::parse("192.0.2.1/24"), Source::parse("x")), (None, None, None));
     }
 

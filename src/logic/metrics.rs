@@ -71,7 +71,7 @@ pub enum Figure {
     DialsMissed,
     /// Users refused since all slots were taken.
     RefusedSlots,
-    /// Users refused for their address (`allow`, `deny`).
+    /// Users refused for their address (`allow`, `deny`, bans).
     RefusedAddress,
     /// Users of a source that has as many connections as it may (`perip`).
     RefusedSource,

@@ -24,6 +24,7 @@ use super::child_log::{for_people, is_error, plain, with_instance, ChildLine, Li
 use super::mail::Mail;
 use crate::config::masked;
 use crate::log::{self, Format, Level};
+use crate::logic::guard::Source;
 use crate::notify;
 use crate::run::{cmdline, leash};
 
@@ -133,6 +134,11 @@ impl Child {
     /// Asks for another log level; whether it was said.
     pub fn set_level(&self, level: Level) -> bool {
         leash::ask_level(&self.leash, level)
+    }
+
+    /// Asks it to let a source in again, or all that it has banned.
+    pub fn lift(&self, source: Option<Source>) {
+        leash::ask_lift(&self.leash, source);
     }
 
     /// Ends it: SIGKILL.

@@ -4,11 +4,12 @@
 //!  2026-01-31 18:05:09.123  EVENT  CHECK_POINT|MODE=1|PING=12ms|...   a check point: figures
 //!  2026-01-31 18:05:09.123  ERROR  Server error: ...                  trouble
 //!  FIGURES|1.14.0|0,12,...                                            all that it counts and measures
+//!  BAN|192.0.2.1|key|600000                                           a source that it bans, or does no more
 //!  anything else                                                      a line
 //! ```
 //!
 //! What a line means is told by where it stands in it: right after the head that the log writes, or at its very beginning.
-//! Text from strangers is always further on, so it can forge neither figures nor trouble.
+//! Text from strangers is always further on, so it can forge neither figures nor bans nor trouble.
 
 use std::borrow::Cow;
 use std::io::{self, BufRead};
@@ -16,6 +17,7 @@ use std::io::{self, BufRead};
 use serde::Deserialize;
 
 use crate::log::escaped;
+use crate::logic::bans::BanNotice;
 use crate::logic::checkpoint::CheckPoint;
 use crate::logic::metrics::Figures;
 
@@ -26,6 +28,8 @@ pub enum ChildLine {
     Point(CheckPoint),
     /// All that it counts and measures.
     Figures(Figures),
+    /// A source is banned, or is no more.
+    Ban(BanNotice),
     /// Anything else.
     Line {
         /// As it was said, with the colour of its level and all else [`escaped`]; without its end.
@@ -40,6 +44,9 @@ impl ChildLine {
     pub fn of(text: String) -> ChildLine {
         if let Ok(figures) = text.parse() {
             return ChildLine::Figures(figures);
+        }
+        if let Ok(notice) = text.parse() {
+            return ChildLine::Ban(notice);
         }
         let plain = plain(&text);
         let (level, message) = message(&plain);
@@ -215,6 +222,15 @@ mod tests {
         let figures = Figures::new([3; crate::logic::metrics::CELLS]);
         assert_eq!(ChildLine::of(figures.to_string()), ChildLine::Figures(figures.clone()));
         for text in [format!(" {figures}"), format!("2026-01-31 18:05:09.123  INFO  {figures}")] {
+            assert_eq!(ChildLine::of(text.clone()), line(&text, false));
+        }
+    }
+
+    #[test]
+    fn a_ban_is_known_at_the_very_beginning_of_a_line_only() {
+        let text = "BAN|192.0.2.1|key|600000";
+        assert_eq!(ChildLine::of(text.into()), ChildLine::Ban(text.parse().unwrap()));
+        for text in [format!(" {text}"), format!("2026-01-31 18:05:09.123  EVENT  {text}")] {
             assert_eq!(ChildLine::of(text.clone()), line(&text, false));
         }
     }

@@ -7,14 +7,15 @@
 //!
 //! tiny_http takes whatever comes, for as long as it comes; the front lets through only whole requests, a few at a time:
 //!
-//! - so many connections; a newcomer beyond takes the place of the one that has been idle, or slow, for longest;
+//! - so many connections; for a newcomer beyond one leaves by chance, of those that are idle or slow;
+//! - none from addresses that may not come, and none from sources that showed wrong keys;
 //! - a head, a body and a time for each request, and little memory before it is whole;
 //! - so many calls at once, the others wait for their turn; streams are counted apart, and those that do not read, and so
 //!   hold up a thread, go first.
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -24,6 +25,7 @@ use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Registry, Token};
 
+use self::admission::{Admission, Lifter};
 use self::chunks::MAX_BODY;
 use self::client::{Client, Load, Means, Next};
 use self::link::Link;
@@ -31,14 +33,15 @@ use super::call::Answer;
 use super::http::Http;
 use crate::config::{Cors, Endpoint};
 use crate::error::Error;
-use crate::logic::guard::Refusals;
-use crate::logic::networks::AccessList;
+use crate::logic::guard::Source;
 use crate::logic::scheduler::Scheduler;
 use crate::logic::slab::Key;
+use crate::logic::strangers::Strangers;
 use crate::net::budget::Budget;
 use crate::net::certs::Certs;
 use crate::net::leg::Own;
 use crate::net::listen::Acceptor;
+use crate::net::random;
 use crate::net::stream::Buffer;
 use crate::net::tcp::{SocketKeepalive, Tcp, KEEPALIVE_AFTER};
 use crate::net::tls::Tls;
@@ -47,6 +50,7 @@ use crate::run::hub::ingress::listeners::listening_addresses;
 use crate::run::poller::Poller;
 use crate::run::resources::Resources;
 
+pub mod admission;
 pub mod answer;
 pub(in crate::master) mod chunks;
 mod client;
@@ -64,6 +68,8 @@ pub struct Front {
 /// What its thread is told.
 enum Order {
     Reload,
+    /// This source is let in again, or all are.
+    Lift(Option<Source>),
     Close,
 }
 
@@ -76,12 +82,12 @@ pub fn readers() -> usize {
 
 impl Front {
     /// Listens at `listen`, over TLS if there are `certs`, and lets `answer` answer. Certificate files are looked at again
-    /// every `reload` (`NP_RELOAD_INTERVAL`). `users` says who may use it, `cors` which web pages. The error is for the user: one line.
+    /// every `reload` (`NP_RELOAD_INTERVAL`). `admission` says who may use it, `cors` which web pages. The error is for the user: one line.
     pub fn start(
         listen: &Endpoint,
         certs: Option<Certs>,
         reload: Duration,
-        users: AccessList,
+        admission: Admission,
         cors: Cors,
         answer: Arc<dyn Answer>,
     ) -> Result<Front, Error> {
@@ -99,7 +105,7 @@ impl Front {
         let registry = poller.registry().try_clone().map_err(failed)?;
         let (orders, received) = channel(poller.waker());
         let now = Instant::now();
-        let front = FrontThread::new(registry, (acceptors, users), (certs, reload), cors, http, received, now);
+        let front = FrontThread::new(registry, (acceptors, admission), (certs, reload), cors, http, received, now);
         let run = move || {
             if let Err(error) = turns(poller, front, now) {
                 log::error!("The API has ended: {error}");
@@ -119,6 +125,12 @@ impl Front {
         self.orders.send(Order::Reload);
     }
 
+    /// What lets sources in again that are banned here.
+    pub fn lifter(&self) -> Lifter {
+        let orders = self.orders.clone();
+        Box::new(move |source| orders.send(Order::Lift(source)))
+    }
+
     /// Accepts no connection any more, lets answers that are under way come to their end for at most 5 s, and ends.
     pub fn close(self) {}
 }
@@ -136,8 +148,7 @@ impl Drop for Front {
 struct FrontThread {
     registry: Registry,
     acceptors: Vec<Acceptor>,
-    users: AccessList,
-    refusals: Refusals,
+    admission: Admission,
     certs: Option<Certs>,
     /// How often certificate files are looked at, and when next.
     reload: Duration,
@@ -145,6 +156,8 @@ struct FrontThread {
     http: Http,
     orders: Receiver<Order>,
     clients: Scheduler<Client>,
+    /// Those that may have to make room.
+    idle: Strangers<Key>,
     /// Who has a whole request, in the order in which they came.
     waiting: VecDeque<Key>,
     most: Limits,
@@ -193,7 +206,7 @@ impl Limits {
 impl FrontThread {
     fn new(
         registry: Registry,
-        (acceptors, users): (Vec<Acceptor>, AccessList),
+        (acceptors, admission): (Vec<Acceptor>, Admission),
         (certs, reload): (Option<Certs>, Duration),
         cors: Cors,
         http: Http,
@@ -207,14 +220,14 @@ impl FrontThread {
         FrontThread {
             registry,
             acceptors,
-            users,
-            refusals: Refusals::default(),
+            admission,
             certs,
             reload,
             recheck,
             http,
             orders,
             clients: Scheduler::new(now),
+            idle: Strangers::new(usize::MAX, 0),
             waiting: VecDeque::new(),
             most: Limits::within(room),
             used: Limits::default(),
@@ -232,7 +245,8 @@ impl FrontThread {
     fn deadline(&self, now: Instant) -> Option<Instant> {
         let acceptors = self.acceptors.iter().filter_map(Acceptor::deadline);
         let turn = (!self.waiting.is_empty()).then_some(now + SLOW);
-        acceptors.chain(self.clients.deadline()).chain(turn).chain(self.closing).chain(self.recheck).min()
+        let rest = [turn, self.closing, self.recheck, self.admission.deadline()].into_iter().flatten();
+        acceptors.chain(self.clients.deadline()).chain(rest).min()
     }
 
     fn note(&mut self, event: &Event) {
@@ -257,6 +271,7 @@ impl FrontThread {
         while let Some(order) = self.orders.next() {
             match order {
                 Order::Reload => self.reload(),
+                Order::Lift(source) => self.admission.lift(source),
                 Order::Close => self.close(now),
             }
         }
@@ -264,6 +279,7 @@ impl FrontThread {
             self.recheck = Some(now + self.reload);
             self.reload();
         }
+        self.admission.tick(now);
         self.clients.wake(now);
         self.admit(now);
         for _ in 0..self.clients.ready() {
@@ -280,31 +296,36 @@ impl FrontThread {
         for acceptor in 0..self.acceptors.len() {
             for _ in 0..ADMITTED {
                 let Some((socket, from)) = self.acceptors[acceptor].accept(now) else { break };
-                if !self.users.admits(from.ip()) {
-                    if self.refusals.is_news(from.ip(), now) {
-                        log::warn!("{from} refused at the API: its address may not come in (allow, deny)");
-                    }
+                let kept = self.is_kept(from.ip());
+                if !self.admission.admits(from, kept, now) {
                     continue;
                 }
                 if self.used.clients >= self.most.clients {
-                    self.make_place(now);
+                    self.idle.any(random::number).into_iter().for_each(|key| self.remove(key));
                 }
                 // The system gives the lowest number that is free, so a high one says that few are left.
                 if usize::try_from(socket.as_raw_fd()).is_ok_and(|number| number < self.ceiling) {
                     // A socket that cannot be registered is closed; the client comes again.
-                    let _ = self.take_in(socket, now);
+                    let _ = self.take_in(socket, from.ip(), now);
                 }
             }
         }
     }
 
-    fn take_in(&mut self, socket: TcpStream, now: Instant) -> io::Result<()> {
+    /// Whether there is a connection from that source that has shown the right key.
+    fn is_kept(&self, from: IpAddr) -> bool {
+        let source = Source::of(from);
+        self.clients.iter().any(|(_, client)| client.has_key() && Source::of(client.from()) == source)
+    }
+
+    fn take_in(&mut self, socket: TcpStream, from: IpAddr, now: Instant) -> io::Result<()> {
         let tcp = Tcp::new(socket);
         let leg = match &self.certs {
             Some(certs) => Own::from(Tls::accept(tcp, certs.current().config, &Budget::PLENTY)?),
             None => Own::Tcp(tcp),
         };
-        let key = self.clients.insert(Client::new(leg, now));
+        let key = self.clients.insert(Client::new(leg, from, now));
+        self.idle.enter(key, from, false);
         self.used.clients += 1;
         let token = Token(MAX_LISTENERS + 2 * key.index());
         let registered = self.clients.get_mut(key).map_or(Ok(()), |client| client.register(&self.registry, token));
@@ -313,14 +334,6 @@ impl FrontThread {
             Err(_) => self.remove(key),
         }
         registered
-    }
-
-    /// The oldest of the idle ones goes, or the oldest of those that have not sent a whole request.
-    fn make_place(&mut self, now: Instant) {
-        let ages = self.clients.iter().filter_map(|(key, client)| Some((client.age(now)?, key)));
-        if let Some((_, key)) = ages.max() {
-            self.remove(key);
-        }
     }
 
     /// Lets one client go on, after `first`, and keeps the books.
@@ -335,10 +348,19 @@ impl FrontThread {
         // Whatever a client left in it is not for the next one.
         self.means.clear();
         let (after, is_waiting, due) = (client.load(), client.is_waiting(), client.deadline());
+        let (from, is_idle, wrong) = (client.from(), client.may_make_room(), client.take_wrong_key());
         if let Some(due) = due {
             self.clients.arm(key, due);
         }
         self.book(load, after);
+        match (is_idle, self.idle.contains(key)) {
+            (true, false) => self.idle.enter(key, from, false),
+            (false, _) => self.idle.leave(key),
+            (true, true) => {}
+        }
+        if wrong && self.showed_wrong_key(from, now) {
+            return;
+        }
         match next {
             Next::End => return self.remove(key),
             Next::Again => self.clients.queue(key),
@@ -347,6 +369,19 @@ impl FrontThread {
         if is_waiting && !was_waiting {
             self.waiting.push_back(key);
         }
+    }
+
+    /// A client from there showed a wrong key; whether its source is banned now, which ends all its connections.
+    fn showed_wrong_key(&mut self, from: IpAddr, now: Instant) -> bool {
+        let kept = self.is_kept(from);
+        let banned = self.admission.failed(from, kept, now);
+        if banned {
+            let source = Source::of(from);
+            let theirs = self.clients.iter().filter(|(_, client)| Source::of(client.from()) == source);
+            let theirs: Vec<Key> = theirs.map(|(key, _)| key).collect();
+            theirs.into_iter().for_each(|key| self.remove(key));
+        }
+        banned
     }
 
     fn book(&mut self, before: Load, after: Load) {
@@ -363,6 +398,7 @@ impl FrontThread {
     fn remove(&mut self, key: Key) {
         if let Some(client) = self.clients.remove(key) {
             self.used.clients -= 1;
+            self.idle.leave(key);
             self.book(client.load(), Load::Light);
         }
     }

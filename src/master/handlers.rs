@@ -12,6 +12,7 @@ use super::supervisor::{times, Slot, Supervisor, Wait};
 use super::{bounds, ids};
 use crate::config::{self, Asked};
 use crate::log as lines;
+use crate::logic::bans::Selection;
 
 type Outcome = Result<Answer, Refusal>;
 
@@ -29,6 +30,8 @@ impl Supervisor {
             Order::Delete(id) => return self.delete(&id, reply, now),
             Order::Logs(id) => self.logs(&id),
             Order::Figures => Ok(Answer::Samples(self.samples())),
+            Order::Bans => Ok(Answer::Bans(self.bans.list(&Selection::default(), now))),
+            Order::Lift(which) => self.lift(&which, now),
             Order::Import(records) => self.import(records, now),
             Order::Name(alias) => self.name(alias, now),
             Order::Listen => {
@@ -173,6 +176,19 @@ impl Supervisor {
                 self.with(id, now, |instance| instance.delete(now));
             }
         }
+    }
+
+    /// Whoever holds these bans is told, also of one that is not known here.
+    fn lift(&mut self, which: &Selection, now: Instant) -> Outcome {
+        match which.owner.as_deref() {
+            Some(KEY_ID) => self.lift_own(which.source),
+            Some(id) => self.slot(id)?.lift(which.source),
+            None => {
+                self.lift_own(which.source);
+                self.slots.values().for_each(|slot| slot.lift(which.source));
+            }
+        }
+        Ok(Answer::Bans(self.bans.take(which, now)))
     }
 
     /// All of the new ones or none: one that cannot be used refuses the whole.

@@ -277,7 +277,7 @@ impl Instance {
         match word {
             ChildLine::Point(point) => self.checked(point, now),
             // They are kept beside it: see `Supervisor`.
-            ChildLine::Figures(_) => {}
+            ChildLine::Figures(_) | ChildLine::Ban(_) => {}
             ChildLine::Line { text, trouble } => {
                 let ill = Life::Running(Health::Ill { retry: now + self.times.retry });
                 match self.life {

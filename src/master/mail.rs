@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::requests::Request;
+use crate::logic::bans::BanNotice;
 
 /// Everything that reaches the supervisor.
 pub enum Mail {
@@ -12,6 +13,8 @@ pub enum Mail {
     Said(Arc<str>),
     /// The process of this instance will say nothing more.
     Quiet(Arc<str>),
+    /// The API has banned a source, or does no more.
+    Banned(BanNotice),
     /// The system wants something of the program.
     Signal(i32),
 }

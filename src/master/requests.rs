@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::record::{Kind, Peer, Record, Status};
 use crate::log::Level;
+use crate::logic::bans::{ListedBan, Selection};
 use crate::logic::metrics::Figures;
 
 /// One request to the supervisor. Ids are as the user wrote them.
@@ -39,6 +40,10 @@ pub enum Order {
     Logs(String),
     /// What all instances count and measure: [`Answer::Samples`].
     Figures,
+    /// The bans of the master and of its instances: [`Answer::Bans`].
+    Bans,
+    /// Lift these: [`Answer::Bans`] of those that there were.
+    Lift(Selection),
     /// Take these records over, those with ids that are known already left out: [`Answer::Many`] of those that are new.
     Import(Vec<Record>),
     /// The master's alias: [`Answer::One`], the master's own record.
@@ -52,6 +57,7 @@ impl Order {
     pub fn changes(&self) -> bool {
         match self {
             Order::Admit(_) | Order::List | Order::Get(_) | Order::Logs(_) | Order::Figures | Order::Listen => false,
+            Order::Bans | Order::Lift(_) => false,
             Order::Create { .. } | Order::Patch(..) | Order::Replace(..) | Order::Delete(_) => true,
             Order::Import(_) | Order::Name(_) => true,
         }
@@ -101,6 +107,8 @@ pub enum Answer {
     Lines(Vec<String>),
     /// What instances count and measure, in the order of their ids.
     Samples(Vec<Sample>),
+    /// Bans, by who holds them.
+    Bans(Vec<ListedBan>),
     /// Events, as they happen.
     Events(Receiver<Arc<Event>>),
 }

@@ -12,13 +12,15 @@ use serde::Serialize;
 use super::api::{
     empty, forbidden, json_bytes, no_page, refused, unexpected, value, with_header, wrong_method, Api, Change, New,
 };
+use super::bans::query_value;
 use super::call::{self, Call, Reply};
 use super::fields::Fields;
+use super::front::answer::{RIGHT, VERDICT, WRONG};
 #[cfg(feature = "page")]
 use super::page;
 use super::record::KEY_ID;
 use super::requests::{Answer, Order, Refusal, Request};
-use super::{bounds, export, mcp, metrics, openapi, stream};
+use super::{bans, bounds, export, mcp, metrics, openapi, stream};
 use crate::config;
 
 impl<M: From<Request> + Send + 'static> call::Answer for Api<M> {
@@ -38,16 +40,26 @@ impl<M: From<Request> + Send + 'static> call::Answer for Api<M> {
             let key = if matches!(route, Route::Metrics) { own.or_else(bearer) } else { own };
             let key = key.filter(|key| !key.is_empty());
             if let Err(refusal) = self.ask(Order::Admit(key.map(str::to_owned))) {
-                return refused(&refusal);
+                let reply = refused(&refusal);
+                let is_wrong = key.is_some() && refusal.status == UNAUTHORIZED;
+                return if is_wrong { with_header(reply, VERDICT, WRONG.into()) } else { reply };
             }
+            return with_header(self.answer_admitted(&route, &call), VERDICT, RIGHT.into());
         }
+        self.answer_admitted(&route, &call)
+    }
+}
+
+impl<M: From<Request>> Api<M> {
+    /// The answer to one who may ask.
+    fn answer_admitted(&self, route: &Route, call: &Call) -> Reply {
         if matches!(route, Route::Instance("" | "/")) {
             return refused(&Refusal::new(400, "Instance ID is required"));
         }
         if !route.methods().contains(&call.method.as_str()) {
             return wrong_method(route.methods());
         }
-        let reply = self.serve(&route, &call).unwrap_or_else(|refusal| refused(&refusal));
+        let reply = self.serve(route, call).unwrap_or_else(|refusal| refused(&refusal));
         match self.unsaved() {
             Some(why) => with_header(reply, UNSAVED, why),
             None => reply,
@@ -63,6 +75,7 @@ enum Route<'a> {
     Logs(&'a str),
     Events,
     Info,
+    Bans,
     Metrics,
     Tcping,
     Export,
@@ -79,6 +92,7 @@ impl<'a> Route<'a> {
             "/v1/instances" => Route::Instances,
             "/v1/events" => Route::Events,
             "/v1/info" => Route::Info,
+            "/v1/bans" => Route::Bans,
             "/v1/metrics" => Route::Metrics,
             "/v1/tcping" => Route::Tcping,
             "/v1/export" => Route::Export,
@@ -102,6 +116,7 @@ impl<'a> Route<'a> {
             Route::Instances | Route::Info => &["GET", "POST"],
             Route::Instance(_) => &["GET", "PATCH", "PUT", "DELETE"],
             Route::Import | Route::Mcp => &["POST"],
+            Route::Bans => &["GET", "DELETE"],
             Route::Logs(_)
             | Route::Events
             | Route::Metrics
@@ -136,6 +151,7 @@ impl<M: From<Request>> Api<M> {
             },
             Route::Info if get => Ok(value(200, &self.info()?)),
             Route::Info => self.rename(call),
+            Route::Bans => bans::reply(self, call),
             Route::Metrics => metrics::reply(self),
             Route::Tcping => Ok(value(200, &self.tcping(&target(&call.query).ok_or_else(no_target)?))),
             Route::Export => Ok(value(200, &export::export(&self.list()?))),
@@ -198,9 +214,7 @@ fn read<T, E>(body: &[u8], read: impl FnOnce(&mut Fields) -> Result<T, E>) -> Re
 
 /// The target in a query; `None` if there is none, or an empty one.
 fn target(query: &str) -> Option<String> {
-    let value = query.split('&').find_map(|pair| pair.strip_prefix("target="))?;
-    let text = String::from_utf8(config::percent_decoded(value, true).ok()?).ok()?;
-    (!text.is_empty()).then_some(text)
+    query_value(query, "target").ok().flatten().filter(|target| !target.is_empty())
 }
 
 fn bad_body() -> Refusal {
@@ -213,6 +227,9 @@ fn no_target() -> Refusal {
 
 /// On every answer while changes are not on the disk: why.
 const UNSAVED: &str = "X-NodePass-Unsaved";
+
+/// The status of an answer to one who may not ask.
+const UNAUTHORIZED: u16 = 401;
 
 #[cfg(test)]
 mod tests;

@@ -15,6 +15,7 @@ use signal_hook::iterator::Signals;
 
 use super::api::Api;
 use super::child::Program;
+use super::front::admission::Admission;
 use super::front::Front;
 use super::handlers;
 use super::http;
@@ -27,6 +28,7 @@ use crate::config::{needs_files, Config, Tls};
 use crate::error::Error;
 use crate::heap;
 use crate::log as lines;
+use crate::logic::guard::Guard;
 use crate::net::certs::{Audience, Certs, Origin};
 use crate::net::sys;
 use crate::run::resources::Resources;
@@ -51,13 +53,19 @@ pub fn start(config: Config) -> Result<ExitCode, Error> {
 
     // The listener before the children: if it does not open, nothing has happened.
     let api = Api::new(SupervisorHandle::<Mail>::new(mailbox.clone()), keeper.saving(), &config);
-    let (users, cors) = (config.users.clone(), config.cors.clone());
-    let front = Front::start(&config.tunnel, certs, config.limits.reload, users, cors, Arc::new(api))?;
+    let guard = Guard::new(config.limits.ban_failures, config.limits.ban_time);
+    let post = mailbox.clone();
+    // An error means that the supervisor has left.
+    let tell = Box::new(move |notice| drop(post.send(Mail::Banned(notice))));
+    let admission = Admission::new(config.users.clone(), guard, tell);
+    let cors = config.cors.clone();
+    let front = Front::start(&config.tunnel, certs, config.limits.reload, admission, cors, Arc::new(api))?;
     log::info!("Master started: {}{}/v1", config.tunnel, config.prefix);
     log::info!("{}", about_key(&key, new, config.limits.show_key));
 
     let program = Program::own(config.limits.log_format);
     let supervisor = Supervisor::new(config, records, Box::new(keeper), program, (mailbox.clone(), inbox));
+    let supervisor = supervisor.behind(front.lifter());
     let handle = signals.handle();
     let run = move || {
         let code = supervisor.run();

@@ -19,6 +19,7 @@ use signal_hook::consts::SIGHUP;
 use super::child::{Child, Program};
 use super::child_log::ChildLine;
 use super::events::Readers;
+use super::front::admission::Lifter;
 use super::front::readers;
 use super::instance::{Instance, Step, Times};
 use super::mail::Mail;
@@ -26,6 +27,8 @@ use super::record::{Record, Status, KEY_ID};
 use super::requests::{Answer, Refusal, Sample, What};
 use crate::config::Config;
 use crate::log::Level;
+use crate::logic::bans::Bans;
+use crate::logic::guard::Source;
 use crate::logic::metrics::Figures;
 use crate::notify::{ServiceManager, ServiceStatus};
 
@@ -50,6 +53,9 @@ pub struct Supervisor {
     pub(super) readers: Readers,
     pub(super) waiting: Vec<(String, Wait)>,
     pub(super) stopping: bool,
+    /// Who is banned, at the API and by instances.
+    pub(super) bans: Bans,
+    front: Option<Lifter>,
     program: Program,
     keep: Box<dyn Keep>,
     /// Instances that wait for their process; some may not want it any more.
@@ -96,6 +102,8 @@ impl Supervisor {
             readers: Readers::new(readers()),
             waiting: Vec::new(),
             stopping: false,
+            bans: Bans::default(),
+            front: None,
             program,
             keep,
             births: VecDeque::new(),
@@ -106,6 +114,11 @@ impl Supervisor {
             config,
             manager: ServiceManager::from_environment(Instant::now()),
         }
+    }
+
+    /// The front of its API, which has bans of its own.
+    pub fn behind(self, front: Lifter) -> Supervisor {
+        Supervisor { front: Some(front), ..self }
     }
 
     /// Starts what is to run, and works until it is told to stop. Then all processes have gone, and everything is kept.
@@ -168,6 +181,7 @@ impl Supervisor {
                     child.quiet(now);
                 }
             }
+            Mail::Banned(notice) => self.bans.heard(KEY_ID, notice, now),
             Mail::Signal(signal) => return self.signalled(signal, now),
         }
         None
@@ -177,6 +191,7 @@ impl Supervisor {
     fn said(&mut self, id: &str, word: ChildLine, now: Instant) {
         match (word, self.slots.get_mut(id)) {
             (ChildLine::Figures(figures), Some(slot)) => slot.figures = Some(figures),
+            (ChildLine::Ban(notice), Some(_)) => self.bans.heard(id, notice, now),
             (word, _) => self.with(id, now, |instance| instance.said(word, now)),
         }
     }
@@ -231,6 +246,11 @@ impl Supervisor {
     pub(super) fn set_level(&self, id: &str, level: Level) -> bool {
         let child = self.slots.get(id).and_then(|slot| slot.child.as_ref());
         child.is_some_and(|child| child.set_level(level))
+    }
+
+    /// The API itself lets a source in again, or all.
+    pub(super) fn lift_own(&self, source: Option<Source>) {
+        self.front.iter().for_each(|lift| lift(source));
     }
 
     /// A process for an instance, if it still wants one.
@@ -291,6 +311,7 @@ impl Supervisor {
         if let Some(slot) = self.slots.get_mut(id) {
             slot.figures = None;
         }
+        self.bans.forget(id);
         self.with(id, now, |instance| instance.ended(success, now));
         match self.slots.get(id).map(|slot| slot.instance.record().status) {
             Some(Status::Error) => log::error!("Instance failed [{id}]"),
@@ -353,6 +374,11 @@ impl Supervisor {
 }
 
 impl Slot {
+    /// Its process lets a source in again, or all.
+    pub(super) fn lift(&self, source: Option<Source>) {
+        self.child.iter().for_each(|child| child.lift(source));
+    }
+
     fn deadline(&self) -> Option<Instant> {
         let child = self.child.as_ref().and_then(Child::deadline);
         self.instance.deadline().into_iter().chain(child).min()

@@ -103,7 +103,7 @@ pub struct AllowedPeer {
     pub tunnel: TunnelNo,
     /// Its address.
     pub address: IpAddr,
-    /// How many connections it may make.
+    /// How many connections it may make; none that are new if it is zero.
     pub connections: usize,
 }
 

@@ -36,7 +36,12 @@ pub(super) fn run(
                 (LEASH, hub) => {
                     let heard = leash.as_ref().map(Leash::heard).unwrap_or_default();
                     heard.level.into_iter().for_each(lines::change_level);
-                    hub.iter_mut().filter(|_| heard.stop).for_each(|hub| hub.stop(now));
+                    if let Some(hub) = hub {
+                        heard.lift.iter().for_each(|source| hub.lift(*source));
+                        if heard.stop {
+                            hub.stop(now);
+                        }
+                    }
                 }
                 (Token(token), Some(hub)) if token >= TUNNEL_TOKEN => hub.note(event),
                 _ => worker.note(event),

@@ -39,6 +39,7 @@ use self::part::Part;
 use self::stopping::Stopping;
 use self::targets::TargetRouter;
 use crate::logic::deadlines::Deadlines;
+use crate::logic::guard::Source;
 use crate::logic::metrics::Figure;
 use crate::logic::terms::TunnelNo;
 use crate::notify::ServiceManager;
@@ -132,7 +133,8 @@ impl Hub {
         }
         if self.stopping.is_none() {
             self.part.server().into_iter().for_each(|server| server.accept(now, &mut self.out));
-            self.ingress.admit(&self.registry, now);
+            let part = &mut self.part;
+            self.ingress.admit(&self.registry, &mut |from| part.bars(from, now), now);
             while let Some(user) = self.ingress.next() {
                 match self.part {
                     Part::Single(_) => self.targets.forward(user, now),
@@ -144,6 +146,11 @@ impl Hub {
         }
         self.carry_out(now);
         self.finished(now)
+    }
+
+    /// The master says that this source is to be let in again, or all are.
+    pub(in crate::run) fn lift(&mut self, source: Option<Source>) {
+        self.part.server().into_iter().for_each(|server| server.lift(source));
     }
 
     /// Whether workers, the resolver or the system have said something.

@@ -1,10 +1,11 @@
 //! The leash: stdin, when a master holds its other end. It breaks when the master is gone, however that came about; the
-//! instance then leaves as it does on SIGTERM. What the master says along it is one byte each: another log level, or that the instance
-//! is to end at once.
+//! instance then leaves as it does on SIGTERM. What the master says along it is one byte each: another log level, that a ban is to be
+//! lifted, whose source follows, or that the instance is to end at once.
 
 use std::env::var_os;
 use std::io;
 use std::mem::MaybeUninit;
+use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 
@@ -12,6 +13,7 @@ use mio::{Interest, Registry, Token};
 use socket2::SockRef;
 
 use crate::log::Level;
+use crate::logic::guard::Source;
 
 /// Whether this process is the child of a master.
 pub fn is_held() -> bool {
@@ -34,40 +36,69 @@ impl Leash {
     /// What the master has said since the last call.
     pub(super) fn heard(&self) -> Heard {
         let mut heard = Heard::default();
-        let mut byte = [MaybeUninit::<u8>::uninit()];
-        // The descriptor itself may block: it is stdout, too. A pipe says nothing, and an end is an end.
-        while let Ok(1..) = SockRef::from(&self.0).recv_with_flags(&mut byte, libc::MSG_DONTWAIT) {
-            // SAFETY: one byte was received, so it is initialised.
-            let byte = unsafe { byte[0].assume_init() };
-            heard.stop |= byte == STOP;
-            heard.level = Level::ALL.get(usize::from(byte)).copied().or(heard.level);
+        while let Some(byte) = self.byte() {
+            match byte {
+                STOP => heard.stop = true,
+                LIFT_ALL => heard.lift.push(None),
+                LIFT => heard.lift.push(self.source()),
+                level => heard.level = Level::ALL.get(usize::from(level)).copied().or(heard.level),
+            }
         }
         heard
+    }
+
+    /// The source that follows; it was sent in one piece with the byte before it.
+    fn source(&self) -> Option<Source> {
+        let mut address = [0; ADDRESS];
+        for byte in &mut address {
+            *byte = self.byte()?;
+        }
+        Some(Source::of(IpAddr::V6(Ipv6Addr::from(address))))
+    }
+
+    /// The next byte, if it is there. The descriptor itself may block: it is stdout, too. A pipe says nothing, and an end is an end.
+    fn byte(&self) -> Option<u8> {
+        let mut byte = [MaybeUninit::<u8>::uninit()];
+        match SockRef::from(&self.0).recv_with_flags(&mut byte, libc::MSG_DONTWAIT) {
+            // SAFETY: one byte was received, so it is initialised.
+            Ok(1..) => Some(unsafe { byte[0].assume_init() }),
+            _ => None,
+        }
     }
 }
 
 /// What a master has said along a leash.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Heard {
     /// The log level that was asked for last.
     pub level: Option<Level>,
+    /// Whose bans are to be lifted; `None` stands for all.
+    pub lift: Vec<Option<Source>>,
     /// The instance is to end at once.
     pub stop: bool,
 }
 
 /// Asks the instance at the other end of a leash for a log level.
 pub fn ask_level(leash: &UnixStream, level: Level) -> bool {
-    say(leash, level as u8)
+    say(leash, &[level as u8])
+}
+
+/// Asks the instance at the other end of a leash to lift a source's ban, or all bans.
+pub fn ask_lift(leash: &UnixStream, source: Option<Source>) -> bool {
+    match source {
+        Some(source) => say(leash, &[&[LIFT][..], &source.address().octets()].concat()),
+        None => say(leash, &[LIFT_ALL]),
+    }
 }
 
 /// Asks the instance at the other end of a leash to end at once.
 pub fn ask_stop(leash: &UnixStream) -> bool {
-    say(leash, STOP)
+    say(leash, &[STOP])
 }
 
-/// What cannot be said at once is not said: the instance is gone or stuck.
-fn say(leash: &UnixStream, byte: u8) -> bool {
-    SockRef::from(leash).send_with_flags(&[byte], libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL).is_ok()
+/// What cannot be said at once is not said: the instance is gone or stuck. So few bytes are said as a whole or not at all.
+fn say(leash: &UnixStream, bytes: &[u8]) -> bool {
+    SockRef::from(leash).send_with_flags(bytes, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL).is_ok()
 }
 
 /// The variable by which a master tells its children that they are on a leash, and that their log is to be coloured.
@@ -79,6 +110,11 @@ pub const VALUE: &str = "1";
 
 /// The byte that asks for the end; those of log levels are small.
 const STOP: u8 = u8::MAX;
+/// The bytes that ask for bans to be lifted: those of the source whose address follows, and all.
+const LIFT: u8 = STOP - 1;
+const LIFT_ALL: u8 = STOP - 2;
+/// Bytes of an address.
+const ADDRESS: usize = 16;
 
 #[cfg(test)]
 mod tests {
@@ -90,10 +126,23 @@ mod tests {
         let leash = Leash(mio::net::UnixStream::from_std(instance));
         assert_eq!(leash.heard(), Heard::default());
         assert!(ask_level(&master, Level::Debug) && ask_level(&master, Level::Warn));
-        assert_eq!(leash.heard(), Heard { level: Some(Level::Warn), stop: false });
+        assert_eq!(leash.heard(), Heard { level: Some(Level::Warn), ..Heard::default() });
         assert!(ask_stop(&master));
-        assert_eq!(leash.heard(), Heard { level: None, stop: true });
+        assert_eq!(leash.heard(), Heard { stop: true, ..Heard::default() });
         drop(master);
         assert_eq!(leash.heard(), Heard::default());
+    }
+
+    #[test]
+    fn a_leash_tells_whose_bans_are_lifted() {
+        let (master, instance) = UnixStream::pair().unwrap();
+        let leash = Leash(mio::net::UnixStream::from_std(instance));
+        let sources = ["192.0.2.1", "2001:db8::7"].map(Source::parse);
+        for source in sources.into_iter().chain([None]) {
+            assert!(ask_lift(&master, source));
+        }
+        assert!(ask_level(&master, Level::Debug));
+        let lift = vec![sources[0], sources[1], None];
+        assert_eq!(leash.heard(), Heard { level: Some(Level::Debug), lift, stop: false });
     }
 }

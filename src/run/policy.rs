@@ -69,7 +69,7 @@ pub struct ExpectedTunnel {
     pub authenticated: bool,
     /// Whether its handshakes come inside TLS.
     pub asks_inside_tls: bool,
-    /// How many QUIC connections its client may make.
+    /// How many QUIC connections its client may make: none while its address is banned.
     pub connections: usize,
     /// TLS over TCP will do as well: the path for the transport may be blocked.
     pub fallback: bool,

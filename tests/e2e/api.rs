@@ -1,6 +1,7 @@
 //! The master's API as clients see it: curl against the real program. What the original answered to the same requests is
 //! written here; ids and the API key are masked.
 
+mod bans;
 mod disk;
 mod events;
 mod extras;

@@ -3,15 +3,17 @@
 //! | chapter | who |
 //! | --- | --- |
 //! | here | strangers at the tunnel's port, and users without manners |
+//! | `banned` | sources that showed wrong keys |
 //! | `forged` | datagrams with forged sources |
 //! | `strangers` | connections of many streams, and WebSockets, that open nothing |
 //! | `lying` | peers who know the key and lie |
 //!
 //! In most tests a tunnel carries a user again and again all the while, and holds afterwards what it held before.
 
+mod banned;
 mod forged;
 mod lying;
-mod peer;
+pub mod peer;
 mod strangers;
 
 use crate::support::*;

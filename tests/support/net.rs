@@ -45,6 +45,14 @@ pub fn free_addr() -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()))
 }
 
+/// An address of this machine that is not loopback, where there is one: nothing is sent to find it.
+pub fn own_address() -> Option<IpAddr> {
+    let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
+    socket.connect("192.0.2.1:9").ok()?;
+    let ip = socket.local_addr().ok()?.ip();
+    (!ip.is_loopback() && !ip.is_unspecified()).then_some(ip)
+}
+
 fn port_number(n: usize) -> u16 {
     let low = usize::from(LOW.1 - LOW.0);
     let port = if n < low { usize::from(LOW.0) + n } else { usize::from(HIGH.0) + n - low };

@@ -52,6 +52,8 @@ pub struct Answered {
     pub head: Vec<u8>,
     /// Bytes of the body; `None` if it ends with the connection.
     pub length: Option<u64>,
+    /// Whether the request's key was looked at, and was right.
+    pub verdict: Option<bool>,
 }
 
 impl Answered {
@@ -65,19 +67,21 @@ impl Answered {
         }
         let (status, reason) = (parsed.code?, parsed.reason.unwrap_or_default());
         let mut head = format!("HTTP/1.1 {status} {reason}\r\n").into_bytes();
-        let mut length = None;
+        let (mut length, mut verdict) = (None, None);
         for header in parsed.headers.iter() {
             if header.name.eq_ignore_ascii_case("content-length") {
                 length = Some(std::str::from_utf8(header.value).ok()?.parse().ok()?);
             }
-            if !header.name.eq_ignore_ascii_case("connection") {
+            if header.name.eq_ignore_ascii_case(VERDICT) {
+                verdict = Some(header.value == RIGHT.as_bytes());
+            } else if !header.name.eq_ignore_ascii_case("connection") {
                 head.extend_from_slice(header.name.as_bytes());
                 head.extend_from_slice(b": ");
                 head.extend_from_slice(header.value);
                 head.extend_from_slice(b"\r\n");
             }
         }
-        Some(Answered { status, head, length })
+        Some(Answered { status, head, length, verdict })
     }
 }
 
@@ -112,6 +116,13 @@ pub const BUSY: Refusal = Refusal(503, "Too many requests at once");
 pub const BROKEN: Refusal = Refusal(502, "No answer");
 /// The server behind did not answer in time.
 pub const LATE: Refusal = Refusal(504, "No answer in time");
+
+/// The header by which the server behind tells what it thinks of a request's key. It goes no further.
+pub const VERDICT: &str = "X-NodePass-Key";
+/// Its values.
+pub const RIGHT: &str = "right";
+/// See [`RIGHT`].
+pub const WRONG: &str = "wrong";
 
 /// Most headers of one answer.
 const MAX_HEADERS: usize = 64;
@@ -166,6 +177,13 @@ mod tests {
             Answered::parse(b"HTTP/1.1 200 OK\r\nA: b\r\nConnection: close\r\nContent-Length: 7\r\n\r\n").unwrap();
         assert_eq!((answered.status, answered.length), (200, Some(7)));
         assert_eq!(answered.head, b"HTTP/1.1 200 OK\r\nA: b\r\nContent-Length: 7\r\n");
+        let verdict = |value: &str| {
+            let answered = Answered::parse(format!("HTTP/1.1 200 OK\r\n{VERDICT}: {value}\r\n\r\n").as_bytes());
+            answered.map(|answered| (answered.verdict, answered.head))
+        };
+        let head = b"HTTP/1.1 200 OK\r\n".to_vec();
+        assert_eq!(verdict(RIGHT), Some((Some(true), head.clone())), "it is for the front alone");
+        assert_eq!((verdict(WRONG), answered.verdict), (Some((Some(false), head)), None));
         assert_eq!(Answered::parse(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").unwrap().length, None);
         for wrong in ["", "HTTP/1.1 200", "nonsense\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n"] {
             assert_eq!(Answered::parse(wrong.as_bytes()), None);

@@ -14,6 +14,7 @@
 mod proxying;
 
 use std::io;
+use std::net::IpAddr;
 use std::time::{Duration, Instant, SystemTime};
 
 use mio::event::Event;
@@ -31,10 +32,23 @@ use crate::net::stream::{drain_all, ready, Buffer};
 /// A client and how far it has come.
 pub struct Client {
     leg: Own,
+    from: IpAddr,
     reader: Reader,
     state: State,
     since: Instant,
     until: Option<Instant>,
+    key: KeyShown,
+}
+
+/// What is known of the key that a client shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum KeyShown {
+    /// Nothing.
+    Unknown,
+    /// The last one was right.
+    Right,
+    /// The last one was wrong, and that was not told yet.
+    Wrong,
 }
 
 enum State {
@@ -124,14 +138,22 @@ enum Step {
     Leave,
 }
 
+impl KeyShown {
+    /// What is known after an answer; most say nothing of a key.
+    fn after(self, verdict: Option<bool>) -> KeyShown {
+        verdict.map_or(self, |right| if right { KeyShown::Right } else { KeyShown::Wrong })
+    }
+}
+
 impl Client {
-    /// A client who has just come.
-    pub fn new(leg: Own, now: Instant) -> Client {
+    /// A client who has just come from there.
+    pub fn new(leg: Own, from: IpAddr, now: Instant) -> Client {
         let state = match &leg {
             Own::Tls(_) => State::Securing,
             _ => State::Reading(Buffer::new(0)),
         };
-        Client { leg, reader: Reader::default(), state, since: now, until: Some(now + TIMEOUT) }
+        let until = Some(now + TIMEOUT);
+        Client { leg, from, reader: Reader::default(), state, since: now, until, key: KeyShown::Unknown }
     }
 
     /// Registers its connection under `token`, once.
@@ -212,19 +234,28 @@ impl Client {
             || matches!(self.state, State::Waiting(_) | State::Sending(..))
     }
 
-    /// Whether nothing of a request has come and nothing of an answer is to go.
-    pub fn is_idle(&self) -> bool {
-        matches!(self.state, State::Reading(_)) && self.reader.is_empty()
+    /// Whether its connection may be given up for a newcomer: no request of it is under way.
+    pub fn may_make_room(&self) -> bool {
+        matches!(self.load(), Load::Light | Load::Large) && !self.is_waiting()
     }
 
-    /// How willingly its connection is given up for a newcomer: the greatest goes first. `None` for those whose request is
-    /// under way.
-    pub fn age(&self, now: Instant) -> Option<(bool, Duration)> {
-        match self.load() {
-            Load::Light | Load::Large if self.is_waiting() => None,
-            Load::Light | Load::Large => Some((self.is_idle(), now.saturating_duration_since(self.since))),
-            Load::Call | Load::Stream => None,
+    /// Where it comes from.
+    pub fn from(&self) -> IpAddr {
+        self.from
+    }
+
+    /// Whether the key that it showed last was right.
+    pub fn has_key(&self) -> bool {
+        self.key == KeyShown::Right
+    }
+
+    /// Whether it has shown a wrong key since this was last asked.
+    pub fn take_wrong_key(&mut self) -> bool {
+        let is_wrong = self.key == KeyShown::Wrong;
+        if is_wrong {
+            self.key = KeyShown::Unknown;
         }
+        is_wrong
     }
 
     /// For how long it has held up a thread of the server behind that has nothing left to do but write.
@@ -236,7 +267,7 @@ impl Client {
     }
 
     fn step(&mut self, means: &mut Means, now: Instant) -> io::Result<Step> {
-        let Client { leg, reader, state, .. } = self;
+        let Client { leg, reader, state, key, .. } = self;
         match state {
             State::Securing => match leg {
                 Own::Tls(tls) => match ready(tls.handshake())? {
@@ -269,6 +300,7 @@ impl Client {
                     Ok(None) => Step::Wait,
                     Ok(Some(None)) => Step::Again,
                     Ok(Some(Some((answered, body)))) => {
+                        *key = key.after(answered.verdict);
                         with_link(state, |link| answer(link, answered, body, manner, means))
                     }
                     Err(_) => Step::On(refused(BROKEN, manner, means)),

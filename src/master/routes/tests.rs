@@ -49,6 +49,7 @@ fn obey(records: &mut Vec<Record>, order: Order) -> Result<Answer, Refusal> {
         Order::Admit(key) => Err(Refusal::new(401, if key.is_some() { "wrong" } else { "none" })),
         Order::List => Ok(Answer::Many(records.clone())),
         Order::Figures => Ok(Answer::Samples(Vec::new())),
+        Order::Bans | Order::Lift(_) => Ok(Answer::Bans(Vec::new())),
         Order::Get(id) => find(records, &id).and_then(|at| one(&records[at])),
         Order::Create { url, alias } => {
             records.push(Record { id: "ffffffff".into(), url, alias, ..Record::default() });
@@ -84,9 +85,17 @@ struct Said {
     status: u16,
     headers: Vec<(&'static str, String)>,
     text: String,
+    /// What the front alone is told of the key.
+    verdict: Option<String>,
 }
 
 impl Said {
+    fn new(status: u16, headers: Vec<(&'static str, String)>, body: Vec<u8>) -> Said {
+        let (own, headers): (Vec<_>, Vec<_>) = headers.into_iter().partition(|(name, _)| *name == VERDICT);
+        let verdict = own.into_iter().next().map(|(_, value)| value);
+        Said { status, headers, text: String::from_utf8(body).unwrap(), verdict }
+    }
+
     fn json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap()
     }
@@ -98,8 +107,22 @@ fn ask_as(api: &Api<Mail>, key: Option<&str>, request: &str, body: &str) -> Said
     let headers = key.map(|key| ("x-api-key".to_string(), key.to_string())).into_iter().collect();
     let (method, path, query) = (method.into(), path.into(), query.into());
     match api.answer(Call { method, path, query, headers, body: body.into() }) {
-        Reply::Whole { status, headers, body } => Said { status, headers, text: String::from_utf8(body).unwrap() },
-        Reply::Stream { headers, .. } => Said { status: 200, headers, text: String::new() },
+        Reply::Whole { status, headers, body } => Said::new(status, headers, body),
+        Reply::Stream { headers, .. } => Said::new(200, headers, Vec::new()),
+    }
+}
+
+#[test]
+fn the_front_is_told_whether_a_key_was_right_wherever_one_is_needed() {
+    let api = api("master://127.0.0.1:9090");
+    let verdict = |key: Option<&str>, request: &str| ask_as(&api, key, request, "").verdict;
+    for request in ["GET /api/v1/instances", "DELETE /api/v1/info", "GET /api/v1/instances/ffffffff", "POST /api/v2"] {
+        assert_eq!(verdict(Some(KEY), request).as_deref(), Some(RIGHT), "{request}");
+        assert_eq!(verdict(Some("x"), request).as_deref(), Some(WRONG), "{request}");
+        assert_eq!((verdict(None, request), verdict(Some(""), request)), (None, None), "{request}");
+    }
+    for request in ["GET /api/v1/docs", "OPTIONS /api/v1/info", "GET /api/v1/nope", "GET /api/v1/openapi.json"] {
+        assert_eq!(verdict(Some("x"), request), None, "{request}: it asks for no key, so none is right");
     }
 }
 
@@ -169,6 +192,7 @@ fn a_method_that_is_not_there_is_told_with_those_that_are() {
         ("GET /api/v1/import", "POST, OPTIONS"),
         ("GET /api/v2", "POST, OPTIONS"),
         ("DELETE /api/v1/instances/0a1b2c3d/logs", "GET, OPTIONS"),
+        ("POST /api/v1/bans", "GET, DELETE, OPTIONS"),
     ];
     for (request, allowed) in wrong {
         let said = ask(&api, request, "");
@@ -410,4 +434,13 @@ fn while_the_disk_takes_nothing_each_answer_says_so_and_so_do_the_records_concer
                 .collect::<Vec<_>>())
         )
     );
+}
+
+#[test]
+fn bans_are_listed_and_lifted_by_what_selects_them() {
+    let api = api("master://127.0.0.1:9090");
+    let none = (200, "{\"bans\":[]}\n".to_owned());
+    assert_eq!(told(&api, "GET /api/v1/bans", ""), none);
+    assert_eq!(told(&api, "DELETE /api/v1/bans?source=192.0.2.1&instance=0a1b2c3d", ""), none);
+    assert_eq!(told(&api, "DELETE /api/v1/bans", ""), refused(400, "Source or instance required"));
 }

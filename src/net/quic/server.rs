@@ -183,7 +183,7 @@ impl ConnectionTable {
         len: usize,
         now: Instant,
     ) -> Option<Key> {
-        let allowed = self.newest(path.from.ip()).is_some();
+        let allowed = self.newest(path.from.ip()).is_some_and(|peer| peer.connections > 0);
         if !allowed || len < quiche::MIN_CLIENT_INITIAL_LEN {
             return None;
         }

@@ -63,6 +63,7 @@ impl Hub {
     pub(super) fn promote(&mut self, number: TunnelNo, now: Instant) {
         let Part::Server(server) = &mut self.part else { return };
         let Some(from) = server.tunnel(number).map(|tunnel| tunnel.peer()) else { return };
+        server.at_home(number);
         match server.replaced_by(number) {
             Ok(replaced) => {
                 for other in replaced {

@@ -11,7 +11,7 @@ mod udp_sessions;
 mod waiting;
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -60,6 +60,9 @@ pub(in crate::run) struct Ingress {
     /// Users who wait for a pool connection.
     pub waiting: Waiting<User>,
 }
+
+/// Whether users from there are closed.
+type Bars<'a> = dyn FnMut(IpAddr) -> bool + 'a;
 
 /// The listeners, or when to try again to open it.
 enum Opening {
@@ -139,8 +142,8 @@ impl Ingress {
         }
     }
 
-    /// Lets users in, a bounded number: see [`Ingress::next`] and [`Ingress::deliver`].
-    pub fn admit(&mut self, registry: &Registry, now: Instant) {
+    /// Lets users in, a bounded number: see [`Ingress::next`] and [`Ingress::deliver`]. `bars` says which sources are banned.
+    pub fn admit(&mut self, registry: &Registry, bars: &mut Bars, now: Instant) {
         self.sniff(registry, now);
         // A listener that lacked descriptors is not ready until it is tried again: so every open one is asked.
         if !matches!(&self.listeners, Opening::Open(_)) {
@@ -150,11 +153,14 @@ impl Ingress {
         for listener in &mut listeners.tcp {
             for _ in 0..MAX_AT_A_TIME {
                 let Some((socket, from)) = listener.accept(now) else { break };
-                self.admit_tcp(socket, from, registry, now);
+                match bars(from.ip()) {
+                    true => self.shared.stats.add(Figure::RefusedAddress, 1),
+                    false => self.admit_tcp(socket, from, registry, now),
+                }
             }
         }
         for (listener, ready) in listeners.udp.iter_mut().filter(|(_, ready)| *ready) {
-            *ready = self.admit_datagrams(listener, now);
+            *ready = self.admit_datagrams(listener, bars, now);
         }
         self.listeners = Opening::Open(listeners);
     }
@@ -266,7 +272,7 @@ impl Ingress {
     }
 
     /// Takes a bounded number of datagrams from a listener; whether there may be more.
-    fn admit_datagrams(&mut self, listener: &Arc<UdpListener>, now: Instant) -> bool {
+    fn admit_datagrams(&mut self, listener: &Arc<UdpListener>, bars: &mut Bars, now: Instant) -> bool {
         let mut batch = std::mem::take(&mut self.batch);
         let (mut taken, mut count, mut more) = (0, 0, true);
         while more && taken < self.shared.budget.gulp && count < MAX_AT_A_TIME {
@@ -286,7 +292,7 @@ impl Ingress {
                     }
                     for (message, packet) in batch.packets(came) {
                         let (user, asked) = sender(&message);
-                        self.admit_udp(listener, SessionKey { user, asked }, packet, now);
+                        self.admit_udp(listener, SessionKey { user, asked }, packet, bars, now);
                     }
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => more = false,
@@ -298,11 +304,19 @@ impl Ingress {
         more
     }
 
-    fn admit_udp(&mut self, listener: &Arc<UdpListener>, key: SessionKey, packet: &[u8], now: Instant) {
+    fn admit_udp(
+        &mut self,
+        listener: &Arc<UdpListener>,
+        key: SessionKey,
+        packet: &[u8],
+        bars: &mut Bars,
+        now: Instant,
+    ) {
         let packet = packet.to_vec();
         match self.sessions.get(&key) {
             Some(Place::At(home)) => self.mail.push_back((*home, packet)),
             Some(Place::Waiting(packets)) => Place::keep(packets, packet),
+            None if bars(key.user.ip()) => self.shared.stats.add(Figure::RefusedAddress, 1),
             None => {
                 if self.has_room(key.user, now) && self.enter(Proto::Udp(key), key.user, now) {
                     self.sessions.begin(key, packet);

@@ -1,6 +1,6 @@
 //! What an instance is: a tunnel's server, its client, or a client by itself.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use super::client::Client;
@@ -86,6 +86,11 @@ impl Part {
             Part::Server(server) => server.bans(),
             Part::Client(_) | Part::Single(_) => 0,
         }
+    }
+
+    /// Whether a server closes users from there.
+    pub fn bars(&mut self, from: IpAddr, now: Instant) -> bool {
+        self.server().is_some_and(|server| server.bars(from, now))
     }
 
     /// When the certificate in use ends, in seconds since 1970; 0 without one.

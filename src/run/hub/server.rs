@@ -18,9 +18,11 @@ use super::tunnel::Tunnel;
 use super::TUNNEL_TOKEN;
 use crate::config::{Config, Transport};
 use crate::error::Error;
+use crate::log as lines;
 use crate::logic::auth::{AuthMode, Psk};
 use crate::logic::backoff::{Backoff, FIRST_PAUSE};
-use crate::logic::guard::{Failure, Guard, Refusals};
+use crate::logic::bans::BanNotice;
+use crate::logic::guard::{Failure, Guard, Refusals, Source, Told};
 use crate::logic::terms::{Direction, Feature, TunnelNo};
 use crate::net::certs::{Certs, Identity};
 use crate::net::listen::Acceptor;
@@ -161,6 +163,19 @@ impl Server {
         }
     }
 
+    /// Whether a user from there is closed, since its source is banned at the tunnel's port.
+    pub fn bars(&mut self, from: IpAddr, now: Instant) -> bool {
+        self.guard.is_banned(from, is_at_home(&self.tunnels, from), now)
+    }
+
+    /// The client of a tunnel has proven who it is, and may make connections though its address is banned.
+    pub fn at_home(&mut self, number: TunnelNo) {
+        let peer = self.tunnels.get(&number).map(|tunnel| tunnel.peer().ip());
+        if peer.is_some_and(|peer| self.guard.has_banned(peer)) {
+            self.renew_policy();
+        }
+    }
+
     /// A stranger at that address got something wrong.
     pub fn failed(&mut self, from: IpAddr, what: Failure, now: Instant) {
         if what.is_strange() {
@@ -172,6 +187,29 @@ impl Server {
         let kept = is_at_home(&self.tunnels, from);
         if let Some(told) = self.guard.failed(from, what, kept, now) {
             log::warn!(event = "handshake_refused", peer:% = from; "{told}");
+            self.ban_changed(&told);
+        }
+    }
+
+    /// This source is let in again, or all are.
+    pub fn lift(&mut self, source: Option<Source>) {
+        let lifted = self.guard.lift(source);
+        lifted.iter().for_each(|told| self.ban_ended(told));
+    }
+
+    fn ban_ended(&mut self, told: &Told) {
+        log::info!("{told}");
+        self.ban_changed(told);
+    }
+
+    /// The master lists the bans of all its instances; QUIC's port has to know those of clients.
+    fn ban_changed(&mut self, told: &Told) {
+        let Some(notice) = BanNotice::of(told) else { return };
+        if self.shared.held {
+            lines::tell(&notice.to_string());
+        }
+        if self.tunnels.values().any(|tunnel| Source::of(tunnel.peer().ip()) == notice.source) {
+            self.renew_policy();
         }
     }
 
@@ -226,7 +264,7 @@ impl Server {
             self.try_to_open(registry, now, out);
         }
         while let Some(told) = self.guard.expired(now) {
-            log::info!("{told}");
+            self.ban_ended(&told);
         }
         if now >= self.reload {
             self.reload = now + self.shared.config.limits.reload;
@@ -299,12 +337,16 @@ impl Server {
     /// Which connections are wanted has changed.
     fn renew_policy(&mut self) {
         let old = &self.policy;
+        let barred = |peer: IpAddr| self.guard.has_banned(peer) && !is_at_home(&self.tunnels, peer);
         let expected = |tunnel: &Tunnel| ExpectedTunnel {
             number: tunnel.number(),
             peer: tunnel.peer().ip(),
             authenticated: tunnel.is_authenticated(),
             asks_inside_tls: !tunnel.is_authenticated() && tunnel.dialect().handshake_in_tls(),
-            connections: tunnel.dialect().quic_connections(tunnel.terms().max),
+            connections: match barred(tunnel.peer().ip()) {
+                true => 0,
+                false => tunnel.dialect().quic_connections(tunnel.terms().max),
+            },
             fallback: tunnel.terms().features.contains(&Feature::Fallback),
             ws_eof: tunnel.terms().features.contains(&Feature::WsEof),
         };

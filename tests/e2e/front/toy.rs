@@ -2,8 +2,10 @@
 
 use crate::support::{raise_limits, try_connect, GRACE};
 use nodepass::config::{Cors, Endpoint, Host};
+use nodepass::logic::guard::Guard;
 use nodepass::logic::networks::AccessList;
 use nodepass::master::call::{Answer, Call, Reply};
+use nodepass::master::front::admission::Admission;
 use nodepass::master::front::Front;
 use nodepass::net::certs::{Audience, Certs, Origin};
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -118,7 +120,7 @@ impl Api {
             &listen,
             certs,
             Duration::from_secs(3600),
-            AccessList::default(),
+            Admission::new(AccessList::default(), Guard::new(0, Duration::ZERO), Box::new(drop)),
             cors,
             Arc::new(Shared(toy.clone())),
         )
