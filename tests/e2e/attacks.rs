@@ -5,8 +5,10 @@
 //! | --- | --- |
 //! | here | listens on the path, where pool connections have no TLS, and repeats or adds what it likes |
 //! | `impostor` | is at the server's address |
+//! | `downgrade` | is on the path, and changes the terms |
 //! | `middle` | is on the path, and ends TLS with a certificate of its own |
 
+mod downgrade;
 mod impostor;
 mod middle;
 mod spy;
