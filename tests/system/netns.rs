@@ -9,7 +9,9 @@
 //! to be a user or a target there. The test itself carries the packets (`netns/path.rs`), so that it can delay and lose
 //! them as it likes in any kernel, with or without netem.
 
+mod floods;
 mod path;
+mod sources;
 
 use crate::support::*;
 use path::{tunnel_device, Path};

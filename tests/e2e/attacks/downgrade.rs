@@ -104,7 +104,7 @@ fn change_terms(mut near: &TcpStream, mut far: &TcpStream, heard: &Mutex<Vec<u8>
 
 /// In the clear with the client, TLS with the server.
 fn unwrap(mut near: TcpStream, far: TcpStream, heard: &Mutex<Vec<u8>>) -> io::Result<()> {
-    let config = client(Trust::ANYONE, Alpn::Raw).expect("a configuration");
+    let config = client(Trust::ANY, Alpn::Raw).expect("a configuration");
     let mut tls = ClientConnection::new(config, server_name("tunnel.test")?).map_err(io::Error::other)?;
     let mut socket = far;
     while tls.is_handshaking() {

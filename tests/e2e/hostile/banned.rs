@@ -92,9 +92,9 @@ fn quic_gets_in(port: SocketAddr) -> bool {
     use nodepass::net::quic::{ClientTls, QuicClient, Settings, Tickets};
     use std::time::{Duration, Instant};
 
-    let anyone = ClientTls::new(Trust::ANYONE, "").expect("a configuration");
+    let trusting = ClientTls::new(Trust::ANY, "").expect("a configuration");
     let settings = Settings::client(Duration::from_secs(1), Duration::from_secs(4), Duration::ZERO, Budget::PLENTY);
-    let made = QuicClient::connect(port, &anyone, &settings, &mut Tickets::default(), Instant::now());
+    let made = QuicClient::connect(port, &trusting, &settings, &mut Tickets::default(), Instant::now());
     let mut made = made.expect("a socket");
     let (mut poll, mut events) = (Poll::new().expect("a poll"), Events::with_capacity(64));
     made.register(poll.registry(), Token(0)).expect("a poll");

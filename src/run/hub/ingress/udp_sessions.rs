@@ -13,10 +13,10 @@ use crate::run::messages::{Home, SessionKey};
 /// UDP sessions at the ingress, by who talks to which of our addresses.
 pub struct Sessions {
     live: HashMap<SessionKey, Place>,
-    /// How many new ones there may be, and which of them have a task. The others wait for one.
+    /// How many new ones there may be, which of them have a task, and which wait for one.
     limit: usize,
     new: Strangers<SessionKey>,
-    waiting: usize,
+    waiting: Strangers<SessionKey>,
 }
 
 /// Whether one more new session may come.
@@ -44,16 +44,17 @@ impl Sessions {
     /// None yet, and at most `limit` new ones at once.
     pub fn new(limit: Option<usize>) -> Sessions {
         let limit = limit.unwrap_or(usize::MAX);
-        Sessions { live: HashMap::new(), limit, new: Strangers::new(limit, 0), waiting: 0 }
+        Sessions { live: HashMap::new(), limit, new: Strangers::new(limit, 0), waiting: Strangers::new(limit, 0) }
     }
 
     /// Whether one more may come, from that address. This machine's own are not counted by network: a proxy there speaks for all.
     pub fn room(&mut self, from: IpAddr) -> Room {
-        let of_network = if from.to_canonical().is_loopback() { 0 } else { self.new.places_of(network(from)) };
+        let places = |network| self.new.places_of(network) + self.waiting.places_of(network);
+        let of_network = if from.to_canonical().is_loopback() { 0 } else { places(network(from)) };
         if of_network >= (self.limit / NETWORKS).max(MIN_OF_NETWORK) {
             return Room::Network;
         }
-        if self.new.len().saturating_add(self.waiting) < self.limit {
+        if self.new.len() + self.waiting.len() < self.limit {
             return Room::Free;
         }
         let leaves = self.new.any(random::number);
@@ -82,14 +83,14 @@ impl Sessions {
     /// A new session whose first datagram this is.
     pub fn begin(&mut self, key: SessionKey, packet: Vec<u8>) {
         self.live.insert(key, Place::Waiting(vec![packet]));
-        self.waiting += 1;
+        self.waiting.enter(key, network(key.user.ip()), false);
     }
 
     /// The session has a task from now on; the datagrams that waited for it.
     pub fn bind(&mut self, key: &SessionKey, home: Home) -> Vec<Vec<u8>> {
         match self.live.get_mut(key).map(|place| std::mem::replace(place, Place::At(home))) {
             Some(Place::Waiting(packets)) => {
-                self.waiting -= 1;
+                self.waiting.leave(*key);
                 self.new.enter(*key, network(key.user.ip()), false);
                 packets
             }
@@ -107,9 +108,8 @@ impl Sessions {
         if !was_live {
             return false;
         }
-        if let Some(Place::Waiting(_)) = self.live.remove(key) {
-            self.waiting -= 1;
-        }
+        self.live.remove(key);
+        self.waiting.leave(*key);
         self.new.leave(*key);
         if self.live.len() < self.live.capacity() / 8 {
             self.live.shrink_to(MAX_WAITING);
@@ -119,10 +119,9 @@ impl Sessions {
 
     /// The connection died before the session began: its datagrams wait again.
     pub fn unbind(&mut self, key: &SessionKey, packets: Vec<Vec<u8>>) {
-        if let Some(Place::At(_)) | None = self.live.insert(*key, Place::Waiting(packets)) {
-            self.waiting += 1;
-        }
+        self.live.insert(*key, Place::Waiting(packets));
         self.new.leave(*key);
+        self.waiting.enter(*key, network(key.user.ip()), false);
     }
 }
 
