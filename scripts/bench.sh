@@ -6,6 +6,7 @@
 #   scripts/bench.sh --only conn     one test (conn, bulk, udp, memory), printed only
 #   scripts/bench.sh --only far      a path with 50 ms and one that loses 1 % as well (root), printed only
 #   scripts/bench.sh --ways single,haproxy      some ways only, printed only
+#   scripts/bench.sh --against BINARY [--quick] [--ways tls]   this build and another one in turn: did it get slower?
 #
 # Programs: NODEPASS, NGINX, HAPROXY and RATHOLE name them; unset, nodepass is built, rathole 0.5 is installed
 # under target/bench, nginx and haproxy are looked for. One that is missing is skipped.

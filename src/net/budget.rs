@@ -3,6 +3,8 @@
 //! The usual numbers are for speed. Where a process may have little, `run/resources.rs` lowers them before the first connection,
 //! so that all users may be stuck at once and still fit.
 
+use super::stream::LARGE;
+
 /// The numbers. All are bytes but those that say otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budget {
@@ -16,6 +18,8 @@ pub struct Budget {
     pub gulp: usize,
     /// Buffers for datagrams that one worker lends at a time (a count).
     pub datagram_buffers: usize,
+    /// Large buffers that one worker lends at a time to relays through which much comes (a count).
+    pub large_buffers: usize,
     /// Connections at the tunnel port of one worker whose purpose is not known yet (a count).
     pub strangers: usize,
     /// As many more from the addresses of living tunnels (a count).
@@ -46,6 +50,7 @@ impl Budget {
         gulp: MIB,
         mail: 4 * MIB,
         datagram_buffers: usize::MAX,
+        large_buffers: 128,
         strangers: 1024,
         kept: 1024,
         accepts: 256,
@@ -86,6 +91,7 @@ impl Budget {
             gulp: 2 * STUCK,
             mail: each(spare / 24, 1, 2 * STUCK),
             datagram_buffers: each(spare / 12, datagram_buffer, MIN_BUFFERS),
+            large_buffers: each(spare / 24, LARGE, 0),
             strangers: each(spare / 12, STRANGER, MIN_STRANGERS).min(Budget::PLENTY.strangers),
             // A pool that is being filled comes all at once.
             kept: pool.min(Budget::PLENTY.kept),

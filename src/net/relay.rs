@@ -17,6 +17,8 @@ use super::stream::{ready, Buffer, Conduit, Stores, Stream};
 pub struct Half {
     state: State,
     conduit: Conduit,
+    /// Much came the last time: a large buffer is worth it.
+    bulk: bool,
 }
 
 /// How far a direction has come.
@@ -43,7 +45,7 @@ pub struct Pumped {
 
 impl Default for Half {
     fn default() -> Half {
-        Half { state: State::Open, conduit: Conduit::Empty }
+        Half { state: State::Open, conduit: Conduit::Empty, bulk: false }
     }
 }
 
@@ -52,7 +54,7 @@ impl Half {
     pub fn starting_with(bytes: Vec<u8>) -> Half {
         match bytes.is_empty() {
             true => Half::default(),
-            false => Half { state: State::Open, conduit: Conduit::Memory(Buffer::holding(bytes)) },
+            false => Half { state: State::Open, conduit: Conduit::Memory(Buffer::holding(bytes)), bulk: false },
         }
     }
 
@@ -82,7 +84,8 @@ impl Half {
             let mut went = false;
             if self.state == State::Open && moved < budget && fills < MAX_FILLS && !interrupted {
                 fills += 1;
-                match self.conduit.fill(from, to, budget - moved, stores) {
+                let bulk = self.bulk || moved >= stores.usual_size();
+                match self.conduit.fill(from, to, budget - moved, bulk, stores) {
                     Ok(0) => self.state = State::Draining,
                     Ok(count) => {
                         moved += count;
@@ -102,6 +105,9 @@ impl Half {
         }
         self.close(to)?;
         self.conduit.release(stores);
+        if moved > 0 {
+            self.bulk = moved >= stores.usual_size();
+        }
         let bounded = moved >= budget || fills == MAX_FILLS || interrupted;
         Ok(Pumped { moved, again: bounded && self.state == State::Open })
     }

@@ -121,9 +121,14 @@ impl Buffer {
         count
     }
 
+    /// How many bytes it can hold.
+    pub fn size(&self) -> usize {
+        self.block.len()
+    }
+
     /// Whether nothing more fits.
     pub fn is_full(&self) -> bool {
-        self.filled.len() == self.block.len()
+        self.filled.len() == self.size()
     }
 }
 
@@ -147,24 +152,27 @@ impl Conduit {
         }
     }
 
-    /// Takes up to about `limit` bytes out of `from`. A full conduit is `WouldBlock`, and `from` is not asked.
+    /// Takes up to about `limit` bytes out of `from`. A full conduit is `WouldBlock`, and `from` is not asked. `bulk` says that much
+    /// comes at a time.
     pub fn fill(
         &mut self,
         from: &mut dyn Stream,
         to: &mut dyn Stream,
         limit: usize,
+        bulk: bool,
         stores: &mut Stores,
     ) -> io::Result<usize> {
-        // First bytes that were known have gone: what follows may have all the room, or the kernel's pipe.
-        if matches!(self, Conduit::Memory(buffer) if buffer.is_empty() && !stores.is_ours(buffer)) {
-            *self = Conduit::Empty;
-        }
         let splices = from.bare().is_some_and(|tcp| !tcp.is_urgent());
-        if matches!(self, Conduit::Kernel(pipe) if pipe.is_empty() && !splices) {
+        let ill_suited = match self {
+            Conduit::Memory(buffer) => buffer.is_empty() && !stores.suits(buffer, bulk),
+            Conduit::Kernel(pipe) => pipe.is_empty() && !splices,
+            Conduit::Empty => false,
+        };
+        if ill_suited {
             self.release(stores);
         }
         if let Conduit::Empty = self {
-            *self = stores.conduit(splices && to.bare().is_some());
+            *self = stores.conduit(splices && to.bare().is_some(), bulk);
         }
         match self {
             Conduit::Kernel(pipe) => match from.bare().filter(|tcp| !tcp.is_urgent()) {
@@ -202,12 +210,10 @@ impl Conduit {
 
 /// One worker's spare buffers and pipes, so that steady traffic allocates nothing.
 pub struct Stores {
-    size: usize,
-    buffers: Vec<Buffer>,
+    usual: Shelf,
+    large: Shelf,
     pipes: Vec<Pipe>,
     splice: bool,
-    most: usize,
-    lent: Arc<()>,
     refused: bool,
 }
 
@@ -219,8 +225,14 @@ impl Stores {
 
     /// Stores that lend at most so many buffers at a time.
     pub fn limited(size: usize, splice: bool, most: usize) -> Stores {
-        let (buffers, pipes) = (Vec::new(), Vec::new());
-        Stores { size, buffers, pipes, splice, most, lent: Arc::new(()), refused: false }
+        let (usual, large) = (Shelf::new(size, most), Shelf::new(size.max(LARGE), 0));
+        Stores { usual, large, pipes: Vec::new(), splice, refused: false }
+    }
+
+    /// The same, which lend up to `most` large buffers at a time where much comes at a time.
+    pub fn with_large(self, most: usize) -> Stores {
+        let worth_it = self.large.size > self.usual.size;
+        Stores { large: Shelf::new(self.large.size, if worth_it { most } else { 0 }), ..self }
     }
 
     /// Whether a relay had to go without a buffer since the last call: it should ask again soon.
@@ -228,36 +240,42 @@ impl Stores {
         std::mem::take(&mut self.refused)
     }
 
-    /// A spare buffer or a new one.
-    pub fn buffer(&mut self) -> Buffer {
-        self.buffers.pop().unwrap_or_else(|| Buffer::new(self.size))
+    /// The size of a buffer, in bytes, where little comes at a time.
+    pub fn usual_size(&self) -> usize {
+        self.usual.size
     }
 
-    fn conduit(&mut self, bare: bool) -> Conduit {
+    /// A spare buffer or a new one.
+    pub fn buffer(&mut self) -> Buffer {
+        self.usual.spare()
+    }
+
+    /// An empty conduit; `bulk` as in [`Conduit::fill`].
+    pub fn conduit(&mut self, bare: bool, bulk: bool) -> Conduit {
         if bare && self.splice {
             if let Some(pipe) = self.pipes.pop().or_else(|| Pipe::new().ok()) {
                 return Conduit::Kernel(pipe);
             }
         }
-        if self.most == usize::MAX {
-            return Conduit::Memory(self.buffer());
+        let large = if bulk { self.large.lend() } else { None };
+        match large.or_else(|| self.usual.lend()) {
+            Some(buffer) => Conduit::Memory(buffer),
+            None => {
+                self.refused = true;
+                Conduit::Empty
+            }
         }
-        // One of the owners is this store.
-        if Arc::strong_count(&self.lent) > self.most {
-            self.refused = true;
-            return Conduit::Empty;
-        }
-        Conduit::Memory(Buffer { lent: Some(self.lent.clone()), ..self.buffer() })
     }
 
-    fn is_ours(&self, buffer: &Buffer) -> bool {
-        buffer.block.len() == self.size
+    /// Whether that empty buffer is the one to go on with.
+    fn suits(&self, buffer: &Buffer, bulk: bool) -> bool {
+        self.large.is_ours(buffer) || self.usual.is_ours(buffer) && !(bulk && self.large.has_more())
     }
 
-    fn keep_buffer(&mut self, mut buffer: Buffer) {
-        buffer.lent = None;
-        if self.buffers.len() < MAX_SPARES && self.is_ours(&buffer) {
-            self.buffers.push(buffer);
+    fn keep_buffer(&mut self, buffer: Buffer) {
+        match self.large.is_ours(&buffer) {
+            true => self.large.keep(buffer),
+            false => self.usual.keep(buffer),
         }
     }
 
@@ -268,6 +286,51 @@ impl Stores {
     }
 }
 
+/// Buffers of one size, of which so many are lent at a time.
+struct Shelf {
+    size: usize,
+    spares: Vec<Buffer>,
+    most: usize,
+    /// Has as many owners as buffers are lent, and itself.
+    lent: Arc<()>,
+}
+
+impl Shelf {
+    fn new(size: usize, most: usize) -> Shelf {
+        Shelf { size, spares: Vec::new(), most, lent: Arc::new(()) }
+    }
+
+    fn spare(&mut self) -> Buffer {
+        self.spares.pop().unwrap_or_else(|| Buffer::new(self.size))
+    }
+
+    fn has_more(&self) -> bool {
+        // One of the owners is the shelf.
+        self.most == usize::MAX || Arc::strong_count(&self.lent) <= self.most
+    }
+
+    fn lend(&mut self) -> Option<Buffer> {
+        if !self.has_more() {
+            return None;
+        }
+        let lent = (self.most < usize::MAX).then(|| self.lent.clone());
+        Some(Buffer { lent, ..self.spare() })
+    }
+
+    fn is_ours(&self, buffer: &Buffer) -> bool {
+        buffer.size() == self.size
+    }
+
+    fn keep(&mut self, mut buffer: Buffer) {
+        buffer.lent = None;
+        if self.spares.len() < MAX_SPARES && self.is_ours(&buffer) {
+            self.spares.push(buffer);
+        }
+    }
+}
+
+/// Bytes of a large buffer: as many as a TLS session takes at once.
+pub const LARGE: usize = 64 * 1024;
 /// Most spare buffers, and most spare pipes (two descriptors each), that one worker keeps.
 const MAX_SPARES: usize = 8;
 
@@ -293,15 +356,15 @@ mod tests {
     #[test]
     fn limited_stores_lend_no_more_than_they_may_and_know_what_was_lost() {
         let mut stores = Stores::limited(16, false, 2);
-        let (first, second) = (stores.conduit(false), stores.conduit(false));
+        let (first, second) = (stores.conduit(false, false), stores.conduit(false, false));
         assert!(matches!((&first, &second), (Conduit::Memory(_), Conduit::Memory(_))) && !stores.refused());
-        assert!(matches!(stores.conduit(false), Conduit::Empty) && stores.refused() && !stores.refused());
+        assert!(matches!(stores.conduit(false, false), Conduit::Empty) && stores.refused() && !stores.refused());
         // One whose relay has ended, and one that comes back.
         drop(first);
         if let Conduit::Memory(buffer) = second {
             stores.keep_buffer(buffer);
         }
-        let again = [stores.conduit(false), stores.conduit(false), stores.conduit(false)];
+        let again = [stores.conduit(false, false), stores.conduit(false, false), stores.conduit(false, false)];
         assert_eq!(again.iter().filter(|one| matches!(one, Conduit::Memory(_))).count(), 2);
     }
 
@@ -312,7 +375,7 @@ mod tests {
             stores.keep_buffer(Buffer::new(16));
             stores.keep_buffer(Buffer::new(5));
         }
-        assert_eq!(stores.buffers.len(), MAX_SPARES);
-        assert!(stores.buffers.iter().all(|buffer| stores.is_ours(buffer)));
+        assert_eq!(stores.usual.spares.len(), MAX_SPARES);
+        assert!(stores.usual.spares.iter().all(|buffer| stores.usual.is_ours(buffer)));
     }
 }

@@ -73,7 +73,8 @@ impl Worker {
         now: Instant,
     ) -> Worker {
         let limits = &shared.config.limits;
-        let (tcp, udp) = (Stores::new(limits.tcp_buffer, sys::SPLICE), conduit_size(limits.udp_buffer));
+        let tcp = Stores::new(limits.tcp_buffer, sys::SPLICE).with_large(shared.budget.large_buffers);
+        let udp = conduit_size(limits.udp_buffer);
         let tasks = Tasks::new(index, &shared.budget, now);
         let context = Context {
             registry,

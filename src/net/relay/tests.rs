@@ -9,7 +9,7 @@
 //! So a wake-up that gets lost is a world in which nothing can happen any more, and the message names its seed.
 
 use super::*;
-use crate::net::stream::would_block;
+use crate::net::stream::{would_block, LARGE};
 use crate::testing::Dice;
 use end::*;
 
@@ -110,6 +110,38 @@ fn first_bytes_that_are_known_go_first_and_do_not_make_later_reads_small() {
     assert_eq!(b.leaving.iter().take(5).copied().collect::<Vec<_>>(), *b"PROXY");
     assert_eq!(b.leaving.len(), 5 + (1 << 16));
     assert!(a.fills <= 24, "{} reads for 64 KiB through buffers of 4 KiB", a.fills);
+}
+
+#[test]
+fn much_at_a_time_goes_through_a_large_buffer_and_little_through_a_usual_one() {
+    let (mut a, mut b) = (Fake::awake(1 << 20, 1 << 20), Fake::awake(0, 2 << 20));
+    let (mut half, mut stores) = (Half::default(), Stores::new(1 << 10, false).with_large(1));
+    a.say();
+    a.fin = false;
+    half.pump(&mut a, &mut b, 2 << 20, &mut stores).unwrap();
+    assert!(a.fills <= 1 + (1 << 20) / LARGE + 1, "{} reads for a megabyte", a.fills);
+    assert!(matches!(half.conduit, Conduit::Empty) && half.bulk);
+
+    a.arriving.extend([7; 100]);
+    a.readable = true;
+    half.pump(&mut a, &mut b, 2 << 20, &mut stores).unwrap();
+    assert!(!half.bulk, "a hundred bytes are little");
+}
+
+#[test]
+fn large_buffers_are_few_and_relays_beyond_them_go_on_with_usual_ones() {
+    let mut stores = Stores::new(1 << 10, false).with_large(1);
+    let mut stuck = [(); 2].map(|()| {
+        let (mut source, mut sink) = (Fake::awake(1 << 20, 1 << 20), Fake::awake(0, 1 << 10));
+        let mut half = Half::default();
+        source.say();
+        let pumped = half.pump(&mut source, &mut sink, 1 << 19, &mut stores).unwrap();
+        (half, pumped.moved)
+    });
+    assert_eq!(stuck.each_ref().map(|(_, moved)| *moved), [(1 << 10) + LARGE, 2 << 10]);
+    // One whose relay ends, while its bytes wait, is another's.
+    stuck[0].0 = Half::default();
+    assert!(matches!(stores.conduit(false, true), Conduit::Memory(buffer) if buffer.size() == LARGE));
 }
 
 #[test]

@@ -7,6 +7,7 @@
 //! Rounds go through all ways in turn, so that a machine that gets slower does so for all; of the rounds
 //! the median is kept. `docs/benchmarks.md` says what is measured and how to read it.
 
+mod against;
 mod bulk;
 mod datagrams;
 mod end;
@@ -75,6 +76,10 @@ fn run(plan: &Plan) -> io::Result<()> {
         let ways: Vec<Way> = ways.iter().map(|found| found.way).collect();
         return far::run(&programs, &ways, plan.rounds(), plan.congestion.as_deref());
     }
+    if let Some(other) = &plan.against {
+        let ways: Vec<Way> = ways.iter().map(|found| found.way).collect();
+        return against::run(&programs, other, &ways, plan.pick(PAIRS, PAIRS_QUICK));
+    }
     let facts = machine::facts(&programs);
     let mut bench = Bench { plan, findings: Findings { ways, held_users, ..Findings::default() }, programs };
     bench.measure()?;
@@ -93,14 +98,23 @@ struct Plan {
     ways: Vec<Way>,
     /// TCP's congestion control on the long path; the system's own if unsaid.
     congestion: Option<String>,
+    /// Another build of NodePass to compare with.
+    against: Option<PathBuf>,
     out: Option<PathBuf>,
     work: PathBuf,
 }
 
 impl Plan {
     fn from_arguments(mut arguments: impl Iterator<Item = String>) -> Result<Plan, String> {
-        let mut plan =
-            Plan { quick: false, only: None, ways: Vec::new(), congestion: None, out: None, work: env::temp_dir() };
+        let mut plan = Plan {
+            quick: false,
+            only: None,
+            ways: Vec::new(),
+            congestion: None,
+            against: None,
+            out: None,
+            work: env::temp_dir(),
+        };
         while let Some(argument) = arguments.next() {
             if argument == "--quick" {
                 plan.quick = true;
@@ -112,6 +126,7 @@ impl Plan {
                 "--only" if TESTS.contains(&value.as_str()) => plan.only = Some(value),
                 "--ways" => plan.ways = ways_named(&value)?,
                 "--congestion" => plan.congestion = Some(value),
+                "--against" => plan.against = Some(value.into()),
                 "--out" => plan.out = Some(value.into()),
                 "--work" => plan.work = value.into(),
                 _ => return Err(format!("{argument} {value}: not understood")),
@@ -360,13 +375,16 @@ fn write_between_markers(file: &PathBuf, text: &str) -> io::Result<()> {
 }
 
 const USAGE: &str =
-    "usage: nodepass-bench [--quick] [--only conn|bulk|udp|memory|far] [--ways direct,nginx,haproxy,rathole,single,tunnel,tls,quic,ws,h2] [--congestion cubic] [--out FILE] [--work DIR]
+    "usage: nodepass-bench [--quick] [--only conn|bulk|udp|memory|far] [--ways direct,nginx,haproxy,rathole,single,tunnel,tls,quic,ws,h2] [--congestion cubic] [--against BINARY] [--out FILE] [--work DIR]
 programs: environment NODEPASS, NGINX, HAPROXY, RATHOLE (paths)";
 const TESTS: [&str; 5] = ["conn", "bulk", "udp", "memory", "far"];
 const START_MARKER: &str = "<!-- bench:start -->";
 const END_MARKER: &str = "<!-- bench:end -->";
 /// The median of so many is kept.
 const ROUNDS: usize = 3;
+/// Pairs of runs where two builds are compared.
+const PAIRS: usize = 9;
+const PAIRS_QUICK: usize = 5;
 /// Users held in the memory test; two descriptors each, here and in the program that forwards.
 const HELD_USERS: usize = 5000;
 /// After the users have gone, before memory is read again.

@@ -93,6 +93,7 @@ impl Way {
 }
 
 /// Where the programs are; `None` for one that this machine does not have.
+#[derive(Clone)]
 pub struct Programs {
     pub nodepass: Option<PathBuf>,
     pub nginx: Option<PathBuf>,
@@ -103,6 +104,11 @@ pub struct Programs {
 }
 
 impl Programs {
+    /// The same with another build of NodePass.
+    pub fn with_nodepass(&self, nodepass: &Path) -> Programs {
+        Programs { nodepass: Some(nodepass.into()), ..self.clone() }
+    }
+
     /// The program that `way` needs, and whether this machine has it.
     pub fn has(&self, way: Way) -> bool {
         match way {
