@@ -50,6 +50,7 @@ pub struct PacketQueue {
     bytes: Vec<u8>,
     slot: usize,
     messages: [Option<Incoming>; MAX_BATCH],
+    took_all: bool,
 }
 
 impl PacketQueue {
@@ -61,7 +62,14 @@ impl PacketQueue {
             self.bytes = vec![0; room];
         }
         self.slot = slot;
-        receive_many(socket, &mut self.bytes[..room], slot, &mut self.messages)
+        let came = receive_many(socket, &mut self.bytes[..room], slot, &mut self.messages)?;
+        self.took_all = takes_all(came, slots);
+        Ok(came)
+    }
+
+    /// Whether the last call left nothing behind: an edge tells of what comes later.
+    pub fn took_all(&self) -> bool {
+        self.took_all
     }
 
     /// The first `count` messages.
@@ -107,6 +115,11 @@ impl Slots<'_> {
     fn count(&self) -> usize {
         (self.bytes.len() / self.stride.max(1)).min(self.overflow.len() / self.longest.max(1)).min(MAX_BATCH)
     }
+}
+
+/// Whether a call that had room for `asked` messages and brought `came` has emptied the socket: it takes messages until there are none.
+pub fn takes_all(came: usize, asked: usize) -> bool {
+    cfg!(target_os = "linux") && came < asked.min(MAX_BATCH)
 }
 
 /// Whether a kernel that answers this to a message of several packets cannot make packets of it.

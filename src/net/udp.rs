@@ -281,7 +281,7 @@ impl Session {
                 Ok((moved > 0).then_some(moved))
             }
             End::Own { waiting, .. } if !waiting.frames.is_empty() => Ok(Some(waiting.take(into))),
-            End::Own { socket, readable: true, waiting, gulp, .. } if !waiting.large => {
+            End::Own { socket, readable: readable @ true, waiting, gulp, .. } if !waiting.large => {
                 let room = into.room(need);
                 if !burst::pays(room.len(), largest) {
                     return Ok(None);
@@ -294,6 +294,7 @@ impl Session {
                     }
                     Err(error) => return Err(error),
                 };
+                *readable = !received.all;
                 into.advance(received.framed);
                 self.tally.received += received.payload as u64;
                 self.tally.dropped += received.dropped;

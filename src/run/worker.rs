@@ -288,8 +288,8 @@ impl Worker {
         }
         match local_end(user, framed, home, context) {
             Ok(local) => {
-                let about = format!("{address} <-> {}", exchange::far_end(&context.shared, &mut idle.leg));
-                let join = Join { tunnel, proto: Some(proto), target: None, others: false, moves: false, about };
+                let about = format!("{address} <-> {}", exchange::far_end(&context.shared, &mut idle.leg)).into();
+                let join = Join { tunnel, proto: Some(proto), target: None, about };
                 tasks.put(key, Relay::new(local, idle.leg, join, context, now));
             }
             Err(error) => {

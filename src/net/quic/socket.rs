@@ -146,6 +146,7 @@ impl Socket {
         let result = inbox.receive(self.socket.as_fd(), if self.batched { most } else { 1 }, slot);
         match result {
             Ok(count) => {
+                self.readable = !inbox.took_all();
                 self.tally.received += inbox.messages(count).map(|one| one.len as u64).sum::<u64>();
                 Ok(count)
             }

@@ -15,7 +15,7 @@ use std::os::fd::BorrowedFd;
 
 use crate::logic::wire::{next_frame, Frame};
 use crate::net::batch::{
-    cannot_segment, receive_slots, send_many, Outgoing, Slots, MAX_BATCH, MAX_MESSAGE, MAX_SEGMENTS,
+    cannot_segment, receive_slots, send_many, takes_all, Outgoing, Slots, MAX_BATCH, MAX_MESSAGE, MAX_SEGMENTS,
 };
 
 /// Datagrams that were received into a buffer.
@@ -28,6 +28,8 @@ pub struct Received {
     pub dropped: u64,
     /// Frames that came after one too large for its slot.
     pub left_over: Vec<u8>,
+    /// Nothing is left in the socket.
+    pub all: bool,
 }
 
 /// Whether a buffer with so much room takes more than one datagram of any size.
@@ -53,8 +55,10 @@ pub fn receive(socket: BorrowedFd<'_>, room: &mut [u8], largest: usize, gulp: us
         longest,
     };
     let came = receive_slots(socket, slots, &mut lens);
-    let received =
-        came.map(|came| put_together(room, stride, &overflow, longest, &lens[..came.min(MAX_BATCH)], largest));
+    let received = came.map(|came| Received {
+        all: takes_all(came, count),
+        ..put_together(room, stride, &overflow, longest, &lens[..came.min(MAX_BATCH)], largest)
+    });
     OVERFLOW.set(overflow);
     received
 }
@@ -68,7 +72,7 @@ fn put_together(
     lens: &[usize],
     largest: usize,
 ) -> Received {
-    let mut received = Received { framed: 0, payload: 0, dropped: 0, left_over: Vec::new() };
+    let mut received = Received { framed: 0, payload: 0, dropped: 0, left_over: Vec::new(), all: false };
     for (at, &len) in lens.iter().enumerate() {
         if len > largest {
             received.dropped += 1;

@@ -279,6 +279,7 @@ impl Ingress {
             match listener.receive(&mut batch, self.shared.config.limits.udp_buffer) {
                 Ok(came) => {
                     count += came;
+                    more = !batch.took_all();
                     taken += batch.messages(came).map(|message| message.len).sum::<usize>();
                     for message in batch.messages(came).filter(|message| message.whole > message.len) {
                         let (len, (from, _)) = (message.whole, sender(message));

@@ -5,7 +5,7 @@ use std::time::Instant;
 use mio::event::Event;
 
 use super::context::{token, Context, Side};
-use super::exchange::Join;
+use super::exchange::{Join, UdpTarget};
 use super::next::Next;
 use super::relay::Relay;
 use crate::error::Error;
@@ -173,7 +173,7 @@ impl Dialer {
     }
 
     /// The target was reached, at that candidate's address.
-    fn join(mut self, at: usize, target: impl Into<Own>, context: &Context, now: Instant) -> Next<Dialer, Relay> {
+    fn join(mut self, at: usize, reached: impl Into<Own>, context: &Context, now: Instant) -> Next<Dialer, Relay> {
         context.shared.stats.add(Figure::DialsReached, 1);
         if self.request.udp && !self.request.framed {
             self.waiting.keep_messages(context.shared.config.limits.udp_buffer);
@@ -186,12 +186,12 @@ impl Dialer {
             false => Vec::new(),
         };
         first.extend(self.first);
-        let about = format!("{user} <-> {address}");
-        let target_no = udp.then_some(number);
-        let join = Join { tunnel, proto: Some(self.proto), target: target_no, others, moves: others || named, about };
+        let about = format!("{user} <-> {address}").into();
+        let target = udp.then(|| Box::new(UdpTarget::new(number, others, others || named)));
+        let join = Join { tunnel, proto: Some(self.proto), target, about };
         Next::Become(match self.waiting {
-            Waiting::Pool(pool, _) => Relay::new(target.into(), pool, join, context, now).sending_local(first),
-            Waiting::User(user) => Relay::new(user, target.into().into(), join, context, now).sending_remote(first),
+            Waiting::Pool(pool, _) => Relay::new(reached.into(), pool, join, context, now).sending_local(first),
+            Waiting::User(user) => Relay::new(user, reached.into().into(), join, context, now).sending_remote(first),
         })
     }
 }

@@ -1,6 +1,8 @@
 //! What a relay is for, and what is said of it: at `debug` by an instance alone; under a master in an original's words and at its levels, which
 //! dashboards show.
 
+use std::time::{Duration, Instant};
+
 use crate::log::EACH;
 use crate::logic::terms::TunnelNo;
 use crate::net::leg::Leg;
@@ -13,14 +15,46 @@ pub struct Join {
     pub tunnel: TunnelNo,
     /// What the user speaks; `None` is the control connection.
     pub proto: Option<Proto>,
-    /// The UDP target's number, at the side that dials it.
-    pub target: Option<usize>,
+    /// The UDP target, at the side that dials it.
+    pub target: Option<Box<UdpTarget>>,
+    /// The two ends, for the log.
+    pub about: Box<str>,
+}
+
+/// A UDP target and how it behaves.
+pub struct UdpTarget {
+    /// Its number.
+    pub number: usize,
     /// Whether there are other targets to go to if it refuses.
     pub others: bool,
     /// Whether its address may be another the next time: there are others, or it is a name.
     pub moves: bool,
-    /// The two ends, for the log.
-    pub about: String,
+    /// Since when the user has sent without an answer.
+    pub unanswered: Option<Instant>,
+    /// It has refused and said nothing since then.
+    pub refused: bool,
+}
+
+impl UdpTarget {
+    /// One that was not asked yet.
+    pub fn new(number: usize, others: bool, moves: bool) -> UdpTarget {
+        UdpTarget { number, others, moves, unanswered: None, refused: false }
+    }
+
+    /// Something was said to it, or by it.
+    pub fn note(&mut self, asked: bool, heard: bool, now: Instant) {
+        if heard {
+            (self.unanswered, self.refused) = (None, false);
+        } else if asked {
+            self.unanswered = self.unanswered.or(Some(now));
+        }
+    }
+
+    /// When an answer is due, `timeout` after it was asked; never where its address cannot be another.
+    pub fn answer_due(&self, timeout: Option<Duration>) -> Option<Instant> {
+        let since = self.unanswered.filter(|_| self.moves)?;
+        timeout.map(|timeout| since + timeout)
+    }
 }
 
 impl Join {

@@ -30,12 +30,8 @@ pub struct Relay {
     /// Closed after this long without a byte.
     timeout: Option<Duration>,
     active: Instant,
-    /// Since when the user has sent without an answer of the UDP target.
-    unanswered: Option<Instant>,
     /// A UDP session is new, and its user has been heard so often.
-    new: Option<u32>,
-    /// The UDP target has refused and said nothing since then.
-    refused: bool,
+    new: Option<u8>,
     /// When to send a ping over a connection that is to be kept from seeming dead.
     ping: Option<Instant>,
     /// When to see whether what was sent is acknowledged; never where nothing was sent since that was last seen.
@@ -67,9 +63,7 @@ impl Relay {
             join,
             timeout,
             active: now,
-            unanswered: None,
             new,
-            refused: false,
             ping,
             watch: None,
             rx_held: None,
@@ -81,7 +75,7 @@ impl Relay {
     pub fn control(peer: Leg, tunnel: TunnelNo, context: &Context, now: Instant) -> Relay {
         let line = Line::new(context.shared.config.limits.semaphore);
         let about = "control connection".into();
-        let join = Join { tunnel, proto: None, target: None, others: false, moves: false, about };
+        let join = Join { tunnel, proto: None, target: None, about };
         Relay::new(line.into(), peer, join, context, now)
     }
 
@@ -142,14 +136,10 @@ impl Relay {
         }
         let (asked, heard) = if is_target(&self.local) { (tx, rx) } else { (rx, tx) };
         if let Some(times) = &mut self.new {
-            *times += u32::from(asked.moved > 0) + if heard.moved > 0 { SECOND } else { 0 };
+            *times += u8::from(asked.moved > 0) + if heard.moved > 0 { SECOND } else { 0 };
         }
-        if self.join.target.is_some() {
-            if heard.moved > 0 {
-                (self.unanswered, self.refused) = (None, false);
-            } else if asked.moved > 0 {
-                self.unanswered = self.unanswered.or(Some(now));
-            }
+        if let Some(target) = &mut self.join.target {
+            target.note(asked.moved > 0, heard.moved > 0, now);
         }
         if matches!(self.join.proto, Some(Proto::Tcp(_))) {
             if self.active == now && self.watch.is_none() {
@@ -271,7 +261,7 @@ impl Relay {
     /// Whether a UDP target has refused, and this is the end: the user's next datagram finds another. Otherwise the session goes on, as
     /// the target may come back.
     fn is_refused(&mut self, context: &Context) -> bool {
-        let Some(target) = self.join.target else { return false };
+        let Some(target) = &mut self.join.target else { return false };
         let refuses = |own: &mut Own| match own {
             Own::Udp(session) => session.refused(),
             _ => false,
@@ -280,27 +270,26 @@ impl Relay {
             Leg::Own(remote) => refuses(remote) | refuses(&mut self.local),
             Leg::Mux(_) => refuses(&mut self.local),
         };
-        if refused && !std::mem::replace(&mut self.refused, true) {
-            context.hub.send(Notice::Missed(target));
-            let level = if self.join.others { log::Level::Debug } else { log::Level::Warn };
+        if refused && !std::mem::replace(&mut target.refused, true) {
+            context.hub.send(Notice::Missed(target.number));
+            let level = if target.others { log::Level::Debug } else { log::Level::Warn };
             log::log!(level, "The target refuses datagrams: {}", self.join.about);
         }
-        self.refused && self.join.others
+        target.refused && target.others
     }
 
     /// Whether a UDP target whose address may have changed has been silent for too long while the user kept sending: the next datagram
     /// resolves anew.
     fn is_unheard(&mut self, context: &Context, now: Instant) -> bool {
-        let (Some(target), Some(due)) = (self.join.target, self.answer_due()) else { return false };
+        let (Some(target), Some(due)) = (&self.join.target, self.answer_due()) else { return false };
         if now >= due {
-            context.hub.send(Notice::Missed(target));
+            context.hub.send(Notice::Missed(target.number));
         }
         now >= due
     }
 
     fn answer_due(&self) -> Option<Instant> {
-        let since = self.unanswered.filter(|_| self.join.moves)?;
-        self.timeout.map(|timeout| since + timeout)
+        self.join.target.as_ref()?.answer_due(self.timeout)
     }
 
     /// Whether one end has not acknowledged for too long what was sent to it. The kernel itself gives up after a quarter of an hour, and its
@@ -389,7 +378,7 @@ const WATCHES: u32 = 6;
 /// How long a new UDP session lives without a second datagram of its user, and without an answer.
 const NEW_LIFE: Duration = Duration::from_secs(3);
 /// Datagrams of a user that make a session known.
-const SECOND: u32 = 2;
+const SECOND: u8 = 2;
 /// How long a direction waits for a buffer.
 const PAUSE: Duration = Duration::from_millis(50);
 /// Most bytes that one direction takes in before others have their turn.

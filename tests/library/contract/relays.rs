@@ -33,7 +33,7 @@ fn bare_sockets_are_joined_in_the_kernel_where_that_is_allowed_and_possible() {
         let (mut a, mut b) = (Own::Tcp(nonblocking(ours)), Own::Tcp(nonblocking(pair(false).0)));
         user.write_all(b"x").unwrap();
         let (mut conduit, mut stores) = (Conduit::Empty, Stores::new(SIZE, allowed));
-        ready(conduit.fill(a.stream(), b.stream(), 1, &mut stores)).unwrap();
+        ready(conduit.fill(a.stream(), b.stream(), 1, false, &mut stores)).unwrap();
         assert_eq!(matches!(conduit, Conduit::Kernel(_)), allowed && SPLICE);
         assert_eq!(matches!(conduit, Conduit::Memory(_)), !(allowed && SPLICE));
     }
