@@ -7,6 +7,8 @@
 //! Records are read and made in one block of memory that a thread has for all its sessions. A session itself keeps bytes only while
 //! something is unfinished: a record that came in part, plaintext that found no room, records that the socket did not take.
 
+mod rest;
+
 use std::cell::RefCell;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::sync::Arc;
@@ -16,6 +18,8 @@ use rustls::pki_types::ServerName;
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus, WriteTraffic};
 use rustls::{ClientConfig, CommonState, Error, ServerConfig};
+
+use rest::Rest;
 
 use super::budget::Budget;
 use super::cert_errors::explain;
@@ -407,61 +411,31 @@ impl<'a> Turn<'a> {
         pieces: &[IoSlice<'_>],
     ) -> Result<(), EncryptError> {
         let most = self.output.at_once;
-        let mut write = |piece: &[u8]| {
+        let mut write = |piece: &[u8]| -> Result<(), EncryptError> {
             let piece = &piece[..piece.len().min(most - self.taken)];
-            self.made += traffic.encrypt(piece, &mut self.records[self.made..])?;
-            self.taken += piece.len();
+            if !piece.is_empty() {
+                self.made += traffic.encrypt(piece, &mut self.records[self.made..])?;
+                self.taken += piece.len();
+            }
             Ok(())
         };
-        // No record is made for a few bytes, if they fit into one with the rest.
-        let length: usize = pieces.iter().map(|piece| piece.len()).sum();
-        if pieces.len() > 1 && length <= self.whole.len() {
-            let mut end = 0;
+        // A few bytes before many have no record of their own.
+        let (mut end, mut skipped) = (0, 0);
+        if pieces.len() > 1 {
             for piece in pieces {
-                self.whole[end..end + piece.len()].copy_from_slice(piece);
-                end += piece.len();
+                let count = piece.len().min(self.whole.len() - end);
+                self.whole[end..end + count].copy_from_slice(&piece[..count]);
+                end += count;
             }
-            return write(&self.whole[..end]);
+            skipped = end;
+            write(&self.whole[..end])?;
         }
         for piece in pieces {
-            write(piece)?;
+            let count = piece.len().min(skipped);
+            skipped -= count;
+            write(&piece[count..])?;
         }
         Ok(())
-    }
-}
-
-/// Bytes that wait; where there are none, no memory.
-#[derive(Default)]
-struct Rest {
-    bytes: Vec<u8>,
-    gone: usize,
-}
-
-impl Rest {
-    fn bytes(&self) -> &[u8] {
-        &self.bytes[self.gone..]
-    }
-
-    fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
-    }
-
-    fn add(&mut self, bytes: &[u8]) {
-        self.bytes.extend_from_slice(bytes);
-    }
-
-    /// So many bytes at the end, to be written.
-    fn room(&mut self, count: usize) -> &mut [u8] {
-        let end = self.bytes.len();
-        self.bytes.resize(end + count, 0);
-        &mut self.bytes[end..]
-    }
-
-    fn consume(&mut self, count: usize) {
-        self.gone += count;
-        if self.gone == self.bytes.len() {
-            *self = Rest::default();
-        }
     }
 }
 

@@ -204,8 +204,15 @@ impl Stream for Ws {
 impl Ws {
     /// Payload as it comes; 0 at the end.
     fn read(&mut self, into: &mut Buffer) -> io::Result<usize> {
+        let mut frames = 0;
         loop {
             match &self.recv {
+                RecvState::Between | RecvState::Payload { .. } if self.ahead.is_empty() && !self.whole_messages => {
+                    match self.read_frames(into, &mut frames)? {
+                        0 => {}
+                        count => return Ok(count),
+                    }
+                }
                 RecvState::Between => self.head()?,
                 RecvState::Payload { .. } => return self.payload(into),
                 RecvState::Ended | RecvState::Closed => {

@@ -17,30 +17,12 @@ impl Ws {
         let before = discriminant(&self.recv);
         for _ in 0..EMPTY_FRAMES {
             let begun = matches!(self.message, Message::Begun { empty: false });
-            let mut cursor = Cursor::new(self.ahead.bytes());
-            let parsed = FrameHeader::parse(&mut cursor);
-            let header_len = cursor.position() as usize;
-            match parsed {
-                Err(_) => return self.refuse(CloseCode::Protocol, "an unknown opcode"),
-                Ok(None) => self.look_ahead()?,
-                Ok(Some((header, length))) => {
-                    if let Some((code, why)) = self.fault(&header, length) {
-                        return self.refuse(code, why);
-                    }
-                    match header.opcode {
-                        OpCode::Data(_) => {
-                            self.ahead.consume(header_len);
-                            self.data(&header, length);
-                        }
-                        OpCode::Control(_) if ((self.ahead.bytes().len() - header_len) as u64) < length => {
-                            self.look_ahead()?;
-                        }
-                        OpCode::Control(control) => {
-                            self.ahead.consume(header_len);
-                            self.control(control, header.mask, length as usize)?;
-                        }
-                    }
-                }
+            let ahead = std::mem::replace(&mut self.ahead, Buffer::new(0));
+            let taken = self.frame_at(ahead.bytes());
+            self.ahead = ahead;
+            match taken? {
+                Some(count) => self.ahead.consume(count),
+                None => self.look_ahead()?,
             }
             // The empty last frame of a message matters where messages do.
             let ended = begun && self.whole_messages && matches!(self.message, Message::None);
@@ -48,7 +30,83 @@ impl Ws {
                 return Ok(());
             }
         }
-        self.refuse(CloseCode::Policy, "too many frames without a byte in them")
+        self.refuse(CloseCode::Policy, NOTHING_IN_THEM)
+    }
+
+    /// Takes the header of a data frame, or a whole control frame, at the front of `bytes`: how many bytes it is, and `None` if more of it
+    /// is still to come.
+    fn frame_at(&mut self, bytes: &[u8]) -> io::Result<Option<usize>> {
+        let mut cursor = Cursor::new(bytes);
+        let parsed = FrameHeader::parse(&mut cursor);
+        let head = cursor.position() as usize;
+        let (header, length) = match parsed {
+            Err(_) => return self.refuse(CloseCode::Protocol, "an unknown opcode"),
+            Ok(None) => return Ok(None),
+            Ok(Some(parsed)) => parsed,
+        };
+        if let Some((code, why)) = self.fault(&header, length) {
+            return self.refuse(code, why);
+        }
+        match header.opcode {
+            OpCode::Data(_) => {
+                self.data(&header, length);
+                Ok(Some(head))
+            }
+            OpCode::Control(control) => {
+                let Some(payload) = bytes.get(head..head + length as usize) else { return Ok(None) };
+                self.control(control, header.mask, payload.to_vec())?;
+                Ok(Some(head + payload.len()))
+            }
+        }
+    }
+
+    /// Reads as much as there is room for and takes the frames apart where they lie: how many bytes of payload there were. 0 if there were
+    /// none: the peer's direction may have ended, or more is to be read. `frames` counts those without payload.
+    pub(super) fn read_frames(&mut self, into: &mut Buffer, frames: &mut usize) -> io::Result<usize> {
+        let room = into.room(1);
+        let read = match self.lower.read(room)? {
+            0 => {
+                self.recv = cut_off();
+                return Ok(0);
+            }
+            read => read,
+        };
+        let (mut at, mut moved) = (0, 0);
+        while at < read {
+            match &mut self.recv {
+                RecvState::Payload { left, mask } => {
+                    let count = (read - at).min(usize::try_from(*left).unwrap_or(usize::MAX));
+                    mask.apply(&mut room[at..at + count]);
+                    room.copy_within(at..at + count, moved);
+                    (at, moved) = (at + count, moved + count);
+                    *left -= count as u64;
+                    if *left == 0 {
+                        self.recv = RecvState::Between;
+                    }
+                }
+                RecvState::Between => match self.frame_at(&room[at..read]) {
+                    Ok(Some(_)) if moved == 0 && *frames == EMPTY_FRAMES => {
+                        return self.refuse(CloseCode::Policy, NOTHING_IN_THEM);
+                    }
+                    Ok(Some(count)) => (at, *frames) = (at + count, *frames + 1),
+                    Ok(None) => break,
+                    // It is kept, and told when the bytes before it were taken.
+                    Err(_) if moved > 0 => break,
+                    Err(error) => return Err(error),
+                },
+                RecvState::Ended | RecvState::Closed | RecvState::Failed(..) => break,
+            }
+        }
+        self.keep_ahead(&room[at..read]);
+        into.advance(moved);
+        Ok(moved)
+    }
+
+    /// Bytes that were read too early: part of a header or of a control frame, as a rule.
+    fn keep_ahead(&mut self, bytes: &[u8]) {
+        if self.ahead.append(bytes) < bytes.len() {
+            self.ahead = Buffer::holding(bytes.to_vec());
+        }
     }
 
     /// Which rule a frame breaks.
@@ -89,9 +147,7 @@ impl Ws {
     }
 
     /// A control frame that is there as a whole.
-    fn control(&mut self, control: Control, mask: Option<[u8; 4]>, length: usize) -> io::Result<()> {
-        let mut payload = self.ahead.bytes()[..length].to_vec();
-        self.ahead.consume(length);
+    fn control(&mut self, control: Control, mask: Option<[u8; 4]>, mut payload: Vec<u8>) -> io::Result<()> {
         Mask::new(mask).apply(&mut payload);
         match control {
             Control::Ping => {
@@ -191,6 +247,8 @@ fn cut_off() -> RecvState {
     RecvState::Failed(ErrorKind::UnexpectedEof, "the WebSocket was cut off without a Close".into())
 }
 
+/// Why a peer is left whose frames have nothing in them.
+const NOTHING_IN_THEM: &str = "too many frames without a byte in them";
 /// Longest payload of a control frame, in bytes (RFC 6455, 5.5).
 const CONTROL: u64 = 125;
 /// Bytes read ahead of the payload: more than the longest control frame with its header (131).

@@ -88,6 +88,25 @@ fn a_message_of_any_size_passes_without_being_held() {
 }
 
 #[test]
+fn frames_that_come_together_are_taken_together_and_what_is_between_them_is_answered() {
+    let (mut ws, mut peer) = rig(End::Server, true);
+    let mask = |at: usize| Some([at as u8, 2, 3, 4]);
+    let mut said = Vec::new();
+    for at in 0..8 {
+        said.extend(encode(FIN | BINARY, mask(at), &flow(1000 + at)));
+        said.extend(encode(FIN | PING, mask(at), &[at as u8]));
+    }
+    said.extend(&encode(FIN | BINARY, mask(9), b"begun")[..8]);
+    peer.say(&said);
+    let mut buffer = Buffer::new(1 << 16);
+    let expected: Vec<u8> = (0..8).flat_map(|at| flow(1000 + at)).chain(*b"be").collect();
+    assert_eq!(ws.fill(&mut buffer).unwrap(), expected.len());
+    assert_eq!(buffer.bytes(), expected);
+    // Of pings that came together the latest is answered.
+    assert_eq!(peer.frames().last(), Some(&(PONG, vec![7])));
+}
+
+#[test]
 fn an_empty_message_is_an_end_only_where_that_was_agreed_on() {
     for (frames, is_end) in [
         (vec![encode(FIN | BINARY, None, b"")], true),
