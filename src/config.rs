@@ -62,7 +62,7 @@ pub use help::{arch, banner, os, short_usage, version};
 pub use instance::{instance, Asked, Fault};
 pub use limits::{is_secret_variable, mistyped_variables, Limits};
 pub use parts::needs_files;
-pub use risks::MIN_KEY;
+pub use risks::{HTTPS, MIN_KEY};
 pub use secret::Secret;
 pub use source::{masked, url_in, MAX_TEXT};
 use table::PARAMETERS;
@@ -92,7 +92,8 @@ pub struct Parsed {
     pub command: Command,
     /// Lines to log as warnings: things ignored, raised or unwise.
     pub warnings: Vec<String>,
-    /// Those of them that are about values which an instance of a master [passes over](Reading::Managed).
+    /// Those of them that are about values which an instance of a master [passes over](Reading::Managed), and about names that may be
+    /// mistyped.
     pub passed_over: Vec<String>,
 }
 

@@ -212,7 +212,7 @@ impl Error {
             Error::Name(_) => "cannot look up ",
             Error::Proxy(_) => "the proxy of HTTPS_PROXY ",
             Error::Refused(_) => "the server refuses",
-            Error::Tls(_) => "TLS",
+            Error::Tls(_) => "TLS ",
             _ => "",
         }
     }

@@ -26,7 +26,7 @@ pub struct Asked {
     pub url: String,
     /// The same with every parameter that applies. The key is in it.
     pub config: String,
-    /// What of it is [passed over](Reading::Managed), a line each.
+    /// What of it is [passed over](Reading::Managed), and which names may be mistyped, a line each.
     pub passed_over: Vec<String>,
 }
 
@@ -379,6 +379,7 @@ mod tests {
             assert!(asked.url.contains(given) && asked.config.contains(given), "{asked:?}");
         }
         assert!(asked("client://h:1/t:2?min=8&zone=x").passed_over.is_empty());
+        assert_eq!(asked("server://h:1/t:2?tsl=1").passed_over, ["unknown parameter tsl: ignored; did you mean tls?"]);
     }
 
     #[test]

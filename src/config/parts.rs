@@ -38,7 +38,6 @@ impl Parts {
         }
         draft.adopt_key(key, &mut warnings);
         let passed_over = draft.adopt(given, reading, &mut warnings)?;
-        warnings.extend(passed_over.iter().cloned());
         draft.config.limits = Limits::from_env(env, &mut warnings)?;
         if role == Role::Client {
             draft.config.https_proxy = https_proxy(&draft.config.tunnel, env)?;
@@ -75,10 +74,15 @@ impl Draft {
         warnings: &mut Vec<String>,
     ) -> Result<Vec<String>, Error> {
         let role = self.config.role;
+        let mut passed_over = Vec::new();
         let mut values: [Option<String>; PARAMETERS.len()] = Default::default();
         for (name, value) in given {
             match PARAMETERS.iter().position(|row| row.name == name) {
-                None => warnings.push(unknown_parameter(&name)),
+                None => {
+                    let (line, is_near) = unknown_parameter(&name);
+                    passed_over.extend(is_near.then(|| line.clone()));
+                    warnings.push(line);
+                }
                 Some(_) if value.is_empty() => {}
                 Some(at) if !PARAMETERS[at].roles.contains(&role) => {
                     warnings.push(format!("parameter {name} does not apply to a {role}: ignored"));
@@ -90,7 +94,6 @@ impl Draft {
                 }
             }
         }
-        let mut passed_over = Vec::new();
         for (row, value) in PARAMETERS.iter().zip(&values) {
             let Some(value) = value else { continue };
             self.config.log_given |= row.name == "log" && role == Role::Master;
@@ -102,7 +105,9 @@ impl Draft {
             match reading {
                 Reading::Managed if is_originals(row.name) => {
                     let instead = row.default.map_or("without it".into(), |default| format!("with {default}"));
-                    passed_over.push(format!("{error}; this instance runs {instead}, as an original would"));
+                    let line = format!("{error}; this instance runs {instead}, as an original would");
+                    warnings.push(line.clone());
+                    passed_over.push(line);
                 }
                 Reading::Managed | Reading::Strict => return Err(error),
             }
@@ -153,12 +158,13 @@ impl Draft {
     }
 }
 
-fn unknown_parameter(name: &str) -> String {
+/// What is said of it, and whether it is near a known one.
+fn unknown_parameter(name: &str) -> (String, bool) {
     let meant = did_you_mean(name, PARAMETERS.iter().map(|row| row.name));
     let ignored = format!("unknown parameter {}: ignored", printable(name));
     match meant.is_empty() {
-        true => ignored,
-        false => format!("{ignored}; {meant}"),
+        true => (ignored, false),
+        false => (format!("{ignored}; {meant}"), true),
     }
 }
 

@@ -37,6 +37,13 @@ impl Config {
                 ));
             }
         }
+        if self.role == Role::Server && self.tunnel.port == HTTPS && matches!(self.tls, Tls::Off | Tls::SelfSigned) {
+            let code = self.tls.code();
+            risks.push(format!(
+                "tls={code} at port 443: clients that call port 443 verify the server's certificate, and there is none that they know: \
+                 set tls=2 with crt= and key= of one for this server's name, or take another port at both ends"
+            ));
+        }
         match (self.role, &self.tls, self.auth()) {
             (Role::Server, Tls::Off, AuthMode::Required) => {
                 risks.push(
@@ -52,6 +59,8 @@ impl Config {
     }
 }
 
+/// The port at which handshakes come inside TLS, and clients verify the server.
+pub const HTTPS: u16 = 443;
 /// Characters of a key, of which fewer are few.
 pub const MIN_KEY: usize = 16;
 
@@ -88,6 +97,7 @@ mod tests {
             ("server://0123456789abcdef@:1/:2?tls=1&wire=1.12", "gives the key away to each client that asks"),
             ("client://0123456789abcdef@h:1/:2?wire=1.8", "gives the key away to each server that answers"),
             ("client://ABCDEFGHIKLMNOPR@h:1/:2?wire=1.6", "gives the key away"),
+            ("server://0123456789abcdef@:443/:2?tls=1", "tls=1 at port 443"),
         ] {
             let risks = risks(url);
             assert!(matches!(&risks[..], [risk] if risk.contains(words)), "{url}: {risks:?}");

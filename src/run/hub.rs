@@ -17,7 +17,7 @@ mod opener;
 mod out;
 pub(in crate::run) mod part;
 mod reports;
-pub(in crate::run) mod route;
+pub(crate) mod route;
 pub(in crate::run) mod server;
 mod service;
 pub(in crate::run) mod single;

@@ -31,7 +31,7 @@ use super::shared::Shared;
 use super::stats::Stats;
 use super::worker::Worker;
 use crate::config::{Config, Mode, Role};
-use crate::error::Error;
+use crate::error::{Cause, Error};
 use crate::heap;
 use crate::log as lines;
 use crate::logic::terms::Direction;
@@ -143,7 +143,11 @@ fn part(shared: &Arc<Shared>, registry: &mio::Registry, now: Instant) -> Result<
                 Mode::Auto => match try_at(at) {
                     Ok(listeners) => (Direction::Reverse, UserPort::Open(listeners)),
                     Err(why) => {
-                        log::info!("{why}: so it is the target, and users come in at the client");
+                        flipped(
+                            &why,
+                            "it is the target, and users come in at the client",
+                            "mode=1 lets users in here only, mode=2",
+                        );
                         (Direction::Forward, UserPort::None)
                     }
                 },
@@ -162,7 +166,13 @@ fn part(shared: &Arc<Shared>, registry: &mio::Registry, now: Instant) -> Result<
             let user_port = match config.mode {
                 Mode::One => UserPort::Wanted(config.tunnel.clone()),
                 Mode::Two => UserPort::None,
-                Mode::Auto => try_at(&config.tunnel).map_or(UserPort::None, UserPort::Open),
+                Mode::Auto => match try_at(&config.tunnel) {
+                    Ok(listeners) => UserPort::Open(listeners),
+                    Err(why) => {
+                        flipped(&why, "a server is called there", "mode=1 forwards without a server, mode=2");
+                        UserPort::None
+                    }
+                },
             };
             let part = match user_port {
                 UserPort::None => Part::Client(Client::new(shared.clone(), now)),
@@ -173,6 +183,16 @@ fn part(shared: &Arc<Shared>, registry: &mio::Registry, now: Instant) -> Result<
             };
             Ok((part, user_port))
         }
+    }
+}
+
+/// With `mode=0` a port that cannot be had decides what this instance is. That another program has it may be a mistake; that it is
+/// another machine's is what is meant. `else_do` is the mode for those who want it otherwise, and the one that says this.
+fn flipped(why: &Error, so: &str, else_do: &str) {
+    let meant = matches!(why, Error::Name(_)) || matches!(why.cause(), Cause::Os(libc::EADDRNOTAVAIL));
+    match meant {
+        true => log::info!("mode=0: {why}: so {so}"),
+        false => log::warn!(event = "mode_flipped"; "mode=0: {why}: so {so}; {else_do} says so without this warning"),
     }
 }
 

@@ -26,15 +26,29 @@ fn at_port_443_the_handshake_is_inside_tls_and_the_server_is_verified() {
         Process::nodepass_with(&[&url], &[("SSL_CERT_FILE", roots)])
     };
     let wrong_name = client("other.example", &authority.ca());
-    assert!(wrong_name.says("TLS: ", GRACE).contains("failed"), "another name is not accepted");
+    assert!(wrong_name.says("TLS at port 443, where ", GRACE).contains("failed"), "another name is not accepted");
     let stranger = Authority::new("stranger.example").expect("openssl was there a moment ago");
     let wrong_chain = client("tunnel.example", &stranger.ca());
-    assert!(wrong_chain.says("TLS: ", GRACE).contains("failed"), "another authority is not accepted");
+    assert!(wrong_chain.says("TLS at port 443, where ", GRACE).contains("failed"), "another authority is not accepted");
     drop((wrong_name, wrong_chain));
 
     let client = client("tunnel.example", &authority.ca());
     client.says("is up", GRACE);
     echoed(user, b"through 443");
+}
+
+#[test]
+fn a_certificate_that_no_client_knows_is_told_at_both_ends_with_what_to_do() {
+    for tls in [0, 1] {
+        let Some(at) = https() else { return };
+        let server =
+            Process::nodepass(&format!("server://a-good-key-of-24-letters@{at}/{}?mode=1&tls={tls}", free_addr()));
+        let told = server.says(&format!("tls={tls} at port 443: "), GRACE);
+        assert!(told.contains("  WARN  ") && told.contains("set tls=2 with crt= and key="), "{told}");
+        let client = Process::nodepass(&format!("client://a-good-key-of-24-letters@{at}/127.0.0.1:9?mode=2"));
+        let told = client.says("Client error: ", GRACE);
+        assert!(told.contains("at port 443, where the server's certificate is verified (tls=2 there"), "{told}");
+    }
 }
 
 /// Port 443 at a loopback address that is free now; `None`, and a word about it, where it is not ours to use.

@@ -60,7 +60,9 @@ pub enum QuicRecv {
     Open,
     /// All bytes were taken, and the end.
     Ended,
-    /// The other side, or the end of the connection, cut it.
+    /// The connection is over: what has come before may still be taken.
+    Cut,
+    /// The other side, or the end of the connection, cut it, and nothing is left to take.
     Reset,
 }
 
@@ -176,7 +178,7 @@ impl Streams {
         for stream in theirs {
             if let Some(entry) = self.table.get_mut(stream) {
                 if entry.recv == QuicRecv::Open {
-                    entry.recv = QuicRecv::Reset;
+                    entry.recv = QuicRecv::Cut;
                 }
                 if entry.send == QuicSend::Open {
                     entry.send = QuicSend::Stopped;

@@ -14,9 +14,9 @@ use super::opener::Opener;
 use super::opener::Secret;
 use super::out::{EndReason, Out};
 use super::route::{features, first_hop, named, Routes};
-use super::server::HTTPS;
 use super::targets::TargetRouter;
 use super::tunnel::{Agreed, Side, Tunnel};
+use crate::config::HTTPS;
 use crate::error::Error;
 use crate::log::printable;
 use crate::logic::auth::{Agreement, Approach, Asked, AuthMode, Initiator, Numbers, Outcome, Psk};
@@ -389,6 +389,10 @@ impl Client {
     /// Says what is wrong, once and now and then, and calls again after a pause.
     fn complain(&mut self, why: Error, targets: &mut TargetRouter, now: Instant) {
         let (config, cooldown) = (&self.shared.config, self.shared.config.limits.cooldown);
+        let why = match why {
+            Error::Tls(_) if config.tunnel.port == HTTPS => why.about(VERIFIED),
+            why => why,
+        };
         targets.doubt(first_hop(config), now);
         let what = match &why {
             Error::Name(_) | Error::Proxy(_) => String::new(),
@@ -410,6 +414,9 @@ impl Client {
     }
 }
 
+/// What a client's TLS is about at port 443, whatever `tls` is.
+const VERIFIED: &str =
+    "at port 443, where the server's certificate is verified (tls=2 there, or another port at both ends)";
 /// Time for a server's successor to start, once the server has ended.
 const RESTART: Duration = Duration::from_secs(2);
 /// The longest pause of a client whose tunnel another one keeps taking over.

@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use log::Level;
+
 use crate::error::Error;
 use crate::logic::control::Why;
 use crate::logic::loads::Loads;
@@ -73,6 +75,14 @@ pub(in crate::run) enum EndReason {
 }
 
 impl EndReason {
+    /// How loud it is told: a peer that was stopped and says so is no trouble.
+    pub fn level(&self) -> Level {
+        match self {
+            EndReason::Control(Why::Goodbye) => Level::Info,
+            _ => Level::Warn,
+        }
+    }
+
     /// Which relays of the tunnel's users go on: those that may still have both their ends, and no other owner to end them.
     /// All where the program stops: what is left goes on for as long as that takes.
     pub fn survivors(&self, stopping: bool) -> Survivors {

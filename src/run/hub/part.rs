@@ -70,6 +70,15 @@ impl Part {
         }
     }
 
+    /// Why a user waits in vain.
+    pub fn absence(&self) -> String {
+        match (self.tunnels().next(), self) {
+            (Some(tunnel), _) => tunnel.absence(),
+            (None, Part::Server(_)) => "no client is connected: is it started, and with this key?".into(),
+            (None, _) => "the server is not reached: the line \"Client error\" says why".into(),
+        }
+    }
+
     /// All tunnels in being.
     pub fn tunnels(&self) -> impl Iterator<Item = &Tunnel> {
         let (server, client) = match self {

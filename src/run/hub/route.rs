@@ -8,8 +8,7 @@ use rustls::pki_types::ServerName;
 use rustls::ClientConfig;
 
 use super::fallback::{over_tcp, QuicFallback};
-use super::server::HTTPS;
-use crate::config::{Config, Endpoint, Host, Transport};
+use crate::config::{Config, Endpoint, Host, Transport, HTTPS};
 use crate::error::Error;
 use crate::logic::dialect::Dialect;
 use crate::logic::terms::TunnelNo;
@@ -155,7 +154,7 @@ impl Routes {
 }
 
 /// The names of the features that a client offers.
-pub(in crate::run) fn features(config: &Config) -> Vec<&'static str> {
+pub(crate) fn features(config: &Config) -> Vec<&'static str> {
     let offered = |feature: &Feature| match feature {
         Feature::WsEof => Transport::WebSocket.is_built(),
         Feature::Edge => config.tunnel.port == HTTPS,
@@ -175,7 +174,7 @@ pub(in crate::run) fn alpn(transport: Transport) -> Alpn {
 }
 
 /// Who is called, as the handshake's `Host` says it: `sni`, else the host's name; `none` for a bare address.
-pub(in crate::run) fn named(config: &Config) -> &str {
+pub(crate) fn named(config: &Config) -> &str {
     match (&config.sni, &config.tunnel.host) {
         (Some(sni), _) => sni,
         (None, Host::Name(name)) => name,
@@ -194,18 +193,18 @@ fn authority(config: &Config, transport: Transport) -> String {
 
 /// Whom to dial: the server, or the proxy before it. All connections of a tunnel go the same fallback, since the server takes pool
 /// connections from the address that shook hands.
-pub(in crate::run) fn first_hop(config: &Config) -> &Endpoint {
+pub(crate) fn first_hop(config: &Config) -> &Endpoint {
     config.https_proxy.as_ref().map_or(&config.tunnel, |(proxy, _)| proxy)
 }
 
 /// What to say to a proxy.
-fn via(config: &Config) -> Option<Vec<u8>> {
+pub(crate) fn via(config: &Config) -> Option<Vec<u8>> {
     let (_, proxy) = config.https_proxy.as_ref()?;
     Some(proxy.connect(&config.tunnel.to_string()))
 }
 
 /// Who must answer where certificates are verified: `sni`, else the tunnel's host.
-fn peer_name(config: &Config) -> String {
+pub(crate) fn peer_name(config: &Config) -> String {
     match (&config.sni, &config.tunnel.host) {
         (Some(sni), _) => sni.clone(),
         (None, Host::Any) => "localhost".into(),

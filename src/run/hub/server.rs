@@ -16,7 +16,7 @@ use super::ingress::listeners::listening_addresses;
 use super::out::Out;
 use super::tunnel::Tunnel;
 use super::TUNNEL_TOKEN;
-use crate::config::{Config, Transport};
+use crate::config::{Config, Transport, HTTPS};
 use crate::error::Error;
 use crate::log as lines;
 use crate::logic::auth::{AuthMode, Psk};
@@ -391,8 +391,6 @@ fn streams_for(max: usize, slot: Option<usize>) -> usize {
 const ANNOUNCED: Duration = Duration::from_secs(1);
 /// Most streams of one connection at once, whatever `slot` says.
 const MAX_STREAMS: usize = 131_072;
-/// Handshakes at this port come inside TLS.
-pub(in crate::run) const HTTPS: u16 = 443;
 /// Most connections taken in one turn.
 const MAX_AT_A_TIME: usize = 256;
 /// Bytes that a connection of many streams may say before it is a client's, and as many more for each pool connection: its head, and the

@@ -116,7 +116,7 @@ impl Hub {
         self.workers.iter().for_each(|worker| worker.send(Job::End { tunnel: number, survivors }));
         self.ingress.waiting.shrink();
         if self.stopping.is_none() {
-            log::warn!(event = "tunnel_down", peer:% = peer; "Tunnel with {peer} ended: {reason}");
+            log::log!(reason.level(), event = "tunnel_down", peer:% = peer; "Tunnel with {peer} ended: {reason}");
         }
     }
 

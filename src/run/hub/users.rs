@@ -88,7 +88,7 @@ impl Hub {
 
     /// A user waited too long, or in vain.
     pub(super) fn refuse(&mut self, user: User) {
-        let why = self.part.tunnels().next().map_or_else(|| "there is no peer".into(), Tunnel::absence);
+        let why = self.part.absence();
         let (from, waited) = (user.address(), self.shared.config.limits.pool_get);
         self.shared.stats.add(Figure::RefusedPool, 1);
         log::warn!(event = "user_refused", peer:% = from; "{from} closed after {waited:?}: {why}");

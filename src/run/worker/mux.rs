@@ -38,6 +38,8 @@ pub struct MuxTask {
     ready: bool,
     /// Its tunnel is over: it ends with the last of its streams.
     leaving: bool,
+    /// Why it is over, once it is: what has come on its streams, such as a goodbye, is taken before it goes.
+    over: Option<String>,
 }
 
 enum Purpose {
@@ -111,11 +113,21 @@ impl MuxTask {
     }
 
     fn new(mux: Box<dyn Mux>, purpose: Purpose, home: Home, context: &mut Context) -> MuxTask {
-        MuxTask { hold: context.muxes.insert(mux, home.key), purpose, due: None, ready: true, leaving: false }
+        MuxTask {
+            hold: context.muxes.insert(mux, home.key),
+            purpose,
+            due: None,
+            ready: true,
+            leaving: false,
+            over: None,
+        }
     }
 
     /// Takes in, runs the clocks, sends.
     pub fn advance(&mut self, context: &mut Context, now: Instant) -> Schedule {
+        if let Some(why) = self.over.take() {
+            return self.end(&why, context);
+        }
         let Context { muxes, mux_events, hub, .. } = context;
         muxes.stir(&self.hold);
         let Some(mux) = muxes.get_mut(&self.hold) else { return Schedule::End };
@@ -134,7 +146,12 @@ impl MuxTask {
             }
         }
         match result {
-            Err(error) => return self.end(&error.to_string(), context),
+            Err(error) if self.is_bare(muxes) => return self.end(&error.to_string(), context),
+            Err(error) => {
+                mux_events.ended.push(self.tunnel(muxes));
+                (self.over, self.ready) = (Some(error.to_string()), true);
+                return Schedule::Wait;
+            }
             Ok(more) => (self.due, self.ready) = (due, more),
         }
         if let Purpose::Open { route, was_up: was_up @ false } = &mut self.purpose {
@@ -171,6 +188,11 @@ impl MuxTask {
     /// Whether nothing is left for it to carry.
     pub fn is_over(&self, muxes: &Muxes) -> bool {
         self.leaving && muxes.claims(&self.hold) == 0
+    }
+
+    /// Whether no stream of it can have a last word: a port that outlives tunnels, or a connection that no stream is in use of.
+    fn is_bare(&self, muxes: &Muxes) -> bool {
+        matches!(self.purpose, Purpose::Port(_)) || muxes.claims(&self.hold) == 0
     }
 
     /// Remembers an edge.
@@ -221,6 +243,9 @@ impl MuxTask {
     /// A new stream. An error: the connection takes no more, another one may be made.
     pub fn open(&self, muxes: &mut Muxes) -> io::Result<Opening> {
         let was_up = matches!(self.purpose, Purpose::Open { was_up: true, .. });
+        if self.over.is_some() {
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
         muxes.stir(&self.hold);
         match muxes.get_mut(&self.hold) {
             Some(mux) if mux.is_up() || was_up => Ok(match ready(mux.open())? {

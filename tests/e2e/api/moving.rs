@@ -79,6 +79,8 @@ fn a_client_of_the_api_may_ask_for_what_an_original_passes_over_and_is_told() {
         said.json()["warnings"].clone()
     };
     assert!(put(&format!("{}&min=0&read=30", forwarder())).as_array().is_some_and(|lines| lines.len() == 2));
+    let mistyped = put(&format!("{}&tsl=1", forwarder()));
+    assert_eq!(mistyped[0], "unknown parameter tsl: ignored; did you mean tls?");
     assert_eq!(put(&forwarder()), Value::Null);
     // What no original knows has no default of its.
     let (status, text) = master.told("POST /v1/instances", &format!("{{\"url\":\"{}&allow=x\"}}", forwarder()));

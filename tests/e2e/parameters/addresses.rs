@@ -64,6 +64,13 @@ fn mode_0_at_both_ends_is_forward_if_the_servers_target_address_is_taken() {
     let server = Process::nodepass(&format!("server://k@{tunnel}/{}", target.addr()));
     connect(tunnel);
     let client = Process::nodepass(&format!("client://k@{tunnel}/{user}"));
+    for (process, at, so) in [
+        (&server, target.addr(), "so it is the target, and users come in at the client; mode=1"),
+        (&client, tunnel, "so a server is called there; mode=1"),
+    ] {
+        let told = process.says(&format!("mode=0: cannot listen at {at}"), GRACE);
+        assert!(told.contains("  WARN  ") && told.contains(so) && told.contains("mode=2 says so"), "{told}");
+    }
     until("a user", GRACE, || exchange(user, b"hello"));
     assert_eq!(udp_echo(user, b"hello").unwrap(), b"hello");
     assert_eq!(server.checkpoint(|_| true).mode, 2);

@@ -107,6 +107,16 @@ fn pool_get_timeout_ends_a_user_who_waits_for_a_pool_connection() {
 }
 
 #[test]
+fn a_user_who_waits_for_a_client_in_vain_is_told_with_what_to_look_at() {
+    let user = free_addr();
+    let url = format!("server://k@{}/{user}?mode=1&tls=1", free_addr());
+    let server = Process::nodepass_with(&[&url], &[("NP_POOL_GET_TIMEOUT", "300ms")]);
+    server.says("Waiting for a client", GRACE);
+    assert_eq!(rest(&connect(user)), b"");
+    server.says("closed after 300ms: no client is connected: is it started, and with this key?", GRACE);
+}
+
+#[test]
 fn handshake_timeout_closes_a_client_that_never_finishes_its_request() {
     let port = free_port();
     let _server = Process::nodepass_with(

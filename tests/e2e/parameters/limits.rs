@@ -437,6 +437,7 @@ fn a_side_that_does_not_carry_a_protocol_refuses_it_whatever_the_other_says() {
         user.send(b"hello").unwrap();
         assert!(user.recv(&mut [0; 10]).is_err());
         assert_eq!(tunnel.target.datagrams(), 0);
+        tunnel.egress().says("refused: this protocol is switched off (notcp, noudp)", GRACE);
         tunnel.echo(b"and the tunnel stays");
 
         let target = Target::echo();

@@ -43,7 +43,7 @@ fn a_proxy_with_another_name_or_of_another_authority_is_refused_with_a_clear_lin
     ] {
         let client = edge.client(sni, &roots);
         let line = client.says(why, GRACE);
-        assert!(line.contains("failed") && line.contains("TLS: "), "{line}");
+        assert!(line.contains("failed") && line.contains("TLS at port 443, where "), "{line}");
         assert!(exchange(edge.user, b"hello").is_err(), "no user gets through");
         assert!(!edge.server.said("is up"));
     }

@@ -54,10 +54,11 @@ impl Connection {
                 self.unheard.push(stream);
                 return would_block();
             }
-            QuicRecv::Open => {}
+            QuicRecv::Open | QuicRecv::Cut => {}
         }
+        let is_cut = entry.recv == QuicRecv::Cut;
         match self.quic.stream_recv(entry.id, into.room(1)) {
-            Ok((count, over)) => {
+            Ok((count, over)) if count > 0 || over || !is_cut => {
                 into.advance(count);
                 if over {
                     entry.recv = QuicRecv::Ended;
@@ -68,11 +69,11 @@ impl Connection {
                 Ok(count)
             }
             // quiche keeps no mark of a reset that follows an end whose last bytes are missing.
-            Err(quiche::Error::Done) if !self.quic.stream_finished(entry.id) => {
+            Err(quiche::Error::Done) if !is_cut && !self.quic.stream_finished(entry.id) => {
                 entry.reader_waits = true;
                 would_block()
             }
-            Err(_) => {
+            _ => {
                 entry.recv = QuicRecv::Reset;
                 Err(ErrorKind::ConnectionReset.into())
             }
