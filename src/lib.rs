@@ -74,8 +74,8 @@ pub mod net {
     pub mod listen;
     pub mod listen_addr;
     pub mod lower;
-    #[cfg(feature = "quic")]
-    mod mtu;
+    #[cfg(any(feature = "quic", feature = "check"))]
+    pub mod mtu;
     pub mod mux;
     #[cfg(feature = "h2")]
     pub mod nghttp2;
@@ -129,6 +129,7 @@ pub mod check {
     pub mod finding;
     #[cfg(feature = "master")]
     mod folder;
+    mod handshake;
     mod holders;
     mod instance;
     mod lookups;
@@ -136,6 +137,7 @@ pub mod check {
     mod managed;
     mod peer;
     mod ports;
+    mod quic;
     mod report;
     mod server;
     mod setup;
@@ -155,6 +157,7 @@ pub mod master {
     mod bans;
     mod bounds;
     pub mod call;
+    mod checks;
     pub mod child;
     pub mod child_log;
     pub mod events;
@@ -177,6 +180,7 @@ pub mod master {
     pub mod record;
     pub mod requests;
     mod routes;
+    mod semaphore;
     pub mod start;
     pub mod state;
     mod stream;

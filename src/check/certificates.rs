@@ -108,7 +108,8 @@ fn chain(parsed: &[Certificate], files: &Files) -> Option<Finding> {
     }
 }
 
-fn days(seconds: i64) -> i64 {
+/// Whole days of so many seconds.
+pub fn days(seconds: i64) -> i64 {
     seconds / DAY
 }
 

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::error::Error;
+use crate::error::{Cause, Error};
+use crate::logic::proxy::{parse_answer, Answer};
 use crate::net::certs::server_name;
 
 /// A connection, with or without TLS.
@@ -33,6 +34,50 @@ pub fn connect(to: SocketAddr, from: Option<IpAddr>, timeout: Duration) -> io::R
     stream.set_write_timeout(Some(timeout))?;
     stream.set_nodelay(true)?;
     Ok((stream, time))
+}
+
+/// How one address of a server is reached: by itself, or through the proxy that has this address.
+#[derive(Clone)]
+pub struct Hop {
+    /// Whom to connect to.
+    pub at: SocketAddr,
+    /// What the proxy is asked, credentials included.
+    pub via: Option<Vec<u8>>,
+    /// How long each step is waited for.
+    pub timeout: Duration,
+}
+
+impl Hop {
+    /// A connection to the server, and how long it took.
+    pub fn open(&self) -> Result<(TcpStream, Duration), Error> {
+        let begin = Instant::now();
+        let Some(request) = &self.via else {
+            return connect(self.at, None, self.timeout).map_err(|error| unreachable(self.at, error, self.timeout));
+        };
+        let failed = |error| Error::proxy(cause(error, self.timeout));
+        let connected = connect(self.at, None, self.timeout).map_err(failed).and_then(|(mut stream, _)| {
+            stream.write_all(request).map_err(failed)?;
+            proxied(&mut stream).unwrap_or_else(|error| Err(failed(error)))?;
+            Ok(stream)
+        });
+        connected.map(|stream| (stream, begin.elapsed())).map_err(|error| error.about(self.at.to_string()))
+    }
+}
+
+/// Reads a proxy's answer a byte at a time, as what follows it is the server's.
+fn proxied(stream: &mut TcpStream) -> io::Result<Result<(), Error>> {
+    let (mut answer, mut byte) = (Vec::new(), [0]);
+    loop {
+        if stream.read(&mut byte)? == 0 {
+            return Ok(Err(Error::proxy("it closed the connection without an answer")));
+        }
+        answer.extend_from_slice(&byte);
+        match parse_answer(&answer) {
+            Answer::NeedMore => {}
+            Answer::Done(_) => return Ok(Ok(())),
+            Answer::Bad(error) => return Ok(Err(error)),
+        }
+    }
 }
 
 /// Makes TLS of a connection. The error says what is wrong with it.
@@ -88,11 +133,13 @@ impl Write for Connection {
 
 /// Why an address does not answer, in the words of the rest of the program.
 pub fn unreachable(at: impl ToString, error: io::Error, timeout: Duration) -> Error {
+    Error::unreachable(at.to_string(), cause(error, timeout))
+}
+
+fn cause(error: io::Error, timeout: Duration) -> Cause {
     match error.kind() {
-        io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => {
-            Error::unreachable(at.to_string(), crate::error::Cause::Timeout(timeout))
-        }
-        _ => Error::unreachable(at.to_string(), error),
+        io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => Cause::Timeout(timeout),
+        _ => error.into(),
     }
 }
 

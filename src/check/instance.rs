@@ -2,7 +2,7 @@
 
 use super::finding::Finding;
 use super::{certificates, lookups, machine, ports, server, setup, targets};
-use crate::config::{mistyped_variables, parse, Command, Config};
+use crate::config::{mistyped_variables, parse_as, Command, Config, Reading};
 use crate::error::Error;
 
 /// An instance's words and what they mean.
@@ -16,9 +16,10 @@ pub struct Instance {
 }
 
 impl Instance {
-    /// Reads words. The error is a finding: they cannot be used.
-    pub fn read(words: &[String], notes: Vec<String>) -> Result<Instance, Finding> {
-        let parsed = parse(words, &|name| std::env::var(name).ok()).map_err(|error| setup::unusable(&error.error))?;
+    /// Reads words as the instance does. The error is a finding: they cannot be used.
+    pub fn read(words: &[String], notes: Vec<String>, reading: Reading) -> Result<Instance, Finding> {
+        let parsed = parse_as(words, &|name| std::env::var(name).ok(), reading);
+        let parsed = parsed.map_err(|error| setup::unusable(&error.error))?;
         match parsed.command {
             Command::Run(config) => {
                 let remarks = notes.into_iter().chain(parsed.warnings).collect();

@@ -6,7 +6,7 @@ use super::holders::{overlap, Protocol};
 use super::instance::Instance;
 use super::ports::{listening, Use};
 use super::words::*;
-use crate::config::Config;
+use crate::config::{Config, Reading};
 use crate::run::hub::ingress::listeners::listening_addresses;
 
 /// An instance that a master has, in what the API or its state folder says.
@@ -21,7 +21,7 @@ impl Managed {
     /// By its name, its id and its URL.
     pub fn new(alias: &str, id: &str, url: &str) -> Managed {
         let name = if alias.is_empty() { id.to_owned() } else { format!("{alias} ({id})") };
-        Managed { name, instance: Instance::read(&[url.to_owned()], Vec::new()) }
+        Managed { name, instance: Instance::read(&[url.to_owned()], Vec::new(), Reading::Managed) }
     }
 
     /// What must not be shown of it.
@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn an_instance_that_cannot_be_read_is_told_under_its_name() {
-        let found = managed("a", "server://k@127.0.0.1:1/127.0.0.1:2?tls=9").look(false);
+        let found = managed("a", "server://k@127.0.0.1:1/127.0.0.1:2?allow=x").look(false);
         assert_eq!(codes(&found), ["url-unusable"]);
         assert!(found[0].subject.starts_with("a: "));
     }

@@ -2,7 +2,7 @@
 
 use super::finding::Finding;
 use super::words::*;
-use crate::config::{Config, Host, Mode, Role, Tls, Transport, MIN_KEY};
+use crate::config::{Config, Host, Mode, Role, Tls, Transport, HTTPS, MIN_KEY};
 use crate::error::Error;
 
 /// What is wrong with a configuration that can be used, from the remarks made while it was read and from its values.
@@ -69,8 +69,6 @@ pub fn listens_for_quic(config: &Config) -> bool {
 
 /// What a variable's finding is about.
 const ENVIRONMENT: &str = "environment";
-/// The port at which clients verify the server.
-const HTTPS: u16 = 443;
 
 #[cfg(test)]
 mod tests {

@@ -10,8 +10,9 @@ use super::managed::{self, Managed};
 use super::report::Report;
 use super::words::*;
 use super::{setup, show, status};
-use crate::config::{Inquiry, Lang, Role, Verb};
+use crate::config::{Inquiry, Lang, Reading, Role, Verb};
 use crate::error::Error;
+use crate::run::leash;
 
 /// Answers an inquiry; `notes` is what is known of the command line itself.
 pub fn start(inquiry: Inquiry, notes: Vec<String>) -> ExitCode {
@@ -43,7 +44,9 @@ fn check(inquiry: &Inquiry, notes: Vec<String>) -> Result<Report, Finding> {
         None => Report::default(),
     };
     if inquiry.master.is_none() || !inquiry.words.is_empty() {
-        let instance = Instance::read(&inquiry.words, notes)?;
+        // A master asks about its instances by a process of its own.
+        let reading = if leash::is_held() { Reading::Managed } else { Reading::Strict };
+        let instance = Instance::read(&inquiry.words, notes, reading)?;
         report.found.extend(instance.look());
         if instance.config.role == Role::Master {
             report.found.extend(managed::look_in_folder(&instance.config));

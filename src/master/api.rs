@@ -12,13 +12,17 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use serde::Serialize;
+use serde_json::Value;
 
+use super::checks::Checks;
+use super::child::Program;
 use super::host::Monitor;
 use super::openapi;
 use super::record::{Record, KEY_ID};
 use super::requests::{Answer, Order, Refusal, Request, SupervisorHandle};
+use super::semaphore::Semaphore;
 use super::state::Saving;
-use super::tcping::{tcping, Semaphore, TcpingResult};
+use super::tcping::{tcping, TcpingResult, PLACES};
 use crate::config::{self, Config, Tls};
 use crate::log as lines;
 
@@ -29,6 +33,7 @@ pub struct Api<M> {
     config: Config,
     host: Monitor,
     semaphore: Arc<Semaphore>,
+    checks: Checks,
     openapi: Vec<u8>,
 }
 
@@ -36,7 +41,8 @@ impl<M: From<Request>> Api<M> {
     /// The API of a master with this configuration, whose supervisor is behind `supervisor`; `saving` tells what is on the disk.
     pub fn new(supervisor: SupervisorHandle<M>, saving: Saving, config: &Config) -> Api<M> {
         let openapi = openapi::document(&config.prefix);
-        Api { supervisor, saving, config: config.clone(), host: Monitor::new(), semaphore: Semaphore::new(), openapi }
+        let (semaphore, checks) = (Semaphore::new(PLACES), Checks::new(Program::own(config.limits.log_format)));
+        Api { supervisor, saving, config: config.clone(), host: Monitor::new(), semaphore, checks, openapi }
     }
 
     /// What `/info` shows.
@@ -85,6 +91,14 @@ impl<M: From<Request>> Api<M> {
     /// Tries a TCP connection.
     pub(super) fn tcping(&self, target: &str) -> TcpingResult {
         tcping(&self.semaphore, target)
+    }
+
+    /// What is wrong with an instance, in the language `en` or `zh`.
+    pub(super) fn check(&self, id: &str, lang: &str) -> Result<Value, Refusal> {
+        match self.one(Order::Get(id.into()))? {
+            record if record.id == KEY_ID => Err(forbidden()),
+            record => self.checks.check(&record.url, lang),
+        }
     }
 
     /// The description of the API.

@@ -8,7 +8,7 @@
 //!
 //! Our end of the pair is the leash: it closes when the master dies, whatever of, and the process leaves as on SIGTERM.
 
-use std::io::{self, BufReader, IsTerminal};
+use std::io::{self, BufReader, IsTerminal, Read, Write};
 use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -51,13 +51,64 @@ impl Program {
         Program { path, echo: None, format: Format::Text }
     }
 
-    /// The path, or where that is empty now, the image that runs.
-    fn command(&self) -> Command {
-        match self.path.exists() {
+    /// A process of it: by the path, or where that is empty now, by the image that runs. What is the master's own is not in its
+    /// environment.
+    fn child(&self) -> Command {
+        let mut command = match self.path.exists() {
             true => Command::new(&self.path),
             false => Command::new(SELF),
+        };
+        // The service manager's own child is the master.
+        for name in notify::VARIABLES {
+            command.env_remove(name);
+        }
+        command.env_remove(cmdline::VARIABLE);
+        command
+    }
+
+    /// Runs it once with these words, and `given` on its standard input: all that it says until its end, or until that time. It reads URLs as an
+    /// instance of a master does.
+    pub fn ask(&self, words: &[&str], given: &str, until: Instant) -> io::Result<Vec<u8>> {
+        let (mut ours, theirs) = UnixStream::pair()?;
+        let theirs = OwnedFd::from(theirs);
+        let mut process = self
+            .child()
+            .args(words)
+            .env_remove(cmdline::SOCKET)
+            .env(leash::NAME, leash::VALUE)
+            .stdin(Stdio::from(theirs.try_clone()?))
+            .stdout(Stdio::from(theirs))
+            .stderr(Stdio::null())
+            .process_group(0)
+            .spawn()?;
+        let said = exchange(&mut ours, given, until);
+        // It has said all that is waited for. An error means that it has ended already.
+        let _ = process.kill();
+        process.wait()?;
+        said
+    }
+}
+
+/// Hands `given` over, and reads what is said then, for as long as there is time.
+fn exchange(process: &mut UnixStream, given: &str, until: Instant) -> io::Result<Vec<u8>> {
+    process.set_write_timeout(Some(LINGER))?;
+    process.write_all(given.as_bytes())?;
+    process.shutdown(Shutdown::Write)?;
+    let (mut said, mut part) = (Vec::new(), [0; BUFFER]);
+    while said.len() < MAX_SAID {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            break;
+        }
+        process.set_read_timeout(Some(left))?;
+        match process.read(&mut part) {
+            Ok(0) => break,
+            Ok(count) => said.extend_from_slice(&part[..count]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => break,
         }
     }
+    Ok(said)
 }
 
 /// A process that was started and has not been waited for.
@@ -88,14 +139,9 @@ impl Child {
         let reader = LogReader { from, id: id.into(), echo, format, post, mailbox: mailbox.clone() };
         let name = format!("reader-{id}");
         thread::Builder::new().name(name).stack_size(STACK).spawn(move || reader.run())?;
-        let mut command = program.command();
-        // The service manager's own child is the master.
-        for name in notify::VARIABLES {
-            command.env_remove(name);
-        }
+        let mut command = program.child();
         let process = command
             .args(masked(&given))
-            .env_remove(cmdline::VARIABLE)
             .env(cmdline::SOCKET, STDIN)
             .env(leash::NAME, leash::VALUE)
             .stdin(Stdio::from(stdio.try_clone()?))
@@ -240,6 +286,9 @@ const SELF: &str = "/proc/self/exe";
 
 /// Words of one child that wait for the supervisor.
 const MAX_WORDS: usize = 64;
+
+/// Bytes of what a process says that is asked once.
+const MAX_SAID: usize = 1024 * 1024;
 
 /// Bytes read from a child at once.
 const BUFFER: usize = 1024;

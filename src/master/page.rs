@@ -49,11 +49,12 @@ struct File {
 }
 
 /// All of them, the page itself first.
-static FILES: [File; 10] = [
+static FILES: [File; 11] = [
     File { name: "index.html", kind: HTML, gzip: include_bytes!("page/index.html.gz") },
     File { name: "page.css", kind: CSS, gzip: include_bytes!("page/page.css.gz") },
     File { name: "page.js", kind: SCRIPT, gzip: include_bytes!("page/page.js.gz") },
     File { name: "api.js", kind: SCRIPT, gzip: include_bytes!("page/api.js.gz") },
+    File { name: "check.js", kind: SCRIPT, gzip: include_bytes!("page/check.js.gz") },
     File { name: "dom.js", kind: SCRIPT, gzip: include_bytes!("page/dom.js.gz") },
     File { name: "form.js", kind: SCRIPT, gzip: include_bytes!("page/form.js.gz") },
     File { name: "list.js", kind: SCRIPT, gzip: include_bytes!("page/list.js.gz") },
@@ -145,6 +146,7 @@ mod tests {
         let scripts = [
             include_str!("page/page.js"),
             include_str!("page/api.js"),
+            include_str!("page/check.js"),
             include_str!("page/dom.js"),
             include_str!("page/form.js"),
             include_str!("page/list.js"),

@@ -73,6 +73,7 @@ enum Route<'a> {
     Instances,
     Instance(&'a str),
     Logs(&'a str),
+    Check(&'a str),
     Events,
     Info,
     Bans,
@@ -103,8 +104,9 @@ impl<'a> Route<'a> {
             "/v2" => Route::Mcp,
             path => {
                 let id = path.strip_prefix("/v1/instances/")?;
-                match id.strip_suffix("/logs") {
-                    Some(id) if !id.is_empty() => Route::Logs(id),
+                match id.rsplit_once('/') {
+                    Some((id, "logs")) if !id.is_empty() => Route::Logs(id),
+                    Some((id, "check")) if !id.is_empty() => Route::Check(id),
                     _ => Route::Instance(id),
                 }
             }
@@ -118,6 +120,7 @@ impl<'a> Route<'a> {
             Route::Import | Route::Mcp => &["POST"],
             Route::Bans => &["GET", "DELETE"],
             Route::Logs(_)
+            | Route::Check(_)
             | Route::Events
             | Route::Metrics
             | Route::Tcping
@@ -145,6 +148,7 @@ impl<M: From<Request>> Api<M> {
                 Answer::Lines(lines) => Ok(value(200, &lines)),
                 other => Err(unexpected(&other)),
             },
+            Route::Check(id) => Ok(value(200, &self.check(id, lang(&call.query)?)?)),
             Route::Events => match self.ask(Order::Listen)? {
                 Answer::Events(events) => Ok(stream::reply(events)),
                 other => Err(unexpected(&other)),
@@ -215,6 +219,14 @@ fn read<T, E>(body: &[u8], read: impl FnOnce(&mut Fields) -> Result<T, E>) -> Re
 /// The target in a query; `None` if there is none, or an empty one.
 fn target(query: &str) -> Option<String> {
     query_value(query, "target").ok().flatten().filter(|target| !target.is_empty())
+}
+
+/// The language in a query; English if there is none.
+fn lang(query: &str) -> Result<&str, Refusal> {
+    match query.split('&').find_map(|pair| pair.strip_prefix("lang=")).unwrap_or("en") {
+        lang @ ("en" | "zh") => Ok(lang),
+        _ => Err(Refusal::new(400, "Unknown language: expected en or zh")),
+    }
 }
 
 fn bad_body() -> Refusal {

@@ -4,12 +4,13 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::sync::mpsc::{sync_channel, RecvTimeoutError};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use super::semaphore::{Permit, Semaphore};
 use crate::error::Error;
 use crate::net::resolve::on_link;
 
@@ -159,39 +160,8 @@ fn words(error: &io::Error) -> String {
     }
 }
 
-/// A few places, and a short wait for one.
-pub(super) struct Semaphore {
-    free: Mutex<usize>,
-    left: Condvar,
-}
-
-/// One place, held.
-struct Permit(Arc<Semaphore>);
-
-impl Semaphore {
-    /// [`PLACES`] free places.
-    pub fn new() -> Arc<Semaphore> {
-        Arc::new(Semaphore { free: Mutex::new(PLACES), left: Condvar::new() })
-    }
-
-    fn enter(self: &Arc<Semaphore>, timeout: Duration) -> Option<Permit> {
-        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = self.left.wait_timeout_while(free, timeout, |free| *free == 0);
-        let (mut free, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        *free = free.checked_sub(1)?;
-        Some(Permit(Arc::clone(self)))
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        *self.0.free.lock().unwrap_or_else(PoisonError::into_inner) += 1;
-        self.0.left.notify_one();
-    }
-}
-
 /// Tries at once.
-const PLACES: usize = 10;
+pub(super) const PLACES: usize = 10;
 
 /// Longest wait for a place.
 const PLACE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -212,7 +182,7 @@ mod tests {
     use std::net::TcpListener;
 
     fn fault(target: &str) -> String {
-        let outcome = tcping(&Semaphore::new(), target);
+        let outcome = tcping(&Semaphore::new(PLACES), target);
         assert_eq!((outcome.target.as_str(), outcome.connected, outcome.latency), (target, false, 0));
         outcome.error.unwrap()
     }
@@ -222,7 +192,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         for target in [format!("127.0.0.1:{port}"), format!("localhost:{port}"), format!(":{port}")] {
-            let outcome = tcping(&Semaphore::new(), &target);
+            let outcome = tcping(&Semaphore::new(PLACES), &target);
             assert_eq!((outcome.connected, outcome.error), (true, None), "{target}");
         }
     }
@@ -231,7 +201,7 @@ mod tests {
     fn ipv6_is_written_in_brackets() {
         let Ok(listener) = TcpListener::bind("[::1]:0") else { return skip("IPv6") };
         let port = listener.local_addr().unwrap().port();
-        assert!(tcping(&Semaphore::new(), &format!("[::1]:{port}")).connected);
+        assert!(tcping(&Semaphore::new(PLACES), &format!("[::1]:{port}")).connected);
         assert_eq!(fault("[::1]:1"), "dial tcp [::1]:1: connect: connection refused");
     }
 
@@ -252,7 +222,7 @@ mod tests {
 
     #[test]
     fn the_eleventh_at_once_waits_and_is_then_refused_or_let_in() {
-        let semaphore = Semaphore::new();
+        let semaphore = Semaphore::new(PLACES);
         let mut passes: Vec<_> = (0..PLACES).map(|_| semaphore.enter(Duration::ZERO).unwrap()).collect();
         let outcome = tcping(&semaphore, "127.0.0.1:1");
         assert_eq!((outcome.connected, outcome.error.as_deref()), (false, Some("too many requests")));
@@ -263,6 +233,6 @@ mod tests {
         passes.pop();
         assert!(waiting.join().unwrap());
         drop(passes);
-        assert_eq!(*semaphore.free.lock().unwrap(), PLACES);
+        assert_eq!(semaphore.free(), PLACES);
     }
 }

@@ -274,9 +274,7 @@ pub fn client(trust: Trust, alpn: Alpn) -> Result<Arc<ClientConfig>, Error> {
         .map_err(|error| explain(&error))?;
     let chain: Arc<dyn ServerCertVerifier> = match trust.roots {
         false => Arc::new(Unverified(provider())),
-        true => WebPkiServerVerifier::builder_with_provider(Arc::new(roots()?), provider())
-            .build()
-            .map_err(|error| Error::tls(error.to_string()))?,
+        true => verifier()?,
     };
     let verifier = match trust.pins {
         Some(pins) => Arc::new(Pinned { pins, chain }),
@@ -287,6 +285,18 @@ pub fn client(trust: Trust, alpn: Alpn) -> Result<Arc<ClientConfig>, Error> {
     config.alpn_protocols = alpn.offers();
     config.resumption = rustls::client::Resumption::in_memory_sessions(RESUMABLE);
     Ok(Arc::new(config))
+}
+
+/// What a client with [`Trust::ROOTS`] says of the chain that a server of this name shows.
+pub fn verdict(chain: &[CertificateDer<'_>], name: &str) -> Result<(), Error> {
+    let (leaf, between) = chain.split_first().ok_or_else(|| Error::tls("the server shows no certificate"))?;
+    let verdict = verifier()?.verify_server_cert(leaf, between, &server_name(name)?, &[], UnixTime::now());
+    verdict.map(drop).map_err(|error| explain(&error))
+}
+
+fn verifier() -> Result<Arc<WebPkiServerVerifier>, Error> {
+    let builder = WebPkiServerVerifier::builder_with_provider(Arc::new(roots()?), provider());
+    builder.build().map_err(|error| Error::tls(error.to_string()))
 }
 
 /// The system's roots, or those of `SSL_CERT_FILE`.

@@ -87,7 +87,7 @@ pub(super) fn set_option(
 }
 
 /// Reads a socket option that is one int.
-#[cfg(feature = "quic")]
+#[cfg(any(feature = "quic", feature = "check"))]
 pub(super) fn option(socket: BorrowedFd<'_>, level: libc::c_int, name: libc::c_int) -> io::Result<libc::c_int> {
     let mut value: libc::c_int = 0;
     let mut size = size_of::<libc::c_int>() as libc::socklen_t;

@@ -401,6 +401,30 @@ fn the_master_is_named_checked_exported_imported_and_given_a_new_key() {
 }
 
 #[test]
+fn what_a_check_finds_is_shown_by_instance_in_the_language_of_the_page() {
+    let master = Master::start();
+    let (first, second) = (master.create("closed target"), master.create("another"));
+    let Some(browser) = opened(&master) else { return };
+    browser.choose("#language", "en");
+    browser.click("#tab-master");
+    browser.click("#check-all");
+    let of = |id: &str| format!("#checked [data-id='{id}']");
+    for id in [&first, &second] {
+        browser.shows(&of(id), "warnings 2");
+        browser.shows(&of(id), "WARNING 127.0.0.1:1 (TCP): nothing listens there");
+        browser.shows(&of(id), "cure: start the service, or correct the target");
+        browser.shows(&of(id), "this set-up runs already");
+    }
+    assert_eq!((master.status(&first), master.status(&second)), ("running".into(), "running".into()));
+    browser.choose("#language", "zh");
+    browser.shows(&of(&second), "警告 127.0.0.1:1 (TCP): 那里没有程序监听");
+    browser.click("#tab-instances");
+    menu(&browser, &first, "check");
+    browser.shows(&of(&first), "警告 2 个");
+    browser.is_clean(&master.root);
+}
+
+#[test]
 fn what_is_served_is_what_is_in_the_source_and_the_api_is_as_it_was() {
     let master = Master::start();
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/master/page");

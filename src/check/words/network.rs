@@ -74,8 +74,68 @@ cases! {
         "its clock and this machine's differ by {0} s" | "它的时钟与本机相差 {0} 秒";
         "certificates seem expired, or not yet valid, where clocks are wrong" | "时钟不准时，证书会显得已过期或尚未生效";
         "synchronize both: timedatectl set-ntp true" | "同步两端时钟：timedatectl set-ntp true"
+    SERVER_PACKETS "server-packets" Fine
+        "packets to it may have {0} bytes (MTU), as far as this machine knows the path" | "据本机所知，此路径的数据包最大为 {0} 字节（MTU）";
+        "" | "";
+        "" | ""
+    SERVER_CERT "server-cert" Fine
+        "it shows a certificate for {0}, valid for {1} more days, with a chain of {2}, and a client that verifies takes it" | "它出示的证书适用于 {0}，还有 {1} 天有效，证书链共 {2} 张，验证证书的客户端会接受";
+        "" | "";
+        "" | ""
+    SERVER_CERT_UNVERIFIED "server-cert-unverified" Fine
+        "it shows a certificate for {0}, valid for {1} more days, with a chain of {2}; this client does not verify it, and one that does would say: {3}" | "它出示的证书适用于 {0}，还有 {1} 天有效，证书链共 {2} 张；此客户端不验证它，验证的客户端会报告：{3}";
+        "" | "";
+        "" | ""
+    SERVER_CERT_REFUSED "server-cert-refused" Fault
+        "this client verifies the server's certificate, and does not take this one (for {2})" | "此客户端验证服务端证书，不接受这一张（适用于 {2}）";
+        "{0}" | "{0}";
+        "{1}" | "{1}"
+    SERVER_TLS_FAILED "server-tls-failed" Fault
+        "there is no TLS session with it" | "无法与它建立 TLS 会话";
+        "{0}" | "{0}";
+        "see whether that port is the server's, and which TLS a proxy before it speaks: it has to be 1.3" | "确认该端口属于服务端，并查看其前方代理支持的 TLS 版本：必须是 1.3"
+    SERVER_AGREED "server-agreed" Fine
+        "the keys are the same; its terms are mode={0}, type={1}, max={2}, tls={3}" | "两端密钥一致；服务端的条件是 mode={0}、type={1}、max={2}、tls={3}";
+        "" | "";
+        "" | ""
+    SERVER_KEYS "server-keys" Fault
+        "the keys differ" | "两端密钥不同";
+        "the server knows another key than the one in this URL" | "服务端的密钥与此 URL 中的不同";
+        "put the same key before the @ of both URLs; after ten wrong ones within a minute this address is banned for ten minutes" | "在两端 URL 的 @ 之前使用相同密钥；一分钟内错误十次，本地址会被封禁十分钟"
+    SERVER_FORGED "server-forged" Fault
+        "its answer is not under the key: {0}" | "它的应答不是用此密钥生成的：{0}";
+        "another program answers in the server's place" | "有其他程序代替服务端应答";
+        "see where host and port lead (`ip route get ADDRESS`, DNS), and whether another machine has that address" | "查看主机和端口通向哪里（`ip route get 地址`、DNS），以及是否有其他机器占用该地址"
+    SERVER_UNASKED "server-unasked" Note
+        "keys and terms are not compared: the 1.14 handshake takes the tunnel over from the client that has it" | "没有比较密钥和条件：1.14 的握手会从现有客户端那里接管隧道";
+        "" | "";
+        "" | ""
+    SERVER_UNPROVEN "server-unproven" Fault
+        "it does not know the authenticated handshake, and auth=2 takes no other" | "它不支持认证握手，而 auth=2 不接受其他握手";
+        "" | "";
+        "put this program at the server as well, or set auth=1" | "服务端也改用本程序，或设置 auth=1"
+    TERMS_REFUSED "terms-refused" Fault
+        "this client does not take its terms" | "此客户端不接受服务端的条件";
+        "{0}" | "{0}";
+        "set tls at the server, or a lower one here" | "在服务端设置 tls，或在这里降低 tls"
+    PROXY_CONNECTS "proxy-connects" Fine
+        "the proxy connects to the server, after {0} ms" | "代理已连通服务端，用时 {0} 毫秒";
+        "" | "";
+        "" | ""
+    PROXY_FAILS "proxy-fails" Fault
+        "the proxy of HTTPS_PROXY does not connect to the server" | "HTTPS_PROXY 的代理没有连通服务端";
+        "{0}" | "{0}";
+        "see whether the proxy runs and allows CONNECT to the tunnel's port; NO_PROXY names servers that are called without it. {1}" | "确认代理在运行并允许 CONNECT 到隧道端口；NO_PROXY 可列出不经代理的服务端。{1}"
+    QUIC_PROXIED "quic-proxied" Note
+        "the pool is of type=1 (QUIC), which does not go through an HTTP proxy: it comes over TCP with TLS" | "连接池为 type=1（QUIC），无法通过 HTTP 代理：改走 TCP 加 TLS";
+        "" | "";
+        "" | ""
+    QUIC_BLOCKED "quic-blocked" Warning
+        "the pool is of type=1 (QUIC), and no datagram comes back: it comes over TCP with TLS" | "连接池为 type=1（QUIC），但没有任何数据报返回：改走 TCP 加 TLS";
+        "UDP at the server's port is closed by a firewall, a security group or a router on the path" | "服务端端口的 UDP 被路径上的防火墙、安全组或路由器关闭";
+        "open UDP at the server's port, or set type=0 at the server" | "放行服务端端口的 UDP，或在服务端设置 type=0"
     SERVER_QUIC "server-quic" Fine
-        "QUIC answers: type=1 works over UDP" | "QUIC 有应答：type=1 可经 UDP 工作";
+        "QUIC answers, in packets of up to {0} bytes: type=1 works over UDP" | "QUIC 有应答，数据包最大 {0} 字节：type=1 可经 UDP 工作";
         "" | "";
         "" | ""
     SERVER_NO_QUIC "server-no-quic" Note

@@ -1,5 +1,6 @@
 // The table of instances: a row each, changed in place, so that focus stays where it is.
 import { call } from "./api.js";
+import * as check from "./check.js";
 import { $, ask, bytes, copy, make, note, perSecond, write } from "./dom.js";
 import { edit, parse } from "./form.js";
 import * as log from "./log.js";
@@ -84,7 +85,7 @@ function row(id) {
   chart.setAttribute("aria-hidden", "true");
   chart.append(polyline("in"), polyline("out"));
   const menu = make("details", { class: "more" }, make("summary", {}, "⋯"),
-    make("div", {}, act("restart", restart), act("reset", reset), act("copyUrl", (record) => copy(record.url)), act("remove", remove, "danger")));
+    make("div", {}, act("check", check.one), act("restart", restart), act("reset", reset), act("copyUrl", (record) => copy(record.url)), act("remove", remove, "danger")));
   menu.addEventListener("keydown", (event) => {
     if (event.key === "Escape" && menu.open) { menu.open = false; menu.firstChild.focus(); }
   });

@@ -1,5 +1,6 @@
 // The master itself: what it is, its settings, what is wrong, export and import, bans.
 import { call, key, unsaved, Refused } from "./api.js";
+import * as check from "./check.js";
 import { $, ask, bytes, copy, duration, make, note, write } from "./dom.js";
 import { level, uncoloured } from "./log.js";
 import { records } from "./list.js";
@@ -149,6 +150,7 @@ export function prepare() {
   $("import").addEventListener("click", () => $("import-file").click());
   $("import-file").addEventListener("change", bring);
   $("look").addEventListener("click", () => trying(async () => { await load(); await look(); }));
+  $("check-all").addEventListener("click", () => check.all(records()));
   $("bans-again").addEventListener("click", () => trying(bans));
   document.addEventListener("click", (event) => {
     const from = event.target.closest?.("[data-copy]");

@@ -1,5 +1,6 @@
 // The page as a whole: the key, the tabs, the stream of events, language and theme.
 import { call, follow, key, Refused } from "./api.js";
+import * as check from "./check.js";
 import { $, write } from "./dom.js";
 import * as form from "./form.js";
 import * as list from "./list.js";
@@ -105,7 +106,7 @@ function translate() {
   linked(state);
   list.again();
   master.show();
-  if (!$("master").hidden && end) master.look();
+  if (!$("master").hidden && end) { master.look(); check.again(); }
 }
 
 const keep = {

@@ -193,6 +193,7 @@ fn a_method_that_is_not_there_is_told_with_those_that_are() {
         ("GET /api/v2", "POST, OPTIONS"),
         ("DELETE /api/v1/instances/0a1b2c3d/logs", "GET, OPTIONS"),
         ("POST /api/v1/bans", "GET, DELETE, OPTIONS"),
+        ("POST /api/v1/instances/0a1b2c3d/check", "GET, OPTIONS"),
     ];
     for (request, allowed) in wrong {
         let said = ask(&api, request, "");

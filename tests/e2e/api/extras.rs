@@ -71,6 +71,49 @@ fn the_eleventh_tcping_at_once_is_told_that_there_are_too_many() {
     assert_eq!((count("too many requests"), count(&late)), (1, 10), "{outcomes:?}");
 }
 
+#[test]
+fn what_is_wrong_with_an_instance_is_found_by_asking_and_does_not_disturb_it() {
+    let (master, target, at) = (Master::start(), Target::echo(), free_addr());
+    target.handle(echo);
+    let id = master.create(&format!("client://{at}/{}?mode=1&noudp=1", target.addr()));
+    master.until_status(&id, "running");
+    let user = connect(at);
+    put(&user, b"before");
+    assert_eq!(take(&user, 6), b"before");
+    let checked = master.ask(&format!("GET /v1/instances/{id}/check"), "");
+    assert_eq!((checked.status, &checked.json()["faults"]), (200, &json!(0)), "{}", checked.body);
+    assert!(checked.body.contains("\"port-ours\"") && checked.body.contains("target-fine"), "{}", checked.body);
+    put(&user, b"after");
+    assert_eq!(take(&user, 5), b"after");
+
+    let url = format!("server://planted-key-of-this-test@{}/127.0.0.1:1?mode=2&tls=1&rate=abc", free_addr());
+    let id = master.create(&url);
+    let checked = master.ask(&format!("GET /v1/instances/{id}/check?lang=zh"), "");
+    assert!(checked.body.contains("那里没有程序监听") && !checked.body.contains("planted-key"), "{}", checked.body);
+    assert!(checked.body.contains("config-remark"), "a value that is passed over is told: {}", checked.body);
+    let refused_as = |request: &str, status, text| assert_eq!(master.told(request, ""), refused(status, text));
+    refused_as("GET /v1/instances/ffffffff/check", 404, "Instance not found");
+    refused_as("GET /v1/instances/********/check", 403, "Forbidden: API Key");
+    refused_as(&format!("GET /v1/instances/{id}/check?lang=fr"), 400, "Unknown language: expected en or zh");
+}
+
+#[test]
+fn checks_are_few_at_once_and_one_more_is_told_so() {
+    let master = Master::start();
+    let silent = Silent::new();
+    let id = master.create(&format!("client://{}/{}?mode=1&noudp=1", free_addr(), silent.address));
+    let url = format!("{}/v1/instances/{id}/check", master.root);
+    let key = format!("X-API-Key: {}", master.key);
+    let (mut arguments, answers) =
+        (vec!["-s", "-m", "60", "--parallel", "--parallel-immediate", "-H", &key], Folder::new());
+    let files: Vec<String> = (0..3).map(|n| answers.file(&n.to_string()).display().to_string()).collect();
+    files.iter().for_each(|file| arguments.extend(["-o", file, &url]));
+    curl(&arguments);
+    let said: Vec<String> = files.iter().map(|file| std::fs::read_to_string(file).unwrap()).collect();
+    let count = |words: &str| said.iter().filter(|text| text.contains(words)).count();
+    assert_eq!((count("target-silent"), count("Too many checks at once")), (2, 1), "{said:?}");
+}
+
 /// An address that answers nothing: its queue is full.
 struct Silent {
     address: SocketAddr,
