@@ -239,3 +239,11 @@ pub fn reset(stream: TcpStream) {
 const LOW: (u16, u16) = (10_000, 12_000);
 const HIGH: (u16, u16) = (30_000, 32_700);
 const PORTS: usize = (LOW.1 - LOW.0 + HIGH.1 - HIGH.0) as usize;
+
+/// An address of this machine that a proxy is used for: nothing is sent to find it.
+pub fn other_than_loopback() -> Option<IpAddr> {
+    let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
+    socket.connect("192.0.2.1:9").ok()?;
+    let ip = socket.local_addr().ok()?.ip();
+    (!ip.is_loopback() && !ip.is_unspecified()).then_some(ip)
+}

@@ -6,6 +6,8 @@ use std::fs::OpenOptions;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::Arc;
 
 /// A set-up that runs until it is dropped.
 pub struct Scene {
@@ -40,6 +42,11 @@ impl Scene {
             "certificate" => scene.certificate(),
             "renewal" => scene.renewal(),
             "unknown-certificate" => scene.unknown_certificate(),
+            "expired" => scene.expired(),
+            "silent" => scene.silent(),
+            "full" => scene.full(),
+            "proxy" => scene.proxy(),
+            "bans" => scene.bans(),
             "latency" => scene.latency(),
             "few-files" => scene.few_files(),
             "udp" => scene.udp(),
@@ -176,6 +183,91 @@ impl Scene {
         let (at, parameters) = (free_addr(), self.certificate_of(90));
         self.start(&server(at, &parameters), "server.log", "Waiting for a client", 1);
         self.start(&client(at), "log", "not opened", 1);
+        self.log("log");
+    }
+
+    /// A server whose certificate has expired, and a client that knows its issuer.
+    fn expired(&mut self) {
+        let (crt, key, at) = (self.folder.file("server.pem"), self.folder.file("server.key"), free_addr());
+        let pair = rcgen::KeyPair::generate().expect("a key");
+        let mut params = rcgen::CertificateParams::new(vec!["server.example".into()]).expect("a name");
+        (params.not_before, params.not_after) = (rcgen::date_time_ymd(2020, 1, 1), rcgen::date_time_ymd(2021, 1, 1));
+        std::fs::write(&crt, params.self_signed(&pair).expect("a certificate").pem()).expect("a file");
+        std::fs::write(&key, pair.serialize_pem()).expect("a file");
+        std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("its mode");
+        let url = server(at, &format!("tls=2&crt={}&key={}", crt.display(), key.display()));
+        self.start(&url, "server.log", "Waiting for a client", 1);
+        let roots = [("SSL_CERT_FILE", crt.display().to_string())];
+        let client = format!("{}&sni=server.example", client(at));
+        self.start_with(&client, "log", "not opened", 1, &roots);
+        self.is("URL", url);
+        self.log("log");
+    }
+
+    /// A tunnel over a path that becomes silent.
+    fn silent(&mut self) {
+        let at = free_addr();
+        self.start(&server(at, "tls=1"), "log", "Waiting for a client", 1);
+        let silent = Arc::new(AtomicBool::new(false));
+        let gate = silent.clone();
+        // Whatever comes is kept: a path that closes would be an end.
+        let path = path_past(at, move |_| {
+            while gate.load(SeqCst) {
+                std::thread::park();
+            }
+            true
+        });
+        self.start(&client(path), "client.log", "is up:", 1);
+        silent.store(true, SeqCst);
+        self.log_says("log", "ended:", 1);
+        self.log("log");
+    }
+
+    /// A forwarder with one slot, which a user has.
+    fn full(&mut self) {
+        let (at, target) = (free_addr(), Target::echo());
+        let url = format!("{}&slot=1&noudp=1", forwarder(at, target.addr()));
+        self.start(&url, "log", "CHECK_POINT", 1);
+        let (user, served) = (connect(at), target.addr());
+        self.log_says("log", "TCPS=1", 1);
+        drop(connect(at));
+        self.log_says("log", "slots are taken", 1);
+        self.hold((user, served, target));
+        self.is("URL", url);
+        self.log("log");
+    }
+
+    /// A client whose proxy does not let it out.
+    fn proxy(&mut self) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let proxy = format!("http://{}", listener.local_addr().expect("its address"));
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                let _ = std::io::Read::read(&mut stream, &mut [0; 1024]);
+                let _ = std::io::Write::write_all(&mut stream, b"HTTP/1.1 403 Forbidden\r\n\r\n");
+            }
+        });
+        let url = format!("client://{KEY}@server.example:10101/{}?mode=2", free_addr());
+        self.start_with(&url, "log", "Client error", 1, &[("HTTPS_PROXY", proxy.clone())]);
+        self.is("HTTPS_PROXY", proxy);
+        self.is("URL", url);
+        self.log("log");
+    }
+
+    /// A client that came with another key until its address was banned. Loopback is never banned.
+    fn bans(&mut self) {
+        let host = other_than_loopback().unwrap_or(std::net::Ipv4Addr::LOCALHOST.into());
+        let at = SocketAddr::new(host, free_addr().port());
+        let env = [("NP_BAN_FAILURES", "3".to_owned())];
+        self.start_with(&server(at, "tls=1"), "log", "Waiting for a client", 1, &env);
+        let url = format!("client://another-{KEY}@{at}/{}?mode=2", free_addr());
+        let pid =
+            self.start_with(&url, "client.log", "Client error", 1, &[("NP_SERVICE_COOLDOWN", "200ms".to_owned())]);
+        self.log_says("log", "is banned", 1);
+        // Where connections of its own stand, the check asks nothing.
+        terminate(pid);
+        self.log_says("client.log", "Client stopped", 1);
+        self.is("URL", url);
         self.log("log");
     }
 
