@@ -30,6 +30,7 @@ pub mod logic {
     pub mod control;
     pub mod deadlines;
     pub mod dialect;
+    pub mod encoding;
     pub mod expiring;
     pub mod fingerprint;
     pub mod guard;

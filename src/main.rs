@@ -9,6 +9,7 @@ use nodepass::config::{
 use nodepass::error::Error;
 use nodepass::heap::Heap;
 use nodepass::log::escaped;
+use nodepass::logic::encoding;
 use nodepass::net::random;
 use nodepass::run::cmdline::CommandLine;
 use nodepass::{log as lines, run};
@@ -102,7 +103,7 @@ fn fault(error: &Error, more: &str, status: u8) -> ExitCode {
 /// Prints a key that cannot be guessed: 128 random bits, in letters and digits that are fit for a URL.
 fn new_key() -> ExitCode {
     match random::bytes::<16>() {
-        Ok(bytes) => say(&format!("{}\n", data_encoding::BASE32_NOPAD.encode(&bytes).to_lowercase())),
+        Ok(bytes) => say(&format!("{}\n", encoding::base32(&bytes))),
         Err(error) => refuse(&Error::system("cannot make a key", error), 1),
     }
 }

@@ -12,11 +12,11 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use data_encoding::BASE64;
 use serde_json::Value;
 
 use super::auth::{AuthMode, Psk, Responder, MAX_MESSAGE};
 use super::dialect::{Dialect, Wire};
+use super::encoding;
 use super::guard::Failure;
 use super::http::{body, end_of_head, response, status, ErrorStatus, Head, Part, MAX_ANSWER, MAX_HEAD};
 use super::program::Program;
@@ -52,7 +52,7 @@ impl Offer<'_> {
             Proof::Token(key, names) => {
                 format!("Authorization: Bearer {}\r\nNodePass-Features: {}\r\n", token(key), names.join(","))
             }
-            Proof::Message(message) => format!("{AUTH}: {VERSION} {}\r\n", BASE64.encode(message)),
+            Proof::Message(message) => format!("{AUTH}: {VERSION} {}\r\n", encoding::base64(message)),
         };
         let agent = concat!("nodepass/", env!("CARGO_PKG_VERSION"));
         let host = self.host;
@@ -151,7 +151,7 @@ fn bearer(value: &str) -> Option<&str> {
 fn message_1(value: &str) -> Option<Vec<u8>> {
     let (version, message) = value.split_once(' ')?;
     let message = message.trim();
-    (version == VERSION && message.len() <= MAX_MESSAGE).then(|| BASE64.decode(message.as_bytes()).ok()).flatten()
+    (version == VERSION && message.len() <= MAX_MESSAGE).then(|| encoding::from_base64(message.as_bytes())).flatten()
 }
 
 // ---- the server's answer --------------------------------------------------------------------------------------------
@@ -216,7 +216,7 @@ pub fn judge(request: &Request, tls: bool, keys: Keys<'_>) -> Verdict {
 
 /// The answer to an authenticated handshake, whole.
 pub fn sealed_answer(message: &[u8]) -> Vec<u8> {
-    response("200 OK\r\n", "application/json", &format!("{{\"auth\":\"{}\"}}", BASE64.encode(message)))
+    response("200 OK\r\n", "application/json", &format!("{{\"auth\":\"{}\"}}", encoding::base64(message)))
 }
 
 // ---- the client reads it --------------------------------------------------------------------------------------------
@@ -294,7 +294,7 @@ struct Answer<'a> {
 /// Message 2 in the body of an answer.
 fn message_2(body: &[u8]) -> Option<Vec<u8>> {
     let fields: Value = serde_json::from_slice(body).ok()?;
-    BASE64.decode(fields.get("auth")?.as_str()?.as_bytes()).ok()
+    encoding::from_base64(fields.get("auth")?.as_str()?.as_bytes())
 }
 
 /// Status, body and what the head says besides, once all is there.

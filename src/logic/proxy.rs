@@ -8,8 +8,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use data_encoding::BASE64;
-
+use super::encoding;
 use super::http::{end_of_head, status, Head, MAX_HEAD};
 use super::networks::Network;
 use crate::error::Error;
@@ -77,7 +76,7 @@ impl Proxy {
                 let mut plain = decoded(name).ok_or(BAD_PERCENT)?;
                 plain.push(b':');
                 plain.extend(decoded(password).ok_or(BAD_PERCENT)?);
-                Some(BASE64.encode(&plain))
+                Some(encoding::base64(&plain))
             }
             None => None,
         };
@@ -278,7 +277,7 @@ mod tests {
         let proxy = chosen("http://us%65r:p%40ss%3a%25@proxy.example", "", "a.example", 443).unwrap().unwrap();
         let request = String::from_utf8(proxy.connect("a.example:443")).unwrap();
         assert!(request.starts_with("CONNECT a.example:443 HTTP/1.1\r\nHost: a.example:443\r\n"), "{request}");
-        let expected = format!("\r\nProxy-Authorization: Basic {}\r\n\r\n", BASE64.encode(b"user:p@ss:%"));
+        let expected = format!("\r\nProxy-Authorization: Basic {}\r\n\r\n", encoding::base64(b"user:p@ss:%"));
         assert!(request.ends_with(&expected), "{request}");
         assert!(!format!("{proxy} {proxy:?}").contains("ss"));
         let open = chosen("http://proxy.example", "", "a.example", 443).unwrap().unwrap();

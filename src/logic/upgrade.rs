@@ -8,9 +8,9 @@
 //!
 //! Neither side asks for extensions or sub-protocols, and a server that chooses one has not understood.
 
-use data_encoding::BASE64;
 use ring::digest::{digest, SHA1_FOR_LEGACY_USE_ONLY};
 
+use super::encoding;
 use super::http::{end_of_head, response, status, ErrorStatus, Head, MAX_HEAD};
 use crate::error::Error;
 
@@ -25,13 +25,13 @@ impl WebSocketKey {
     }
 
     fn parse(text: &str) -> Option<WebSocketKey> {
-        BASE64.decode(text.as_bytes()).ok()?.try_into().ok().map(WebSocketKey)
+        encoding::from_base64(text.as_bytes())?.try_into().ok().map(WebSocketKey)
     }
 
     /// What proves that the server speaks WebSocket and answers this very request.
     fn accept(self) -> String {
-        let text = BASE64.encode(&self.0) + GUID;
-        BASE64.encode(digest(&SHA1_FOR_LEGACY_USE_ONLY, text.as_bytes()).as_ref())
+        let text = encoding::base64(&self.0) + GUID;
+        encoding::base64(digest(&SHA1_FOR_LEGACY_USE_ONLY, text.as_bytes()).as_ref())
     }
 }
 
@@ -49,7 +49,7 @@ pub struct Ask<'a> {
 impl Ask<'_> {
     /// The request, whole.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let key = BASE64.encode(&self.key.0);
+        let key = encoding::base64(&self.key.0);
         let agent = concat!("nodepass/", env!("CARGO_PKG_VERSION"));
         // A bare IPv6 address would look like a name with a port.
         let host = match self.host.contains(':') && !self.host.starts_with('[') {

@@ -11,9 +11,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::str::FromStr;
 
-use data_encoding::{BASE64, BASE64_MIME_PERMISSIVE, HEXLOWER, HEXLOWER_PERMISSIVE, HEXUPPER_PERMISSIVE};
 use ring::{digest, hmac};
 use serde_json::{Map, Value};
+
+use super::encoding;
 
 // ---- ids ------------------------------------------------------------------------------------------------------------
 
@@ -54,12 +55,9 @@ impl std::error::Error for Malformed {}
 /// `N` bytes from exactly `2 * N` hex digits.
 fn hex<const N: usize>(digits: &[u8]) -> Result<[u8; N], Malformed> {
     let mut bytes = [0; N];
-    if digits.len() != 2 * N {
-        return Err(Malformed);
-    }
-    match HEXLOWER_PERMISSIVE.decode_mut(digits, &mut bytes) {
-        Ok(_) => Ok(bytes),
-        Err(_) => Err(Malformed),
+    match encoding::from_hex(digits, &mut bytes) {
+        true => Ok(bytes),
+        false => Err(Malformed),
     }
 }
 
@@ -182,16 +180,14 @@ pub(super) fn unmasked(line: &[u8], key: &[u8]) -> Result<Vec<u8>, BadLine> {
 
 /// Appends a line of any bytes, newline included.
 pub fn push_line(bytes: &[u8], out: &mut Vec<u8>) {
-    let start = out.len();
-    out.resize(start + BASE64.encode_len(bytes.len()), 0);
-    BASE64.encode_mut(bytes, &mut out[start..]);
+    encoding::push_base64(bytes, out);
     out.push(b'\n');
 }
 
 /// The bytes of a line, without its newline.
 pub fn line_bytes(line: &[u8]) -> Result<Vec<u8>, BadLine> {
     // As forgiving as the original's decoder: stray CRs and set trailing bits do no harm.
-    BASE64_MIME_PERMISSIVE.decode(line).map_err(|_| BadLine::Encoding)
+    encoding::from_lenient_base64(line).ok_or(BadLine::Encoding)
 }
 
 /// What the peer says on the control connection, line by line.
@@ -327,7 +323,7 @@ impl fmt::Display for Fingerprint {
 impl Fingerprint {
     /// As originals from 1.18 on write it: `sha256:` and 64 lower-case hex digits.
     pub fn bare(&self) -> String {
-        format!("sha256:{}", HEXLOWER.encode(&self.0))
+        format!("sha256:{}", encoding::hex(&self.0))
     }
 }
 
@@ -351,8 +347,8 @@ impl FromStr for Fingerprint {
             return Err(Malformed);
         }
         for (byte, pair) in bytes.iter_mut().zip(pairs.chunks(3)) {
-            let whole = HEXUPPER_PERMISSIVE.decode_mut(&pair[..2], std::slice::from_mut(byte));
-            if whole.is_err() || pair.get(2).is_some_and(|&colon| colon != b':') {
+            let whole = encoding::from_hex(&pair[..2], std::slice::from_mut(byte));
+            if !whole || pair.get(2).is_some_and(|&colon| colon != b':') {
                 return Err(Malformed);
             }
         }
@@ -364,13 +360,14 @@ impl FromStr for Fingerprint {
 
 /// What proves in the handshake that one knows the key: HMAC-SHA256 of nothing, as 64 lower-case hex digits.
 pub fn token(key: &[u8]) -> String {
-    HEXLOWER.encode(hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), b"").as_ref())
+    encoding::hex(hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), b"").as_ref())
 }
 
 /// Whether `given` is the token of `key`, compared in constant time.
 pub fn token_matches(key: &[u8], given: &str) -> bool {
-    let Ok(tag) = HEXLOWER.decode(given.as_bytes()) else { return false };
-    hmac::verify(&hmac::Key::new(hmac::HMAC_SHA256, key), b"", &tag).is_ok()
+    let mut tag = [0; 32];
+    let well_formed = encoding::from_hex(given.as_bytes(), &mut tag) && !given.bytes().any(|b| b.is_ascii_uppercase());
+    well_formed && hmac::verify(&hmac::Key::new(hmac::HMAC_SHA256, key), b"", &tag).is_ok()
 }
 
 // ---- the PROXY line -------------------------------------------------------------------------------------------------
@@ -444,7 +441,7 @@ mod tests {
     fn sealed(json: &str) -> Vec<u8> {
         let mut bytes = json.as_bytes().to_vec();
         mask(&mut bytes, KEY);
-        (BASE64.encode(&bytes) + "\n").into_bytes()
+        (encoding::base64(&bytes) + "\n").into_bytes()
     }
 
     fn all(lines: &mut Lines) -> Vec<Result<Signal, BadLine>> {
@@ -501,7 +498,7 @@ mod tests {
     fn an_empty_key_leaves_the_json_as_it_is() {
         let mut out = Vec::new();
         encode(&Signal::Ping, b"", &mut out);
-        assert_eq!(BASE64.decode(out.trim_ascii_end()).unwrap(), br#"{"action":"ping"}"#);
+        assert_eq!(encoding::from_base64(out.trim_ascii_end()).unwrap(), br#"{"action":"ping"}"#);
         let mut lines = Lines::default();
         lines.feed(&out);
         assert_eq!(lines.next(|line| decode(line, b"")), Some(Ok(Signal::Ping)));

@@ -1,8 +1,7 @@
 //! What an instance's id, the master's id and the API key look like, and new ones.
 
-use data_encoding::HEXLOWER;
-
 use super::requests::Refusal;
+use crate::logic::encoding;
 use crate::net::random;
 
 /// A new id for an instance; it may be that of another one.
@@ -41,7 +40,7 @@ fn is_hex(text: &str, bytes: usize) -> bool {
 
 fn hex<const N: usize>() -> Result<String, Refusal> {
     let bytes = random::bytes::<N>().map_err(|error| Refusal::new(500, error.to_string()))?;
-    Ok(HEXLOWER.encode(&bytes))
+    Ok(encoding::hex(&bytes))
 }
 
 /// Random bytes of an instance's id.
