@@ -1,7 +1,7 @@
 //! The certificate check of the 1.14 wire: both sides say under the key which certificate they know for a connection.
 //!
 //! ```text
-//!  ours    Due --a connection is taken, a ping--> Chosen --a pong, and quiet: it has arrived there, too--> said
+//!  ours    Due --a connection is taken--> Chosen --no others come, a ping, a pong: it has arrived there, too--> said
 //!  theirs  asked(id, fp) --the connection is known--> Right | Wrong | Unknown
 //! ```
 //!
@@ -21,17 +21,41 @@ pub struct FingerprintCheck {
     /// What the peer said about connections that have not arrived yet.
     early: Expiring<Id, String>,
     timeout: Duration,
+    /// So long our own statement waits at most.
+    latest: Duration,
 }
 
 /// How far our own statement has come.
 enum Ours {
     /// A connection has to be chosen for it.
     Due,
-    /// This one was. It travels on another path than the statement, which waits for a sign that the peer has come that far, and a moment
-    /// longer; not beyond `latest`.
-    Chosen { id: Id, fp: Fingerprint, at: Option<Instant>, latest: Instant },
+    /// This one was. It travels on another path than the statement, which waits for a sign that the peer has come that far; not beyond
+    /// `latest`.
+    Chosen { id: Id, fp: Fingerprint, sign: Sign, latest: Instant },
     /// It was said, or there is nothing to say.
     Said,
+}
+
+/// The sign that a connection has arrived at the peer. A peer may take the connections of a round into its pool together, so the last of
+/// them counts: one that comes begins it all again.
+#[derive(Clone, Copy)]
+enum Sign {
+    /// The peer is asked when no other connection has come until then.
+    Quiet(Instant),
+    /// It is asked.
+    Asked,
+    /// It has answered; a moment longer.
+    Given(Instant),
+}
+
+impl Sign {
+    /// When the clock brings it on.
+    fn due(self) -> Option<Instant> {
+        match self {
+            Sign::Quiet(at) | Sign::Given(at) => Some(at),
+            Sign::Asked => None,
+        }
+    }
 }
 
 /// What is to be said.
@@ -69,10 +93,11 @@ pub enum Verdict {
 }
 
 impl FingerprintCheck {
-    /// A check. `due` says that we have something to state; `timeout` is how long statements wait for their connection.
-    pub fn new(due: bool, timeout: Duration) -> FingerprintCheck {
+    /// A check. `due` says that we have something to state; `timeout` is how long statements wait for their connection, `report` the time
+    /// between two pings.
+    pub fn new(due: bool, timeout: Duration, report: Duration) -> FingerprintCheck {
         let ours = if due { Ours::Due } else { Ours::Said };
-        FingerprintCheck { ours, early: Expiring::default(), timeout }
+        FingerprintCheck { ours, early: Expiring::default(), timeout, latest: LATEST * report }
     }
 
     /// The peer states `fp` for connection `id`. `None` if that has yet to arrive, and for statements beyond the bound.
@@ -94,17 +119,16 @@ impl FingerprintCheck {
         pool: &mut Pool<H, L>,
         now: Instant,
     ) -> Option<Judged<H>> {
-        // A peer may take the connections of a round into its pool together.
-        if let Ours::Chosen { at: Some(at), .. } = &mut self.ours {
-            *at = now + ARRIVAL;
+        if let Ours::Chosen { sign, .. } = &mut self.ours {
+            *sign = Sign::Quiet(now + ARRIVAL);
         }
         judge(id, &self.early.remove(&id)?, pool)
     }
 
     /// The peer has answered all pings.
     pub fn answered(&mut self, now: Instant) {
-        if let Ours::Chosen { at: at @ None, .. } = &mut self.ours {
-            *at = Some(now + ARRIVAL);
+        if let Ours::Chosen { sign: sign @ Sign::Asked, .. } = &mut self.ours {
+            *sign = Sign::Given(now + ARRIVAL);
         }
     }
 
@@ -113,17 +137,23 @@ impl FingerprintCheck {
     where
         H: Copy + Eq + Hash,
     {
-        match self.ours {
-            Ours::Due => {
-                let Some((id, Some(fp))) = pool.prove(loads) else { return None };
-                self.ours = Ours::Chosen { id, fp, at: None, latest: now + LATEST };
+        if let Ours::Due = self.ours {
+            let Some((id, Some(fp))) = pool.prove(loads) else { return None };
+            self.ours = Ours::Chosen { id, fp, sign: Sign::Quiet(now + ARRIVAL), latest: now + self.latest };
+        }
+        let Ours::Chosen { id, fp, sign, latest } = &mut self.ours else { return None };
+        match *sign {
+            Sign::Quiet(at) if at <= now && now < *latest => {
+                *sign = Sign::Asked;
                 Some(Statement::Ping)
             }
-            Ours::Chosen { id, fp, at, latest } if now >= at.unwrap_or(latest).min(latest) => {
+            Sign::Given(at) if now < at.min(*latest) => None,
+            Sign::Quiet(_) | Sign::Asked if now < *latest => None,
+            _ => {
+                let statement = Statement::Verify(*id, *fp);
                 self.ours = Ours::Said;
-                Some(Statement::Verify(id, fp))
+                Some(statement)
             }
-            Ours::Chosen { .. } | Ours::Said => None,
         }
     }
 
@@ -135,7 +165,7 @@ impl FingerprintCheck {
     /// When the clock has something to say.
     pub fn deadline(&self) -> Option<Instant> {
         let ours = match self.ours {
-            Ours::Chosen { at, latest, .. } => Some(at.unwrap_or(latest).min(latest)),
+            Ours::Chosen { sign, latest, .. } => Some(sign.due().unwrap_or(latest).min(latest)),
             Ours::Due | Ours::Said => None,
         };
         ours.into_iter().chain(self.early.deadline()).min()
@@ -153,10 +183,10 @@ fn judge<H: Copy + Eq + Hash, L>(id: Id, peer: &str, pool: &mut Pool<H, L>) -> O
     Some(Judged { verdict, close: named.home })
 }
 
-/// Time for a connection to get into the other side's pool before the statement about it comes.
+/// Time for a connection to get into the other side's pool before the peer is asked, and before the statement comes.
 const ARRIVAL: Duration = Duration::from_millis(50);
-/// So long a statement waits at most.
-const LATEST: Duration = Duration::from_secs(1);
+/// Report intervals that our own statement waits at most: users of an ingress that checks wait for it.
+const LATEST: u32 = 2;
 /// Most statements that wait for their connection.
 const MAX_EARLY: usize = 16;
 /// Most characters of a wrong statement that are shown.
@@ -167,6 +197,12 @@ mod tests {
     use super::*;
 
     const WAIT: Duration = Duration::from_secs(5);
+    const REPORT: Duration = Duration::from_secs(1);
+
+    /// One with something to state.
+    fn check() -> FingerprintCheck {
+        FingerprintCheck::new(true, WAIT, REPORT)
+    }
 
     fn id(n: u8) -> Id {
         Id([7, 7, 7, n])
@@ -179,7 +215,7 @@ mod tests {
     }
 
     fn verdict(peer: &str, own: Option<Fingerprint>) -> Verdict {
-        let mut check = FingerprintCheck::new(false, WAIT);
+        let mut check = FingerprintCheck::new(false, WAIT, REPORT);
         let judged = check.asked(id(1), peer.into(), &mut pool(own), Instant::now()).unwrap();
         assert_eq!(judged.close, Some(11));
         judged.verdict
@@ -198,38 +234,59 @@ mod tests {
     #[test]
     fn our_statement_is_made_once_after_its_connection_had_time_to_arrive() {
         let (fp, now, loads) = (Fingerprint::of(b"own"), Instant::now(), Loads::new(1));
-        let (mut check, mut pool) = (FingerprintCheck::new(true, WAIT), pool(Some(fp)));
-        assert_eq!(check.poll(&mut pool, &loads, now), Some(Statement::Ping));
-        assert_eq!((pool.idle(), check.deadline()), (0, Some(now + LATEST)));
-        assert_eq!(check.poll(&mut pool, &loads, now + ARRIVAL), None, "the peer has not answered");
-        check.answered(now + ARRIVAL);
-        assert_eq!(check.deadline(), Some(now + 2 * ARRIVAL));
-        assert_eq!(check.arrived(id(2), &mut pool, now + ARRIVAL + ARRIVAL / 2), None);
-        assert_eq!(check.poll(&mut pool, &loads, now + 2 * ARRIVAL), None, "others come");
-        let statement = Some(Statement::Verify(id(1), fp));
-        assert_eq!(check.poll(&mut pool, &loads, now + 2 * ARRIVAL + ARRIVAL / 2), statement);
+        let (mut check, mut pool) = (check(), pool(Some(fp)));
+        assert_eq!(check.poll(&mut pool, &loads, now), None, "others may come");
+        assert_eq!((pool.idle(), check.deadline()), (0, Some(now + ARRIVAL)));
+        check.answered(now);
+        assert_eq!(check.poll(&mut pool, &loads, now + ARRIVAL), Some(Statement::Ping));
+        assert_eq!(check.poll(&mut pool, &loads, now + 2 * ARRIVAL), None, "the peer has not answered");
+        check.answered(now + 2 * ARRIVAL);
+        assert_eq!(check.deadline(), Some(now + 3 * ARRIVAL));
+        assert_eq!(check.poll(&mut pool, &loads, now + 3 * ARRIVAL), Some(Statement::Verify(id(1), fp)));
         assert_eq!((check.poll(&mut pool, &loads, now + WAIT), check.deadline()), (None, None));
+    }
+
+    #[test]
+    fn a_connection_that_comes_meanwhile_has_the_peer_asked_again() {
+        let (fp, mut now, loads) = (Fingerprint::of(b"own"), Instant::now(), Loads::new(1));
+        let (mut check, mut pool) = (check(), pool(Some(fp)));
+        assert_eq!(check.poll(&mut pool, &loads, now), None);
+        for answers in [false, true] {
+            now += ARRIVAL;
+            assert_eq!(check.poll(&mut pool, &loads, now), Some(Statement::Ping));
+            if answers {
+                check.answered(now);
+            }
+            assert_eq!(check.arrived(id(2), &mut pool, now), None);
+            assert_eq!(check.poll(&mut pool, &loads, now + ARRIVAL / 2), None);
+        }
+        now += ARRIVAL;
+        assert_eq!(check.poll(&mut pool, &loads, now), Some(Statement::Ping));
+        check.answered(now);
+        assert_eq!(check.poll(&mut pool, &loads, now + ARRIVAL), Some(Statement::Verify(id(1), fp)));
     }
 
     #[test]
     fn our_statement_is_made_to_a_peer_that_does_not_answer_and_among_connections_without_end() {
         let (fp, now, loads) = (Fingerprint::of(b"own"), Instant::now(), Loads::new(1));
+        let latest = now + LATEST * REPORT;
         for answers in [false, true] {
-            let (mut check, mut pool) = (FingerprintCheck::new(true, WAIT), pool(Some(fp)));
+            let (mut check, mut pool) = (check(), pool(Some(fp)));
             check.poll(&mut pool, &loads, now);
+            check.poll(&mut pool, &loads, now + ARRIVAL);
             if answers {
-                check.answered(now);
-                check.arrived(id(2), &mut pool, now + LATEST - ARRIVAL / 2);
+                check.answered(now + ARRIVAL);
+                check.arrived(id(2), &mut pool, latest - ARRIVAL / 2);
             }
-            assert_eq!(check.deadline(), Some(now + LATEST));
-            assert_eq!(check.poll(&mut pool, &loads, now + LATEST), Some(Statement::Verify(id(1), fp)));
+            assert_eq!(check.deadline(), Some(latest));
+            assert_eq!(check.poll(&mut pool, &loads, latest), Some(Statement::Verify(id(1), fp)));
         }
     }
 
     #[test]
     fn a_statement_waits_for_its_connection_for_a_while() {
         let (fp, now) = (Fingerprint::of(b"own"), Instant::now());
-        let (mut check, mut pool) = (FingerprintCheck::new(false, WAIT), pool(Some(fp)));
+        let (mut check, mut pool) = (FingerprintCheck::new(false, WAIT, REPORT), pool(Some(fp)));
         assert_eq!(check.asked(id(2), fp.to_string(), &mut pool, now), None);
         assert_eq!(check.asked(id(3), fp.to_string(), &mut pool, now), None);
         pool.opened(id(2), 22, 0, Some(fp)).unwrap();
@@ -240,7 +297,7 @@ mod tests {
 
     #[test]
     fn statements_about_connections_that_never_come_are_bounded() {
-        let (mut check, mut pool, now) = (FingerprintCheck::new(false, WAIT), pool(None), Instant::now());
+        let (mut check, mut pool, now) = (FingerprintCheck::new(false, WAIT, REPORT), pool(None), Instant::now());
         for n in 2..200 {
             assert_eq!(check.asked(id(n), String::new(), &mut pool, now), None);
         }

@@ -112,7 +112,7 @@ impl Tunnel {
             peer,
             stage: Stage::Opening { until: now + limits.handshake * tries },
             pool: Pool::new(workers, max_idle, limits.pool_get, limits.semaphore).used_again(dialect.uses_again()),
-            check: FingerprintCheck::new(checked, limits.pool_get),
+            check: FingerprintCheck::new(checked, limits.pool_get, limits.report),
             replaced: None,
             opener,
             live: 0,
