@@ -61,7 +61,7 @@ build() {
 # The features of a set, less those that the target cannot have.
 features() {
     case $1 in
-    full) all="quic ws h2 master check page" ;;
+    full) all="quic ws h2 master check page dns" ;;
     lite) all= ;;
     *) fail "no set $1: full or lite" ;;
     esac

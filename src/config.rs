@@ -16,6 +16,7 @@ mod address;
 #[cfg(feature = "master")]
 mod changes;
 mod choice;
+mod dns;
 mod flags;
 #[cfg(any(feature = "master", test))]
 mod form;
@@ -55,6 +56,7 @@ pub use address::{Endpoint, Host};
 #[cfg(feature = "master")]
 pub use changes::{url_parts, Changes, UrlParts};
 pub use choice::{Cors, Mode, Role, Tls, Transport};
+pub use dns::Dns;
 #[cfg(feature = "master")]
 pub use form::{parameters, ParameterInfo};
 pub use help::{arch, banner, os, short_usage, version};
@@ -136,8 +138,8 @@ pub struct Config {
     pub log_given: bool,
     /// The certificate in use, if any.
     pub tls: Tls,
-    /// How long a resolved name is kept; zero: not at all.
-    pub dns: Duration,
+    /// Who is asked for names, and how long an answer is kept.
+    pub dns: Dns,
     /// The TLS server name and HTTP Host of the handshake, if the user gave one.
     pub sni: Option<String>,
     /// Which of several targets.
@@ -291,7 +293,7 @@ impl Config {
             log: Level::None,
             log_given: false,
             tls: Tls::Off,
-            dns: Duration::ZERO,
+            dns: Dns { servers: Vec::new(), keep: None },
             sni: None,
             balance: Balance::RoundRobin,
             min: 1,

@@ -30,6 +30,8 @@ pub mod logic {
     pub mod control;
     pub mod deadlines;
     pub mod dialect;
+    #[cfg(feature = "dns")]
+    pub mod dns;
     pub mod encoding;
     pub mod expiring;
     pub mod fingerprint;
@@ -66,8 +68,10 @@ pub mod net {
     pub mod certs;
     pub mod cgroup;
     pub mod connect;
-    #[cfg(not(all(feature = "quic", feature = "ws", feature = "h2")))]
+    #[cfg(not(all(feature = "quic", feature = "ws", feature = "h2", feature = "dns")))]
     mod disabled;
+    #[cfg(feature = "dns")]
+    pub mod dns;
     #[cfg(feature = "h2")]
     pub mod h2;
     pub mod http_connect;
@@ -94,6 +98,8 @@ pub mod net {
     #[cfg(feature = "ws")]
     pub mod ws;
 
+    #[cfg(not(feature = "dns"))]
+    pub use disabled::dns;
     #[cfg(not(feature = "h2"))]
     pub use disabled::h2;
     #[cfg(not(feature = "quic"))]
@@ -106,6 +112,10 @@ pub mod net {
 pub mod run {
     pub mod channel;
     pub mod cmdline;
+    #[cfg(feature = "dns")]
+    pub mod dns;
+    #[cfg(not(feature = "dns"))]
+    pub use super::net::dns;
     pub mod event_loop;
     pub mod hub;
     pub mod leash;

@@ -45,7 +45,7 @@ impl Instance {
     fn look_apart(&self, mistyped: &[String]) -> Vec<Finding> {
         let config = &self.config;
         let mut found = setup::judge(config, &self.remarks, mistyped);
-        let lookups = lookups::look(lookups::names(config));
+        let lookups = lookups::look(lookups::names(config), &config.dns.servers);
         found.extend(lookups::judge(&lookups));
         // A name that has no address has been told.
         let ports = ports::look(config).unwrap_or_default();

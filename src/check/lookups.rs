@@ -9,8 +9,9 @@ use super::words::*;
 use crate::config::{Config, Endpoint, Host};
 use crate::error::Error;
 use crate::net::resolve::{look_up, on_link};
+use crate::run::dns;
 
-/// A name and what the system's resolver says of it.
+/// A name and what the system's resolver says of it, or the servers that are to be asked.
 #[derive(Clone, Debug)]
 pub struct Lookup {
     /// The name.
@@ -35,14 +36,18 @@ pub fn names(config: &Config) -> Vec<String> {
     names
 }
 
-/// Looks names up, side by side.
-pub fn look(names: Vec<String>) -> Vec<Lookup> {
-    let one = |name: String| {
+/// Looks names up, side by side, at these servers or as the system does.
+pub fn look(names: Vec<String>, servers: &[Endpoint]) -> Vec<Lookup> {
+    let one = |name: String, servers: &[Endpoint]| {
         let begin = Instant::now();
-        let found = look_up(&name);
+        let found = match servers.is_empty() {
+            true => look_up(&name),
+            false => dns::look_up(servers, &name).map(|found| found.addresses),
+        };
         Lookup { name, time: begin.elapsed(), found }
     };
-    let threads: Vec<_> = names.into_iter().map(|name| thread::spawn(move || one(name))).collect();
+    let asked = names.into_iter().map(|name| (name, servers.to_vec()));
+    let threads: Vec<_> = asked.map(|(name, servers)| thread::spawn(move || one(name, &servers))).collect();
     threads.into_iter().filter_map(|thread| thread.join().ok()).collect()
 }
 
@@ -102,7 +107,7 @@ mod tests {
 
     #[test]
     fn a_name_of_this_machine_is_found() {
-        let found = look(vec!["localhost".into(), "no.such.name.invalid".into()]);
+        let found = look(vec!["localhost".into(), "no.such.name.invalid".into()], &[]);
         assert_eq!(codes(&judge(&found))[1], "name-failed");
         assert!(found[0].found.is_ok());
     }

@@ -131,8 +131,14 @@ pub fn arch() -> &'static str {
 /// What this build can do: pool transports, TLS, the kernel's help, the master, features negotiated with the peer.
 fn features() -> Vec<&'static str> {
     let transports = Transport::ALL.into_iter().filter(|transport| transport.is_built()).map(Transport::feature);
-    let rest =
-        [("tls", true), ("splice", SPLICE), ("master", cfg!(feature = "master")), ("udp-frame", true), ("open", true)];
+    let rest = [
+        ("tls", true),
+        ("splice", SPLICE),
+        ("master", cfg!(feature = "master")),
+        ("dns", cfg!(feature = "dns")),
+        ("udp-frame", true),
+        ("open", true),
+    ];
     transports.chain(rest.into_iter().filter(|(_, built)| *built).map(|(name, _)| name)).collect()
 }
 

@@ -363,7 +363,7 @@ mod tests {
     #[test]
     fn a_value_that_an_original_cannot_read_is_passed_over_and_kept_in_the_url() {
         for (given, default) in [
-            ("dns=8.8.8.8", "with 5m"),
+            ("dns=dns.google", "with 5m"),
             ("read=30", "with 0"),
             ("min=0", "with 64"),
             ("rate=abc", "with 0"),

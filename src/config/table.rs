@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::address::Endpoint;
 use super::value::{coded, count, duration_words, host_name, ip, number, period_or_zero, put, switch};
-use super::{Config, Cors, Mode, Role, Tls, Transport};
+use super::{Config, Cors, Dns, Mode, Role, Tls, Transport};
 use crate::log::{printable, Level};
 use crate::logic::auth::AuthMode;
 use crate::logic::dialect::Wire;
@@ -103,12 +103,12 @@ pub(super) static PARAMETERS: [Parameter; 29] = [
     },
     Parameter {
         name: "dns",
-        meaning: "how long a resolved name is kept; 0 asks each time",
+        meaning: "how long a resolved name is kept, 0 asks each time; and DNS servers to ask in place of the system's, whose answers say how long",
         default: Some("5m"),
-        values: DURATION,
+        values: "a duration from 1ms to 8760h such as 30s or 5m, or 0; up to 8 addresses of DNS servers such as 1.1.1.1,[2606:4700::1111]:53; or both",
         roles: BOTH,
-        set: |draft, value| put(&mut draft.config.dns, period_or_zero(value)),
-        show: |config| Some(duration_words(config.dns)),
+        set: |draft, value| put(&mut draft.config.dns, Dns::parse(value)),
+        show: |config| Some(config.dns.to_string()),
     },
     Parameter {
         name: "sni",
@@ -434,7 +434,6 @@ const SERVER: &[Role] = &[Role::Server];
 const CLIENT: &[Role] = &[Role::Client];
 const MASTER: &[Role] = &[Role::Master];
 
-const DURATION: &str = "a duration from 1ms to 8760h such as 30s, 5m or 1h30m, or 0";
 const IDLE: &str = "a duration from 1ms to 8760h such as 30s, 5m or 1h30m, or a number of seconds, or 0";
 const RANGES: &str =
     "addresses and ranges separated by commas, as in 192.0.2.7,2001:db8::/32, at a server also tunnel:192.0.2.0/24";

@@ -48,8 +48,8 @@ fn a_bare_server_has_every_default_of_the_specification() {
     let config = with("");
     assert_eq!((config.role, config.log, config.tls.clone()), (Role::Server, Level::Info, Tls::Off));
     assert_eq!(
-        (config.dns, config.sni.as_deref(), config.balance),
-        (Duration::from_secs(300), None, Balance::RoundRobin)
+        (config.dns.to_string(), config.sni.as_deref(), config.balance),
+        ("5m".into(), None, Balance::RoundRobin)
     );
     assert_eq!((config.min, config.max, config.mode, config.transport), (64, 1024, Mode::Auto, Transport::Tcp));
     assert_eq!((config.dial, config.read, config.rate, config.slot), (None, None, None, Some(65536)));
@@ -73,7 +73,10 @@ fn every_parameter_takes_its_values() {
     assert_eq!(with("tls=1").tls, Tls::SelfSigned);
     let files = Tls::Files { crt: "/c d.pem".into(), key: "k.pem".into() };
     assert_eq!(with("tls=2&crt=%2Fc+d.pem&key=k.pem").tls, files);
-    assert_eq!((with("dns=0").dns, with("dns=1h30m").dns), (Duration::ZERO, Duration::from_secs(5400)));
+    assert_eq!(
+        (with("dns=0").dns.keep, with("dns=1h30m").dns.keep),
+        (Some(Duration::ZERO), Some(Duration::from_secs(5400)))
+    );
     assert_eq!((with("lbs=1").balance, with("lbs=2").balance), (Balance::Fastest, Balance::Primary));
     assert_eq!((with("max=1").max, with("max=65535").max), (1, 65535));
     assert_eq!((with("mode=1").mode, with("mode=2").mode), (Mode::One, Mode::Two));

@@ -9,7 +9,7 @@
 //!
 //! Once a name has been resolved its users never wait for the resolver again, and a resolver that fails takes no
 //! answer away: the last good one stays. With a time to live of zero nothing is kept: each user asks afresh, and only
-//! callers that wait for the same answer share it.
+//! callers that wait for the same answer share it. Without one of its own, an answer is kept for as long as it says.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
@@ -17,10 +17,26 @@ use std::time::{Duration, Instant};
 
 use crate::error::Error;
 
+/// The addresses of a name, and how long they hold where the answer says it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// In the order in which they are to be tried.
+    pub addresses: Vec<IpAddr>,
+    /// How long they hold.
+    pub ttl: Option<Duration>,
+}
+
+impl From<Vec<IpAddr>> for Found {
+    fn from(addresses: Vec<IpAddr>) -> Found {
+        Found { addresses, ttl: None }
+    }
+}
+
 /// What is known about the names of one instance.
 #[derive(Debug)]
 pub struct Names {
-    ttl: Duration,
+    /// `None`: as long as an answer says.
+    ttl: Option<Duration>,
     /// At most `MAX_NAMES`.
     names: BTreeMap<String, Name>,
     /// The names in `Question::Wanted`, the oldest wish first.
@@ -74,8 +90,8 @@ enum Question {
 }
 
 impl Names {
-    /// Knows nothing yet; an answer is fresh for `ttl` (`dns`), zero keeps none.
-    pub fn new(ttl: Duration) -> Self {
+    /// Knows nothing yet; an answer is fresh for `ttl` (`dns`), zero keeps none; without one for as long as it says.
+    pub fn new(ttl: Option<Duration>) -> Self {
         Names { ttl, names: BTreeMap::new(), wanted: VecDeque::new() }
     }
 
@@ -89,7 +105,7 @@ impl Names {
             let new = Name { answer: Answer::Nothing, question: Question::Resting, used: now };
             self.names.insert(host.to_owned(), new);
         }
-        let keeps = !self.ttl.is_zero();
+        let keeps = self.keeps();
         let Some(name) = self.names.get_mut(host) else {
             return Lookup::Failed(Error::name(host.to_owned(), TOO_MANY));
         };
@@ -124,22 +140,24 @@ impl Names {
 
     /// The resolver's answer for `host`, and what to hand to all that wait for it: never `Ask` or `Wait`. Those
     /// who look themselves at the same `now` find the same, whatever the time to live.
-    pub fn answered(&mut self, host: &str, result: Result<Vec<IpAddr>, Error>, now: Instant) -> Lookup<'_> {
+    pub fn answered(&mut self, host: &str, result: Result<impl Into<Found>, Error>, now: Instant) -> Lookup<'_> {
+        let (keeps, ttl) = (self.keeps(), self.ttl);
         let Some(name) = self.names.get_mut(host).filter(|name| name.question == Question::Asked) else {
             return Lookup::Failed(Error::name(host.to_owned(), NOT_ASKED));
         };
         name.question = Question::Resting;
-        match (result.and_then(|addresses| usable(host, addresses)), &mut name.answer) {
-            (Ok(addresses), answer) => {
-                let until = later(now, self.ttl);
+        let result = result.map(Into::into).and_then(|Found { addresses, ttl }| Ok((usable(host, addresses)?, ttl)));
+        match (result, &mut name.answer) {
+            (Ok((addresses, its_own)), answer) => {
+                let until = later(now, ttl.unwrap_or_else(|| its_own.unwrap_or(MIN_TTL).max(MIN_TTL)));
                 *answer = Answer::Good { addresses, until };
             }
-            (Err(_), Answer::Good { until, .. }) if !self.ttl.is_zero() => {
+            (Err(_), Answer::Good { until, .. }) if keeps => {
                 *until = later(now, RETRY_PAUSE);
             }
             (Err(why), answer) => {
                 // A failure is not kept longer than an address would be.
-                let until = later(now, FAILURE_PAUSE.min(self.ttl));
+                let until = later(now, FAILURE_PAUSE.min(ttl.unwrap_or(FAILURE_PAUSE)));
                 *answer = Answer::Bad { why, until };
             }
         }
@@ -155,6 +173,10 @@ impl Names {
         if let Some(Name { answer: Answer::Good { until, .. }, .. }) = self.names.get_mut(host) {
             *until = (*until).min(later(now, RETRY_PAUSE));
         }
+    }
+
+    fn keeps(&self) -> bool {
+        self.ttl != Some(Duration::ZERO)
     }
 
     /// Whether one more name may be kept, after forgetting the one that was not looked up for longest, if it must be. A
@@ -195,6 +217,8 @@ fn later(now: Instant, pause: Duration) -> Instant {
 pub const MAX_NAMES: usize = 256;
 /// Most addresses kept for a name; the resolver's first ones.
 pub const MAX_ADDRESSES: usize = 8;
+/// So long an answer is good at least, where it says itself how long.
+const MIN_TTL: Duration = Duration::from_secs(1);
 /// After a failure the last good answer is used for so long before the next question.
 const RETRY_PAUSE: Duration = Duration::from_secs(5);
 /// Without a good answer a failure is believed for so long.
@@ -229,7 +253,7 @@ mod tests {
 
     /// A cache that has just learnt that `a.example` is 192.0.2.1.
     fn knowing(ttl: Duration, now: Instant) -> Names {
-        let mut names = Names::new(ttl);
+        let mut names = Names::new(Some(ttl));
         assert_eq!(names.lookup("a.example", now), Lookup::Ask);
         names.answered("a.example", Ok(vec![ip(1)]), now);
         names
@@ -238,7 +262,7 @@ mod tests {
     #[test]
     fn the_first_to_look_asks_and_all_others_wait_for_the_same_answer() {
         let now = epoch();
-        let mut names = Names::new(TTL);
+        let mut names = Names::new(Some(TTL));
         assert_eq!(names.lookup("a.example", now), Lookup::Ask);
         assert_eq!(names.lookup("a.example", now), Lookup::Wait);
         assert_eq!(names.lookup("b.example", now), Lookup::Ask);
@@ -290,7 +314,7 @@ mod tests {
     #[test]
     fn a_failure_without_an_earlier_answer_is_told_for_a_moment_and_then_asked_again() {
         let now = epoch();
-        let mut names = Names::new(TTL);
+        let mut names = Names::new(Some(TTL));
         names.lookup("a.example", now);
         let failed = Lookup::Failed(down());
         assert_eq!(names.answered("a.example", broken(), now), failed);
@@ -305,7 +329,7 @@ mod tests {
     #[test]
     fn with_a_ttl_of_zero_each_user_asks_afresh_and_those_who_wait_share_the_question() {
         let mut now = epoch();
-        let mut names = Names::new(Duration::ZERO);
+        let mut names = Names::new(Some(Duration::ZERO));
         for n in 1..5 {
             assert_eq!(names.lookup("a.example", now), Lookup::Ask);
             assert_eq!(names.lookup("a.example", now + TICK), Lookup::Wait);
@@ -331,7 +355,7 @@ mod tests {
     #[test]
     fn an_answer_without_an_address_is_a_failure() {
         let now = epoch();
-        let mut names = Names::new(TTL);
+        let mut names = Names::new(Some(TTL));
         names.lookup("a.example", now);
         assert_eq!(names.answered("a.example", Ok(vec![]), now), Lookup::Failed(Error::name("a.example", NO_ADDRESS)));
     }
@@ -339,7 +363,7 @@ mod tests {
     #[test]
     fn addresses_are_kept_in_the_resolvers_order_each_once_and_not_too_many() {
         let now = epoch();
-        let mut names = Names::new(TTL);
+        let mut names = Names::new(Some(TTL));
         names.lookup("a.example", now);
         let six = IpAddr::V6(Ipv6Addr::LOCALHOST);
         let mut told = vec![six, ip(200), six, ip(200)];
@@ -388,7 +412,7 @@ mod tests {
     #[test]
     fn when_all_are_being_asked_a_further_name_is_refused_and_none_is_forgotten() {
         let now = epoch();
-        let mut names = Names::new(TTL);
+        let mut names = Names::new(Some(TTL));
         for n in 0..MAX_NAMES {
             assert_eq!(names.lookup(&n.to_string(), now), Lookup::Ask);
         }
@@ -402,7 +426,7 @@ mod tests {
         for seed in 1..=30 {
             let mut dice = Dice(seed);
             let mut now = epoch();
-            let mut names = Names::new(if seed % 3 == 0 { Duration::ZERO } else { 10 * SECOND });
+            let mut names = Names::new(Some(if seed % 3 == 0 { Duration::ZERO } else { 10 * SECOND }));
             let hosts: Vec<_> = (0..2 * MAX_NAMES).map(|n| format!("{n}.example")).collect();
             let mut asked: Vec<String> = Vec::new();
             for _ in 0..5000 {
@@ -442,8 +466,28 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_is_kept_for_as_long_as_it_says_where_the_user_does_not() {
+        let mut now = epoch();
+        let mut names = Names::new(None);
+        for (says, kept) in [(60, 60), (0, 1), (3600, 3600)] {
+            let _ = names.lookup("a.example", now);
+            let _ = names.poll();
+            let found = Found { addresses: vec![ip(1)], ttl: Some(Duration::from_secs(says)) };
+            assert_eq!(names.answered("a.example", Ok(found), now), Lookup::Known(&[ip(1)]));
+            now += kept * SECOND;
+            assert_eq!(names.lookup("a.example", now), Lookup::Known(&[ip(1)]));
+            assert_eq!(names.poll(), None, "{says}");
+            now += TICK;
+            assert_eq!(names.lookup("a.example", now), Lookup::Known(&[ip(1)]));
+            assert_eq!(names.poll().as_deref(), Some("a.example"), "{says}");
+            names.answered("a.example", broken(), now);
+            now += RETRY_PAUSE + TICK;
+        }
+    }
+
+    #[test]
     fn a_doubted_answer_is_asked_for_again_before_its_time_and_used_meanwhile() {
-        let (mut names, now) = (Names::new(Duration::from_secs(300)), Instant::now());
+        let (mut names, now) = (Names::new(Some(Duration::from_secs(300))), Instant::now());
         let address: IpAddr = [192, 0, 2, 1].into();
         assert_eq!(names.lookup("a.example", now), Lookup::Ask);
         names.answered("a.example", Ok(vec![address]), now);

@@ -1,4 +1,4 @@
-//! Transports that this build leaves out: the same faces, so that no other file need know, and nothing behind them.
+//! What this build leaves out, transports above all: the same faces, so that no other file need know, and nothing behind them.
 //!
 //! Parameters and terms that want one of them are refused long before; a caller that asks here all the same gets the same answer.
 
@@ -71,6 +71,34 @@ pub mod quic {
         _now: Instant,
     ) -> io::Result<Box<dyn Mux>> {
         Err(left_out())
+    }
+}
+
+/// DNS servers that the user names (cargo feature `dns`).
+#[cfg(not(feature = "dns"))]
+pub mod dns {
+    use super::*;
+    use crate::logic::names::Found;
+
+    /// The thread that asks them.
+    pub struct NameServers;
+
+    impl NameServers {
+        /// Starts none.
+        pub fn start<S>(
+            _servers: S,
+            _tell: impl Fn(String, Result<Found, Error>) + Send + 'static,
+        ) -> io::Result<NameServers> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+
+        /// Asks none.
+        pub fn ask(&self, _name: String) {}
+    }
+
+    /// Asks none.
+    pub fn look_up<S: ?Sized>(_servers: &S, name: &str) -> Result<Found, Error> {
+        Err(Error::name(name.to_owned(), io::Error::from(io::ErrorKind::Unsupported)))
     }
 }
 

@@ -22,6 +22,7 @@ use crate::logic::auth::Opening;
 use crate::logic::dialect::Dialect;
 use crate::logic::guard::Failure;
 use crate::logic::handshake::{Request, ServerAnswer};
+use crate::logic::names::Found;
 use crate::logic::slab::Key;
 use crate::logic::terms::TunnelNo;
 use crate::logic::wire::{Fingerprint, Id};
@@ -285,7 +286,7 @@ pub enum Notice {
         /// What was looked up.
         name: String,
         /// Its addresses.
-        answer: Result<Vec<IpAddr>, Error>,
+        answer: Result<Found, Error>,
     },
     /// The system wants something of the program.
     Signal(i32),

@@ -48,6 +48,11 @@ pub fn start(config: Config) -> Result<ExitCode, Error> {
             "type={code} ({name}) is not part of this build, which was made without the cargo feature \"{feature}\""
         )));
     }
+    if !config.dns.servers.is_empty() && !cfg!(feature = "dns") {
+        return Err(Error::unsupported(
+            "dns with addresses of servers is not part of this build, which was made without the cargo feature \"dns\"",
+        ));
+    }
     let epoch = Instant::now();
     let shared = shared(config, epoch);
     let failed = |error: io::Error| Error::system("cannot start", error);

@@ -11,6 +11,8 @@ use nodepass::config::{self, Command, Config};
 use nodepass::logic::auth::{Agreement, AuthMode, Initiator, Numbers, Psk, Responder, SessionId, SessionKeys};
 use nodepass::logic::control::{Codec, Control, Do, Why};
 use nodepass::logic::dialect::Wire;
+#[cfg(feature = "dns")]
+use nodepass::logic::dns::{Family, Question, Reply};
 use nodepass::logic::handshake::{judge, parse_answer, HeadProgress, HeadReader, Keys, ServerAnswer, Verdict};
 use nodepass::logic::http::MAX_ANSWER;
 use nodepass::logic::networks::{entries, Entry, MAX_NETWORKS};
@@ -92,6 +94,28 @@ pub fn networks(data: &[u8]) {
     assert!((1..=MAX_NETWORKS).contains(&list.len()));
     let shown: Vec<String> = list.iter().map(Entry::to_string).collect();
     assert_eq!(entries(&shown.join(",")), Some(list), "{shown:?}");
+}
+
+/// What a DNS server says to a question: a whole message, or flags, a number of records and the records of one that answers it.
+#[cfg(feature = "dns")]
+pub fn dns(data: &[u8]) {
+    for family in [Family::V6, Family::V4] {
+        let question = Question::new("www.example.com", family, 0x1234).expect("a name");
+        let read = |message: &[u8]| {
+            if let Some(Reply::Addresses { addresses, ttl }) = question.read(message) {
+                assert!(addresses.len() <= 32 && ttl <= Duration::from_secs(86_400));
+                assert!(addresses.iter().all(|ip| ip.is_ipv4() == (family == Family::V4)));
+            }
+        };
+        read(data);
+        if let [flags, more, high, low, records @ ..] = data {
+            let mut message = [question.bytes(), records].concat();
+            (message[2], message[3], message[6], message[7]) = (flags | 0x80, *more, *high, *low);
+            read(&message);
+            message.swap(0, 1);
+            assert_eq!(question.read(&message), None, "another number");
+        }
+    }
 }
 
 /// What the authenticated handshake and its tunnel read. The first byte says what it is: message 1, message 2, an opening, lines.

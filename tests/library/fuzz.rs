@@ -54,6 +54,12 @@ fn nothing_forged_opens_or_orders_anything() {
     replay("auth", targets::auth);
 }
 
+#[cfg(feature = "dns")]
+#[test]
+fn any_answer_of_a_dns_server_gives_bounded_addresses_or_a_reason() {
+    replay("dns", targets::dns);
+}
+
 #[cfg(feature = "master")]
 #[test]
 fn any_state_file_is_refused_or_its_records_survive_being_written() {

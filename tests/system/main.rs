@@ -2,6 +2,7 @@
 //! about: `cargo test --test system netns::` runs one.
 
 mod completions;
+mod dns;
 mod docs;
 mod guides;
 mod https;

@@ -1,6 +1,7 @@
 //! Which target, and at which address. Names are looked up; connections that need one wait here meanwhile.
 
 use std::collections::{HashMap, VecDeque};
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -8,11 +9,12 @@ use super::out::PeerUser;
 use crate::config::{Config, Endpoint, Host};
 use crate::error::Error;
 use crate::logic::expiring::Expiring;
-use crate::logic::names::{Lookup, Names};
+use crate::logic::names::{Found, Lookup, Names};
 use crate::logic::target::{Balance, Order, Targets};
 use crate::logic::terms::TunnelNo;
 use crate::net::resolve::{on_link, Resolver};
 use crate::run::channel::Sender;
+use crate::run::dns::NameServers;
 use crate::run::messages::{DialRequest, Home, Notice, Proto, SessionKey, User};
 
 /// All that is known about targets.
@@ -20,7 +22,8 @@ pub(in crate::run) struct TargetRouter {
     endpoints: Vec<Endpoint>,
     targets: Targets,
     names: Names,
-    resolver: Option<Resolver>,
+    resolver: Option<Source>,
+    servers: Vec<Endpoint>,
     sender: Sender<Notice>,
     source: Option<IpAddr>,
     proxy: bool,
@@ -41,6 +44,12 @@ pub(in crate::run) struct TargetRouter {
     /// A measurement that waits for a name, and how long.
     probing: Option<Instant>,
     changed: bool,
+}
+
+/// Who is asked for names.
+enum Source {
+    System(Resolver),
+    Servers(NameServers),
 }
 
 /// A connection that needs a target, and the order of targets that fell to it.
@@ -88,8 +97,9 @@ impl TargetRouter {
         TargetRouter {
             endpoints: config.targets.clone(),
             targets: Targets::new(config.targets.len(), balance, config.limits.fallback, config.limits.report, now),
-            names: Names::new(config.dns),
+            names: Names::new(config.dns.keep),
             resolver: None,
+            servers: config.dns.servers.clone(),
             sender,
             source: config.dial,
             proxy: config.proxy,
@@ -250,11 +260,14 @@ impl TargetRouter {
 
     fn ask(&mut self, name: String, now: Instant) {
         if self.resolver.is_none() {
-            let sender = self.sender.clone();
-            self.resolver = Resolver::start(move |name, answer| sender.send(Notice::Resolved { name, answer })).ok();
+            self.resolver = self.start_resolver().ok();
         }
         let asked = match &self.resolver {
-            Some(resolver) => resolver.ask(name.clone()),
+            Some(Source::System(resolver)) => resolver.ask(name.clone()),
+            Some(Source::Servers(servers)) => {
+                servers.ask(name);
+                return;
+            }
             None => Err(Error::name(name.clone(), "no thread for the resolver")),
         };
         if let Err(why) = asked {
@@ -262,8 +275,17 @@ impl TargetRouter {
         }
     }
 
+    fn start_resolver(&self) -> io::Result<Source> {
+        let sender = self.sender.clone();
+        let tell = move |name, answer| sender.send(Notice::Resolved { name, answer });
+        match self.servers.is_empty() {
+            true => Resolver::start(move |name, answer| tell(name, answer.map(Found::from))).map(Source::System),
+            false => NameServers::start(self.servers.clone(), tell).map(Source::Servers),
+        }
+    }
+
     /// The resolver's answer.
-    pub fn resolved(&mut self, name: &str, answer: Result<Vec<IpAddr>, Error>, now: Instant) {
+    pub fn resolved(&mut self, name: &str, answer: Result<Found, Error>, now: Instant) {
         let failure = answer.as_ref().err().cloned();
         match (self.names.answered(name, answer, now), failure) {
             (Lookup::Known(_), Some(why)) => log::warn!("The addresses known for {name} stay: {why}"),

@@ -9,6 +9,10 @@ const MILLISECONDS = { ns: 1e-6, us: 1e-3, '\u00b5s': 1e-3, '\u03bcs': 1e-3, ms:
 const PART = /^[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?$/;
 const BYTE = /^(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])$/;
 const ADDRESS = /^(?:\[([^\]]*:[^\]]*)\]|([^\[\]:]*)):([1-9][0-9]{0,4})$/;
+const BRACKETED = /^\[([^\]]*:[^\]]*)\](?::([1-9][0-9]{0,4}))?$/;
+const PLAIN = /^([0-9.]+)(?::([1-9][0-9]{0,4}))?$/;
+const LINK = /^fe[89ab]/i;
+const MAX_SERVERS = 8;
 const DIGITS = /^[0-9]*$/;
 const ORIGIN = /^[A-Za-z][A-Za-z0-9+.-]*:\/\/[A-Za-z0-9._:[\]-]+$/;
 const MAX_ORIGINS = 64;
@@ -67,12 +71,25 @@ function networks(text) {
 	return list.length <= MAX_NETWORKS && list.every((entry) => network(entry.trim()));
 }
 
+// A DNS server, with or without a port.
+function server(text) {
+	const [ , inner, port ] = text.match(BRACKETED) || text.match(PLAIN) || [ text, text ], [ bare, zone ] = inner.split('%');
+	return ip(bare) && (zone === undefined || (zone !== '' && LINK.test(bare))) && (port === undefined || port <= 65535);
+}
+
+function servers(text) {
+	const list = text.split(',').map((part) => part.trim()), periods = list.filter((part) => duration(part, true));
+	return periods.length <= 1 && list.length - periods.length <= MAX_SERVERS && list.every((part) => duration(part, true) || server(part));
+}
+
 return baseclass.extend({
 	// Is `value` one that the tables describe as `accepted`, with these words to choose from?
 	fits: function(accepted, words, value) {
 		const range = accepted.match(NUMBER);
 		if (range)
 			return number(value, +range[1], +range[2]);
+		if (accepted.includes('addresses of DNS servers'))
+			return servers(value);
 		if (accepted.startsWith('a duration'))
 			return duration(value, accepted.endsWith('or 0')) || (accepted.includes('number of seconds') && number(value, 0, 31536000));
 		if (accepted.startsWith('digits from 0 to 3'))
