@@ -29,10 +29,14 @@ impl Config {
             risks.push(format!(
                 "wire={wire}: this handshake proves nothing, and gives the key away to {who}: use this key nowhere else, and update the other side"
             ));
-            let torn = if dialect == Dialect::V1_6 { tearing(self.key.as_bytes()) } else { String::new() };
+            let torn = if matches!(dialect, Dialect::V1_5 | Dialect::V1_6) {
+                tearing(self.key.as_bytes())
+            } else {
+                String::new()
+            };
             if !torn.is_empty() {
                 risks.push(format!(
-                    "wire=1.6: a key with \"{}\" in it tears lines of this wire apart, and the tunnel ends again and again: take one of capital letters without J, Q and W",
+                    "wire={wire}: a key with \"{}\" in it tears lines of this wire apart, and the tunnel ends again and again: take one of capital letters without J, Q and W",
                     printable(&torn)
                 ));
             }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!            handshake     signals              check of certificates             datagrams          pool connections
+//!  1.5       two lines     URLs without users   none                              as they are        ids in hex
 //!  1.6       two lines     URLs, raw            none                              as they are        ids in hex; used again
 //!  1.8       two lines     URLs, one more       none                              as they are        used again
 //!  1.10      two lines     URLs                 the server names a connection     as they are
@@ -67,7 +68,9 @@ impl Wire {
 /// A generation of the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
-    /// 1.5 and 1.6.
+    /// 1.4 and 1.5.
+    V1_5,
+    /// 1.6.
     V1_6,
     /// 1.8 and 1.9.
     V1_8,
@@ -86,7 +89,8 @@ pub enum Dialect {
 }
 
 impl Dialect {
-    const ALL: [Dialect; 8] = [
+    const ALL: [Dialect; 9] = [
+        Dialect::V1_5,
         Dialect::V1_6,
         Dialect::V1_8,
         Dialect::V1_10,
@@ -100,6 +104,7 @@ impl Dialect {
     /// As the parameter `wire` has it, and in the log.
     pub fn name(self) -> &'static str {
         match self {
+            Dialect::V1_5 => "1.5",
             Dialect::V1_6 => "1.6",
             Dialect::V1_8 => "1.8",
             Dialect::V1_10 => "1.10",
@@ -113,7 +118,12 @@ impl Dialect {
 
     /// Whether its handshake is two lines on what is then the control connection. It proves nothing and gives the key away.
     pub fn is_older(self) -> bool {
-        matches!(self, Dialect::V1_6 | Dialect::V1_8 | Dialect::V1_10 | Dialect::V1_12)
+        matches!(self, Dialect::V1_8 | Dialect::V1_10 | Dialect::V1_12) || self.is_raw()
+    }
+
+    /// Whether its lines are not in base64, and its ids are digits.
+    fn is_raw(self) -> bool {
+        matches!(self, Dialect::V1_5 | Dialect::V1_6)
     }
 
     /// Whether its handshake comes inside TLS at any port.
@@ -128,7 +138,7 @@ impl Dialect {
 
     /// Whether the peer may launch a pool connection again that it has used, and takes for idle.
     pub fn uses_again(self) -> bool {
-        matches!(self, Dialect::V1_6 | Dialect::V1_8)
+        matches!(self, Dialect::V1_5 | Dialect::V1_6 | Dialect::V1_8)
     }
 
     /// How many QUIC connections a client may make for a pool of at most `max`.
@@ -142,7 +152,7 @@ impl Dialect {
     /// The bytes that make a connection a pool connection with that id.
     pub fn id_bytes(self, id: Id) -> Vec<u8> {
         match self {
-            Dialect::V1_6 => id.to_string().into_bytes(),
+            Dialect::V1_5 | Dialect::V1_6 => id.to_string().into_bytes(),
             _ => id.0.to_vec(),
         }
     }
@@ -155,7 +165,7 @@ impl Dialect {
     /// The id that these bytes are.
     pub fn id(self, bytes: &[u8]) -> Option<Id> {
         match self {
-            Dialect::V1_6 => std::str::from_utf8(bytes).ok()?.parse().ok(),
+            Dialect::V1_5 | Dialect::V1_6 => std::str::from_utf8(bytes).ok()?.parse().ok(),
             _ => bytes.try_into().ok().map(Id),
         }
     }
@@ -207,7 +217,7 @@ impl Dialect {
 
     /// Appends `text` as a line under `key`, newline included.
     fn push_line(self, text: String, key: &[u8], out: &mut Vec<u8>) {
-        if self != Dialect::V1_6 {
+        if !self.is_raw() {
             return push_masked(text, key, out);
         }
         let start = out.len();
@@ -218,7 +228,7 @@ impl Dialect {
 
     /// The text of a line, without its newline.
     fn line_text(self, line: &[u8], key: &[u8]) -> Result<Vec<u8>, BadLine> {
-        if self != Dialect::V1_6 {
+        if !self.is_raw() {
             return unmasked(line, key);
         }
         let mut text = line.to_vec();
@@ -278,7 +288,9 @@ mod tests {
     fn what_is_written_is_read_again_in_each_generation() {
         let id = Id([1, 2, 3, 4]);
         for dialect in Dialect::ALL {
-            for signal in [Signal::Ping, Signal::Pong, Signal::Flush, Signal::Tcp { remote: "h:1".into(), id }] {
+            // 1.5 does not say who a user is.
+            let remote = if dialect == Dialect::V1_5 { String::new() } else { "h:1".into() };
+            for signal in [Signal::Ping, Signal::Pong, Signal::Flush, Signal::Tcp { remote, id }] {
                 let mut line = Vec::new();
                 dialect.encode(&signal, KEY, &mut line);
                 assert_eq!(dialect.decode(&line[..line.len() - 1], KEY), Ok((signal, dialect)));
@@ -305,6 +317,7 @@ mod tests {
     fn an_id_is_four_bytes_or_eight_digits_in_1_6() {
         let id = Id([0x0f, 0x85, 0x41, 0x55]);
         assert_eq!(Dialect::V1_6.id_bytes(id), b"0f854155");
+        assert_eq!(Dialect::V1_5.id_bytes(id), b"0f854155");
         assert_eq!(Dialect::V1_8.id_bytes(id), id.0);
         for dialect in Dialect::ALL {
             assert_eq!(dialect.id(&dialect.id_bytes(id)), Some(id));
@@ -334,6 +347,19 @@ mod tests {
         ] {
             assert_eq!(dialect.after_statement(&stated), shown, "{dialect:?} {stated}");
         }
+    }
+
+    #[test]
+    fn a_line_of_1_5_names_a_connection_alone_and_an_empty_one_of_1_4_is_a_sign_of_life() {
+        let id = Id([0x0f, 0x85, 0x41, 0x55]);
+        let mut line = Vec::new();
+        Dialect::V1_5.encode(&Signal::Udp { remote: "192.0.2.1:9".into(), id }, &[0; 3], &mut line);
+        assert_eq!(line, b"//0f854155#2\n");
+        let read = |text: &[u8]| Dialect::V1_5.decode(text, &[0; 3]).map(|(signal, _)| signal);
+        assert_eq!(read(b"//0f854155#1"), Ok(Signal::Tcp { remote: String::new(), id }));
+        assert_eq!((read(b"#i"), read(b"#0"), read(b"")), (Ok(Signal::Ping), Ok(Signal::Flush), Ok(Signal::Pong)));
+        assert_eq!(read(b"np://192.0.2.1:9/0f854155#1"), Err(BadLine::Field), "1.6 writes so");
+        assert!(Dialect::V1_6.decode(b"", &[0; 3]).is_err());
     }
 
     #[test]

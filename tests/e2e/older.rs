@@ -1,4 +1,4 @@
-//! The wires of 1.6 to 1.12 (`wire`): between two of this program, and with a peer that shares no code with it. What the conformance peer
+//! The wires of 1.4 to 1.12 (`wire`): between two of this program, and with a peer that shares no code with it. What the conformance peer
 //! does besides is not here.
 
 use crate::original::Originals;
@@ -9,7 +9,8 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 #[test]
 fn users_are_carried_over_each_older_wire_in_both_flows() {
     for (wire, kinds) in [
-        ("1.6", &["tls=0", "tls=1"][..]),
+        ("1.5", &["tls=0", "tls=1"][..]),
+        ("1.6", &["tls=0", "tls=1"]),
         ("1.8", &["tls=0", "tls=1"]),
         ("1.10", &["tls=0", "tls=1"]),
         (
@@ -91,6 +92,38 @@ fn an_original_of_1_10_beside_ours_has_users_of_its_own() {
     });
 }
 
+#[test]
+fn originals_of_1_4_and_1_5_carry_users_in_both_roles_and_flows() {
+    let Some(originals) = Originals::new() else { return };
+    for (generation, role, flow) in ["1.4", "1.5"]
+        .into_iter()
+        .flat_map(|at| ["server", "client"].map(|role| (at, role)))
+        .flat_map(|(at, role)| ["-", "+"].map(|flow| (at, role, flow)))
+    {
+        let (at, user, target) = (free_addr(), free_addr(), Target::echo());
+        // Ours has the other role, and users come in here or there.
+        let ours_is_server = role == "client";
+        let ours = if ours_is_server == (flow == "-") { user } else { target.addr() };
+        let url = match ours_is_server {
+            true => format!("server://{KEY}@{at}/{ours}?mode={}&wire=1.5&tls=1", if flow == "-" { 1 } else { 2 }),
+            false => format!("client://{KEY}@{at}/{ours}?mode=2&min=4&wire=1.5"),
+        };
+        let process =
+            Process::nodepass_with(&[&url], &[("NP_REPORT_INTERVAL", "300ms"), ("NP_SERVICE_COOLDOWN", "300ms")]);
+        let ports = [at, user, target.addr()].map(|at| at.port().to_string());
+        let [port, users, target_port] = &ports;
+        let original = originals.run(generation, EARLY, &[KEY, generation, role, flow, port, users, target_port]);
+        let name = format!("{generation} {role} {flow}");
+        until(&name, GRACE, || exchange(user, b"hello").map(drop));
+        assert_eq!(udp_echo(user, b"datagrams too").unwrap(), b"datagrams too", "{name}");
+        process.says("; the wire of NodePass 1.5", GRACE);
+        // Also 1.4, which answers no ping, is alive after many report intervals.
+        process.reports(6);
+        until(&name, GRACE, || exchange(user, b"hello").map(drop));
+        assert_eq!((process.count(" is up"), original.ended()), (1, None), "{name}: {:?}", process.lines());
+    }
+}
+
 #[cfg(feature = "quic")]
 #[test]
 fn a_client_of_1_12_makes_more_quic_connections_when_the_server_allows_no_more_streams() {
@@ -115,6 +148,51 @@ fn exchanged(at: SocketAddr) -> std::io::Result<TcpStream> {
     Ok(user)
 }
 
+/// The conformance peer made a 1.4 or a 1.5, which differ from 1.6 by their lines: its folder, key, generation, role, flow, tunnel port, port of
+/// users, target port.
+const EARLY: &str = r##"
+import asyncio, dataclasses, re, sys
+sys.path.insert(0, sys.argv[1])
+import dialect, peer
+class Early(dialect.Dialect):
+    def _url(self, action="", id="", **_):
+        mark = "#" + self._marks.get(action, action)
+        return f"//{id}{mark}" if id else mark
+    def _fields(self, text):
+        if not text:
+            return {"action": ""}
+        match = re.fullmatch(r"(?://([0-9a-f]{8}))?#(\w*)", text)
+        if not match:
+            raise ValueError(f"not a signal: {text}")
+        actions = {mark: action for action, mark in self._marks.items()}
+        return {"action": actions.get(match[2], match[2]), "id": match[1] or "", "remote": ""}
+    def config_line(self, key, flow, most, tls, type):
+        return self.line(key, f"//{flow}#{tls}".encode())
+    def config(self, key, line):
+        match = re.fullmatch(r"//([-+])#([012])", self.text(key, line).decode())
+        if not match:
+            raise ValueError("not a configuration")
+        return {"flow": match[1], "max": 1024, "tls": match[2], "type": "0"}
+_, _, key, generation, role, flow, port, user, target = sys.argv
+old = {field.name: getattr(dialect.WIRES["1.6"], field.name) for field in dataclasses.fields(dialect.Dialect)}
+dialect.WIRES["early"] = Early(**old | {"wire": "early", "reuse": False})
+async def main():
+    one = {"server": peer.Server, "client": peer.Client}[role]
+    ingress = (role == "server") == (flow == "-")
+    end = {"user": ("127.0.0.1", int(user))} if ingress else {"target": ("127.0.0.1", int(target))}
+    made = one(key, int(port), 0, 1, flow, wire="early", report=0.3, **end)
+    if generation == "1.4":
+        # It neither asks nor answers, and sends empty lines.
+        made.deaf = ("ping",)
+        async def beat():
+            while True:
+                made.control.send(b"\n")
+                await asyncio.sleep(made.report)
+        made._ping = beat
+    await made.start()
+    await asyncio.Event().wait()
+asyncio.run(main())
+"##;
 /// The peer as a server of 1.12 that allows eight streams on each QUIC connection, ever: its folder, key, tunnel port.
 #[cfg(feature = "quic")]
 const NARROW: &str = r#"

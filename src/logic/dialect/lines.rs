@@ -3,7 +3,7 @@
 //! ```text
 //!  client                                                server
 //!  the key under itself, which is zeros ------------->   as many as its own key has
-//!  np://MAX/FLOW#TLS under the key      <-------------   1.12: np://QUIC@MAX/FLOW#TLS
+//!  np://MAX/FLOW#TLS under the key      <-------------   1.12: np://QUIC@MAX/FLOW#TLS; 1.5: //FLOW#TLS
 //! ```
 //!
 //! It proves how long the key is, and nothing else. The second line is known text under the key: who asks has the key.
@@ -50,7 +50,7 @@ impl Dialect {
     pub fn is_key_line(self, line: &[u8], key: &[u8]) -> bool {
         let Some(line) = line.strip_suffix(b"\n") else { return false };
         let zeros = match self {
-            Dialect::V1_6 => line.to_vec(),
+            Dialect::V1_5 | Dialect::V1_6 => line.to_vec(),
             _ => line_bytes(line).unwrap_or_default(),
         };
         zeros.len() == key.len() && zeros.iter().all(|byte| *byte == 0)
@@ -58,7 +58,7 @@ impl Dialect {
 
     /// Whether a client of this generation may have written that line, under whatever key.
     pub fn writes_like(self, line: &[u8]) -> bool {
-        (self == Dialect::V1_6) == line.starts_with(&[0])
+        self.is_raw() == line.starts_with(&[0])
     }
 
     /// The server's line, newline included.
@@ -68,9 +68,13 @@ impl Dialect {
             Direction::Reverse => '-',
             Direction::Forward => '+',
         };
-        let quic = if self == Dialect::V1_12 { format!("{transport}@") } else { String::new() };
         let mut line = Vec::new();
-        self.push_line(format!("np://{quic}{max}/{flow}#{tls}"), key, &mut line);
+        let text = match self {
+            Dialect::V1_5 => format!("//{flow}#{tls}"),
+            Dialect::V1_12 => format!("np://{transport}@{max}/{flow}#{tls}"),
+            _ => format!("np://{max}/{flow}#{tls}"),
+        };
+        self.push_line(text, key, &mut line);
         line
     }
 
@@ -80,10 +84,16 @@ impl Dialect {
             return Err("the server speaks HTTP: it is no NodePass of 1.12 or older; leave the parameter wire out");
         }
         let text = self.line_text(line, key).ok().and_then(|text| String::from_utf8(text).ok()).unwrap_or_default();
-        parse_terms(&text).filter(|terms| terms.transport == 0 || self == Dialect::V1_12).ok_or(
+        let terms = if self == Dialect::V1_5 { short_terms(&text) } else { parse_terms(&text) };
+        terms.filter(|terms| terms.transport == 0 || self == Dialect::V1_12).ok_or(
             "the server's answer is no terms of this generation under this key: compare the keys, and the parameter wire with the server's version",
         )
     }
+}
+
+/// Terms of 1.5: how large the pool may be is each side's own affair.
+fn short_terms(text: &str) -> Option<Terms> {
+    parse_terms(&format!("np://{DEFAULT_POOL}/{}", text.strip_prefix("//")?))
 }
 
 fn parse_terms(text: &str) -> Option<Terms> {
@@ -109,6 +119,8 @@ pub fn tearing(key: &[u8]) -> String {
     torn.into_iter().map(char::from).collect()
 }
 
+/// How large a pool is at most where its server does not say: as the original's default has it.
+const DEFAULT_POOL: usize = 1024;
 /// What signals and terms are made of.
 const SIGNAL: &[u8] = b"np://#@-+io0123456789.:[]abcdef";
 /// Most bytes of a client's line.
@@ -119,7 +131,7 @@ mod tests {
     use super::super::Dialect;
     use super::*;
 
-    const OLDER: [Dialect; 4] = [Dialect::V1_6, Dialect::V1_8, Dialect::V1_10, Dialect::V1_12];
+    const OLDER: [Dialect; 5] = [Dialect::V1_5, Dialect::V1_6, Dialect::V1_8, Dialect::V1_10, Dialect::V1_12];
 
     fn terms(transport: u8) -> Terms {
         Terms { flow: Direction::Forward, max: 1024, tls: 1, transport, features: Vec::new() }
@@ -166,6 +178,8 @@ mod tests {
             (shown(Dialect::V1_12, 0), shown(Dialect::V1_12, 1)),
             ("np://0@1024/+#1".into(), "np://1@1024/+#1".into())
         );
+        assert_eq!(shown(Dialect::V1_5, 0), "//+#1");
+        assert!(Dialect::V1_5.terms(b"np://1024/+#1", &[0]).is_err() && Dialect::V1_6.terms(b"//+#1", &[0]).is_err());
     }
 
     #[test]

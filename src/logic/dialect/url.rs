@@ -1,17 +1,19 @@
-//! Signals of 1.13 and older: `np://ADDRESS/ID#MARK`, `np:#MARK`; in 1.6 `#MARK`.
+//! Signals of 1.13 and older: `np://ADDRESS/ID#MARK`, `np:#MARK`; in 1.6 `#MARK`, in 1.5 `//ID#MARK`.
 
 use super::Dialect;
 use crate::logic::wire::{BadLine, Id, Signal, MAX_REMOTE};
 
 impl Dialect {
     pub(super) fn to_url(self, signal: &Signal) -> String {
-        let scheme = if self == Dialect::V1_6 { "" } else { "np:" };
+        let scheme = if self.is_raw() { "" } else { "np:" };
         match signal {
+            Signal::Tcp { id, .. } if self == Dialect::V1_5 => format!("//{id}#1"),
+            Signal::Udp { id, .. } if self == Dialect::V1_5 => format!("//{id}#2"),
             Signal::Tcp { remote, id } => format!("np://{remote}/{id}#1"),
             Signal::Udp { remote, id } => format!("np://{remote}/{id}#2"),
             Signal::Ping => format!("{scheme}#i"),
             Signal::Pong => format!("{scheme}#o"),
-            Signal::Flush if self == Dialect::V1_6 => "#0".into(),
+            Signal::Flush if self.is_raw() => "#0".into(),
             Signal::Flush => "np:#f".into(),
             Signal::Verify { id, .. } => format!("np://0/{id}#v"),
             // What only two of this program say to each other: a mark that originals pass over.
@@ -20,11 +22,19 @@ impl Dialect {
     }
 
     pub(super) fn parse_url(self, text: &[u8]) -> Result<Signal, BadLine> {
+        // 1.4 answers nothing, and says so much from time to time.
+        if self == Dialect::V1_5 && text.is_empty() {
+            return Ok(Signal::Pong);
+        }
         let text = std::str::from_utf8(text).ok().filter(|text| is_url(text.as_bytes())).ok_or(BadLine::Json)?;
         let (path, mark) = text.split_once('#').ok_or(BadLine::Json)?;
         let path = path.strip_prefix("np:").unwrap_or(path);
         let named = || {
-            let (remote, id) = path.strip_prefix("//").and_then(|path| path.split_once('/')).ok_or(BadLine::Field)?;
+            let path = path.strip_prefix("//").ok_or(BadLine::Field)?;
+            let (remote, id) = match self {
+                Dialect::V1_5 => ("", path),
+                _ => path.split_once('/').ok_or(BadLine::Field)?,
+            };
             let id: Id = id.parse().map_err(|_| BadLine::Field)?;
             match remote.len() <= MAX_REMOTE {
                 true => Ok((remote.to_owned(), id)),
@@ -34,8 +44,8 @@ impl Dialect {
         Ok(match mark {
             "i" => Signal::Ping,
             "o" => Signal::Pong,
-            "0" if self == Dialect::V1_6 => Signal::Flush,
-            "f" if self != Dialect::V1_6 => Signal::Flush,
+            "0" if self.is_raw() => Signal::Flush,
+            "f" if !self.is_raw() => Signal::Flush,
             // The peer drops its idle connections.
             "c" if self == Dialect::V1_8 => Signal::Flush,
             "1" => named().map(|(remote, id)| Signal::Tcp { remote, id })?,
