@@ -7,6 +7,7 @@ mod events;
 mod extras;
 mod metrics;
 mod moving;
+mod originals;
 mod page;
 mod programs;
 mod recorded;

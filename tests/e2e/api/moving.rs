@@ -88,3 +88,37 @@ fn a_client_of_the_api_may_ask_for_what_an_original_passes_over_and_is_told() {
     assert_eq!((status, &fault["error"]), (400, &fault["message"]));
     assert!(text.contains("parameter allow"), "{text}");
 }
+
+/// Files by Go's own encoder, of the records that each release has.
+#[test]
+fn the_folder_of_each_release_is_read_and_written_as_that_of_1_14() {
+    for release in ["1.6", "1.7", "1.8", "2.0"] {
+        let file = format!("{}/tests/fuzz/corpus/state/{release}", env!("CARGO_MANIFEST_DIR"));
+        let folder = Folder::new();
+        folder.write("nodepass.gob", std::fs::read(file).expect("a state file"));
+        let mut master = Master::over(folder, KEY);
+        for turn in ["as it was", "as it was written"] {
+            master.until_status("0f854155", "running");
+            let list = master.ask("GET /v1/instances", "").json();
+            let record =
+                |id: &str| list.as_array().and_then(|all| all.iter().find(|one| one["id"] == id)).expect("a record");
+            let (server, client) = (record("0f854155"), record("1c2d3e4f"));
+            assert_eq!((&server["alias"], &server["type"]), (&"shop".into(), &"server".into()), "{release} {turn}");
+            assert_eq!((&client["status"], &client["restart"]), (&"stopped".into(), &false.into()), "{release} {turn}");
+            assert_eq!([&server["tcprx"], &server["tcptx"], &server["udprx"], &server["udptx"]], [4096, 8192, 7, 9]);
+            let config = client["config"].as_str().expect("a URL");
+            assert!(config.starts_with("client://word@127.0.77.1:10101/127.0.77.1:10103?") && config.contains("min="));
+            let site = &server["meta"]["tags"]["site"];
+            assert_eq!(
+                site.as_str(),
+                matches!(release, "1.8" | "2.0").then_some("north"),
+                "{release} {turn}: {server}"
+            );
+            let mid = record(KEY_ID)["config"].as_str().expect("an id");
+            assert!(mid.len() == 16 && (matches!(release, "1.6" | "1.7") || mid == "00112233aabbccdd"), "{mid}");
+            master.restart(libc::SIGTERM);
+        }
+        let kept = gob::decode(&std::fs::read(master.state.file("nodepass.gob")).expect("a state file"));
+        assert_eq!(kept.expect("a state").len(), 3, "{release}");
+    }
+}

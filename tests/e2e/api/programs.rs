@@ -200,6 +200,7 @@ fn the_bare_program_does_as_a_child_of_another_master() {
     let child = Process::nodepass_with(&[&url], &[LONG]);
     until("a user", GRACE, || exchange(at, b"hello"));
     child.checkpoint(|now| now.mode == 1 && now.tcprx >= 5);
+    assert!(!child.said("ERROR"), "it would take that for a failure: {:?}", child.lines());
     let points = child.lines_of(false).into_iter().filter(|line| line.contains("EVENT  CHECK_POINT|MODE=1|PING="));
     assert!(points.count() > 0);
     udp_echo(at, b"u").expect("an echo");

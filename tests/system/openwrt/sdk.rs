@@ -8,7 +8,7 @@ use std::process::Command;
 use crate::support::*;
 
 /// What `full` means in Cargo.toml, in the order of the package's arguments.
-pub const FULL: [&str; 6] = ["quic", "ws", "h2", "master", "check", "page"];
+pub const FULL: [&str; 7] = ["quic", "ws", "h2", "master", "check", "page", "dns"];
 
 const CARGO: &str = r#"#!/bin/sh
 echo "cargo $*"
