@@ -333,7 +333,7 @@ fn everything_can_be_done_with_the_keyboard_and_has_a_name_for_screen_readers() 
     assert_eq!(browser.focused(), "new");
     // From the button past the field to the row: stop, log, edit, the menu and what is in it.
     browser.press(&[driver::TAB, driver::TAB, driver::TAB, driver::TAB, driver::TAB, driver::ENTER]);
-    browser.press(&[driver::TAB, driver::TAB, driver::TAB, driver::TAB, driver::ENTER]);
+    browser.press(&[driver::TAB, driver::TAB, driver::TAB, driver::TAB, driver::TAB, driver::ENTER]);
     browser.shows("#ask", "Delete keys?");
     assert_eq!(browser.focused(), "ask-no", "what does no harm comes first");
     browser.press(&[driver::ESCAPE]);
