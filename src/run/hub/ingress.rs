@@ -11,7 +11,7 @@ mod udp_sessions;
 mod waiting;
 
 use std::collections::VecDeque;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -338,14 +338,20 @@ impl Ingress {
                 self.evicted.push(home);
                 true
             }
-            Room::Network => self.refuse(
-                from,
-                Figure::RefusedSlots,
-                "its network has as many new UDP sessions as it may (udpslot)",
-                now,
-            ),
-            Room::None => self.refuse(from, Figure::RefusedSlots, "too many new UDP sessions wait (udpslot)", now),
+            Room::Network => {
+                self.refuse_session(from, "its network has as many new UDP sessions as it may (udpslot)", now)
+            }
+            Room::None => self.refuse_session(from, "too many new UDP sessions wait (udpslot)", now),
         }
+    }
+
+    /// The source of a datagram can be forged, each time another one: one line stands for all of them.
+    fn refuse_session(&mut self, from: SocketAddr, why: &str, now: Instant) -> bool {
+        self.shared.stats.add(Figure::RefusedSlots, 1);
+        if self.refusals.is_news(IpAddr::V4(Ipv4Addr::UNSPECIFIED), now) {
+            log::warn!(event = "user_refused", peer:% = from; "{from} refused: {why}");
+        }
+        false
     }
 
     /// Whether a newcomer may come in; then it has a slot, and a place of its source.

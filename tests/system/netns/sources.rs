@@ -46,7 +46,8 @@ fn bounded(space: &Space, listen: &str, at: &str, source: impl Fn(u8) -> IpAddr 
     (1..=SOURCES).for_each(|number| say(source(number), b"crowd"));
     say(other, b"other");
     process.signal(libc::SIGCONT);
-    process.says("its network has as many new UDP sessions as it may", GRACE);
+    let refused = "its network has as many new UDP sessions as it may";
+    process.says(refused, GRACE);
     target.set_read_timeout(Some(GRACE)).expect("a timeout");
     let (mut crowd, mut others) = (0, 0);
     while crowd < OF_NETWORK || others < 1 {
@@ -60,6 +61,7 @@ fn bounded(space: &Space, listen: &str, at: &str, source: impl Fn(u8) -> IpAddr 
     // A session that is too many is refused before any that comes after it is served.
     target.set_nonblocking(true).expect("a socket");
     assert!(target.recv(&mut word).is_err() && (crowd, others) == (OF_NETWORK, 1), "{crowd} and {others} came");
+    assert_eq!(process.count(refused), 1, "sources can be forged: one line stands for all");
 }
 
 /// Sources of one network.
