@@ -99,16 +99,27 @@ impl Resources {
         if slots < PLENTY {
             config.slot = config.slot.map(|slot| slot.min(slots));
         }
-        let lowered = match config.role {
-            Role::Server => before != (config.min, config.max, config.slot),
-            _ => (before.0, before.2) != (config.min, config.slot),
+        let pool = match config.role {
+            Role::Server => ("max", Some(before.1), Some(config.max)),
+            // It has no pool.
+            _ if config.mode == Mode::One => ("min", None, None),
+            _ => ("min", Some(before.0), Some(config.min)),
         };
+        let line = self.line([pool, ("slot", before.2, config.slot)]);
+        Fitted { budget, line }
+    }
+
+    /// What is less than was asked for, and why; `None` if nothing is.
+    fn line(self, parameters: [(&str, Option<usize>, Option<usize>); 2]) -> Option<String> {
+        let lowered: Vec<String> = parameters
+            .into_iter()
+            .filter(|(_, asked, fits)| asked != fits)
+            .filter_map(|(name, asked, fits)| Some(format!("{name}={} instead of {}", fits?, asked?)))
+            .collect();
         let Resources { descriptors, memory } = self;
         let mib = memory / MIB;
-        let line = lowered.then(|| {
-            format!("Room for a pool of {pool} and {slots} users: {descriptors} open files, {mib} MiB of memory")
-        });
-        Fitted { budget, line }
+        let why = format!("{descriptors} open files and {mib} MiB of memory may be used (ulimit -n, the memory limit)");
+        (!lowered.is_empty()).then(|| format!("{}: {why}", lowered.join(" and ")))
     }
 }
 
@@ -172,8 +183,10 @@ mod tests {
         let resources = Resources { descriptors: 64, memory: usize::MAX };
         let (mut server, mut client) = (config(SERVER), config(CLIENT));
         let line = resources.fit(&mut server).line.unwrap();
-        assert!(line.contains("64 open files"), "{line}");
-        assert!(resources.fit(&mut client).line.is_some());
+        let why = "instead of 65536: 64 open files";
+        assert!(line.starts_with(&format!("max=10 instead of 1024 and slot=8 {why}")), "{line}");
+        let line = resources.fit(&mut client).line.unwrap();
+        assert!(line.starts_with(&format!("min=12 instead of 64 and slot=10 {why}")), "{line}");
         assert_eq!((server.max, server.slot), (10, Some(8)));
         assert_eq!((client.min, client.max, client.slot), (12, 12, Some(10)));
         let budget = resources.fit(&mut config(SERVER)).budget;

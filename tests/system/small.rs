@@ -14,9 +14,9 @@ use std::time::Duration;
 fn with_64_descriptors_a_tunnel_still_has_room_for_users() {
     let small = Small::tunnel("ulimit -n 64", "tls=1&log=debug", "log=debug");
     small.server.iter().for_each(|server| {
-        server.says("Room for a pool of 10 and 8 users: 64 open files", GRACE);
+        server.says("max=10 instead of 1024 and slot=8 instead of 65536: 64 open files", GRACE);
     });
-    small.client.says("Room for a pool of 12 and 10 users: 64 open files", GRACE);
+    small.client.says("min=12 instead of 64 and slot=10 instead of 65536: 64 open files", GRACE);
     small.serves();
     small.outlives_a_crowd(100);
 }
