@@ -225,14 +225,14 @@ impl Stores {
 
     /// Stores that lend at most so many buffers at a time.
     pub fn limited(size: usize, splice: bool, most: usize) -> Stores {
-        let (usual, large) = (Shelf::new(size, most), Shelf::new(size.max(LARGE), 0));
+        let (usual, large) = (Shelf::new(size, most), Shelf::new(LARGE, 0));
         Stores { usual, large, pipes: Vec::new(), splice, refused: false }
     }
 
     /// The same, which lend up to `most` large buffers at a time where much comes at a time.
     pub fn with_large(self, most: usize) -> Stores {
-        let worth_it = self.large.size > self.usual.size;
-        Stores { large: Shelf::new(self.large.size, if worth_it { most } else { 0 }), ..self }
+        let most = if self.usual.size < LARGE { most } else { 0 };
+        Stores { large: Shelf::new(LARGE, most), ..self }
     }
 
     /// Whether a relay had to go without a buffer since the last call: it should ask again soon.
@@ -273,9 +273,9 @@ impl Stores {
     }
 
     fn keep_buffer(&mut self, buffer: Buffer) {
-        match self.large.is_ours(&buffer) {
-            true => self.large.keep(buffer),
-            false => self.usual.keep(buffer),
+        match self.usual.is_ours(&buffer) {
+            true => self.usual.keep(buffer),
+            false => self.large.keep(buffer),
         }
     }
 
@@ -366,6 +366,18 @@ mod tests {
         }
         let again = [stores.conduit(false, false), stores.conduit(false, false), stores.conduit(false, false)];
         assert_eq!(again.iter().filter(|one| matches!(one, Conduit::Memory(_))).count(), 2);
+    }
+
+    #[test]
+    fn a_buffer_that_comes_back_is_lent_again_whatever_its_size() {
+        for size in [16, LARGE, 2 * LARGE] {
+            let mut stores = Stores::new(size, false).with_large(1);
+            let mut conduit = stores.conduit(false, false);
+            conduit.release(&mut stores);
+            assert_eq!(stores.usual.spares.len(), 1, "of {size} bytes");
+            let again = stores.conduit(false, false);
+            assert!(matches!(again, Conduit::Memory(_)) && stores.usual.spares.is_empty());
+        }
     }
 
     #[test]
