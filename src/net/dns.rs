@@ -25,8 +25,7 @@ enum Socket {
 impl Exchange {
     /// Asks over UDP.
     pub fn udp(server: SocketAddr, question: &[u8], registry: &Registry, token: Token) -> io::Result<Exchange> {
-        let any = if server.is_ipv4() { IpAddr::from(Ipv4Addr::UNSPECIFIED) } else { Ipv6Addr::UNSPECIFIED.into() };
-        let mut socket = UdpSocket::bind((any, 0).into())?;
+        let mut socket = UdpSocket::bind((any_like(server.ip()), 0).into())?;
         socket.connect(server)?;
         registry.register(&mut socket, token, Interest::READABLE)?;
         socket.send(question)?;
@@ -94,12 +93,20 @@ fn read(stream: &mut TcpStream, message: &mut [u8], come: &mut usize) -> io::Res
 /// Addresses in the order in which they are to be tried: IPv6 before IPv4, and those without a route last.
 pub fn in_order(mut addresses: Vec<IpAddr>) -> Vec<IpAddr> {
     let has_route = |ip: IpAddr| {
-        let any = if ip.is_ipv4() { IpAddr::from(Ipv4Addr::UNSPECIFIED) } else { Ipv6Addr::UNSPECIFIED.into() };
         // Nothing is sent.
-        std::net::UdpSocket::bind((any, 0)).and_then(|socket| socket.connect((ip, DISCARD))).is_ok()
+        std::net::UdpSocket::bind((any_like(ip), 0)).and_then(|socket| socket.connect((ip, DISCARD))).is_ok()
     };
     addresses.sort_by_cached_key(|ip| (!has_route(*ip), ip.is_ipv4()));
     addresses
+}
+
+/// Any address of this machine, of the same family.
+fn any_like(ip: IpAddr) -> IpAddr {
+    if ip.is_ipv4() {
+        Ipv4Addr::UNSPECIFIED.into()
+    } else {
+        Ipv6Addr::UNSPECIFIED.into()
+    }
 }
 
 const TOO_LONG: &str = "its answer is too long";

@@ -1,20 +1,22 @@
 //! `dns` with addresses of servers: dnsmasq knows the targets' names, and before it come servers that are dead, silent, lie or cannot tell.
 
 use crate::support::*;
-use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
 use std::thread;
 
 /// dnsmasq with these records.
-struct Names {
-    at: String,
+pub struct Names {
+    /// Where it listens.
+    pub addr: SocketAddr,
     process: Process,
 }
 
 impl Names {
-    fn new(records: &[&str]) -> Option<Names> {
+    /// At 127.0.0.1.
+    pub fn new(records: &[&str]) -> Option<Names> {
         Names::at("127.0.0.1", records)
     }
 
@@ -35,10 +37,9 @@ impl Names {
             command.args(["--user=root", "--group=root"]);
         }
         let process = Process::run("dnsmasq", command);
-        let at = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
-        let socket: SocketAddr = at.parse().expect("an address");
-        until("dnsmasq", GRACE, || TcpStream::connect(socket).map_err(|error| error.to_string()));
-        Some(Names { at, process })
+        let addr = SocketAddr::new(host.parse().expect("an address"), port);
+        connect(addr);
+        Some(Names { addr, process })
     }
 
     fn asked(&self, question: &str) -> usize {
@@ -99,7 +100,7 @@ const WEB: [&str; 2] = ["--host-record=web.test,127.0.0.1,300", "--local=/test/"
 #[test]
 fn names_are_looked_up_at_the_servers_over_tcp_and_udp() {
     let (Some(names), target) = (Names::new(&WEB), Target::echo()) else { return };
-    let (user, _process) = forwarder("web.test", &target, &names.at);
+    let (user, _process) = forwarder("web.test", &target, &names.addr.to_string());
     served(user);
     udp_echo(user, b"hello").expect("an echo");
     assert!(names.asked("A] web.test") >= 1 && names.asked("AAAA] web.test") >= 1);
@@ -113,7 +114,7 @@ fn servers_that_are_dead_silent_lying_or_broken_are_followed_by_the_next() {
     let (failing, failures) = server(|question| Some(code(question, 2)));
     let dead = free_addr().to_string();
     for (bad, count) in [(dead, None), (silent, Some(asked_in_vain)), (lying, Some(lies)), (failing, Some(failures))] {
-        let (user, process) = forwarder("web.test", &target, &format!("{bad},{}", names.at));
+        let (user, process) = forwarder("web.test", &target, &format!("{bad},{}", names.addr));
         until("a user", GRACE, || exchange(user, b"hello").map(drop));
         assert!(count.is_none_or(|count| count.load(Ordering::SeqCst) > 0), "{bad}");
         assert!(!process.said("127.0.0.66"), "{:?}", process.lines());
@@ -127,7 +128,7 @@ fn the_next_name_begins_with_the_server_that_has_answered() {
     let (failing, failures) = server(|question| Some(code(question, 5)));
     let port = target.addr().port();
     let (user, _process) =
-        forwarder(&format!("web.test:{port},other.test"), &target, &format!("{failing},{}", names.at));
+        forwarder(&format!("web.test:{port},other.test"), &target, &format!("{failing},{}", names.addr));
     until("a user", GRACE, || exchange(user, b"hello").map(drop));
     until("the other name", GRACE, || {
         let _ = exchange(user, b"hello");
@@ -154,7 +155,7 @@ fn when_no_server_answers_it_is_told_what_each_did() {
 fn a_name_that_does_not_exist_is_not_asked_of_the_next() {
     let (Some(names), target) = (Names::new(&WEB), Target::echo()) else { return };
     let (other, count) = server(|_| None);
-    let (user, process) = forwarder("none.test", &target, &format!("{},{other}", names.at));
+    let (user, process) = forwarder("none.test", &target, &format!("{},{other}", names.addr));
     let _ = exchange(user, b"hello");
     process.says("cannot look up none.test: there is no such name", GRACE);
     assert_eq!(count.load(Ordering::SeqCst), 0);
@@ -166,7 +167,7 @@ fn an_answer_that_is_cut_short_comes_over_tcp() {
     let records: Vec<&str> = many.iter().map(String::as_str).chain(["--local=/test/"]).collect();
     let Some(names) = Names::new(&records) else { return };
     let target = Target::at(([0, 0, 0, 0], free_port()).into());
-    let (user, _process) = forwarder("many.test", &target, &names.at);
+    let (user, _process) = forwarder("many.test", &target, &names.addr.to_string());
     served(user);
     // Over UDP, and over TCP.
     assert_eq!(names.asked("A] many.test"), 2);
@@ -177,7 +178,7 @@ fn an_answer_is_kept_as_long_as_it_says_or_as_the_url_says() {
     for (ttl, dns, again) in [("1", "", true), ("300", "", false), ("1", ",1h", false), ("300", ",0", true)] {
         let record = format!("--host-record=web.test,127.0.0.1,{ttl}");
         let (Some(names), target) = (Names::new(&[&record, WEB[1]]), Target::echo()) else { return };
-        let (user, _process) = forwarder("web.test", &target, &format!("{}{dns}", names.at));
+        let (user, _process) = forwarder("web.test", &target, &format!("{}{dns}", names.addr));
         let users = |count| (0..count).for_each(|_| served(user));
         match again {
             true => until("a second question", GRACE, || {
@@ -203,7 +204,7 @@ fn a_server_has_an_ipv6_address_too_and_so_has_a_target() {
     }
     let Some(names) = Names::at("::1", &["--host-record=six.test,::1", WEB[1]]) else { return };
     let target = Target::at(SocketAddr::new("::1".parse().unwrap(), free_port()));
-    let (user, _process) = forwarder("six.test", &target, &names.at);
+    let (user, _process) = forwarder("six.test", &target, &names.addr.to_string());
     served(user);
 }
 
@@ -212,7 +213,7 @@ fn the_server_of_a_tunnel_is_looked_up_there_too_and_check_asks_them() {
     let (Some(names), target) = (Names::new(&WEB), Target::echo()) else { return };
     let (tunnel, user) = (free_addr(), free_addr());
     let _server = Process::nodepass(&format!("server://key@{tunnel}/{user}?mode=1"));
-    let url = format!("client://key@web.test:{}/{}?mode=2&dns={}", tunnel.port(), target.addr(), names.at);
+    let url = format!("client://key@web.test:{}/{}?mode=2&dns={}", tunnel.port(), target.addr(), names.addr);
     let before = names.asked("A] web.test");
     let mut command = nodepass_command();
     let (_, told, _) = output({

@@ -2,6 +2,7 @@
 //!
 //! A program that is not installed skips its test with a word.
 
+use crate::dns::Names;
 use crate::support::*;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -329,7 +330,7 @@ fn client(name: &str, user: SocketAddr) -> Command {
 
 #[test]
 fn dig_asks_dnsmasq_over_udp_and_tcp() {
-    let Some(dns) = Names::new() else { return };
+    let Some(dns) = names() else { return };
     each_way(|builder| {
         let tunnel = builder.target(dns.addr).start();
         for transport in ["+notcp", "+tcp"] {
@@ -343,7 +344,7 @@ fn dig_asks_dnsmasq_over_udp_and_tcp() {
 
 #[test]
 fn a_large_answer_comes_whole_in_one_datagram() {
-    let Some(dns) = Names::new() else { return };
+    let Some(dns) = names() else { return };
     each_way(|builder| {
         let tunnel = builder.target(dns.addr).start();
         for transport in ["+notcp", "+tcp"] {
@@ -357,7 +358,7 @@ fn a_large_answer_comes_whole_in_one_datagram() {
 
 #[test]
 fn dig_asks_through_an_ipv6_listener() {
-    let Some(dns) = Names::new() else { return };
+    let Some(dns) = names() else { return };
     if !has_ipv6() {
         return;
     }
@@ -369,34 +370,11 @@ fn dig_asks_through_an_ipv6_listener() {
     });
 }
 
-struct Names {
-    addr: SocketAddr,
-    _process: Process,
-}
-
-impl Names {
-    fn new() -> Option<Names> {
-        let dnsmasq = program("dnsmasq")?;
-        program("dig")?;
-        let addr = free_addr();
-        let mut command = Command::new(dnsmasq);
-        command.args([
-            "--keep-in-foreground",
-            "--conf-file=/dev/null",
-            "--no-resolv",
-            "--no-hosts",
-            "--bind-interfaces",
-        ]);
-        command.args(["--listen-address=127.0.0.1", "--pid-file=", "--edns-packet-max=4096"]);
-        command.args([format!("--port={}", addr.port()), "--address=/a.test/192.0.2.7".into()]);
-        command.arg(format!("--txt-record=big.test,{}", (0..12).map(text).collect::<Vec<_>>().join(",")));
-        if root() {
-            command.args(["--user=root", "--group=root"]);
-        }
-        let process = Process::run("dnsmasq", command);
-        connect(addr);
-        Some(Names { addr, _process: process })
-    }
+/// dnsmasq, where there is dig to ask it.
+fn names() -> Option<Names> {
+    program("dig")?;
+    let big = format!("--txt-record=big.test,{}", (0..12).map(text).collect::<Vec<_>>().join(","));
+    Names::new(&["--edns-packet-max=4096", "--address=/a.test/192.0.2.7", &big])
 }
 
 /// One string of the large answer.
