@@ -39,6 +39,7 @@ pub mod logic {
     pub mod handshake;
     pub mod http;
     pub mod keepalive;
+    pub mod launched;
     pub mod loads;
     pub mod metrics;
     pub mod names;
@@ -128,6 +129,7 @@ pub mod run {
     pub mod shared;
     pub mod start;
     pub mod stats;
+    pub mod user;
     pub mod worker;
 }
 

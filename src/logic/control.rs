@@ -133,6 +133,10 @@ pub enum Do {
     },
     /// Drop all idle pool connections.
     Flush,
+    /// The peer finds that pool connection dead: no byte of a user's has come over it.
+    Gone(Id),
+    /// Bytes have come over that pool connection, which we thought dead.
+    Kept(Id),
     /// A check point: the peer answered, after this round trip.
     Pong(Duration),
     /// The peer has said something under the key: it is who it says.
@@ -337,6 +341,8 @@ impl Control {
                 }
             }
             Signal::Flush => self.out.push_back(Do::Flush),
+            Signal::Gone { id } => self.out.push_back(Do::Gone(id)),
+            Signal::Kept { id } => self.out.push_back(Do::Kept(id)),
             Signal::Verify { id, fp } => {
                 if let Codec::Masked { dialect, .. } = &mut self.codec {
                     *dialect = dialect.after_statement(&fp);
@@ -368,6 +374,16 @@ impl Control {
     /// Tells the peer to drop all idle pool connections.
     pub fn flush(&mut self) {
         self.say(&Signal::Flush);
+    }
+
+    /// Tells the peer that pool connection `id` is dead.
+    pub fn gone(&mut self, id: Id) {
+        self.say(&Signal::Gone { id });
+    }
+
+    /// Tells the peer that bytes have come over pool connection `id`.
+    pub fn kept(&mut self, id: Id) {
+        self.say(&Signal::Kept { id });
     }
 
     /// Tells the peer which certificate we know for connection `id`.

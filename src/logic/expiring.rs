@@ -65,6 +65,11 @@ impl<K: Copy + Eq + Hash, V> Expiring<K, V> {
     }
 
     /// The entry of that key.
+    pub fn get(&self, key: &K) -> Option<&V> {
+        self.entries.get(key).map(|(_, value)| value)
+    }
+
+    /// The entry of that key, to be changed.
     pub fn get_mut(&mut self, key: &K) -> Option<&mut V> {
         self.entries.get_mut(key).map(|(_, value)| value)
     }

@@ -67,6 +67,8 @@ pub struct Taken<H> {
 /// A connection for a launch.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Grant<H, L> {
+    /// Its id.
+    pub id: Id,
     /// Where the connection lives.
     pub home: H,
     /// The worker that this is.
@@ -243,9 +245,27 @@ impl<H: Copy + Eq + Hash, L> Pool<H, L> {
         }
     }
 
-    /// A launch that has waited too long, until `None`.
-    pub fn late(&mut self, now: Instant) -> Option<L> {
-        self.launches.expired(now).map(|(_, launch)| launch)
+    /// A launch that has waited too long, and for which connection, until `None`.
+    pub fn late(&mut self, now: Instant) -> Option<(Id, L)> {
+        self.launches.expired(now)
+    }
+
+    /// The peer finds that connection dead. Its home, if no user of the peer's has it.
+    pub fn withdraw(&mut self, id: Id) -> Option<H> {
+        let idle = self.leave(id).map(|idle| idle.place);
+        idle.iter().for_each(|_| self.vacate());
+        let place = idle.or_else(|| self.lingering.remove(&id)).or_else(|| self.proving.remove(&id));
+        place.map(|place| place.home)
+    }
+
+    /// The launch that waits for a connection that will not come.
+    pub fn forget(&mut self, id: Id) -> Option<L> {
+        self.launches.remove(&id)
+    }
+
+    /// Whether that connection is idle.
+    pub fn is_idle(&self, id: Id) -> bool {
+        self.idle.contains_key(&id)
     }
 
     /// A connection for which no launch came and whose home is to be closed, until `None`.
@@ -280,7 +300,7 @@ impl<H: Copy + Eq + Hash, L> Pool<H, L> {
 
     fn grant(&mut self, id: Id, Place { home, worker }: Place<H>, launch: L) {
         self.in_use.iter_mut().for_each(|in_use| in_use.granted(id, Place { home, worker }));
-        self.grants.push_back(Grant { home, worker, launch });
+        self.grants.push_back(Grant { id, home, worker, launch });
     }
 
     fn linger(&mut self, id: Id, place: Place<H>, now: Instant) {
@@ -402,7 +422,7 @@ mod tests {
         pool.released(11);
         pool.released(11);
         assert!(!granted(&mut pool, "fifth"), "the connection has ended with its last user");
-        assert_eq!(pool.late(now + Duration::from_secs(5)), Some("fifth"));
+        assert_eq!(pool.late(now + Duration::from_secs(5)), Some((id(1), "fifth")));
     }
 
     #[test]
@@ -456,7 +476,7 @@ mod tests {
         let late = now + Duration::from_secs(5);
         pool.claim(id(1), "x", now).unwrap();
         assert_eq!((pool.deadline(), pool.late(now)), (Some(late), None));
-        assert_eq!((pool.late(late), pool.late(late), pool.deadline()), (Some("x"), None, None));
+        assert_eq!((pool.late(late), pool.late(late), pool.deadline()), (Some((id(1), "x")), None, None));
     }
 
     #[test]

@@ -103,16 +103,25 @@ pub enum Feature {
     Taken,
     /// `goodbye`: a side that ends the tunnel, and not its users' relays, says so.
     Goodbye,
+    /// `gone`: a side that finds a pool connection dead says so; a user of it gets another.
+    Gone,
 }
 
 impl Feature {
     /// All of them, in the order in which lists name them.
-    pub const ALL: [Feature; 6] =
-        [Feature::UdpFrame, Feature::WsEof, Feature::Edge, Feature::Fallback, Feature::Taken, Feature::Goodbye];
+    pub const ALL: [Feature; 7] = [
+        Feature::UdpFrame,
+        Feature::WsEof,
+        Feature::Edge,
+        Feature::Fallback,
+        Feature::Taken,
+        Feature::Goodbye,
+        Feature::Gone,
+    ];
 
     /// Whether it depends on nothing: this program has it in every tunnel with one of its own.
     pub fn is_unconditional(self) -> bool {
-        matches!(self, Feature::UdpFrame | Feature::Taken | Feature::Goodbye)
+        matches!(self, Feature::UdpFrame | Feature::Taken | Feature::Goodbye | Feature::Gone)
     }
 
     /// Its name on the wire.
@@ -124,6 +133,7 @@ impl Feature {
             Feature::Fallback => "fallback",
             Feature::Taken => "taken",
             Feature::Goodbye => "goodbye",
+            Feature::Gone => "gone",
         }
     }
 

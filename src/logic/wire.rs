@@ -100,6 +100,16 @@ pub enum Signal {
     },
     /// This tunnel is over, the relays that it brought about are not (the feature `goodbye`).
     Goodbye,
+    /// This pool connection is dead, and no byte of a user's has come over it: its user needs another (the feature `gone`).
+    Gone {
+        /// The pool connection.
+        id: Id,
+    },
+    /// Bytes have come over this pool connection, which the peer thinks dead: its user cannot have another (the feature `gone`).
+    Kept {
+        /// The pool connection.
+        id: Id,
+    },
     /// Pool connections will show this certificate from now on (authenticated tunnels).
     Cert {
         /// Its fingerprint, unparsed.
@@ -119,6 +129,8 @@ impl Signal {
             Signal::Verify { id, fp } => ("verify", "", Some(id), fp.as_str()),
             Signal::Taken { remote } => ("taken", remote.as_str(), None, ""),
             Signal::Goodbye => ("goodbye", "", None, ""),
+            Signal::Gone { id } => ("gone", "", Some(id), ""),
+            Signal::Kept { id } => ("kept", "", Some(id), ""),
             Signal::Cert { fp } => ("cert", "", None, fp.as_str()),
         };
         let id = id.map(Id::to_string).unwrap_or_default();
@@ -147,6 +159,8 @@ impl Signal {
             "flush" => Signal::Flush,
             "taken" => Signal::Taken { remote: remote()? },
             "goodbye" => Signal::Goodbye,
+            "gone" => Signal::Gone { id: id()? },
+            "kept" => Signal::Kept { id: id()? },
             "verify" => Signal::Verify { id: id()?, fp: fp()? },
             "cert" => Signal::Cert { fp: fp()? },
             _ => return Err(BadLine::Unknown),

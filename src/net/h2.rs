@@ -247,7 +247,7 @@ impl<C: Lower> H2<C> {
     /// Asks whether the other side lives; silence is an error. `heard`: it has said something just now.
     fn tick(&mut self, now: Instant, heard: bool) -> io::Result<()> {
         let report = self.limits.report;
-        let keepalive = self.keepalive.get_or_insert_with(|| Keepalive::new(report, report, now));
+        let keepalive = self.keepalive.get_or_insert_with(|| Keepalive::new(report, report, now).shared());
         if heard {
             keepalive.heard(now);
         }

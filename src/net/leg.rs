@@ -99,6 +99,11 @@ impl Own {
         }
     }
 
+    /// Whether there is no connection any more, as far as the system knows.
+    pub fn is_cut(&mut self) -> bool {
+        self.failed() || self.socket().is_some_and(|tcp| tcp.peer().is_err())
+    }
+
     /// How long the other side has not acknowledged what is on its way to it; `None` if nothing is.
     pub fn unacknowledged(&mut self) -> Option<Duration> {
         self.socket().and_then(|tcp| tcp.unacknowledged())
@@ -185,6 +190,19 @@ impl Leg {
         }
     }
 
+    /// As [`Own::is_cut`]; never for a stream of a connection that carries many.
+    pub fn is_cut(&mut self) -> bool {
+        match self {
+            Leg::Own(own) => own.is_cut(),
+            Leg::Mux(_) => false,
+        }
+    }
+
+    /// Whether bytes of the other side, or its end, wait to be read.
+    pub fn has_said(&mut self, muxes: &mut Muxes) -> bool {
+        self.waiting(muxes).is_ok()
+    }
+
     /// As [`Own::unacknowledged`]; `None` for a stream of a connection that carries many.
     pub fn unacknowledged(&mut self) -> Option<Duration> {
         match self {
@@ -216,6 +234,13 @@ impl Leg {
     pub fn abort(&mut self) {
         if let Leg::Own(own) = self {
             own.abort();
+        }
+    }
+
+    /// Makes the coming close a reset, whatever is still on its way.
+    pub fn cut(&mut self) {
+        if let Leg::Own(own) = self {
+            own.socket().into_iter().for_each(|tcp| tcp.cut());
         }
     }
 

@@ -150,8 +150,13 @@ impl Tcp {
     /// Makes the coming close a reset, so that the other side knows at once, unless bytes of ours are still on their way.
     pub fn abort(&mut self) {
         if sys::unsent(self.socket.as_fd()).is_ok_and(|count| count == 0) {
-            let _ = SockRef::from(&self.socket).set_linger(Some(Duration::ZERO));
+            self.cut();
         }
+    }
+
+    /// Makes the coming close a reset, whatever is still on its way.
+    pub fn cut(&mut self) {
+        let _ = SockRef::from(&self.socket).set_linger(Some(Duration::ZERO));
     }
 }
 

@@ -44,8 +44,9 @@ use crate::logic::metrics::Figure;
 use crate::logic::terms::TunnelNo;
 use crate::notify::ServiceManager;
 use crate::run::channel::{Receiver, Sender};
-use crate::run::messages::{Home, Job, Notice, TunnelEvent, User};
+use crate::run::messages::{Home, Job, Notice, TunnelEvent};
 use crate::run::shared::Shared;
+use crate::run::user::User;
 
 /// The hub of one instance.
 pub struct Hub {

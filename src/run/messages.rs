@@ -7,7 +7,7 @@
 //!            Notice  (handshake, tunnel event, done, ...)
 //! ```
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ServerConfig};
 
 use super::policy::{AcceptPolicy, Kind};
+use super::user::{Proto, SessionKey, User};
 use crate::config::Transport;
 use crate::error::Error;
 use crate::logic::auth::Opening;
@@ -29,7 +30,6 @@ use crate::logic::wire::{Fingerprint, Id};
 use crate::net::certs::Pins;
 use crate::net::mux::Mux;
 use crate::net::quic::ClientTls;
-use crate::net::udp::UdpListener;
 
 /// Where a task lives: which worker, and its key there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -117,6 +117,31 @@ pub enum Job {
         user: User,
         /// Whether datagrams travel in frames.
         framed: bool,
+        /// Whether the user may get another connection if this one is dead.
+        retried: bool,
+    },
+    /// The pool connection of this user is dead: the user gets another (ingress).
+    Retake {
+        /// The user's task.
+        key: Key,
+        /// The connection.
+        id: Id,
+    },
+    /// The peer has seen bytes of this user, or cannot tell: the user stays with the connection, or is lost with it (ingress).
+    Keep {
+        /// The user's task.
+        key: Key,
+        /// The connection.
+        id: Id,
+    },
+    /// The peer finds this pool connection dead: has a byte of its user come (egress)?
+    Question {
+        /// The connection's task.
+        key: Key,
+        /// Its tunnel.
+        tunnel: TunnelNo,
+        /// Its id.
+        id: Id,
     },
     /// This pool connection goes on to a target (egress).
     Dial {
@@ -173,6 +198,8 @@ pub enum Survivors {
     None,
     /// TCP users whose pool connection is one of its own. The next datagram of a UDP user finds the next tunnel.
     Own,
+    /// All TCP users, with the shared connections that carry them, on which the peer has yet to hear that it is over.
+    Tcp,
     /// All, with the shared connections that carry them.
     All,
 }
@@ -353,56 +380,16 @@ pub enum TunnelEvent {
     MuxFailed(Error),
     /// An idle pool connection died.
     Gone(Id),
+    /// A user's pool connection is dead, and no byte of the other side has come over it.
+    Lost(Id),
+    /// Bytes have come over a pool connection that the peer thinks dead (egress).
+    Kept(Id),
     /// The peer ended its direction of an idle pool connection (egress).
     Ended(Id),
     /// Bytes from the control connection.
     Said(Vec<u8>),
     /// The control connection has ended.
     Closed(String),
-}
-
-/// What a user speaks; a UDP user with the addresses that make the session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Proto {
-    /// A TCP connection; its source, where it holds a place of that (`perip`).
-    Tcp(Option<IpAddr>),
-    /// A UDP session.
-    Udp(SessionKey),
-}
-
-/// The source of datagrams, and which of our addresses they are for: what makes a UDP session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct SessionKey {
-    /// The user; at the egress, who the peer says it is.
-    pub user: SocketAddr,
-    /// The local address that was asked.
-    pub asked: Option<IpAddr>,
-}
-
-/// A user at the ingress.
-pub enum User {
-    /// A TCP connection and its source.
-    Tcp(TcpStream, SocketAddr),
-    /// A UDP session, with the datagrams that came before it had a connection.
-    Udp(Arc<UdpListener>, SessionKey, Vec<Vec<u8>>),
-}
-
-impl User {
-    /// The user's address.
-    pub fn address(&self) -> SocketAddr {
-        match self {
-            User::Tcp(_, address) => *address,
-            User::Udp(_, session, _) => session.user,
-        }
-    }
-
-    /// What the user speaks.
-    pub fn proto(&self) -> Proto {
-        match self {
-            User::Tcp(_, from) => Proto::Tcp(Some(from.ip())),
-            User::Udp(_, session, _) => Proto::Udp(*session),
-        }
-    }
 }
 
 /// How a client calls the server.

@@ -17,6 +17,7 @@ mod relay;
 mod task;
 mod tasks;
 mod tls_accept;
+mod unheard;
 
 use std::io;
 use std::sync::atomic::Ordering;
@@ -38,6 +39,7 @@ use self::relay::Relay;
 use self::task::{Stage, Task};
 use self::tasks::Tasks;
 use self::tls_accept::TlsAccept;
+use self::unheard::Unheard;
 use crate::logic::dialect::Dialect;
 use crate::logic::slab::Key;
 use crate::logic::terms::TunnelNo;
@@ -50,8 +52,9 @@ use crate::net::tcp::Tcp;
 use crate::net::udp::{conduit_size, Session};
 use crate::net::{sys, tcp};
 use crate::run::channel::{Receiver, Sender};
-use crate::run::messages::{DialRequest, Home, Job, Notice, Proto, Survivors, TunnelEvent, User, Wanted};
+use crate::run::messages::{DialRequest, Home, Job, Notice, Survivors, TunnelEvent, Wanted};
 use crate::run::shared::Shared;
+use crate::run::user::{Proto, Said, User};
 
 /// One worker: its tasks, and the jobs that change them.
 pub struct Worker {
@@ -161,12 +164,15 @@ impl Worker {
             Job::Number { key, tunnel, id, dialect, ws_eof } => self.number(key, tunnel, (id, dialect), ws_eof),
             Job::Control { key, tunnel, first } => self.control(key, tunnel, first, now),
             Job::Say { key, bytes } => self.send(key, &bytes, now),
-            Job::Join { key, tunnel, user, framed } => self.join(key, tunnel, user, framed, now),
+            Job::Join { key, tunnel, user, framed, retried } => self.join((key, tunnel), user, framed, retried, now),
+            Job::Retake { key, id } => self.retake(key, id),
+            Job::Keep { key, id } => self.keep(key, id),
+            Job::Question { key, tunnel, id } => self.question(key, tunnel, id),
             Job::Dial { key, tunnel, request, proto } => {
                 let home = tasks.home(key);
                 match tasks.take_pool(key, context) {
-                    Some(leg) => {
-                        tasks.put(key, Dialer::for_pool(leg, request, tunnel, proto, home, context));
+                    Some(pool) => {
+                        tasks.put(key, Dialer::for_pool(pool, request, tunnel, proto, home, context));
                     }
                     None => context.hub.send(Notice::Done { home, tunnel, proto }),
                 }
@@ -197,7 +203,7 @@ impl Worker {
         let Worker { tasks, context, .. } = self;
         let proto = user.proto();
         let made = |home: Home, context: &mut Context| match (user, tls) {
-            (User::Tcp(socket, _), Some(tls)) => Ok(TlsAccept::new(socket, tls, request, home, context, now)?.into()),
+            (User::Tcp(socket, ..), Some(tls)) => Ok(TlsAccept::new(socket, tls, request, home, context, now)?.into()),
             (user, _) => forward(user, request, home, context),
         };
         match tasks.start(context, made) {
@@ -274,7 +280,7 @@ impl Worker {
     }
 
     /// A user gets a pool connection. If that has just died, the hub finds another.
-    fn join(&mut self, key: Key, tunnel: TunnelNo, user: User, framed: bool, now: Instant) {
+    fn join(&mut self, (key, tunnel): (Key, TunnelNo), user: User, framed: bool, retried: bool, now: Instant) {
         let Worker { tasks, context, .. } = self;
         let home = tasks.home(key);
         let usable = tasks.take_idle(key).and_then(|mut idle| idle.is_usable(&mut context.muxes).then_some(idle));
@@ -287,10 +293,13 @@ impl Worker {
             idle.leg.keep_messages(context.shared.config.limits.udp_buffer);
         }
         match local_end(user, framed, home, context) {
-            Ok(local) => {
+            Ok((local, said)) => {
+                let first = said.as_ref().map_or_else(Vec::new, |said| said.bytes.clone());
+                let unheard = idle.id.filter(|_| retried).map(|id| Unheard::user(id, address, said, now));
                 let about = format!("{address} <-> {}", exchange::far_end(&context.shared, &mut idle.leg)).into();
                 let join = Join { tunnel, proto: Some(proto), target: None, about };
-                tasks.put(key, Relay::new(local, idle.leg, join, context, now));
+                let relay = Relay::new(local, idle.leg, join, context, now);
+                tasks.put(key, relay.sending_remote(first).unheard(unheard));
             }
             Err(error) => {
                 log::debug!("{address} left: {error}");
@@ -298,6 +307,49 @@ impl Worker {
                 tasks.remove(key);
             }
         }
+    }
+
+    /// The pool connection of a user is dead: the hub finds another.
+    fn retake(&mut self, key: Key, id: Id) {
+        let Worker { tasks, context, .. } = self;
+        let Some(tunnel) = tasks.get(key).map(|task| task.tunnel(&context.muxes)) else { return };
+        if let Some(user) = tasks.take_user(key, id, context) {
+            context.hub.send(Notice::Returned { home: tasks.home(key), tunnel, user });
+        }
+    }
+
+    /// The user of that pool connection stays with it, or is lost with it.
+    fn keep(&mut self, key: Key, id: Id) {
+        match self.tasks.get_mut(key) {
+            Some(Task::Relay(relay)) if relay.unheard_id() == Some(id) => relay.keep(),
+            Some(Task::Stage(Stage::Doubt(doubt))) if doubt.id() == id => {
+                doubt.abort();
+                self.tasks.end_user(key, &self.context);
+            }
+            _ => {}
+        }
+    }
+
+    /// The peer finds that pool connection dead. If no byte has come over it the peer's user can have another, and this one ends.
+    fn question(&mut self, key: Key, tunnel: TunnelNo, id: Id) {
+        let Worker { tasks, context, .. } = self;
+        let unheard = match tasks.get_mut(key) {
+            Some(Task::Relay(relay)) => relay.unheard_id() == Some(id) && relay.nothing_came(&mut context.muxes),
+            Some(Task::Stage(Stage::Dialer(dialer))) => dialer.nothing_came(&mut context.muxes),
+            Some(Task::Idle(idle)) => idle.id == Some(id) && !idle.leg.has_said(&mut context.muxes),
+            _ => false,
+        };
+        if unheard {
+            match tasks.get_mut(key) {
+                Some(Task::Relay(relay)) => relay.cut(),
+                Some(Task::Stage(Stage::Dialer(dialer))) => dialer.cut(),
+                Some(Task::Idle(idle)) => idle.leg.cut(),
+                _ => {}
+            }
+            tasks.end_user(key, context);
+        }
+        let event = if unheard { TunnelEvent::Lost(id) } else { TunnelEvent::Kept(id) };
+        context.hub.send(Notice::Tunnel { number: tunnel, event });
     }
 
     /// A datagram of a user's session.
@@ -315,23 +367,23 @@ impl Worker {
 /// A single-end user whose bytes go on as they come.
 fn forward(user: User, request: DialRequest, home: Home, context: &Context) -> io::Result<Task> {
     let proto: Proto = user.proto();
-    let local = local_end(user, true, home, context)?;
+    let (local, _) = local_end(user, true, home, context)?;
     Ok(Dialer::for_user(local, request, proto, home, context).into())
 }
 
-/// The user's end of a relay.
-fn local_end(user: User, framed: bool, home: Home, context: &Context) -> io::Result<Own> {
-    let mut own = match user {
-        User::Tcp(socket, _) => Own::Tcp(Tcp::new(socket)),
+/// The user's end of a relay, and what was read of it already.
+fn local_end(user: User, framed: bool, home: Home, context: &Context) -> io::Result<(Own, Option<Said>)> {
+    let (mut own, said) = match user {
+        User::Tcp(socket, _, said) => (Own::Tcp(Tcp::new(socket)), Some(said)),
         User::Udp(listener, session, packets) => {
             let largest = context.shared.config.limits.udp_buffer;
             let mut session = Session::of_user(listener, tcp::canonical(session.user), session.asked, framed, largest);
             packets.into_iter().for_each(|packet| session.deliver(packet));
-            session.into()
+            (session.into(), None)
         }
     };
     own.register(&context.registry, token(home.key, Side::Local))?;
-    Ok(own)
+    Ok((own, said))
 }
 
 /// Most jobs of one turn: the hub may make them, of datagrams, as fast as a worker takes them.

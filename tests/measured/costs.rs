@@ -92,7 +92,8 @@ fn a_plain_bulk_transfer_is_spliced_and_never_read() {
             let counts = tally(&calls);
             let moved: i64 = calls.iter().filter(|call| call.name == "splice").map(|call| call.result.max(0)).sum();
             println!("{process:?}, {BULK} bytes: {counts:?}");
-            assert!(moved >= 2 * BULK as i64, "each byte is spliced in and out: {moved}");
+            // The user has heard nothing yet: the first bytes might have to go over another pool connection, and are read.
+            assert!(moved >= 2 * (BULK - MAX_READ) as i64, "each byte is spliced in and out: {moved}");
             // Reports, probes and logs read and write a little.
             let copied = calls.iter().filter(|call| COPYING.contains(&call.name.as_str()));
             let bytes: i64 = copied.map(|call| call.result.max(0)).sum();
@@ -207,6 +208,8 @@ const COPYING: [&str; 10] =
 const USERS: usize = 100;
 /// Bytes of a bulk transfer.
 const BULK: usize = 32 << 20;
+/// Bytes of a user that are read before the target has answered: what a buffer holds.
+const MAX_READ: usize = 64 << 10;
 /// Most calls for ten users: for them, for the refill, for waiting.
 const MAX_SERVER: [usize; 3] = [200, 75, 85];
 const MAX_CLIENT: [usize; 3] = [270, 125, 85];

@@ -94,20 +94,32 @@ fn pool_connections_that_wait_are_remembered_by_a_nat_that_soon_forgets() {
     }
     for kind in ["tls=1", "tls=1&type=2"] {
         let Some(land) = Land::new() else { return };
-        // A NAT at the client's edge that forgets what is silent for 3 s, and takes nothing in the middle of a connection for a new one.
-        for line in [
-            "iptables -t nat -A POSTROUTING -o path -j MASQUERADE",
-            "iptables -A INPUT -i path -m conntrack --ctstate INVALID -j DROP",
-            "iptables -A OUTPUT -o path -m conntrack --ctstate INVALID -j DROP",
-            "sysctl -qw net.netfilter.nf_conntrack_tcp_loose=0",
-            "sysctl -qw net.netfilter.nf_conntrack_tcp_timeout_established=3",
-        ] {
-            land.client.run(line);
-        }
+        land.forgets_after_three_seconds();
         let tunnel = land.tunnel_kept(kind, ("1s", "1s"), "4s");
         // Users may be quiet for long: more than twice of what it remembers.
         tunnel.client.reports(7);
         tunnel.serves_twenty_small_requests();
+        tunnel.is_whole();
+    }
+}
+
+#[test]
+fn users_who_draw_connections_that_a_nat_has_forgotten_are_served_by_others_at_once() {
+    if !present(try_run("iptables --version").is_ok(), "iptables") {
+        return;
+    }
+    for kind in ["tls=0", "tls=1", "tls=1&type=2"] {
+        let Some(land) = Land::new() else { return };
+        land.forgets_after_three_seconds();
+        // Nothing is said on what waits: only the control connection is remembered.
+        let tunnel = land.tunnel_kept(kind, ("1s", "1s"), "1h");
+        tunnel.client.reports(7);
+        let mark = tunnel.server.mark();
+        tunnel.serves_twenty_small_requests();
+        // The first of them drew a dead one; those that had waited for as long were drawn by none.
+        let again = |line: &String| line.contains("its pool connection is dead, another follows");
+        let retried = tunnel.server.lines()[mark..].iter().filter(|line| again(line)).count();
+        assert!((1..=2).contains(&retried), "{kind}: {retried}");
         tunnel.is_whole();
     }
 }
@@ -264,6 +276,20 @@ impl Land {
     /// An address of the path's network.
     fn at(&self, last: usize) -> String {
         format!("10.211.{}.{last}", self.net % 250)
+    }
+
+    /// From now on there is a NAT at the client's edge that forgets what is silent for 3 s, and takes nothing in the middle of a connection for
+    /// a new one.
+    fn forgets_after_three_seconds(&self) {
+        for line in [
+            "iptables -t nat -A POSTROUTING -o path -j MASQUERADE",
+            "iptables -A INPUT -i path -m conntrack --ctstate INVALID -j DROP",
+            "iptables -A OUTPUT -o path -m conntrack --ctstate INVALID -j DROP",
+            "sysctl -qw net.netfilter.nf_conntrack_tcp_loose=0",
+            "sysctl -qw net.netfilter.nf_conntrack_tcp_timeout_established=3",
+        ] {
+            self.client.run(line);
+        }
     }
 
     fn tunnel(&self, query: &str) -> Carried<'_> {

@@ -17,7 +17,11 @@ impl Dialect {
             Signal::Flush => "np:#f".into(),
             Signal::Verify { id, .. } => format!("np://0/{id}#v"),
             // What only two of this program say to each other: a mark that originals pass over.
-            Signal::Taken { .. } | Signal::Goodbye | Signal::Cert { .. } => format!("{scheme}#"),
+            Signal::Taken { .. }
+            | Signal::Goodbye
+            | Signal::Gone { .. }
+            | Signal::Kept { .. }
+            | Signal::Cert { .. } => format!("{scheme}#"),
         }
     }
 

@@ -57,6 +57,8 @@ pub struct Connection {
     pub socket: usize,
     /// Which peer it was let in for, at a port that many share.
     pub admitted: Option<AllowedPeer>,
+    /// No tunnel is its own any more (server).
+    pub orphaned: bool,
     /// What bounds it while its client is not known.
     trial: Option<Trial>,
     /// Our next stream.
@@ -119,6 +121,7 @@ impl Connection {
             round: 0,
             socket,
             admitted: None,
+            orphaned: false,
             trial: settings.trial.map(|bytes| Trial { until: now + settings.timeout, bytes }),
             next: 0,
             report: settings.report,
@@ -162,6 +165,11 @@ impl Connection {
     /// Whether it can go: it carries no stream.
     pub fn is_spare(&self) -> bool {
         self.numbers.is_empty()
+    }
+
+    /// Whether nothing of a stream is left in it.
+    pub fn is_empty(&self) -> bool {
+        self.numbers.is_empty() && self.leaving.is_empty()
     }
 
     /// It is a client's.
@@ -311,6 +319,7 @@ impl Connection {
         while let Some(id) = self.quic.stream_readable_next() {
             match self.numbers.get(&id) {
                 Some(stream) => streams.readable(*stream),
+                None if self.orphaned => drop(self.quic.stream_shutdown(id, quiche::Shutdown::Read, 0)),
                 None => self.greet(id, streams),
             }
         }

@@ -142,16 +142,15 @@ impl ConnectionTable {
         self.allowed.iter().filter(of).max_by_key(|peer| peer.tunnel).copied()
     }
 
-    /// Closes the connections whose address has no tunnel any more that was there when they were let in.
-    fn close_orphans(&mut self) {
-        let ConnectionTable { connections, allowed, streams, .. } = self;
+    /// Finds the connections whose address has no tunnel any more that was there when they were let in. They take no more streams, and
+    /// end with the last one that is in use.
+    fn orphan(&mut self) {
+        let ConnectionTable { connections, allowed, .. } = self;
         for (_, connection) in connections.iter_mut() {
             let admitted = connection.admitted;
             let since =
                 |peer: &AllowedPeer| admitted.is_some_and(|at| peer.address == at.address && peer.tunnel <= at.tunnel);
-            if !allowed.iter().any(since) {
-                connection.close(streams);
-            }
+            connection.orphaned = !allowed.iter().any(since);
         }
     }
 
@@ -265,6 +264,9 @@ impl ConnectionTable {
     fn tick(&mut self, now: Instant) -> io::Result<()> {
         let mut gone = Vec::new();
         for (key, connection) in self.connections.iter_mut() {
+            if connection.orphaned && connection.is_empty() {
+                connection.close(&mut self.streams);
+            }
             connection.tick(&mut self.streams, now);
             if connection.is_up() {
                 connection.issue_ids(&self.settings.resets, |id| {
@@ -300,7 +302,7 @@ impl Mux for QuicServer {
     fn allow(&mut self, peers: &[AllowedPeer], identity: &Identity) -> io::Result<()> {
         let canonical = |peer: &AllowedPeer| AllowedPeer { address: peer.address.to_canonical(), ..*peer };
         self.table.allowed = peers.iter().map(canonical).collect();
-        self.table.close_orphans();
+        self.table.orphan();
         self.dirty = true;
         // The same certificate keeps its tickets, so that sessions can be resumed.
         if identity.leaf != self.table.leaf {

@@ -33,8 +33,9 @@ use crate::logic::slab::Key;
 use crate::net::batch::PacketQueue;
 use crate::net::udp::{sender, UdpListener};
 use crate::run::channel::Sender;
-use crate::run::messages::{Home, Job, Proto, SessionKey, User};
+use crate::run::messages::{Home, Job};
 use crate::run::shared::Shared;
+use crate::run::user::{Proto, Said, SessionKey, User};
 
 /// The users of one instance, at the side where they come in; elsewhere only their slots.
 pub(in crate::run) struct Ingress {
@@ -262,7 +263,7 @@ impl Ingress {
             return;
         }
         if !self.sniffing.is_open() || self.ends_tls {
-            return self.arrived.push_back(User::Tcp(socket, from));
+            return self.arrived.push_back(User::Tcp(socket, from, Said::default()));
         }
         match self.sniffing.enter(socket, from, registry, now) {
             Ok(Some(verdict)) => self.sniffed(verdict),
@@ -401,7 +402,7 @@ impl Ingress {
 
     fn sniffed(&mut self, verdict: Verdicted) {
         match verdict {
-            Verdicted::Pass(socket, from) => self.arrived.push_back(User::Tcp(socket, from)),
+            Verdicted::Pass(socket, from) => self.arrived.push_back(User::Tcp(socket, from, Said::default())),
             Verdicted::Out(from, why) => {
                 if let Some(what) = why {
                     self.shared.stats.add(Figure::RefusedBlock, 1);

@@ -8,7 +8,8 @@ use crate::error::Error;
 use crate::logic::control::Why;
 use crate::logic::loads::Loads;
 use crate::logic::wire::{Fingerprint, Id};
-use crate::run::messages::{Home, Job, Proto, Survivors};
+use crate::run::messages::{Home, Job, Survivors};
+use crate::run::user::Proto;
 
 /// What a tunnel may use and change outside itself. The hub owns one and empties it after each call.
 pub(in crate::run) struct Out {
@@ -45,6 +46,8 @@ pub(in crate::run) struct Granted {
     pub home: Home,
     /// Whether datagrams travel in frames.
     pub framed: bool,
+    /// Whether the user may get another if this one is dead: the peer knows the feature `gone`.
+    pub retried: bool,
 }
 
 /// A user at the peer's side, for whom this side dials.
@@ -89,8 +92,8 @@ impl EndReason {
         match self {
             _ if stopping => Survivors::All,
             EndReason::Control(Why::Goodbye) => Survivors::All,
-            EndReason::Control(Why::Silence(_) | Why::Noise | Why::Forged)
-            | EndReason::TakenOver { same: true, .. } => Survivors::Own,
+            EndReason::Control(Why::Silence(_)) => Survivors::Tcp,
+            EndReason::Control(Why::Noise | Why::Forged) | EndReason::TakenOver { same: true, .. } => Survivors::Own,
             EndReason::Control(Why::Mismatch { .. } | Why::Taken { .. } | Why::Unheard(_)) => Survivors::None,
             EndReason::Lost(_) | EndReason::NoConnection | EndReason::TakenOver { .. } => Survivors::None,
         }

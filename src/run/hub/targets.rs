@@ -15,7 +15,8 @@ use crate::logic::terms::TunnelNo;
 use crate::net::resolve::{on_link, Resolver};
 use crate::run::channel::Sender;
 use crate::run::dns::NameServers;
-use crate::run::messages::{DialRequest, Home, Notice, Proto, SessionKey, User};
+use crate::run::messages::{DialRequest, Home, Notice};
+use crate::run::user::{Proto, SessionKey, User};
 
 /// All that is known about targets.
 pub(in crate::run) struct TargetRouter {

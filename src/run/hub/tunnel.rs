@@ -8,6 +8,7 @@
 //! Pure but for the log: events and the time come in, actions go out.
 
 mod control;
+mod dead;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use crate::logic::auth::{AuthMode, Opening};
 use crate::logic::control::Control;
 use crate::logic::dialect::Dialect;
 use crate::logic::fingerprint::FingerprintCheck;
+use crate::logic::launched::Launched;
 use crate::logic::pool::{Grant, Pool, Taken};
 use crate::logic::terms::TunnelNo;
 use crate::logic::terms::{Direction, Feature, Terms};
@@ -43,6 +45,7 @@ pub(in crate::run) struct Tunnel {
     /// Another client has its place: it ends for that reason when its own client has heard it, or then.
     replaced: Option<(EndReason, Instant)>,
     pool: Pool<Home, PeerUser>,
+    launched: Launched<Home>,
     check: FingerprintCheck,
     opener: Option<Opener>,
     /// Users whose relays it carries.
@@ -112,6 +115,7 @@ impl Tunnel {
             peer,
             stage: Stage::Opening { until: now + limits.handshake * tries },
             pool: Pool::new(workers, max_idle, limits.pool_get, limits.semaphore).used_again(dialect.uses_again()),
+            launched: Launched::new(max_idle),
             check: FingerprintCheck::new(checked, limits.pool_get, limits.report),
             replaced: None,
             opener,
@@ -259,7 +263,9 @@ impl Tunnel {
             // A client chooses its transport: see `QuicFallback`.
             TunnelEvent::MuxUp => {}
             TunnelEvent::MuxFailed(why) => self.trouble(why, out),
-            TunnelEvent::Gone(id) => self.pool.gone(id),
+            TunnelEvent::Gone(id) => self.idle_died(id),
+            TunnelEvent::Lost(id) => self.died(id),
+            TunnelEvent::Kept(id) => self.lives(id),
             TunnelEvent::Ended(id) => self.pool.ended(id, now),
             TunnelEvent::Said(bytes) => {
                 if let Stage::Up { control, .. } = &mut self.stage {
@@ -286,13 +292,14 @@ impl Tunnel {
     }
 
     /// A pool connection for a user who comes in here. The peer is told with the next [`advance`](Tunnel::advance).
-    pub fn take(&mut self, user: SocketAddr, udp: bool, out: &mut Out) -> Option<Granted> {
+    pub fn take(&mut self, user: SocketAddr, udp: bool, now: Instant, out: &mut Out) -> Option<Granted> {
         let Stage::Up { control, .. } = &mut self.stage else { return None };
         let Taken { id, home, worker } = self.pool.take(&out.loads)?;
         out.loads.begin(worker);
         self.live += 1;
+        self.launched.given(id, home, now);
         control.launch(udp, user.to_string(), id);
-        Some(Granted { home, framed: self.framed() })
+        Some(Granted { home, framed: self.framed(), retried: self.tells_gone() })
     }
 
     /// The worker for the next connection that comes: the hub's own for the control connection.
@@ -326,7 +333,7 @@ impl Tunnel {
     pub fn advance(&mut self, now: Instant, out: &mut Out) {
         self.state_certificate(now, out);
         self.follow_control(now, out);
-        while let Some(Grant { home, worker, launch }) = self.pool.poll() {
+        while let Some(Grant { id, home, worker, launch }) = self.pool.poll() {
             if self.side == Side::Ingress {
                 log::warn!("{:?} refused: users come in here, the peer must not send any", launch.address);
                 out.close(home);
@@ -334,6 +341,7 @@ impl Tunnel {
             }
             out.loads.begin(worker);
             self.live += 1;
+            self.launched.given(id, home, now);
             out.push(Action::Dial { home, user: launch, framed: self.framed() });
         }
         self.refill(now, out);
@@ -352,8 +360,9 @@ impl Tunnel {
         while let Some(id) = self.check.expired(now) {
             log::debug!("Certificate check for {id}, a connection that never came: ignored");
         }
-        while let Some(user) = self.pool.late(now) {
+        while let Some((id, user)) = self.pool.late(now) {
             log::debug!("A user of the peer's waits for a connection in vain: {user:?}");
+            self.died(id);
         }
         while let Some(home) = self.pool.unclaimed(now) {
             out.close(home);
@@ -361,6 +370,8 @@ impl Tunnel {
         if now >= self.review {
             self.review = now + self.report;
             self.pool.shrink();
+            let pool = &self.pool;
+            self.launched.keep(|id| pool.is_idle(id), now);
             self.renew_if_sick(now, out);
         }
         self.advance(now, out);
@@ -425,6 +436,9 @@ impl Tunnel {
             return true;
         }
         let new = id != CONTROL && self.pool.opened(id, home, home.worker, fp).is_ok();
+        if new {
+            self.launched.opened(id, now);
+        }
         if !new {
             out.close(home);
         } else if let Some(judged) = self.check.arrived(id, &mut self.pool, now) {

@@ -10,7 +10,8 @@ use super::tunnel::Tunnel;
 use super::Hub;
 use crate::logic::metrics::{Figure, Timing};
 use crate::logic::terms::TunnelNo;
-use crate::run::messages::{Home, Job, Proto, User};
+use crate::run::messages::{Home, Job};
+use crate::run::user::{Proto, User};
 
 impl Hub {
     /// Users who wait get connections: of the tunnel with the fewest users among those that have one to give.
@@ -20,12 +21,14 @@ impl Hub {
             let able = self.part.tunnels().filter(|tunnel| tunnel.can_serve());
             let best = able.min_by_key(|tunnel| (tunnel.is_doubtful(now), tunnel.live(), tunnel.number()));
             let Some(number) = best.map(Tunnel::number) else { return };
-            let granted = self.part.tunnel(number).and_then(|tunnel| tunnel.take(address, udp, &mut self.out));
+            let granted = self.part.tunnel(number).and_then(|tunnel| tunnel.take(address, udp, now, &mut self.out));
             let waited = self.ingress.waiting.waited(now);
-            let (Some(Granted { home, framed }), Some(user)) = (granted, self.ingress.waiting.pop()) else { return };
+            let (Some(Granted { home, framed, retried }), Some(user)) = (granted, self.ingress.waiting.pop()) else {
+                return;
+            };
             self.shared.stats.observe(Timing::PoolWait, waited);
             let user = self.ingress.bind(user, home);
-            self.out.job(home.worker, Job::Join { key: home.key, tunnel: number, user, framed });
+            self.out.job(home.worker, Job::Join { key: home.key, tunnel: number, user, framed, retried });
             self.touched.push(number);
         }
     }

@@ -8,16 +8,18 @@ use super::context::{token, Context, Side};
 use super::exchange::{Join, UdpTarget};
 use super::next::Next;
 use super::relay::Relay;
+use super::unheard::Unheard;
 use crate::error::Error;
 use crate::logic::metrics::{Figure, Timing};
 use crate::logic::terms::TunnelNo;
-use crate::logic::wire::proxy_line;
+use crate::logic::wire::{proxy_line, Id};
 use crate::net::connect::{Connect, Outcome};
 use crate::net::leg::{Leg, Own};
 use crate::net::mux::Muxes;
 use crate::net::tcp::canonical;
 use crate::net::udp::Session;
-use crate::run::messages::{DialRequest, Home, Notice, Proto};
+use crate::run::messages::{DialRequest, Home, Notice, TunnelEvent};
+use crate::run::user::Proto;
 
 /// What waits, and the dialling.
 pub struct Dialer {
@@ -33,21 +35,21 @@ pub struct Dialer {
 enum Waiting {
     /// A single-end user: the target is the remote end.
     User(Own),
-    /// A pool connection: the target is the local end.
-    Pool(Leg, TunnelNo),
+    /// A pool connection, and its id: the target is the local end.
+    Pool(Leg, TunnelNo, Option<Id>),
 }
 
 impl Dialer {
     /// At the egress: `pool` waits, which is a connection of that tunnel.
     pub fn for_pool(
-        pool: Leg,
+        (pool, id): (Leg, Option<Id>),
         request: DialRequest,
         tunnel: TunnelNo,
         proto: Proto,
         home: Home,
         context: &Context,
     ) -> Dialer {
-        Dialer::new(Waiting::Pool(pool, tunnel), request, proto, home, context)
+        Dialer::new(Waiting::Pool(pool, tunnel, id), request, proto, home, context)
     }
 
     /// Single-end: the user waits.
@@ -74,6 +76,7 @@ impl Dialer {
             return self.connect_udp(home, context, now);
         }
         if self.waiting.failed(&mut context.muxes) {
+            self.lost(context);
             log::debug!("{} left before target was reached", self.request.user);
             return self.end(home, context);
         }
@@ -97,7 +100,7 @@ impl Dialer {
     pub fn note(&mut self, side: Side, event: &Event) {
         match (&mut self.waiting, side) {
             (Waiting::User(user), Side::Local) => user.note(event),
-            (Waiting::Pool(leg, _), Side::Remote) => leg.note(event),
+            (Waiting::Pool(leg, ..), Side::Remote) => leg.note(event),
             (Waiting::User(_), Side::Remote) | (Waiting::Pool(..), Side::Local) => self.connect.note(event),
         }
     }
@@ -118,20 +121,43 @@ impl Dialer {
     pub fn tunnel(&self) -> TunnelNo {
         match &self.waiting {
             Waiting::User(_) => 0,
-            Waiting::Pool(_, tunnel) => *tunnel,
+            Waiting::Pool(_, tunnel, _) => *tunnel,
         }
     }
 
     /// Whether its pool connection is not a stream of a shared one.
     pub fn has_own_connection(&self) -> bool {
-        !matches!(self.waiting, Waiting::Pool(Leg::Mux(_), _))
+        !matches!(self.waiting, Waiting::Pool(Leg::Mux(_), ..))
     }
 
     /// The pool connection that waits.
     pub fn into_pool(self) -> Option<Leg> {
         match self.waiting {
             Waiting::User(_) => None,
-            Waiting::Pool(leg, _) => Some(leg),
+            Waiting::Pool(leg, ..) => Some(leg),
+        }
+    }
+
+    /// Whether no byte of the peer's user has come over the pool connection.
+    pub fn nothing_came(&mut self, muxes: &mut Muxes) -> bool {
+        match &mut self.waiting {
+            Waiting::Pool(leg @ Leg::Own(_), ..) => !leg.has_said(muxes),
+            Waiting::Pool(Leg::Mux(_), ..) | Waiting::User(_) => false,
+        }
+    }
+
+    /// Its pool connection is dead: it ends without what is still on its way.
+    pub fn cut(&mut self) {
+        if let Waiting::Pool(leg, ..) = &mut self.waiting {
+            leg.cut();
+        }
+    }
+
+    /// The pool connection is dead. If no byte has come over it the user can have another.
+    fn lost(&mut self, context: &mut Context) {
+        let Waiting::Pool(_, number, Some(id)) = self.waiting else { return };
+        if self.nothing_came(&mut context.muxes) {
+            context.hub.send(Notice::Tunnel { number, event: TunnelEvent::Lost(id) });
         }
     }
 
@@ -190,7 +216,10 @@ impl Dialer {
         let target = udp.then(|| Box::new(UdpTarget::new(number, others, others || named)));
         let join = Join { tunnel, proto: Some(self.proto), target, about };
         Next::Become(match self.waiting {
-            Waiting::Pool(pool, _) => Relay::new(reached.into(), pool, join, context, now).sending_local(first),
+            Waiting::Pool(pool, _, id) => {
+                let relay = Relay::new(reached.into(), pool, join, context, now).sending_local(first);
+                relay.unheard(id.map(Unheard::peer))
+            }
             Waiting::User(user) => Relay::new(user, reached.into().into(), join, context, now).sending_remote(first),
         })
     }
@@ -205,7 +234,7 @@ impl Waiting {
     }
 
     fn keep_messages(&mut self, largest: usize) {
-        if let Waiting::Pool(leg, _) = self {
+        if let Waiting::Pool(leg, ..) = self {
             leg.keep_messages(largest);
         }
     }
@@ -213,7 +242,7 @@ impl Waiting {
     fn failed(&mut self, muxes: &mut Muxes) -> bool {
         match self {
             Waiting::User(user) => user.failed(),
-            Waiting::Pool(leg, _) => leg.failed(muxes),
+            Waiting::Pool(leg, ..) => leg.failed(muxes),
         }
     }
 }

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use crate::log::EACH;
 use crate::logic::terms::TunnelNo;
 use crate::net::leg::Leg;
-use crate::run::messages::Proto;
 use crate::run::shared::Shared;
+use crate::run::user::Proto;
 
 /// What a relay is for.
 pub struct Join {

@@ -8,6 +8,8 @@ pub enum Schedule {
     Again,
     /// Never: it is dropped, with its sockets.
     End,
+    /// As the user whose pool connection has failed: see [`Doubt`](super::unheard::Doubt).
+    Doubt,
 }
 
 /// What a stage has become. It goes on by value, so nothing of it is left behind. A stage that becomes another is moved

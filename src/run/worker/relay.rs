@@ -8,12 +8,16 @@ use mio::event::Event;
 use super::context::{Context, Side};
 use super::exchange::Join;
 use super::next::Schedule;
+use super::unheard::{Doubt, Keeping, Seen, Unheard, DEAD};
 use crate::logic::metrics::Figure;
 use crate::logic::terms::TunnelNo;
 use crate::logic::timers::Bucket;
+use crate::logic::wire::Id;
 use crate::net::leg::{Leg, Line, Own};
+use crate::net::mux::Muxes;
 use crate::net::relay::{Half, Pumped};
-use crate::run::messages::{Home, Notice, Proto, TunnelEvent};
+use crate::run::messages::{Home, Notice, TunnelEvent};
+use crate::run::user::{Proto, User};
 
 /// A relay and what it is for.
 ///
@@ -27,6 +31,8 @@ pub struct Relay {
     /// From the remote end to the local one.
     tx: Half,
     join: Join,
+    /// Until a byte of the other side has come over the pool connection.
+    unheard: Option<Box<Unheard>>,
     /// Closed after this long without a byte.
     timeout: Option<Duration>,
     active: Instant,
@@ -61,6 +67,7 @@ impl Relay {
             rx,
             tx,
             join,
+            unheard: None,
             timeout,
             active: now,
             new,
@@ -91,6 +98,12 @@ impl Relay {
         self
     }
 
+    /// Its pool connection has not been heard yet, and may be dead. Where many share one, that is known of it anyhow.
+    pub fn unheard(self, unheard: Option<Unheard>) -> Relay {
+        let own = self.has_own_connection();
+        Relay { unheard: unheard.filter(|_| own).map(Box::new), ..self }
+    }
+
     /// Moves what can be moved, a bounded amount, both ways.
     pub fn advance(&mut self, home: Home, context: &mut Context, now: Instant) -> Schedule {
         let pumped = self.pump(context, now);
@@ -100,8 +113,11 @@ impl Relay {
         }
         self.report(context);
         self.prove(home, context);
+        self.look(context, now);
+        let broken = pumped.is_err();
         match pumped {
             Ok(_) if self.is_over() => self.end(None, home, context),
+            _ if self.is_lost(broken, context) => Schedule::Doubt,
             Ok(_) if self.has_failed(context) => self.end(Some("reset".into()), home, context),
             Ok(_) if self.is_refused(context) => self.end(Some("the target refuses".into()), home, context),
             Ok(_) if self.is_unheard(context, now) => self.end(Some("the target is silent".into()), home, context),
@@ -125,12 +141,21 @@ impl Relay {
         let mut remote = self.remote.lend(muxes);
         let (local, remote) = (self.local.stream(), remote.stream());
         let budget = grant(up, &mut self.rx_held, now);
-        let rx = account(self.rx.pump(local, remote, budget, stores), up, budget, now);
+        let pumped = match self.unheard.as_mut().and_then(|unheard| unheard.said()) {
+            Some(said) => self.rx.pump(&mut Keeping { user: local, said }, remote, budget, stores),
+            None => self.rx.pump(local, remote, budget, stores),
+        };
+        let rx = account(pumped, up, budget, now);
         wait_for_memory(&mut self.rx_held, up, stores.refused(), now);
         let budget = grant(down, &mut self.tx_held, now);
         let tx = account(self.tx.pump(remote, local, budget, stores), down, budget, now);
         wait_for_memory(&mut self.tx_held, down, stores.refused(), now);
         let (rx, tx) = (rx?, tx?);
+        match &mut self.unheard {
+            Some(_) if tx.moved > 0 || self.tx.has_ended() => self.unheard = None,
+            Some(unheard) => unheard.sent(rx.moved, now),
+            None => {}
+        }
         if rx.moved + tx.moved > 0 {
             self.active = now;
         }
@@ -177,6 +202,69 @@ impl Relay {
             (self.new, self.timeout) = (None, Some(context.shared.config.limits.udp_read));
             context.hub.send(Notice::Proven { home, session });
         }
+    }
+
+    /// Looks whether what was sent over a connection that has not been heard is acknowledged: the egress is asked if not.
+    fn look(&mut self, context: &Context, now: Instant) {
+        let Some(unheard) = &mut self.unheard else { return };
+        if let Seen::Unacknowledged(id) = unheard.look(|| self.remote.unacknowledged(), now) {
+            context.hub.send(Notice::Tunnel { number: self.join.tunnel, event: TunnelEvent::Lost(id) });
+        }
+    }
+
+    /// Whether its pool connection has failed before it was heard, and the user can have another: the egress is asked. At the egress the
+    /// ingress is told.
+    fn is_lost(&mut self, broken: bool, context: &mut Context) -> bool {
+        let Some(unheard) = &self.unheard else { return false };
+        let (id, retried) = (unheard.id(), unheard.may_retry());
+        let failed = broken || self.remote.failed(&mut context.muxes);
+        if !failed || self.local.is_cut() || !self.remote.is_cut() {
+            return false;
+        }
+        if matches!(**unheard, Unheard::User(_)) && !retried {
+            return false;
+        }
+        context.hub.send(Notice::Tunnel { number: self.join.tunnel, event: TunnelEvent::Lost(id) });
+        retried
+    }
+
+    /// The pool connection over which no byte of the other side has come.
+    pub fn unheard_id(&self) -> Option<Id> {
+        self.unheard.as_ref().map(|unheard| unheard.id())
+    }
+
+    /// The user stays with this pool connection, whatever comes of it.
+    pub fn keep(&mut self) {
+        self.unheard = None;
+    }
+
+    /// Whether the user can have another pool connection.
+    pub fn may_retry(&self) -> bool {
+        self.unheard.as_ref().is_some_and(|unheard| unheard.may_retry())
+    }
+
+    /// Whether no byte has come over its pool connection, nor waits there, nor has the other side acknowledged one.
+    pub fn nothing_came(&mut self, muxes: &mut Muxes) -> bool {
+        let Some(unheard) = &self.unheard else { return false };
+        let acknowledged = unheard.has_sent() && self.remote.unacknowledged().is_none();
+        !acknowledged && !self.remote.has_said(muxes)
+    }
+
+    /// Its pool connection is dead: it ends without what is still on its way.
+    pub fn cut(&mut self) {
+        self.remote.cut();
+    }
+
+    /// The user, whose pool connection has failed: what follows is the egress's word.
+    pub fn into_doubt(self, now: Instant) -> Option<Doubt> {
+        Some(Doubt::new(self.local, *self.unheard?, self.join, now))
+    }
+
+    /// The user, for another pool connection. This one is reset.
+    pub fn into_user(mut self, context: &Context) -> Option<User> {
+        self.join.ended(&context.shared, Some(DEAD));
+        self.remote.cut();
+        self.unheard?.into_user(self.local, &context.registry)
     }
 
     /// Remembers an edge.
@@ -238,7 +326,9 @@ impl Relay {
     /// When it goes on even without an edge.
     pub fn deadline(&self) -> Option<Instant> {
         let idle = self.timeout.map(|timeout| self.active + timeout);
-        [idle, self.answer_due(), self.ping, self.watch, self.rx_held, self.tx_held].into_iter().flatten().min()
+        let unheard = self.unheard.as_ref().and_then(|unheard| unheard.deadline());
+        let rest = [self.answer_due(), self.ping, self.watch, self.rx_held, self.tx_held, unheard];
+        idle.into_iter().chain(rest.into_iter().flatten()).min()
     }
 
     fn is_udp(&self) -> bool {

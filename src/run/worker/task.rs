@@ -4,6 +4,7 @@
 //!  server:  Inbound --pool connection--> Idle --Join--> Relay            --Dial--> Dialer --> Relay
 //!  client:  Connector  --id came----------> Idle --Dial--> Dialer -> Relay  --Join--> Relay
 //!  single:  (TlsAccept, with TLS) ------------------------------------------> Dialer --> Relay
+//!  ingress: Relay --its pool connection fails unheard--> Doubt --the egress has heard nothing--> (the hub: another Join)
 //!  both:    Inbound, Connector --HTTP/2, QUIC--> MuxTask, whose streams are Inbounds and Connectors in their turn
 //! ```
 
@@ -22,10 +23,12 @@ use super::next::{Next, Schedule};
 use super::probe::Probe;
 use super::relay::Relay;
 use super::tls_accept::TlsAccept;
+use super::unheard::Doubt;
 use crate::logic::terms::TunnelNo;
 use crate::net::leg::Leg;
 use crate::net::mux::Muxes;
-use crate::run::messages::{Home, Proto, Survivors};
+use crate::run::messages::{Home, Survivors};
+use crate::run::user::Proto;
 
 /// One thing a worker looks after.
 pub enum Task {
@@ -51,6 +54,8 @@ pub enum Stage {
     Dialer(Dialer),
     /// A target is being measured.
     Probe(Probe),
+    /// A user whose pool connection has failed before it was heard.
+    Doubt(Doubt),
 }
 
 impl Task {
@@ -83,10 +88,14 @@ impl Task {
                     Next::End => return None,
                 },
             };
-            return match schedule {
-                Schedule::End => None,
-                schedule => Some((self, schedule)),
-            };
+            match schedule {
+                Schedule::End => return None,
+                Schedule::Doubt => {
+                    let Task::Relay(relay) = *self else { return None };
+                    *self = relay.into_doubt(now)?.into();
+                }
+                schedule => return Some((self, schedule)),
+            }
         }
     }
 
@@ -115,6 +124,7 @@ impl Task {
         match self {
             Task::Stage(Stage::Connector(task)) => task.tunnel(),
             Task::Stage(Stage::Dialer(task)) => task.tunnel(),
+            Task::Stage(Stage::Doubt(task)) => task.tunnel(),
             Task::Stage(_) => 0,
             Task::Idle(task) => task.tunnel,
             Task::Relay(task) => task.tunnel(),
@@ -127,6 +137,7 @@ impl Task {
         match self {
             Task::Stage(Stage::TlsAccept(task)) => Some(task.proto()),
             Task::Stage(Stage::Dialer(task)) => Some(task.proto()),
+            Task::Stage(Stage::Doubt(task)) => task.proto(),
             Task::Relay(task) => task.proto(),
             Task::Stage(_) | Task::Idle(_) | Task::Mux(_) => None,
         }
@@ -158,12 +169,15 @@ impl Task {
         let own = match self {
             Task::Relay(relay) => relay.has_own_connection(),
             Task::Stage(Stage::Dialer(dialer)) => dialer.has_own_connection(),
-            Task::Mux(_) => return survivors == Survivors::All,
+            Task::Mux(_) => return matches!(survivors, Survivors::Tcp | Survivors::All),
             Task::Stage(_) | Task::Idle(_) => return false,
         };
         match (survivors, self.proto()) {
+            // The peer may sleep, and hears its goodbye on that stream when it wakes: a stream that is given up is reset.
+            (Survivors::Tcp, None) => !own,
             (Survivors::None, _) | (_, None) => false,
             (Survivors::Own, Some(proto)) => own && matches!(proto, Proto::Tcp(_)),
+            (Survivors::Tcp, Some(proto)) => matches!(proto, Proto::Tcp(_)),
             (Survivors::All, Some(_)) => true,
         }
     }
@@ -182,6 +196,7 @@ impl Stage {
             Stage::TlsAccept(task) => task.advance(home, context, now).widen(),
             Stage::Dialer(task) => task.advance(home, context, now).widen(),
             Stage::Probe(task) => task.advance(context, now).widen(),
+            Stage::Doubt(task) => task.advance(home, context, now).widen(),
         }
     }
 
@@ -192,6 +207,7 @@ impl Stage {
             Stage::TlsAccept(task) => task.note(event),
             Stage::Dialer(task) => task.note(side, event),
             Stage::Probe(task) => task.note(event),
+            Stage::Doubt(task) => task.note(event),
         }
     }
 
@@ -202,6 +218,7 @@ impl Stage {
             Stage::TlsAccept(task) => Some(task.deadline()),
             Stage::Dialer(task) => task.deadline(),
             Stage::Probe(task) => task.deadline(),
+            Stage::Doubt(task) => Some(task.deadline()),
         }
     }
 }
@@ -222,7 +239,7 @@ macro_rules! stages {
     )+ };
 }
 
-stages! { Inbound Connector TlsAccept Dialer Probe }
+stages! { Inbound Connector TlsAccept Dialer Probe Doubt }
 
 impl From<Relay> for Task {
     fn from(relay: Relay) -> Task {

@@ -9,16 +9,18 @@ use mio::event::Event;
 use super::context::{socket_of, Context};
 use super::idle::Idle;
 use super::next::Schedule;
-use super::task::Task;
+use super::task::{Stage, Task};
 use crate::heap;
 use crate::logic::scheduler::Scheduler;
 use crate::logic::slab::Key;
 use crate::logic::strangers::Strangers;
+use crate::logic::wire::Id;
 use crate::net::budget::Budget;
 use crate::net::leg::Leg;
 use crate::net::mux::Muxes;
 use crate::net::random;
 use crate::run::messages::{Home, Notice};
+use crate::run::user::User;
 
 /// The tasks of one worker.
 pub struct Tasks {
@@ -139,13 +141,42 @@ impl Tasks {
 
     /// Takes a pool connection out of its place for the peer's next user: an idle one, or one that has a user of whom the peer has taken
     /// leave. That user has left.
-    pub fn take_pool(&mut self, key: Key, context: &Context) -> Option<Leg> {
+    pub fn take_pool(&mut self, key: Key, context: &Context) -> Option<(Leg, Option<Id>)> {
         let home = self.home(key);
         let task = self.scheduler.get_mut(key)?.take()?;
         if let Some(proto) = task.proto() {
             context.hub.send(Notice::Done { home, tunnel: task.tunnel(&context.muxes), proto });
         }
-        task.into_pool()
+        let id = match &*task {
+            Task::Idle(idle) => idle.id,
+            _ => None,
+        };
+        Some((task.into_pool()?, id))
+    }
+
+    /// Takes a user whose pool connection `id` is dead out of its place. One who cannot have another is ended; one whose connection has been
+    /// heard stays.
+    pub fn take_user(&mut self, key: Key, id: Id, context: &Context) -> Option<User> {
+        let retried = match self.get(key)? {
+            Task::Relay(relay) if relay.unheard_id() == Some(id) => relay.may_retry(),
+            Task::Stage(Stage::Doubt(doubt)) => doubt.id() == id,
+            _ => return None,
+        };
+        if !retried {
+            self.end_user(key, context);
+            return None;
+        }
+        let task = self.take(key)?;
+        let (proto, tunnel) = (task.proto()?, task.tunnel(&context.muxes));
+        let user = match *task {
+            Task::Relay(relay) => relay.into_user(context),
+            Task::Stage(Stage::Doubt(doubt)) => doubt.into_user(context),
+            _ => None,
+        };
+        if user.is_none() {
+            context.hub.send(Notice::Done { home: self.home(key), tunnel, proto });
+        }
+        user
     }
 
     /// Drops a task, with its sockets.

@@ -22,7 +22,8 @@ use crate::net::leg::Own;
 use crate::net::stream::{ready, Buffer, Stream};
 use crate::net::tcp::Tcp;
 use crate::net::tls::Tls;
-use crate::run::messages::{DialRequest, Home, Notice, Proto};
+use crate::run::messages::{DialRequest, Home, Notice};
+use crate::run::user::Proto;
 
 /// A single-end user whose TLS ends here.
 pub struct TlsAccept {

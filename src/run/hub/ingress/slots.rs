@@ -10,7 +10,8 @@
 
 use std::collections::HashSet;
 
-use crate::run::messages::{Home, Proto};
+use crate::run::messages::Home;
+use crate::run::user::Proto;
 
 /// The users of one instance, at either side.
 #[derive(Debug)]
@@ -104,7 +105,7 @@ const SLACK: usize = 256;
 mod tests {
     use super::*;
     use crate::logic::slab::Slab;
-    use crate::run::messages::SessionKey;
+    use crate::run::user::SessionKey;
 
     const TCP: Proto = Proto::Tcp(None);
     const UDP: Proto = Proto::Udp(SessionKey {

@@ -8,7 +8,8 @@ use std::net::IpAddr;
 use crate::logic::networks::Network;
 use crate::logic::strangers::Strangers;
 use crate::net::random;
-use crate::run::messages::{Home, SessionKey};
+use crate::run::messages::Home;
+use crate::run::user::SessionKey;
 
 /// UDP sessions at the ingress, by who talks to which of our addresses.
 pub struct Sessions {

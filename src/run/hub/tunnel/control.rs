@@ -11,7 +11,8 @@ use crate::logic::fingerprint::{Judged, Statement, Verdict};
 use crate::logic::terms::{Direction, Feature};
 use crate::logic::wire::Id;
 use crate::run::hub::out::{Action, EndReason, Out, PeerUser};
-use crate::run::messages::{Home, Job, Proto, SessionKey};
+use crate::run::messages::{Home, Job};
+use crate::run::user::{Proto, SessionKey};
 
 impl Tunnel {
     /// The program stops: no pool connections are opened any more, and the peer hears that it is to look for another tunnel. A client
@@ -117,6 +118,8 @@ impl Tunnel {
                     }
                 }
                 Do::Flush => self.renew(out),
+                Do::Gone(id) => self.told_gone(id, now, out),
+                Do::Kept(id) => self.told_kept(id, out),
                 Do::Pong(rtt) => {
                     self.rtt = rtt;
                     out.push(Action::CheckPoint);
@@ -140,6 +143,9 @@ impl Tunnel {
 
     /// The peer gave a user to connection `id`.
     fn launched(&mut self, udp: bool, remote: &str, id: Id, now: Instant) {
+        if self.is_launched_in_vain(id) {
+            return;
+        }
         let address: Option<SocketAddr> = remote.parse().ok();
         let session = SessionKey { user: address.unwrap_or_else(|| SocketAddr::from(([0; 4], 0))), asked: None };
         let proto = if udp { Proto::Udp(session) } else { Proto::Tcp(None) };

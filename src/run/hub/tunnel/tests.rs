@@ -52,7 +52,23 @@ fn a_control_connection_that_is_silent_ends_the_tunnel() {
         world.run();
         let silent = |reason: &EndReason| matches!(reason, EndReason::Control(Why::Silence(_)));
         assert!(world.over.first().is_some_and(silent), "seed {seed}: {:?}", world.over);
-        assert_eq!(world.over[0].survivors(false), Survivors::Own);
+        assert_eq!(world.over[0].survivors(false), Survivors::Tcp);
+    }
+}
+
+#[test]
+fn where_a_nat_forgets_all_that_waits_every_user_is_served_within_a_moment() {
+    for seed in 1..=SEEDS / 4 {
+        let mut world = World::new(seed, Fault::Forgets);
+        world.later(19_000, What::Forget);
+        world.run();
+        assert!(world.over.is_empty(), "seed {seed}: {:?}", world.over);
+        assert_eq!((world.served, world.cut), (USERS, 0), "seed {seed}");
+        assert!(world.retried > 0, "seed {seed}: no user drew a dead connection");
+        // To find out, to ask and hear, and to open another, which may fail some times in a row.
+        assert!(world.longest < Duration::from_secs(3), "seed {seed}: {:?}", world.longest);
+        let left = world.links.iter().filter(|link| link.forgotten && link.carries != [false; 2]).count();
+        assert_eq!(left, 0, "seed {seed}: relays over dead connections");
     }
 }
 
@@ -77,6 +93,7 @@ enum Fault {
     ManyLosses,
     OtherCertificate,
     Silence,
+    Forgets,
 }
 
 /// One end and where its connections live.
@@ -97,17 +114,22 @@ struct Link {
     user: Option<SocketAddr>,
     /// Whether each end has a relay for that user.
     carries: [bool; 2],
+    /// Nothing comes through any more, and neither end knows.
+    forgotten: bool,
 }
 
 enum What {
     Event(usize, TunnelEvent),
-    Users(usize),
+    /// A user, who came at that time.
+    User(Instant),
     /// A user's relay ends.
     Leave(usize),
     /// An idle connection dies.
     Die(usize),
     /// That end's program stops.
     Stop(usize),
+    /// The NAT between the two forgets what is idle.
+    Forget,
 }
 
 struct World {
@@ -123,6 +145,11 @@ struct World {
     cut: usize,
     over: Vec<EndReason>,
     users: u16,
+    /// When the user of a link came.
+    since: HashMap<usize, Instant>,
+    /// Users who had to have another connection, and the longest that one waited.
+    retried: usize,
+    longest: Duration,
 }
 
 impl World {
@@ -133,7 +160,7 @@ impl World {
             max: 32,
             tls: 1,
             transport: 0,
-            features: vec![Feature::UdpFrame, Feature::Goodbye],
+            features: vec![Feature::UdpFrame, Feature::Goodbye, Feature::Gone],
         };
         let config = config();
         let peer = SocketAddr::from(([192, 0, 2, 1], 1));
@@ -165,14 +192,21 @@ impl World {
             cut: 0,
             over: Vec::new(),
             users: 0,
+            since: HashMap::new(),
+            retried: 0,
+            longest: Duration::ZERO,
         }
     }
 
     /// Users for a while, then quiet until all that was under way has come to its end.
     fn run(&mut self) {
-        for _ in 0..USERS {
-            let later = self.dice.below(20_000u64);
-            self.later(later, What::Users(1));
+        for n in 0..USERS {
+            let later = match self.fault {
+                // Some, and after a long quiet all others.
+                Fault::Forgets => self.dice.below(2000u64) + if n % 4 == 0 { 0 } else { 20_000 },
+                _ => self.dice.below(20_000u64),
+            };
+            self.later(later, What::User(self.now + Duration::from_millis(later)));
         }
         let until = self.now + Duration::from_secs(40);
         self.settle(CLIENT);
@@ -223,9 +257,13 @@ impl World {
                 end.tunnel.on(event, self.now, &mut end.out);
                 self.settle(side);
             }
-            What::Users(count) => (0..count).for_each(|_| self.user()),
+            What::User(since) => self.user(since),
             What::Leave(link) => self.part(link),
             What::Die(link) => self.die(link),
+            What::Forget => {
+                let idle = |link: &&mut Link| link.id.is_some_and(|id| id != CONTROL) && link.user.is_none();
+                self.links.iter_mut().filter(idle).for_each(|link| link.forgotten = true);
+            }
             What::Stop(side) => {
                 self.ends[side].tunnel.drain();
                 self.settle(side);
@@ -234,21 +272,25 @@ impl World {
     }
 
     /// A user comes in at the server, and comes again later where there is no connection.
-    fn user(&mut self) {
+    fn user(&mut self, since: Instant) {
         let end = &mut self.ends[SERVER];
         if !end.tunnel.can_serve() {
-            return self.later(100, What::Users(1));
+            return self.later(100, What::User(since));
         }
         self.users += 1;
         let user = SocketAddr::from(([203, 0, 113, 1], self.users));
-        let Some(Granted { home, framed: true }) = end.tunnel.take(user, false, &mut end.out) else {
-            panic!("it can serve, and does not")
-        };
+        let taken = end.tunnel.take(user, false, self.now, &mut end.out);
+        let Some(Granted { home, framed: true, retried: true }) = taken else { panic!("it can serve, and does not") };
         let link = *end.keys.get(home.key).expect("a connection that was opened");
         assert_eq!(self.links[link].user.replace(user), None, "a connection that is in use was given away");
         self.granted.insert(user, link);
         self.links[link].carries[SERVER] = true;
+        self.since.insert(link, since);
         self.settle(SERVER);
+        if let Link { forgotten: true, id: Some(id), .. } = self.links[link] {
+            return self.later(UNACKNOWLEDGED, What::Event(SERVER, TunnelEvent::Lost(id)));
+        }
+        self.longest = self.longest.max(self.now - since);
         if !self.links[link].alive {
             self.part(link);
         } else {
@@ -268,6 +310,16 @@ impl World {
             self.ends[side].keys.remove(self.links[link].homes[side].key);
             self.release(link, side);
         }
+    }
+
+    /// The user of a dead link comes again, for another connection.
+    fn retake(&mut self, link: usize) {
+        let user = self.links[link].user.take().expect("a user");
+        self.granted.remove(&user);
+        self.ends[SERVER].keys.remove(self.links[link].homes[SERVER].key);
+        self.release(link, SERVER);
+        self.retried += 1;
+        self.later(0, What::User(self.since[&link]));
     }
 
     /// The relay of a link at one end has ended, if there was one.
@@ -338,7 +390,7 @@ impl World {
                 let home = self.links[link].homes[CLIENT];
                 let late = self.late();
                 self.later(late, What::Event(CLIENT, TunnelEvent::Opened { home, id, fp: Some(self.certificate()) }));
-                if id != CONTROL && self.dice.below(self.losses()) == 0 {
+                if id != CONTROL && self.fault != Fault::Forgets && self.dice.below(self.losses()) == 0 {
                     let die = self.dice.below(4000u64);
                     self.later(die, What::Die(link));
                 }
@@ -352,10 +404,29 @@ impl World {
                 self.ends[side].said = arrival;
                 self.at(arrival, What::Event(1 - side, TunnelEvent::Said(bytes)));
             }
+            // The peer thought one dead that had just been given away.
+            Job::Keep { key, .. } => {
+                let link = self.ends[side].keys.get(key).copied();
+                assert!(link.is_none_or(|link| !self.links[link].forgotten), "a user stays with a dead connection");
+            }
+            Job::Retake { key, .. } => {
+                if let Some(link) = self.ends[side].keys.get(key).copied() {
+                    self.retake(link);
+                }
+            }
+            Job::Question { key, id, .. } => {
+                let Some(link) = self.ends[side].keys.get(key).copied().filter(|link| self.links[*link].forgotten)
+                else {
+                    return self.later(0, What::Event(side, TunnelEvent::Kept(id)));
+                };
+                self.ends[side].keys.remove(key);
+                self.release(link, side);
+                self.later(0, What::Event(side, TunnelEvent::Lost(id)));
+            }
             Job::Close(key) => {
                 if let Some(link) = self.ends[side].keys.remove(key) {
                     self.links[link].alive = false;
-                    if let Some(id) = self.links[link].id {
+                    if let Some(id) = self.links[link].id.filter(|_| !self.links[link].forgotten) {
                         let late = self.late();
                         self.later(late, What::Event(1 - side, TunnelEvent::Ended(id)));
                     }
@@ -376,7 +447,7 @@ impl World {
         let link = self.links.len();
         let mut home = |side: usize, worker| Home { worker, key: self.ends[side].keys.insert(link) };
         let homes = [home(SERVER, link % 2), home(CLIENT, worker)];
-        self.links.push(Link { homes, id: None, alive: true, user: None, carries: [false; 2] });
+        self.links.push(Link { homes, id: None, alive: true, user: None, carries: [false; 2], forgotten: false });
         let fp = Some(Fingerprint::of(b"server"));
         self.later(late, What::Event(SERVER, TunnelEvent::Arrived { home: homes[SERVER], fp }));
     }
@@ -466,6 +537,8 @@ fn secrets() -> (Option<Secret>, Option<Secret>) {
 
 const SERVER: usize = 0;
 const CLIENT: usize = 1;
+/// Milliseconds after which a worker finds that what a user said is not acknowledged.
+const UNACKNOWLEDGED: u64 = 250;
 /// Worlds of the longest test.
 const SEEDS: u64 = 200;
 /// Steps of a world: many times what it takes.

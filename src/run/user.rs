@@ -1,0 +1,61 @@
+//! Users, as hub and workers hand them to each other.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use mio::net::TcpStream;
+
+use crate::net::udp::UdpListener;
+
+/// What a user speaks; a UDP user with the addresses that make the session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proto {
+    /// A TCP connection; its source, where it holds a place of that (`perip`).
+    Tcp(Option<IpAddr>),
+    /// A UDP session.
+    Udp(SessionKey),
+}
+
+/// The source of datagrams, and which of our addresses they are for: what makes a UDP session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SessionKey {
+    /// The user; at the egress, who the peer says it is.
+    pub user: SocketAddr,
+    /// The local address that was asked.
+    pub asked: Option<IpAddr>,
+}
+
+/// A user at the ingress.
+pub enum User {
+    /// A TCP connection, its source, and what was read of it already.
+    Tcp(TcpStream, SocketAddr, Said),
+    /// A UDP session, with the datagrams that came before it had a connection.
+    Udp(Arc<UdpListener>, SessionKey, Vec<Vec<u8>>),
+}
+
+/// What was read of a user whose pool connection turned out to be dead.
+#[derive(Default)]
+pub struct Said {
+    /// Bytes: the first of the connection.
+    pub bytes: Vec<u8>,
+    /// How many pool connections the user has had in vain.
+    pub tries: u8,
+}
+
+impl User {
+    /// The user's address.
+    pub fn address(&self) -> SocketAddr {
+        match self {
+            User::Tcp(_, address, _) => *address,
+            User::Udp(_, session, _) => session.user,
+        }
+    }
+
+    /// What the user speaks.
+    pub fn proto(&self) -> Proto {
+        match self {
+            User::Tcp(_, from, _) => Proto::Tcp(Some(from.ip())),
+            User::Udp(_, session, _) => Proto::Udp(*session),
+        }
+    }
+}
