@@ -24,7 +24,7 @@ _nodepass() {
             --tls) words="0 1 2" ;;
             --lbs) words="0 1 2" ;;
             --auth) words="0 1 2" ;;
-            --wire) words="auto 1.5 1.6 1.8 1.10 1.12 1.13 1.14 2.0b8 2.0" ;;
+            --wire) words="auto 1.5 1.6 1.7 1.8 1.10 1.12 1.13 1.14 2.0b8 2.0" ;;
             --mode) words="0 1 2" ;;
             --quic) words="0 1" ;;
             --type) words="0 1 2 3" ;;

@@ -18,7 +18,7 @@ complete -c nodepass -n '__fish_seen_subcommand_from server client' -l dns -x -d
 complete -c nodepass -n '__fish_seen_subcommand_from client' -l sni -x -d 'TLS server name and HTTP Host of the handshake; without it the tunnel host if that is a name, else none'
 complete -c nodepass -n '__fish_seen_subcommand_from server client' -l lbs -x -a '0 1 2' -d 'which of several targets: 0 round robin, 1 lowest latency, 2 primary and backups'
 complete -c nodepass -n '__fish_seen_subcommand_from server client' -l auth -x -a '0 1 2' -d 'which handshake: 0 NodePass 1.14\'s, which who listens once can use, 1 the authenticated one and 1.14\'s with programs that know no other, 2 the authenticated one only'
-complete -c nodepass -n '__fish_seen_subcommand_from server client' -l wire -x -a 'auto 1.5 1.6 1.8 1.10 1.12 1.13 1.14 2.0b8 2.0' -d 'which originals are spoken with: auto all from 1.13 on, as the peer shows its own; else that generation alone, and no authenticated handshake; the handshake of 1.12 and older gives the key away'
+complete -c nodepass -n '__fish_seen_subcommand_from server client' -l wire -x -a 'auto 1.5 1.6 1.7 1.8 1.10 1.12 1.13 1.14 2.0b8 2.0' -d 'which originals are spoken with: auto all from 1.13 on, as the peer shows its own; else that generation alone, and no authenticated handshake; the handshake of 1.12 and older gives the key away'
 complete -c nodepass -n '__fish_seen_subcommand_from client' -l min -x -d 'pool size kept warm'
 complete -c nodepass -n '__fish_seen_subcommand_from server' -l max -x -d 'pool size limit, told to the client'
 complete -c nodepass -n '__fish_seen_subcommand_from server' -l clients -x -d 'clients at once, beyond which a newcomer takes a tunnel over; 0 no limit'

@@ -8,7 +8,7 @@ use super::words::*;
 use crate::config::{Config, Role};
 use crate::net::pipe::Pipe;
 use crate::net::sys;
-use crate::run::resources::Resources;
+use crate::run::resources::{Fit, Resources};
 
 /// What was found out about the machine.
 #[derive(Clone, Debug)]
@@ -41,13 +41,15 @@ pub fn judge(machine: &Machine, config: &Config) -> Vec<Finding> {
         return Vec::new();
     }
     let mut fitted = config.clone();
-    let lowered = machine.resources.fit(&mut fitted).line.is_some();
+    let limits = machine.resources.fit(&mut fitted).limits;
+    let lowered = limits.iter().any(Fit::is_lowered);
     let Resources { descriptors, memory } = machine.resources;
     let pool = if config.role == Role::Server { fitted.max } else { fitted.min };
-    let slot = fitted.slot.map_or_else(|| UNLIMITED.to_owned(), |slot| slot.to_string());
+    // Where all fits all is named, else what is less.
+    let named = limits.iter().filter(|fit| fit.is_lowered() || !lowered).map(shown).collect::<Vec<_>>().join(", ");
     let files = if descriptors == usize::MAX { UNLIMITED.to_owned() } else { descriptors.to_string() };
     let case = if lowered { &ROOM_SMALL } else { &ROOM_FINE };
-    let mut found = vec![Finding::new(case, THIS).with(pool).with(slot).with(files).with(mebibytes(memory))];
+    let mut found = vec![Finding::new(case, THIS).with(named).with(files).with(mebibytes(memory))];
     // Two for each user; beyond a few thousand users no setting means the number to be reached.
     let needed = fitted.slot.map_or(0, |slot| pool.saturating_add(slot.saturating_mul(2)));
     if !lowered && needed > descriptors && fitted.slot.is_some_and(|slot| slot != USUAL_SLOT) {
@@ -64,6 +66,16 @@ pub fn judge(machine: &Machine, config: &Config) -> Vec<Finding> {
         found.push(Finding::new(&CONGESTION, THIS).with(&machine.congestion));
     }
     found
+}
+
+/// A parameter and what is had of it; before that what was asked for, if that is more.
+fn shown(fit: &Fit) -> String {
+    let number = |number: Option<usize>| number.map_or_else(|| UNLIMITED.to_owned(), |number| number.to_string());
+    let Fit { name, asked, had } = *fit;
+    match fit.is_lowered() {
+        true => format!("{name}={} -> {}", number(asked), number(had)),
+        false => format!("{name}={}", number(had)),
+    }
 }
 
 fn mebibytes(bytes: usize) -> String {
@@ -86,6 +98,7 @@ const QUIC_BUFFER: usize = 4 * 1024 * 1024;
 mod tests {
     use super::*;
     use crate::check::testing::{codes, parsed};
+    use crate::config::Lang;
 
     fn machine(descriptors: usize, mebibytes: usize) -> Machine {
         let resources = Resources { descriptors, memory: mebibytes << 20 };
@@ -104,6 +117,12 @@ mod tests {
         assert_eq!(found(&machine(256, 4096), SERVER), ["room-small"]);
         assert_eq!(found(&machine(1 << 20, 16), SERVER), ["room-small"]);
         assert!(found(&machine(256, 16), "master://:1").is_empty());
+        let said = |url: &str| judge(&machine(256, 4096), &parsed(url).0)[0].texts(Lang::English)[0].clone();
+        let why = "256 open files, 4096 MiB of memory";
+        assert_eq!(said(SERVER), format!("lowered to what fits here: max=1024 -> 63, slot=65536 -> 51; {why}"));
+        assert_eq!(said(&format!("{SERVER}?max=63&slot=51")), format!("room for max=63, slot=51: {why}"));
+        assert_eq!(said(&format!("{SERVER}?max=64&slot=8")), format!("lowered to what fits here: max=64 -> 63; {why}"));
+        assert_eq!(said("client://127.0.0.1:1/127.0.0.1:2?mode=1&slot=0"), format!("room for slot=∞: {why}"));
     }
 
     #[test]

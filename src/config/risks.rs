@@ -29,11 +29,10 @@ impl Config {
             risks.push(format!(
                 "wire={wire}: this handshake proves nothing, and gives the key away to {who}: use this key nowhere else, and update the other side"
             ));
-            let torn = if matches!(dialect, Dialect::V1_5 | Dialect::V1_6) {
-                tearing(self.key.as_bytes())
-            } else {
-                String::new()
-            };
+            if dialect == Dialect::V1_7 && self.role == Role::Server {
+                risks.push(format!("wire={wire}: {GUESSED_IDS}"));
+            }
+            let torn = if dialect.is_raw() { tearing(self.key.as_bytes()) } else { String::new() };
             if !torn.is_empty() {
                 risks.push(format!(
                     "wire={wire}: a key with \"{}\" in it tears lines of this wire apart, and the tunnel ends again and again: take one of capital letters without J, Q and W",
@@ -63,6 +62,9 @@ impl Config {
     }
 }
 
+/// What is said of a server that speaks with 1.7.
+const GUESSED_IDS: &str = "how clients of 1.7 read the ids of pool connections is not known; they are written as for 1.8. If no user is served, \
+     update the other side";
 /// The port at which handshakes come inside TLS, and clients verify the server.
 pub const HTTPS: u16 = 443;
 /// Characters of a key, of which fewer are few.
@@ -88,6 +90,13 @@ mod tests {
     fn a_key_that_1_6_cannot_use_is_told() {
         let risks = risks("client://ABCDEFGHIKLMNOP-de@h:1/:2?wire=1.6");
         assert!(risks.len() == 2 && risks[1].contains("\"de\""), "{risks:?}");
+    }
+
+    #[test]
+    fn a_server_for_1_7_says_that_it_guesses_and_a_client_reads_either_form() {
+        let server = risks("server://0123456789abcdef@:1/:2?tls=1&wire=1.7");
+        assert!(server.len() == 2 && server[1].contains("written as for 1.8"), "{server:?}");
+        assert_eq!(risks("client://0123456789abcdef@h:1/:2?wire=1.7").len(), 1);
     }
 
     #[test]

@@ -141,7 +141,7 @@ pub(super) static PARAMETERS: [Parameter; 29] = [
         name: "wire",
         meaning: "which originals are spoken with: auto all from 1.13 on, as the peer shows its own; else that generation alone, and no authenticated handshake; the handshake of 1.12 and older gives the key away",
         default: Some("auto"),
-        values: "auto, 1.5, 1.6, 1.8, 1.10, 1.12, 1.13, 1.14, 2.0b8 or 2.0",
+        values: "auto, 1.5, 1.6, 1.7, 1.8, 1.10, 1.12, 1.13, 1.14, 2.0b8 or 2.0",
         roles: BOTH,
         set: |draft, value| put(&mut draft.config.wire, Wire::named(value)),
         show: |config| Some(config.wire.name().to_owned()),

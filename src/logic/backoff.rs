@@ -27,6 +27,11 @@ impl Backoff {
         Backoff { next: max, ..Backoff::new(first, max, settled) }
     }
 
+    /// Pauses of a client whose tunnel another one with the same key takes over, and again: two that take turns rest longer and longer.
+    pub fn of_loser(first: Duration) -> Backoff {
+        Backoff::new(first, MAX_LOSER_PAUSE, SETTLED)
+    }
+
     /// A try succeeded.
     pub fn succeeded(&mut self, now: Instant) {
         self.since = Some(now);
@@ -57,6 +62,10 @@ impl Backoff {
     }
 }
 
+/// The longest pause of a client whose tunnel another one keeps taking over.
+const MAX_LOSER_PAUSE: Duration = Duration::from_secs(300);
+/// A tunnel that was not taken for so long is the client's own: the other one's longest pause is over for long.
+const SETTLED: Duration = Duration::from_secs(600);
 /// The first pause of what usually works at once, and is given up to `NP_SERVICE_COOLDOWN` where it does not.
 pub const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
@@ -88,6 +97,37 @@ mod tests {
         backoff.expect(now + 5 * second);
         let pauses = [0, 1, 4, 5, 6, 7].map(|n| backoff.failed(now + n * second));
         assert_eq!(pauses, [1, 1, 1, 1, 2, 4].map(|n| n * second));
+    }
+
+    /// Two clients with one key: the one that comes has the tunnel, and the other rests. How often it changes hands in that time, and when
+    /// the last pause ends.
+    fn changes_hands(clients: &mut [Backoff; 2], from: Instant, time: Duration) -> (Vec<u64>, Instant) {
+        let (mut now, mut holder, mut pauses) = (from, 0, Vec::new());
+        clients[holder].succeeded(now);
+        while now < from + time {
+            let comer = 1 - holder;
+            clients[comer].succeeded(now);
+            let pause = clients[holder].failed(now);
+            pauses.push(pause.as_secs());
+            (now, holder) = (now + pause, comer);
+        }
+        (pauses, now)
+    }
+
+    #[test]
+    fn two_clients_with_one_key_take_the_tunnel_from_each_other_ever_more_seldom() {
+        let (now, second) = (Instant::now(), Duration::from_secs(1));
+        let mut clients = [(); 2].map(|()| Backoff::of_loser(3 * second));
+        let (pauses, end) = changes_hands(&mut clients, now, 3600 * second);
+        assert_eq!(pauses[..10], [3, 3, 6, 6, 12, 12, 24, 24, 48, 48]);
+        assert_eq!(pauses[10..16], [96, 96, 192, 192, 300, 300]);
+        assert!(pauses[14..].iter().all(|pause| *pause == 300) && pauses.len() < 25, "{pauses:?}");
+        // One of them is stopped: the other keeps the tunnel, and the next loss costs it a short pause again.
+        let [one, _] = &mut clients;
+        one.succeeded(end);
+        assert_eq!(one.failed(end + 299 * second), 300 * second, "it may still be the other's pause that has kept it");
+        one.succeeded(end + 600 * second);
+        assert_eq!(one.failed(end + 1200 * second), 3 * second);
     }
 
     #[test]

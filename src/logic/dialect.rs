@@ -4,6 +4,7 @@
 //!            handshake     signals              check of certificates             datagrams          pool connections
 //!  1.5       two lines     URLs without users   none                              as they are        ids in hex
 //!  1.6       two lines     URLs, raw            none                              as they are        ids in hex; used again
+//!  1.7       two lines     URLs                 none                              as they are        ids in either form; used again
 //!  1.8       two lines     URLs, one more       none                              as they are        used again
 //!  1.10      two lines     URLs                 the server names a connection     as they are
 //!  1.12      two lines     URLs                 the server names a connection     as they are        several QUIC connections
@@ -17,6 +18,8 @@ mod lines;
 mod url;
 
 pub use self::lines::{key_line, tearing, KeyLine};
+use std::time::Duration;
+
 use super::wire::{encode, mask, push_masked, unmasked, BadLine, Fingerprint, Id, Signal};
 
 /// The parameter `wire`: which generations of the original are spoken.
@@ -72,6 +75,8 @@ pub enum Dialect {
     V1_5,
     /// 1.6.
     V1_6,
+    /// 1.7. Whether its ids are digits, as those of 1.6, or bytes, as those of 1.8, is not known.
+    V1_7,
     /// 1.8 and 1.9.
     V1_8,
     /// 1.10.
@@ -89,9 +94,10 @@ pub enum Dialect {
 }
 
 impl Dialect {
-    const ALL: [Dialect; 9] = [
+    const ALL: [Dialect; 10] = [
         Dialect::V1_5,
         Dialect::V1_6,
+        Dialect::V1_7,
         Dialect::V1_8,
         Dialect::V1_10,
         Dialect::V1_12,
@@ -106,6 +112,7 @@ impl Dialect {
         match self {
             Dialect::V1_5 => "1.5",
             Dialect::V1_6 => "1.6",
+            Dialect::V1_7 => "1.7",
             Dialect::V1_8 => "1.8",
             Dialect::V1_10 => "1.10",
             Dialect::V1_12 => "1.12",
@@ -118,12 +125,17 @@ impl Dialect {
 
     /// Whether its handshake is two lines on what is then the control connection. It proves nothing and gives the key away.
     pub fn is_older(self) -> bool {
-        matches!(self, Dialect::V1_8 | Dialect::V1_10 | Dialect::V1_12) || self.is_raw()
+        matches!(self, Dialect::V1_8 | Dialect::V1_10 | Dialect::V1_12) || self.has_bare_marks()
     }
 
-    /// Whether its lines are not in base64, and its ids are digits.
-    fn is_raw(self) -> bool {
+    /// Whether its lines are not in base64, so that some keys tear them apart; its ids are digits.
+    pub fn is_raw(self) -> bool {
         matches!(self, Dialect::V1_5 | Dialect::V1_6)
+    }
+
+    /// Whether its signals without an address have no scheme either.
+    fn has_bare_marks(self) -> bool {
+        self.is_raw() || self == Dialect::V1_7
     }
 
     /// Whether its handshake comes inside TLS at any port.
@@ -138,7 +150,7 @@ impl Dialect {
 
     /// Whether the peer may launch a pool connection again that it has used, and takes for idle.
     pub fn uses_again(self) -> bool {
-        matches!(self, Dialect::V1_5 | Dialect::V1_6 | Dialect::V1_8)
+        self.has_bare_marks() || self == Dialect::V1_8
     }
 
     /// How many QUIC connections a client may make for a pool of at most `max`.
@@ -149,24 +161,34 @@ impl Dialect {
         }
     }
 
-    /// The bytes that make a connection a pool connection with that id.
+    /// The bytes that make a connection a pool connection with that id. To 1.7 they are written as to 1.8: that is a guess.
     pub fn id_bytes(self, id: Id) -> Vec<u8> {
-        match self {
-            Dialect::V1_5 | Dialect::V1_6 => id.to_string().into_bytes(),
-            _ => id.0.to_vec(),
+        match self.is_raw() {
+            true => id.to_string().into_bytes(),
+            false => id.0.to_vec(),
         }
     }
 
-    /// How many these are.
-    pub fn id_length(self) -> usize {
-        self.id_bytes(Id([0; 4])).len()
-    }
-
-    /// The id that these bytes are.
-    pub fn id(self, bytes: &[u8]) -> Option<Id> {
-        match self {
-            Dialect::V1_5 | Dialect::V1_6 => std::str::from_utf8(bytes).ok()?.parse().ok(),
-            _ => bytes.try_into().ok().map(Id),
+    /// What the first bytes of a pool connection are.
+    ///
+    /// One of 1.7 whose first four bytes are digits goes on with four more, or those are all of it. That random bytes look like digits
+    /// happens once in 65 536 times; with a user's bytes right behind them they may be taken for an id of digits, or for none.
+    pub fn id(self, bytes: &[u8]) -> IdBytes {
+        let length = match self {
+            Dialect::V1_7 if bytes.len() >= ID && bytes.iter().all(is_digit) => ID_DIGITS,
+            _ if self.is_raw() => ID_DIGITS,
+            _ => ID,
+        };
+        let whole = match bytes.len() {
+            ID if !self.is_raw() => bytes.try_into().ok().map(Id),
+            ID_DIGITS if length == ID_DIGITS => std::str::from_utf8(bytes).ok().and_then(|text| text.parse().ok()),
+            _ => None,
+        };
+        match (whole, length.checked_sub(bytes.len())) {
+            (Some(id), Some(0)) => IdBytes::Whole(id),
+            (Some(id), Some(more)) => IdBytes::Perhaps(id, more),
+            (None, Some(more @ 1..)) => IdBytes::Need(more),
+            _ => IdBytes::Bad,
         }
     }
 
@@ -237,6 +259,30 @@ impl Dialect {
     }
 }
 
+/// What the first bytes of a pool connection are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IdBytes {
+    /// So many more have to come. What follows the id belongs to a user.
+    Need(usize),
+    /// Its id, if not so many more come within [`ID_REST`].
+    Perhaps(Id, usize),
+    /// Its id.
+    Whole(Id),
+    /// None.
+    Bad,
+}
+
+/// A digit of an id as originals write it.
+fn is_digit(byte: &u8) -> bool {
+    matches!(byte, b'0'..=b'9' | b'a'..=b'f')
+}
+
+/// For so long the second half of an id is waited for: what is written at once comes at once, or once more after a loss.
+pub const ID_REST: Duration = Duration::from_secs(2);
+/// Bytes of an id.
+const ID: usize = 4;
+/// Digits of one.
+const ID_DIGITS: usize = 2 * ID;
 /// Streams of one QUIC connection, where a client makes several.
 const STREAMS: usize = 128;
 /// Most QUIC connections of such a client.
@@ -313,6 +359,20 @@ mod tests {
         assert_eq!(Wire::named("1.11"), None);
     }
 
+    /// The id that `bytes` begin with, which come in pieces of that size and no more after them, and how many of them are taken.
+    fn read_id(dialect: Dialect, bytes: &[u8], piece: usize) -> (IdBytes, usize) {
+        let mut taken = 0;
+        loop {
+            let answer = dialect.id(&bytes[..taken]);
+            match answer {
+                IdBytes::Need(more) | IdBytes::Perhaps(_, more) if taken < bytes.len() => {
+                    taken = bytes.len().min(taken + more.min(piece));
+                }
+                _ => return (answer, taken),
+            }
+        }
+    }
+
     #[test]
     fn an_id_is_four_bytes_or_eight_digits_in_1_6() {
         let id = Id([0x0f, 0x85, 0x41, 0x55]);
@@ -320,11 +380,35 @@ mod tests {
         assert_eq!(Dialect::V1_5.id_bytes(id), b"0f854155");
         assert_eq!(Dialect::V1_8.id_bytes(id), id.0);
         for dialect in Dialect::ALL {
-            assert_eq!(dialect.id(&dialect.id_bytes(id)), Some(id));
-            assert_eq!(dialect.id_bytes(id).len(), dialect.id_length());
-            assert_eq!(dialect.id(b"123"), None);
+            let bytes = dialect.id_bytes(id);
+            for piece in 1..=bytes.len() {
+                let followed = [&bytes[..], b"a user's"].concat();
+                assert_eq!(read_id(dialect, &followed, piece), (IdBytes::Whole(id), bytes.len()), "{dialect:?}");
+            }
+            assert_eq!(dialect.id(b"123"), IdBytes::Need(bytes.len() - 3));
+            assert_eq!(dialect.id(b"0f854155a"), IdBytes::Bad);
         }
-        assert_eq!(Dialect::V1_6.id(b"0f85415x"), None);
+        assert_eq!(Dialect::V1_6.id(b"0f85415x"), IdBytes::Bad);
+        assert_eq!(Dialect::V1_6.id(b"0f85"), IdBytes::Need(4), "that of 1.7 may be whole");
+    }
+
+    #[test]
+    fn an_id_of_1_7_is_read_in_either_form_in_any_pieces() {
+        let id = Id([0x0f, 0x85, 0x41, 0x55]);
+        for piece in 1..=8 {
+            assert_eq!(read_id(Dialect::V1_7, b"0f854155", piece), (IdBytes::Whole(id), 8));
+            assert_eq!(read_id(Dialect::V1_7, b"0f854155and a user's", piece), (IdBytes::Whole(id), 8));
+            assert_eq!(read_id(Dialect::V1_7, &id.0, piece), (IdBytes::Whole(id), 4));
+            assert_eq!(read_id(Dialect::V1_7, b"\x0f\x85\x41\x55and a user's", piece), (IdBytes::Whole(id), 4));
+            // Three of four: no digits.
+            assert_eq!(read_id(Dialect::V1_7, b"0f8Fabcd", piece), (IdBytes::Whole(Id(*b"0f8F")), 4));
+        }
+        // Bytes that look like digits.
+        assert_eq!(Dialect::V1_7.id(b"0f85"), IdBytes::Perhaps(Id(*b"0f85"), 4));
+        assert_eq!(Dialect::V1_7.id(b"0f8541"), IdBytes::Need(2), "no id ends here");
+        for bytes in [&b"0f85x"[..], b"0f8541x5"] {
+            assert_eq!(Dialect::V1_7.id(bytes), IdBytes::Bad, "{bytes:?}");
+        }
     }
 
     #[test]
@@ -360,6 +444,18 @@ mod tests {
         assert_eq!((read(b"#i"), read(b"#0"), read(b"")), (Ok(Signal::Ping), Ok(Signal::Flush), Ok(Signal::Pong)));
         assert_eq!(read(b"np://192.0.2.1:9/0f854155#1"), Err(BadLine::Field), "1.6 writes so");
         assert!(Dialect::V1_6.decode(b"", &[0; 3]).is_err());
+    }
+
+    #[test]
+    fn a_line_of_1_7_is_in_base64_and_has_the_marks_of_1_6() {
+        for (signal, text) in [(Signal::Ping, "#i"), (Signal::Flush, "#0")] {
+            let mut written = Vec::new();
+            Dialect::V1_7.encode(&signal, KEY, &mut written);
+            written.pop();
+            assert_eq!(written, line(text));
+            assert_eq!(read(Dialect::V1_7, text), Ok((signal, Dialect::V1_7)));
+        }
+        assert_eq!(read(Dialect::V1_7, "np:#f"), Err(BadLine::Unknown), "1.8 writes so");
     }
 
     #[test]

@@ -119,7 +119,7 @@ impl fmt::Display for Failure {
             Failure::Generation => "handshake refused: it is of another NodePass than the parameter wire names",
             Failure::Older => {
                 "handshake refused: it is that of NodePass 1.12 or older, which proves nothing and gives the key away: update it; wire=1.12 \
-                 (or 1.10, 1.8) speaks it all the same, for a key that is used nowhere else"
+                 (or 1.10, 1.8, 1.7) speaks it all the same, for a key that is used nowhere else"
             }
             Failure::Oldest => {
                 "handshake refused: it is that of NodePass 1.6 or older, which proves nothing and gives the key away: update it; wire=1.6 \

@@ -320,7 +320,7 @@ const AUTH: &str = "NodePass-Auth";
 /// The version of it that is spoken here.
 const VERSION: &str = "1";
 /// What is said of a server that answers nothing.
-const NO_ANSWER: &str = "the server closed without an answer, as NodePass 1.12 and older does; wire=1.12 (or 1.10, 1.8, 1.6) speaks with that, \
+const NO_ANSWER: &str = "the server closed without an answer, as NodePass 1.12 and older does; wire=1.12 (or 1.10, 1.8, 1.7, 1.6) speaks with that, \
      and gives the key away to each server that answers: update it rather";
 /// Bytes of a refusal's text that are kept.
 const MAX_REASON: usize = 200;

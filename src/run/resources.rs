@@ -28,8 +28,43 @@ pub struct Resources {
 pub struct Fitted {
     /// What each thing may take.
     pub budget: Budget,
-    /// A line for the user, if anything is less than was asked for.
-    pub line: Option<String>,
+    /// The parameters that say how much there may be of pool and users.
+    pub limits: Vec<Fit>,
+    resources: Resources,
+}
+
+/// A parameter, and what of it fits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fit {
+    /// Its name.
+    pub name: &'static str,
+    /// What was asked for; `None` for no limit.
+    pub asked: Option<usize>,
+    /// What is had.
+    pub had: Option<usize>,
+}
+
+impl Fit {
+    /// Whether it is less than was asked for.
+    pub fn is_lowered(&self) -> bool {
+        self.had != self.asked
+    }
+}
+
+impl Fitted {
+    /// A line for the user, if anything is less than was asked for: how much of what, and why.
+    pub fn line(&self) -> Option<String> {
+        let lowered: Vec<String> = self
+            .limits
+            .iter()
+            .filter(|fit| fit.is_lowered())
+            .filter_map(|Fit { name, asked, had }| Some(format!("{name}={} instead of {}", (*had)?, (*asked)?)))
+            .collect();
+        let Resources { descriptors, memory } = self.resources;
+        let mib = memory / MIB;
+        let why = format!("{descriptors} open files and {mib} MiB of memory may be used (ulimit -n, the memory limit)");
+        (!lowered.is_empty()).then(|| format!("{}: {why}", lowered.join(" and ")))
+    }
 }
 
 impl Resources {
@@ -55,7 +90,7 @@ impl Resources {
     /// pool it can hold, whatever the server says.
     pub fn fit(self, config: &mut Config) -> Fitted {
         if config.role == Role::Master {
-            return Fitted { budget: Budget::PLENTY, line: None };
+            return Fitted { budget: Budget::PLENTY, limits: Vec::new(), resources: self };
         }
         if self.is_tiny() {
             config.limits.workers = Some(1);
@@ -100,26 +135,13 @@ impl Resources {
             config.slot = config.slot.map(|slot| slot.min(slots));
         }
         let pool = match config.role {
-            Role::Server => ("max", Some(before.1), Some(config.max)),
+            Role::Server => Some(Fit { name: "max", asked: Some(before.1), had: Some(config.max) }),
             // It has no pool.
-            _ if config.mode == Mode::One => ("min", None, None),
-            _ => ("min", Some(before.0), Some(config.min)),
+            _ if config.mode == Mode::One => None,
+            _ => Some(Fit { name: "min", asked: Some(before.0), had: Some(config.min) }),
         };
-        let line = self.line([pool, ("slot", before.2, config.slot)]);
-        Fitted { budget, line }
-    }
-
-    /// What is less than was asked for, and why; `None` if nothing is.
-    fn line(self, parameters: [(&str, Option<usize>, Option<usize>); 2]) -> Option<String> {
-        let lowered: Vec<String> = parameters
-            .into_iter()
-            .filter(|(_, asked, fits)| asked != fits)
-            .filter_map(|(name, asked, fits)| Some(format!("{name}={} instead of {}", fits?, asked?)))
-            .collect();
-        let Resources { descriptors, memory } = self;
-        let mib = memory / MIB;
-        let why = format!("{descriptors} open files and {mib} MiB of memory may be used (ulimit -n, the memory limit)");
-        (!lowered.is_empty()).then(|| format!("{}: {why}", lowered.join(" and ")))
+        let slot = Fit { name: "slot", asked: before.2, had: config.slot };
+        Fitted { budget, limits: pool.into_iter().chain([slot]).collect(), resources: self }
     }
 }
 
@@ -173,7 +195,8 @@ mod tests {
         for url in [SERVER, CLIENT] {
             let (mut fitted, asked) = (config(url), config(url));
             let resources = Resources { descriptors: 1 << 20, memory: usize::MAX };
-            assert_eq!(resources.fit(&mut fitted), Fitted { budget: Budget::PLENTY, line: None });
+            let all = resources.fit(&mut fitted);
+            assert_eq!((all.budget, all.line()), (Budget::PLENTY, None));
             assert_eq!((fitted.min, fitted.slot), (asked.min, asked.slot));
         }
     }
@@ -182,10 +205,10 @@ mod tests {
     fn a_pool_leaves_descriptors_for_users_and_their_targets() {
         let resources = Resources { descriptors: 64, memory: usize::MAX };
         let (mut server, mut client) = (config(SERVER), config(CLIENT));
-        let line = resources.fit(&mut server).line.unwrap();
+        let line = resources.fit(&mut server).line().unwrap();
         let why = "instead of 65536: 64 open files";
         assert!(line.starts_with(&format!("max=10 instead of 1024 and slot=8 {why}")), "{line}");
-        let line = resources.fit(&mut client).line.unwrap();
+        let line = resources.fit(&mut client).line().unwrap();
         assert!(line.starts_with(&format!("min=12 instead of 64 and slot=10 {why}")), "{line}");
         assert_eq!((server.max, server.slot), (10, Some(8)));
         assert_eq!((client.min, client.max, client.slot), (12, 12, Some(10)));
@@ -201,8 +224,9 @@ mod tests {
     fn users_fit_into_a_small_memory_even_if_none_of_them_reads() {
         for mib in [16, 24, 64, 100] {
             let mut server = config(SERVER);
-            let Fitted { budget, line } = Resources { descriptors: 1 << 20, memory: mib * MIB }.fit(&mut server);
-            assert!(line.is_some());
+            let all = Resources { descriptors: 1 << 20, memory: mib * MIB }.fit(&mut server);
+            assert!(all.line().is_some());
+            let budget = all.budget;
             let (slots, workers) = (server.slot.unwrap(), workers(&server));
             let (idle, busy) = costs(&server);
             let datagrams = budget.datagram_buffers * conduit_size(server.limits.udp_buffer);
@@ -224,7 +248,7 @@ mod tests {
     #[test]
     fn the_smallest_room_still_holds_one_of_each_and_no_limit_stays_none() {
         let mut server = config("server://k@127.0.0.1:1/127.0.0.1:2?slot=0");
-        assert!(Resources { descriptors: 0, memory: 0 }.fit(&mut server).line.is_some());
+        assert!(Resources { descriptors: 0, memory: 0 }.fit(&mut server).line().is_some());
         assert_eq!((server.max, server.slot), (1, None));
     }
 }

@@ -109,7 +109,7 @@ fn shared(mut config: Config, epoch: Instant) -> Arc<Shared> {
         heap::share();
     }
     let fitted = resources.fit(&mut config);
-    fitted.line.iter().for_each(|line| log::info!("{line}"));
+    fitted.line().iter().for_each(|line| log::info!("{line}"));
     let keepalive = SocketKeepalive::after(config.limits.keepalive);
     let tunnel_keepalive = SocketKeepalive::after(config.limits.keepalive / 2);
     let bucket = || config.rate.map(|rate| Bucket::new(rate, epoch));

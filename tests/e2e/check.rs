@@ -1,7 +1,7 @@
 //! `nodepass check`: what it finds on this machine, without starting or disturbing anything.
 //!
 //! `check/certificates.rs`: certificate files as openssl makes them. `check/masters.rs`: a running master, and `nodepass status`.
-//! `check/network.rs`: the way to the server, and targets. `check/report.rs`: the text for a bug report.
+//! `check/network.rs`: the path to the server, and targets. `check/report.rs`: the text for a bug report.
 
 mod certificates;
 #[cfg(feature = "master")]

@@ -120,7 +120,7 @@ fn blocked(at: SocketAddr) -> String {
     format!("UDP port {} unreachable or blocked", at.port())
 }
 
-/// A way to a server that lets TCP through, and UDP only while it is open.
+/// A path to a server that lets TCP through, and UDP only while it is open.
 struct Wall {
     at: SocketAddr,
     open: Arc<AtomicBool>,

@@ -244,8 +244,8 @@ fn a_lack_of_descriptors_is_told_but_not_for_every_user_and_survived() {
             drop(user);
             std::thread::sleep(Duration::from_millis(2));
         }
-        // A server has two doors; and once all who wait have been let in, the next lack is news.
-        // Each door is tried again every 100 ms.
+        // A server has two listeners; and once all who wait have been let in, the next lack is news.
+        // Each listener is tried again every 100 ms.
         let told = ingress.count("Cannot accept connections");
         let most = 4 + 2 * start.elapsed().as_millis() / 100;
         assert!((told as u128) < most, "told {told} times");

@@ -3,7 +3,7 @@
 //! | chapter | what is tried |
 //! | --- | --- |
 //! | here | start, stop, restart, reset, PUT and DELETE, and their races; counters; events; failures |
-//! | `orphans` | whatever way a master ends, its children leave |
+//! | `orphans` | however a master ends, its children leave |
 //! | `crowd` | a hundred instances at once |
 
 mod bench;

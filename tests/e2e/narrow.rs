@@ -62,16 +62,16 @@ fn a_user_who_sends_without_end_leaves_room_for_others_and_for_the_tunnel() {
 
 /// What a user begins with who only sends.
 const BULK: u8 = b'B';
-/// Bytes that the path takes in a second, each way.
+/// Bytes that the path takes in a second, in each direction.
 const RATE: u32 = 1_000_000;
 /// Check points: enough for the path to fill up, and for three of them without an answer.
 const SETTLED: usize = 4;
 
 /// A path to a server that takes [`RATE`] in each direction, for all its senders.
 pub fn narrow(server: SocketAddr) -> SocketAddr {
-    let ways = [Refill::default(), Refill::default()];
+    let directions = [Refill::default(), Refill::default()];
     path_past(server, move |piece| {
-        ways[usize::from(piece.to_server)].wait(piece.len);
+        directions[usize::from(piece.to_server)].wait(piece.len);
         true
     })
 }

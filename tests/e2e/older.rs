@@ -11,6 +11,7 @@ fn users_are_carried_over_each_older_wire_in_both_flows() {
     for (wire, kinds) in [
         ("1.5", &["tls=0", "tls=1"][..]),
         ("1.6", &["tls=0", "tls=1"]),
+        ("1.7", &["tls=0", "tls=1"]),
         ("1.8", &["tls=0", "tls=1"]),
         ("1.10", &["tls=0", "tls=1"]),
         (
@@ -124,6 +125,41 @@ fn originals_of_1_4_and_1_5_carry_users_in_both_roles_and_flows() {
     }
 }
 
+#[test]
+fn originals_of_1_7_carry_users_whose_servers_write_ids_in_either_form_and_clients_read_bytes() {
+    let Some(originals) = Originals::new() else { return };
+    for (role, ids, flow, tls) in [
+        ("server", "digits", "-", 0),
+        ("server", "digits", "+", 1),
+        ("server", "bytes", "-", 1),
+        ("server", "bytes", "+", 0),
+        ("client", "bytes", "-", 0),
+        ("client", "bytes", "+", 1),
+    ] {
+        let (at, user, target) = (free_addr(), free_addr(), Target::echo());
+        let ours_is_server = role == "client";
+        let ours = if ours_is_server == (flow == "-") { user } else { target.addr() };
+        let url = match ours_is_server {
+            true => format!("server://{KEY}@{at}/{ours}?mode={}&wire=1.7&tls={tls}", if flow == "-" { 1 } else { 2 }),
+            false => format!("client://{KEY}@{at}/{ours}?mode=2&min=4&wire=1.7"),
+        };
+        let process =
+            Process::nodepass_with(&[&url], &[("NP_REPORT_INTERVAL", "300ms"), ("NP_SERVICE_COOLDOWN", "300ms")]);
+        let ports = [at, user, target.addr()].map(|at| at.port().to_string());
+        let [port, users, target_port] = &ports;
+        let _original =
+            originals.run("1.7", SEVENTH, &[KEY, role, ids, flow, &tls.to_string(), port, users, target_port]);
+        let name = format!("{role} {ids} {flow} tls={tls}");
+        until(&name, GRACE, || exchange(user, b"hello").map(drop));
+        assert_eq!(udp_echo(user, b"datagrams too").unwrap(), b"datagrams too", "{name}");
+        process.says("; the wire of NodePass 1.7", GRACE);
+        process.reports(3);
+        until(&name, GRACE, || exchange(user, b"hello").map(drop));
+        assert_eq!(process.count(" is up"), 1, "{name}: {:?}", process.lines());
+        assert_eq!(process.count("they are written as for 1.8"), usize::from(ours_is_server), "{name}");
+    }
+}
+
 #[cfg(feature = "quic")]
 #[test]
 fn a_client_of_1_12_makes_more_quic_connections_when_the_server_allows_no_more_streams() {
@@ -193,6 +229,22 @@ async def main():
     await asyncio.Event().wait()
 asyncio.run(main())
 "##;
+/// The conformance peer made a 1.7, with ids in that form: its folder, key, role, form, flow, tls, tunnel port, port of users, target port.
+const SEVENTH: &str = r#"
+import asyncio, sys
+sys.path.insert(0, sys.argv[1])
+import dialect, peer
+_, _, key, role, ids, flow, tls, port, user, target = sys.argv
+dialect.WIRES["1.7"] = dialect.Dialect("1.7", **dialect.OLD, types=(0,), flush="0", scheme="", ascii_ids=ids == "digits",
+                                       reuse=True, settle=0.05, patience=2)
+async def main():
+    one = {"server": peer.Server, "client": peer.Client}[role]
+    ingress = (role == "server") == (flow == "-")
+    end = {"user": ("127.0.0.1", int(user))} if ingress else {"target": ("127.0.0.1", int(target))}
+    await one(key, int(port), 0, int(tls), flow, wire="1.7", report=0.3, **end).start()
+    await asyncio.Event().wait()
+asyncio.run(main())
+"#;
 /// The peer as a server of 1.12 that allows eight streams on each QUIC connection, ever: its folder, key, tunnel port.
 #[cfg(feature = "quic")]
 const NARROW: &str = r#"

@@ -203,17 +203,17 @@ fn a_new_client_takes_the_tunnel_over_at_once_while_the_old_one_seems_to_live() 
             tunnel.client.signal(libc::SIGSTOP);
             let mark = server.mark();
             let path = Path::new("127.0.0.2".parse().unwrap(), tunnel.tunnel);
-            let door = if elsewhere { path.addr() } else { tunnel.tunnel };
-            let mut url = tunnel.client_url.replace(&tunnel.tunnel.to_string(), &door.to_string());
-            let mut way = tunnel.user;
+            let called = if elsewhere { path.addr() } else { tunnel.tunnel };
+            let mut url = tunnel.client_url.replace(&tunnel.tunnel.to_string(), &called.to_string());
+            let mut user_at = tunnel.user;
             if tunnel.flow == Flow::Forward {
                 // The stopped one still has its port.
-                way = free_addr();
-                url = url.replace(&tunnel.user.to_string(), &way.to_string());
+                user_at = free_addr();
+                url = url.replace(&tunnel.user.to_string(), &user_at.to_string());
             }
             let successor = Process::nodepass_with(&[&url], &[("NP_REPORT_INTERVAL", "60s")]);
             server.says_after(mark, "takes it over", GRACE);
-            until("a user of the new client", GRACE, || exchange(way, b"hello"));
+            until("a user of the new client", GRACE, || exchange(user_at, b"hello"));
             let from = if elsewhere { "127.0.0.2" } else { "127.0.0.1" };
             assert!(server.said(&format!("Tunnel with {from}:")));
             // What the old client carried is over; its own ends close when it is gone. A client that comes from the same address may be
@@ -227,7 +227,7 @@ fn a_new_client_takes_the_tunnel_over_at_once_while_the_old_one_seems_to_live() 
                 rest(&served);
             }
             tunnel.client.kill();
-            echoed(way, b"still");
+            echoed(user_at, b"still");
             assert_eq!(server.lines()[mark..].iter().filter(|line| line.contains("takes it over")).count(), 1);
             let lost = |line: &String| line.contains("Tunnel with") && line.contains("ended");
             assert!(!successor.lines().iter().any(lost));
@@ -355,7 +355,7 @@ fn a_quiet_user_over_websocket_outlives_a_proxy_that_cuts_what_is_silent() {
     assert_eq!(take(&quiet, 12), b"still there?");
 }
 
-/// A way to `server` whose connections are cut when one direction is silent for so long.
+/// A path to `server` whose connections are cut when one direction is silent for so long.
 #[cfg(feature = "ws")]
 fn impatient(server: SocketAddr, silence: Duration) -> SocketAddr {
     let at = free_addr();

@@ -61,7 +61,7 @@ impl Target {
         Target { addr, shared, threads }
     }
 
-    /// A target with its own way with TCP connections.
+    /// A target that does this with TCP connections.
     pub fn with(handler: impl Fn(TcpStream) + Send + Sync + 'static) -> Target {
         let target = Target::echo();
         target.handle(handler);

@@ -394,7 +394,7 @@ impl Builder {
         // There are none before it is open for users, TCP and UDP.
         tunnel.processes().iter().for_each(|process| drop(process.says("CHECK_POINT|", GRACE)));
         if !on("notcp") {
-            until("a user at the door", GRACE, || try_connect(tunnel.user));
+            until("a user who can connect", GRACE, || try_connect(tunnel.user));
         }
     }
 }

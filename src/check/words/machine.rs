@@ -2,12 +2,12 @@
 
 cases! {
     ROOM_FINE "room-fine" Fine
-        "room for a pool of {0} and {1} users: {2} open files, {3} of memory" | "可容纳 {0} 个池连接和 {1} 个用户：可打开 {2} 个文件，内存 {3}";
+        "room for {0}: {1} open files, {2} of memory" | "可满足 {0}：可打开 {1} 个文件，内存 {2}";
         "" | "";
         "" | ""
     ROOM_SMALL "room-small" Warning
-        "room for a pool of {0} and {1} users only: {2} open files, {3} of memory" | "只能容纳 {0} 个池连接和 {1} 个用户：可打开 {2} 个文件，内存 {3}";
-        "that is less than min, max or slot ask for, so they are lowered" | "少于 min、max 或 slot 的要求，因此会被调低";
+        "lowered to what fits here: {0}; {1} open files, {2} of memory" | "已按本机资源调低：{0}；可打开 {1} 个文件，内存 {2}";
+        "files and memory do not suffice for what the URL asks for, or its defaults" | "文件数和内存不足以满足 URL（或默认值）的要求";
         "raise the limit of open files (ulimit -n, LimitNOFILE=) or of memory (MemoryMax=), or lower min, max and slot" | "提高打开文件数（ulimit -n、LimitNOFILE=）或内存（MemoryMax=）上限，或调低 min、max 和 slot"
     FILES_FEW "files-few" Warning
         "slot={0} needs {1} open files, and {2} are allowed" | "slot={0} 需要打开 {1} 个文件，而上限为 {2}";

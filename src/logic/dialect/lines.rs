@@ -49,10 +49,7 @@ impl Dialect {
     /// Whether that is the line of a client of this generation with a key of the same length. No more can be told.
     pub fn is_key_line(self, line: &[u8], key: &[u8]) -> bool {
         let Some(line) = line.strip_suffix(b"\n") else { return false };
-        let zeros = match self {
-            Dialect::V1_5 | Dialect::V1_6 => line.to_vec(),
-            _ => line_bytes(line).unwrap_or_default(),
-        };
+        let zeros = if self.is_raw() { line.to_vec() } else { line_bytes(line).unwrap_or_default() };
         zeros.len() == key.len() && zeros.iter().all(|byte| *byte == 0)
     }
 
@@ -131,7 +128,8 @@ mod tests {
     use super::super::Dialect;
     use super::*;
 
-    const OLDER: [Dialect; 5] = [Dialect::V1_5, Dialect::V1_6, Dialect::V1_8, Dialect::V1_10, Dialect::V1_12];
+    const OLDER: [Dialect; 6] =
+        [Dialect::V1_5, Dialect::V1_6, Dialect::V1_7, Dialect::V1_8, Dialect::V1_10, Dialect::V1_12];
 
     fn terms(transport: u8) -> Terms {
         Terms { flow: Direction::Forward, max: 1024, tls: 1, transport, features: Vec::new() }
@@ -171,7 +169,7 @@ mod tests {
             assert_eq!(dialect.terms(&line[..line.len() - 1], b"KEY"), Ok(terms(transport)));
             String::from_utf8(text).unwrap()
         };
-        for dialect in [Dialect::V1_6, Dialect::V1_8, Dialect::V1_10] {
+        for dialect in [Dialect::V1_6, Dialect::V1_7, Dialect::V1_8, Dialect::V1_10] {
             assert_eq!(shown(dialect, 0), "np://1024/+#1");
         }
         assert_eq!(

@@ -1,11 +1,11 @@
-//! Signals of 1.13 and older: `np://ADDRESS/ID#MARK`, `np:#MARK`; in 1.6 `#MARK`, in 1.5 `//ID#MARK`.
+//! Signals of 1.13 and older: `np://ADDRESS/ID#MARK`, `np:#MARK`; up to 1.7 `#MARK`, in 1.5 `//ID#MARK`.
 
 use super::Dialect;
 use crate::logic::wire::{BadLine, Id, Signal, MAX_REMOTE};
 
 impl Dialect {
     pub(super) fn to_url(self, signal: &Signal) -> String {
-        let scheme = if self.is_raw() { "" } else { "np:" };
+        let scheme = if self.has_bare_marks() { "" } else { "np:" };
         match signal {
             Signal::Tcp { id, .. } if self == Dialect::V1_5 => format!("//{id}#1"),
             Signal::Udp { id, .. } if self == Dialect::V1_5 => format!("//{id}#2"),
@@ -13,7 +13,7 @@ impl Dialect {
             Signal::Udp { remote, id } => format!("np://{remote}/{id}#2"),
             Signal::Ping => format!("{scheme}#i"),
             Signal::Pong => format!("{scheme}#o"),
-            Signal::Flush if self.is_raw() => "#0".into(),
+            Signal::Flush if self.has_bare_marks() => "#0".into(),
             Signal::Flush => "np:#f".into(),
             Signal::Verify { id, .. } => format!("np://0/{id}#v"),
             // What only two of this program say to each other: a mark that originals pass over.
@@ -48,8 +48,8 @@ impl Dialect {
         Ok(match mark {
             "i" => Signal::Ping,
             "o" => Signal::Pong,
-            "0" if self.is_raw() => Signal::Flush,
-            "f" if !self.is_raw() => Signal::Flush,
+            "0" if self.has_bare_marks() => Signal::Flush,
+            "f" if !self.has_bare_marks() => Signal::Flush,
             // The peer drops its idle connections.
             "c" if self == Dialect::V1_8 => Signal::Flush,
             "1" => named().map(|(remote, id)| Signal::Tcp { remote, id })?,

@@ -1,6 +1,7 @@
 //! One connection from the network, and how far it has come.
 //!
 //! ```text
+//!                                                    +------------- Proxying ------------+
 //!  Securing --> Reading --whole--> Waiting --a turn--> Handing --> Awaiting --head--> Relaying
 //!                ^  |                 |                   |            |                  |
 //!                |  +--refused--------+--too late---------+------------+                  | all of it
@@ -58,18 +59,24 @@ enum State {
     Reading(Buffer),
     /// A whole request waits for its turn.
     Waiting(Box<Request>),
-    /// It is written to the server behind.
-    Handing(Link, Buffer, Manner),
-    /// The head of the answer is read.
-    Awaiting(Link, Vec<u8>, Manner),
-    /// The answer's body passes through.
-    Relaying(Link, Buffer, Left),
+    /// The server behind has it.
+    Proxying(Link, Proxying),
     /// The rest of what there is to say is known.
     Sending(Buffer, After),
     /// Our direction is ended.
     Finishing,
     /// Closing while the client's bytes are unread would reset the connection and lose the answer on its way.
     Lingering,
+}
+
+/// How far the exchange with the server behind has come.
+enum Proxying {
+    /// The request is written to it.
+    Handing(Buffer, Manner),
+    /// The head of the answer is read.
+    Awaiting(Vec<u8>, Manner),
+    /// The answer's body passes through.
+    Relaying(Buffer, Left),
 }
 
 /// What a client uses of what is limited.
@@ -135,6 +142,8 @@ enum Step {
     Again,
     Moved,
     On(State),
+    /// The exchange goes on.
+    Further(Proxying),
     Leave,
 }
 
@@ -168,7 +177,7 @@ impl Client {
 
     /// Remembers an edge of its link to the server behind.
     pub fn note_link(&mut self, event: &Event) {
-        if let State::Handing(link, ..) | State::Awaiting(link, ..) | State::Relaying(link, ..) = &mut self.state {
+        if let State::Proxying(link, _) = &mut self.state {
             link.note(event);
         }
     }
@@ -180,6 +189,7 @@ impl Client {
                 Step::Again => {}
                 Step::Moved => self.moved(now),
                 Step::On(state) => self.enter(state, now),
+                Step::Further(exchange) => self.go_on(exchange, now),
                 Step::Leave => return Next::End,
                 Step::Wait if self.until.is_some_and(|until| now >= until) => match self.late(means) {
                     Some(state) => self.enter(state, now),
@@ -193,15 +203,11 @@ impl Client {
 
     /// Its turn has come: its request goes to the server behind through `link`, if that could be opened.
     pub fn hand(&mut self, link: io::Result<Link>, means: &Means, now: Instant) {
-        let state = match std::mem::replace(&mut self.state, State::Lingering) {
-            State::Waiting(request) => match link {
-                Ok(link) => {
-                    let manner = means.manner(&request);
-                    State::Handing(link, Buffer::holding(request.into_bytes()), manner)
-                }
-                Err(_) => refused(BUSY, means.manner(&request), means),
-            },
-            other => other,
+        let State::Waiting(request) = &self.state else { return };
+        let manner = means.manner(request);
+        let state = match link {
+            Ok(link) => State::Proxying(link, Proxying::Handing(Buffer::holding(request.to_bytes()), manner)),
+            Err(_) => refused(BUSY, manner, means),
         };
         self.enter(state, now);
     }
@@ -216,8 +222,8 @@ impl Client {
         match &self.state {
             State::Reading(_) if self.reader.held() > SMALL => Load::Large,
             State::Waiting(request) if request.body.len() > SMALL => Load::Large,
-            State::Handing(..) | State::Awaiting(..) | State::Relaying(_, _, Left::Bytes(..)) => Load::Call,
-            State::Relaying(_, _, Left::Stream) => Load::Stream,
+            State::Proxying(_, Proxying::Relaying(_, Left::Stream)) => Load::Stream,
+            State::Proxying(..) => Load::Call,
             _ => Load::Light,
         }
     }
@@ -261,7 +267,9 @@ impl Client {
     /// For how long it has held up a thread of the server behind that has nothing left to do but write.
     pub fn holds_up(&self, now: Instant) -> Option<Duration> {
         match self.state {
-            State::Relaying(_, _, Left::Bytes(..)) => Some(now.saturating_duration_since(self.since)),
+            State::Proxying(_, Proxying::Relaying(_, Left::Bytes(..))) => {
+                Some(now.saturating_duration_since(self.since))
+            }
             _ => None,
         }
     }
@@ -286,27 +294,23 @@ impl Client {
                 Ok(step)
             }
             State::Waiting(_) => Ok(Step::Wait),
-            State::Handing(link, buffer, manner) => {
-                let manner = *manner;
-                Ok(match ready(handed(link, buffer)) {
-                    Ok(None) => Step::Wait,
-                    Ok(Some(())) => with_link(state, |link| State::Awaiting(link, Vec::new(), manner)),
-                    Err(_) => Step::On(refused(BROKEN, manner, means)),
-                })
-            }
-            State::Awaiting(link, head, manner) => {
-                let manner = *manner;
+            State::Proxying(link, Proxying::Handing(buffer, manner)) => Ok(match ready(handed(link, buffer)) {
+                Ok(None) => Step::Wait,
+                Ok(Some(())) => Step::Further(Proxying::Awaiting(Vec::new(), *manner)),
+                Err(_) => Step::On(refused(BROKEN, *manner, means)),
+            }),
+            State::Proxying(link, Proxying::Awaiting(head, manner)) => {
                 Ok(match ready(awaited(link, head, &mut means.scratch)) {
                     Ok(None) => Step::Wait,
                     Ok(Some(None)) => Step::Again,
                     Ok(Some(Some((answered, body)))) => {
                         *key = key.after(answered.verdict);
-                        with_link(state, |link| answer(link, answered, body, manner, means))
+                        answer(answered, body, *manner, means)
                     }
-                    Err(_) => Step::On(refused(BROKEN, manner, means)),
+                    Err(_) => Step::On(refused(BROKEN, *manner, means)),
                 })
             }
-            State::Relaying(..) => self.relayed(means, now),
+            State::Proxying(_, Proxying::Relaying(..)) => self.relayed(means, now),
             State::Sending(..) => self.sent(),
             State::Finishing => match ready(leg.stream().finish())? {
                 Some(()) => Ok(Step::On(State::Lingering)),
@@ -327,7 +331,7 @@ impl Client {
     /// The body passes through; a stream lasts until its reader leaves.
     fn relayed(&mut self, means: &mut Means, now: Instant) -> io::Result<Step> {
         let Client { leg, reader, state, .. } = self;
-        let State::Relaying(link, buffer, left) = state else { return Ok(Step::Leave) };
+        let State::Proxying(link, Proxying::Relaying(buffer, left)) = state else { return Ok(Step::Leave) };
         let step = relay(leg, link, buffer, left)?;
         if let (Step::Wait, Left::Stream) = (&step, left) {
             // A stream whose reader has left is not read; one that lasts may end at any time.
@@ -370,12 +374,19 @@ impl Client {
                     _ => IDLE,
                 }
             }
-            State::Securing | State::Reading(_) | State::Waiting(_) | State::Handing(..) => TIMEOUT,
-            State::Awaiting(..) => ANSWER,
-            State::Relaying(..) | State::Sending(..) | State::Finishing => STALL,
+            State::Securing | State::Reading(_) | State::Waiting(_) => TIMEOUT,
+            State::Proxying(_, exchange) => exchange.timeout(),
+            State::Sending(..) | State::Finishing => STALL,
             State::Lingering => LINGER,
         };
         (self.state, self.since, self.until) = (state, now, Some(now + timeout));
+    }
+
+    /// The exchange has come further, and has its time for that.
+    fn go_on(&mut self, exchange: Proxying, now: Instant) {
+        let State::Proxying(_, present) = &mut self.state else { return };
+        (self.since, self.until) = (now, Some(now + exchange.timeout()));
+        *present = exchange;
     }
 
     /// The client took bytes: it has not stalled.
@@ -388,17 +399,22 @@ impl Client {
         match &self.state {
             State::Reading(_) if !self.reader.is_empty() => Some(refused(TOO_SLOW, means.unknown(), means)),
             State::Waiting(request) => Some(refused(BUSY, means.manner(request), means)),
-            State::Handing(_, _, manner) | State::Awaiting(_, _, manner) => Some(refused(LATE, *manner, means)),
+            State::Proxying(_, Proxying::Handing(_, manner) | Proxying::Awaiting(_, manner)) => {
+                Some(refused(LATE, *manner, means))
+            }
             _ => None,
         }
     }
 }
 
-/// What follows, with the link to the server behind.
-fn with_link(state: &mut State, next: impl FnOnce(Link) -> State) -> Step {
-    match std::mem::replace(state, State::Finishing) {
-        State::Handing(link, ..) | State::Awaiting(link, ..) => Step::On(next(link)),
-        _ => Step::Leave,
+impl Proxying {
+    /// How long it may take.
+    fn timeout(&self) -> Duration {
+        match self {
+            Proxying::Handing(..) => TIMEOUT,
+            Proxying::Awaiting(..) => ANSWER,
+            Proxying::Relaying(..) => STALL,
+        }
     }
 }
 

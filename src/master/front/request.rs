@@ -49,7 +49,7 @@ enum Framing {
 
 impl Request {
     /// As it is handed on: one length, one request to a connection.
-    pub fn into_bytes(self) -> Vec<u8> {
+    pub fn to_bytes(&self) -> Vec<u8> {
         let Request { head, body } = self;
         let version = if head.modern { "1.1" } else { "1.0" };
         let mut bytes = format!("{} {} HTTP/{version}\r\nconnection: close\r\n", head.method, head.target).into_bytes();
@@ -57,7 +57,7 @@ impl Request {
             bytes.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
         }
         bytes.extend_from_slice(format!("content-length: {}\r\n\r\n", body.len()).as_bytes());
-        bytes.extend_from_slice(&body);
+        bytes.extend_from_slice(body);
         bytes
     }
 }

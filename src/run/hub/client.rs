@@ -91,7 +91,7 @@ impl Client {
             wants_tls: false,
             routes: Routes::default(),
             fallback: QuicFallback::default(),
-            taken: Backoff::new(cooldown, MAX_PAUSE, SETTLED),
+            taken: Backoff::of_loser(cooldown),
         }
     }
 
@@ -419,7 +419,3 @@ const VERIFIED: &str =
     "at port 443, where the server's certificate is verified (tls=2 there, or another port at both ends)";
 /// Time for a server's successor to start, once the server has ended.
 const RESTART: Duration = Duration::from_secs(2);
-/// The longest pause of a client whose tunnel another one keeps taking over.
-const MAX_PAUSE: Duration = Duration::from_secs(300);
-/// A tunnel that was not taken for so long is the client's own.
-const SETTLED: Duration = Duration::from_secs(60);

@@ -21,7 +21,7 @@ use super::next::Next;
 use crate::config::Transport;
 use crate::error::{Cause, Error};
 use crate::logic::auth::Opening;
-use crate::logic::dialect::Dialect;
+use crate::logic::dialect::{Dialect, IdBytes, ID_REST};
 use crate::logic::handshake::{parse_answer, ServerAnswer};
 use crate::logic::http::MAX_ANSWER;
 use crate::logic::program::Program;
@@ -92,7 +92,9 @@ enum State {
     Opening {
         leg: Leg,
         opening: Buffer,
-        id: Buffer,
+        /// What has come of its id, and when that is all of it, if it can be.
+        id: Vec<u8>,
+        settles: Option<Instant>,
     },
 }
 
@@ -189,6 +191,7 @@ impl Connector {
     pub fn deadline(&self) -> Option<Instant> {
         match &self.state {
             State::Dialling(connect) => connect.deadline(),
+            State::Opening { settles, .. } => [*settles, self.call.until].into_iter().flatten().min(),
             _ => self.call.until,
         }
     }
@@ -215,7 +218,9 @@ impl State {
             State::AskingInLines { leg, request, answer } => {
                 Ok(ask_in_lines(leg, request, answer, &mut context.muxes)?)
             }
-            State::Opening { leg, opening, id } => Ok(open(leg, opening, id, call.route.dialect, &mut context.muxes)?),
+            State::Opening { leg, opening, id, settles } => {
+                Ok(open(leg, opening, (id, settles), call.route.dialect, &mut context.muxes, now)?)
+            }
         }
     }
 }
@@ -310,22 +315,34 @@ fn ask_in_lines(mut leg: Leg, mut request: Buffer, mut answer: Vec<u8>, muxes: &
 }
 
 /// Opens a pool connection and reads its id, and nothing after it: that belongs to a relay.
-fn open(mut leg: Leg, mut opening: Buffer, mut id: Buffer, dialect: Dialect, muxes: &mut Muxes) -> io::Result<Step> {
+fn open(
+    mut leg: Leg,
+    mut opening: Buffer,
+    (mut id, mut settles): (Vec<u8>, Option<Instant>),
+    dialect: Dialect,
+    muxes: &mut Muxes,
+    now: Instant,
+) -> io::Result<Step> {
     ready(drain_all(leg.lend(muxes).stream(), &mut opening))?;
     ready(leg.lend(muxes).stream().flush())?;
     loop {
-        match ready(leg.lend(muxes).stream().fill(&mut id))? {
-            None => return Ok(Step::Wait(State::Opening { leg, opening, id })),
-            Some(0) => return Err(Error::lost("the server closed it before its id came").into()),
-            Some(_) => {}
-        }
-        if !id.is_full() {
-            continue;
-        }
-        return match dialect.id(id.bytes()) {
-            Some(id) => Ok(Step::Opened(leg, id)),
-            None => Err(Error::protocol("what the server sends is no id of a pool connection").into()),
+        let (perhaps, more) = match dialect.id(&id) {
+            IdBytes::Need(more) => (None, more),
+            IdBytes::Perhaps(id, more) => (Some(id), more),
+            IdBytes::Whole(id) => return Ok(Step::Opened(leg, id)),
+            IdBytes::Bad => return Err(Error::protocol("what the server sends is no id of a pool connection").into()),
         };
+        let mut bytes = Buffer::new(more);
+        match (ready(leg.lend(muxes).stream().fill(&mut bytes))?, perhaps) {
+            (None, Some(whole)) if settles.is_some_and(|at| now >= at) => return Ok(Step::Opened(leg, whole)),
+            (None, perhaps) => {
+                // What has come is waited for no longer than that, what has not come yet as long as there is time.
+                settles = perhaps.and(settles.or(Some(now + ID_REST)));
+                return Ok(Step::Wait(State::Opening { leg, opening, id, settles }));
+            }
+            (Some(0), _) => return Err(Error::lost("the server closed it before its id came").into()),
+            (Some(_), _) => id.extend_from_slice(bytes.bytes()),
+        }
     }
 }
 
@@ -403,7 +420,7 @@ impl Call {
             (None, true) => vec![0],
             (None, false) => Vec::new(),
         };
-        State::Opening { leg, opening: Buffer::holding(opening), id: Buffer::new(self.route.dialect.id_length()) }
+        State::Opening { leg, opening: Buffer::holding(opening), id: Vec::new(), settles: None }
     }
 
     fn answered(&self, reply: Reply, context: &Context) -> Next<Connector, PoolTask> {

@@ -24,8 +24,8 @@ fn a_browser_shows_every_call_and_asks_no_other_server() {
     let Some(chromium) = program("chromium") else { return };
     let master = Master::start();
     let folder = Folder::new();
-    // Whatever is not this machine goes to a proxy, and there is none: only its door.
-    let door = TcpListener::bind("127.0.0.1:0").expect("a port");
+    // Whatever is not this machine goes to a proxy, and there is none: only its listener.
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let log = folder.file("net.json");
     let mut command = Command::new(chromium);
     command.args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--dump-dom"]);
@@ -33,7 +33,7 @@ fn a_browser_shows_every_call_and_asks_no_other_server() {
     command.args(["--disable-dev-shm-usage", "--virtual-time-budget=20000", "--timeout=60000"]);
     command.arg(format!("--user-data-dir={}", folder.file("profile").display()));
     command.arg(format!("--log-net-log={}", log.display()));
-    command.arg(format!("--proxy-server=127.0.0.1:{}", door.local_addr().expect("a port").port()));
+    command.arg(format!("--proxy-server=127.0.0.1:{}", listener.local_addr().expect("a port").port()));
     command.arg(format!("{}/v1/docs", master.root));
     let dom = String::from_utf8_lossy(&finished(command).expect("a browser").stdout).into_owned();
     let document = master.ask("GET /v1/openapi.json", "").json();

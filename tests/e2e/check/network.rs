@@ -1,4 +1,4 @@
-//! The way to the server, and targets: real servers, and toys that answer as other programs do.
+//! The path to the server, and targets: real servers, and toys that answer as other programs do.
 
 use super::{check, Checked};
 use crate::support::*;

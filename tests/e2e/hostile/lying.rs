@@ -311,7 +311,7 @@ impl Stage {
         let client = Process::nodepass(&format!("client://{KEY}@{}/{path}?log=debug&mode=2&min={MAX}", self.tunnel));
         until("a user", GRACE, || exchange(self.user, b"hello"));
         self.server.checkpoint(|now| now.tcps == 0 && now.pool == MAX as u64);
-        // Its doors, its bells, the control connection and the pool.
+        // Its listeners, its wakers, the control connection and the pool.
         let most = MAX + 10;
         assert!(eventually(GRACE, || self.server.sockets() <= most), "{} sockets", self.server.sockets());
         drop(client);

@@ -1,4 +1,4 @@
-//! Whatever way a master ends, its children leave.
+//! However a master ends, its children leave.
 
 use super::bench::{lives, signal};
 use crate::support::*;

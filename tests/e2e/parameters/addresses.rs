@@ -1,4 +1,4 @@
-//! Which way, from where and to where: `mode`, `dial`, `dns`, IPv6, wildcards, names with several addresses.
+//! Which direction, from where and to where: `mode`, `dial`, `dns`, IPv6, wildcards, names with several addresses.
 
 use super::with_hosts_file;
 use crate::support::*;

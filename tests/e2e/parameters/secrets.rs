@@ -22,8 +22,8 @@ fn a_url_may_be_in_a_file_on_standard_input_or_in_the_environment() {
         command.args(["-c", "echo \"$1\" | exec \"$0\" -", env!("CARGO_BIN_EXE_nodepass"), &url]);
         Process::run("standard input", command)
     };
-    let ways: [&dyn Fn() -> Process; 3] = [&by_file, &by_variable, &by_input];
-    for start in ways {
+    let starts: [&dyn Fn() -> Process; 3] = [&by_file, &by_variable, &by_input];
+    for start in starts {
         let process = start();
         process.says("Client started", GRACE);
         until("a user", GRACE, || exchange(([127, 0, 0, 1], port).into(), b"hello"));

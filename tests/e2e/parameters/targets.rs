@@ -251,7 +251,7 @@ fn proxy_1_writes_ipv6_and_mixed_addresses() {
             let target = Target::at(SocketAddr::new(to.parse().unwrap(), free_port()));
             let tunnel = builder.clone().egress("proxy=1").user_host("").target(target.addr()).start();
             let caught = target.catch();
-            // The tunnel's own look at the door may have come before.
+            // The connection that waited for the tunnel may have come before.
             for from in ["::1", "127.0.0.1"] {
                 let user = connect(SocketAddr::new(from.parse().unwrap(), tunnel.user.port()));
                 let port = user.local_addr().unwrap().port();

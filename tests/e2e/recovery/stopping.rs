@@ -184,7 +184,7 @@ fn a_udp_session_does_not_hold_up_the_end() {
     });
 }
 
-/// A user and his target, after bytes have gone both ways: the relay stands in both processes.
+/// A user and his target, after bytes have gone in both directions: the relay stands in both processes.
 fn joined(tunnel: &Tunnel) -> (TcpStream, TcpStream) {
     let (user, served) = tunnel.pair();
     put(&user, b"a");
@@ -194,7 +194,7 @@ fn joined(tunnel: &Tunnel) -> (TcpStream, TcpStream) {
     (user, served)
 }
 
-/// Every way, with the side that is stopped: first the ingress, then the egress.
+/// Both flows, with the side that is stopped: first the ingress, then the egress.
 fn each_end(test: impl Fn(Builder, bool) + Sync) {
     each_way(|builder| {
         if builder.flow() != Flow::Single {

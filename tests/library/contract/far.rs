@@ -196,7 +196,7 @@ impl Far for UdpSocket {
     }
 }
 
-/// No other end: it is reached in another way.
+/// No other end: the test reaches it elsewhere.
 pub struct NoFar;
 
 impl Far for NoFar {

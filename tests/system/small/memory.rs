@@ -48,7 +48,7 @@ fn a_crowd_that_does_not_read_is_survived_over_http2() {
 
 #[test]
 fn a_limit_of_address_space_is_kept_too() {
-    // The program itself is in the way; a debug build is many times as large as what is installed.
+    // The program itself takes memory; a debug build is many times as large as what is installed.
     outlives_the_deaf(&format!("ulimit -v {}", 16 * 1024 + program_size() / 1024), "tls=1");
 }
 
@@ -212,8 +212,8 @@ fn blaster() -> Target {
 }
 
 /// A user who asked for the blast and does not wait.
-fn blasted(door: SocketAddr) -> Option<TcpStream> {
-    let mut user = try_connect(door).ok()?;
+fn blasted(at: SocketAddr) -> Option<TcpStream> {
+    let mut user = try_connect(at).ok()?;
     // Those beyond the slots are gone already.
     let _ = user.write_all(b"blast").and_then(|()| user.set_nonblocking(true));
     Some(user)

@@ -2,7 +2,7 @@
 
 use std::io::{self, ErrorKind};
 
-use super::{refused, Means, State, Step};
+use super::{refused, Means, Proxying, State, Step};
 use crate::logic::http::end_of_head;
 use crate::master::front::answer::{is_bodiless, Answered, BUSY};
 use crate::master::front::cors::{lines, Grant};
@@ -62,14 +62,14 @@ pub(super) fn awaited(
 }
 
 /// What follows when the head of an answer has come, and `body` behind it.
-pub(super) fn answer(link: Link, answered: Answered, mut body: Vec<u8>, manner: Manner, means: &Means) -> State {
+pub(super) fn answer(answered: Answered, mut body: Vec<u8>, manner: Manner, means: &Means) -> Step {
     let Manner { only_head, modern, keep, grant } = manner;
     let length = match answered.length {
         _ if only_head || is_bodiless(answered.status) => Some(0),
         length => length,
     };
     if length.is_none() && !means.stream {
-        return refused(BUSY, manner, means);
+        return Step::On(refused(BUSY, manner, means));
     }
     let mut bytes = answered.head;
     bytes.extend_from_slice(lines(&means.cors, grant).as_bytes());
@@ -88,11 +88,11 @@ pub(super) fn answer(link: Link, answered: Answered, mut body: Vec<u8>, manner: 
     };
     bytes.append(&mut body);
     if let Left::Bytes(0, after) = left {
-        return State::Sending(Buffer::holding(bytes), after);
+        return Step::On(State::Sending(Buffer::holding(bytes), after));
     }
     let mut buffer = Buffer::new(RELAYED.max(bytes.len()));
     buffer.append(&bytes);
-    State::Relaying(link, buffer, left)
+    Step::Further(Proxying::Relaying(buffer, left))
 }
 
 /// Passes an answer's body on: no more is taken in than there is room for.

@@ -121,11 +121,11 @@ fn what_is_handed_on_is_one_plain_request() {
          Cookie: \u{fc}\r\nTransfer-Encoding: Chunked\r\nKeep-Alive: 5\r\n\r\n3;a=b\r\nabc\r\n2\r\nde\r\n0\r\nContent-Length: 9\r\n\r\n",
     );
     assert_eq!(
-        String::from_utf8(request.into_bytes()).unwrap(),
+        String::from_utf8(request.to_bytes()).unwrap(),
         "PATCH /x?y HTTP/1.1\r\nconnection: close\r\nhost: h\r\nx-api-key: k\r\ncontent-length: 5\r\n\r\nabcde"
     );
     let old = whole("DELETE / HTTP/1.0\r\nContent-Length: 2\r\n\r\nok");
-    assert_eq!(old.into_bytes(), b"DELETE / HTTP/1.0\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok");
+    assert_eq!(old.to_bytes(), b"DELETE / HTTP/1.0\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok");
 }
 
 #[test]
@@ -258,11 +258,11 @@ fn no_bytes_do_harm_and_what_passes_is_always_one_plain_request() {
         for request in whole {
             passed += 1;
             let body = request.body.clone();
-            let plain = request.into_bytes();
+            let plain = request.to_bytes();
             let again = look(&plain);
             let Ok(Progress::Whole(again)) = again else { panic!("{}: {again:?}", String::from_utf8_lossy(&plain)) };
             assert_eq!(again.body, body);
-            assert_eq!(again.into_bytes(), plain, "handed on as it was meant");
+            assert_eq!(again.to_bytes(), plain, "handed on as it was meant");
         }
     }
     assert!(passed > 5_000, "{passed}");

@@ -13,7 +13,7 @@ return baseclass.extend({
 		["sni","TLS server name and HTTP Host of the handshake; without it the tunnel host if that is a name, else none",null,"a host name",[],["client"]],
 		["lbs","which of several targets: 0 round robin, 1 lowest latency, 2 primary and backups","0","0, 1 or 2",["0","1","2"],["server","client"]],
 		["auth","which handshake: 0 NodePass 1.14's, which who listens once can use, 1 the authenticated one and 1.14's with programs that know no other, 2 the authenticated one only","1","0, 1 or 2",["0","1","2"],["server","client"]],
-		["wire","which originals are spoken with: auto all from 1.13 on, as the peer shows its own; else that generation alone, and no authenticated handshake; the handshake of 1.12 and older gives the key away","auto","auto, 1.5, 1.6, 1.8, 1.10, 1.12, 1.13, 1.14, 2.0b8 or 2.0",["auto","1.5","1.6","1.8","1.10","1.12","1.13","1.14","2.0b8","2.0"],["server","client"]],
+		["wire","which originals are spoken with: auto all from 1.13 on, as the peer shows its own; else that generation alone, and no authenticated handshake; the handshake of 1.12 and older gives the key away","auto","auto, 1.5, 1.6, 1.7, 1.8, 1.10, 1.12, 1.13, 1.14, 2.0b8 or 2.0",["auto","1.5","1.6","1.7","1.8","1.10","1.12","1.13","1.14","2.0b8","2.0"],["server","client"]],
 		["min","pool size kept warm","64","a number from 1 to 65535",[],["client"]],
 		["max","pool size limit, told to the client","1024","a number from 1 to 65535",[],["server"]],
 		["clients","clients at once, beyond which a newcomer takes a tunnel over; 0 no limit","1","a number from 0 to 65535",[],["server"]],
