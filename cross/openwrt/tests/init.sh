@@ -23,9 +23,9 @@ quoted() {
 	printf "'%s'" "$(printf '%s' "$1" | sed "s/'/'\\\\''/g")"
 }
 
-# init <action>: runs the script under test in a shell of its own.
+# init <action> [<section>]: runs the script under test in a shell of its own.
 init() {
-	ROOT="$ROOT" busybox ash -c '. "$0" && run "$1"' "$here/stub.sh" "$1"
+	ROOT="$ROOT" busybox ash -c '. "$0" && run "$@"' "$here/stub.sh" "$@"
 }
 
 # called <line>: procd heard this.
@@ -380,8 +380,42 @@ a_change_of_the_configuration_and_interfaces_that_come_up_reload() {
 	END
 	init start
 	called 'add_reload_trigger|nodepass'
-	for name in wan wan6 lan; do called "add_interface_trigger|interface.*.up|$name|/etc/init.d/nodepass|resume"; done
+	for name in wan wan6 lan; do called "add_interface_trigger|interface.update|$name|/etc/init.d/nodepass|resume"; done
 	[ "$(grep -c interface_trigger "$ROOT/procd")" = 3 ] || fail "$(cat "$ROOT/procd")"
+}
+
+a_section_is_started_and_stopped_by_its_name_and_stays_stopped_until_it_is_asked_for() {
+	given <<-'END'
+		config instance 'a'
+			option url 'client://k@:1/t:2'
+		config instance 'b'
+			option url 'client://k@:3/t:2'
+	END
+	init start b
+	called 'open_instance|b'
+	not_called 'open_instance|a'
+	init start
+	init stop a
+	called 'kill|nodepass|a'
+	not_called 'kill|nodepass|b'
+	# An interface comes up; b had been given up.
+	echo 'b 0' >"$ROOT/instances"
+	init resume
+	called 'kill|nodepass|b'
+	called 'open_instance|b'
+	not_called 'open_instance|a'
+	init start a
+	called 'open_instance|a'
+	not_called 'open_instance|b'
+	[ -f "$ROOT/run/b" ] || fail "the URL of another section is gone"
+	printf 'a 1\nb 1\n' >"$ROOT/instances"
+	init resume
+	not_called 'kill|'
+	called 'open_instance|a'
+	init stop a
+	init reload
+	called 'open_instance|a'
+	[ ! -e "$ROOT/run/a.stopped" ] || fail "$(ls "$ROOT/run")"
 }
 
 a_reload_says_the_same_of_what_did_not_change() {

@@ -3,6 +3,7 @@
 #   the configuration    $ROOT/nodepass, in the form of `uci export`: shell words, which is how a router reads it too
 #   calls to procd       $ROOT/procd, one line a call, its words separated by |
 #   lines for the log    $ROOT/log, as level|text
+#   what procd has       $ROOT/instances, one line each: name, 1 if it runs
 #
 # shellcheck shell=dash disable=SC3043
 
@@ -114,15 +115,33 @@ logger() {
 	printf '%s\n' "${4#daemon.}|$5" >>"$ROOT/log"
 }
 
+touch "$ROOT/instances"
+
+ubus() { :; }
+json_load() { :; }
+json_select() { stub_at="$1"; }
+json_get_keys() { eval "$1=\"\$(cut -d' ' -f1 \"\$ROOT/instances\")\""; }
+json_get_var() { eval "$1=\"\$(sed -n \"s/^\$stub_at //p\" \"\$ROOT/instances\")\""; }
+
+start() {
+	start_service "$@"
+	service_triggers
+	service_started
+}
+
 # What rc.common does with a script of procd's.
 run() {
 	: >"$ROOT/procd"
 	: >"$ROOT/log"
 	case "$1" in
 	start | reload)
-		start_service
-		service_triggers
-		service_started
+		shift
+		start "$@"
+		;;
+	stop)
+		stop_service "$2"
+		procd_kill nodepass "$2"
+		service_stopped
 		;;
 	*)
 		case " $EXTRA_COMMANDS " in

@@ -230,7 +230,7 @@ fn what_the_web_page_saves_is_what_the_service_starts() {
         "append_param|env|NP_WORKERS=2",
         "append_param|env|A=b c",
         "append_param|env|D=",
-        "add_interface_trigger|interface.*.up|lan|/etc/init.d/nodepass|resume",
+        "add_interface_trigger|interface.update|lan|/etc/init.d/nodepass|resume",
     ] {
         assert!(heard.lines().any(|found| found == line), "no {line} in\n{heard}");
     }
