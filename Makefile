@@ -36,8 +36,9 @@ check:            ## format, lints, docs, layers, no async: warnings are errors
 	scripts/layers.sh
 	scripts/no-async.sh
 
-pages:            ## completions, manual page and so on, from the tables of the program
+pages:            ## completions, manual page, LuCI's texts and so on, from the tables of the program
 	NODEPASS_WRITE_PAGES=1 $(CARGO) test --lib config::pages
+	cross/luci-app-nodepass/po.py
 
 bench:            ## side by side with other programs; results into docs/benchmarks.md
 	scripts/bench.sh

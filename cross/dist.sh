@@ -4,7 +4,8 @@
 #   cross/dist.sh TARGET ...           a name of cross/targets, or `all`
 #
 # For each target an archive with the program, manual page, completions, units and installer, full and lite; packages for dpkg, rpm and opkg
-# where such systems have the processor; the page for LuCI; for all of them a container image, install.sh, SHA256SUMS and a list of what is inside (CycloneDX). It
+# where such systems have the processor, and for apk where apk-tools 3 is there (APK names its program); the page for LuCI; the source, and a feed for
+# OpenWrt's SDK that knows its sum; for all of them a container image, install.sh, SHA256SUMS and a list of what is inside (CycloneDX). It
 # goes to DIST_OUT (default target/dist), which is emptied first. The same binaries and SOURCE_DATE_EPOCH (default: the last commit's time) make the same
 # bytes. DIST_REVISION is the packages' own number behind the version.
 set -eu
@@ -41,10 +42,12 @@ main() {
         archive "$out/nodepass-$name-lite" "nodepass-$version-linux-$name-lite"
         packages
     done
-    "$here/openwrt/ipk.sh" --luci "$dist" >/dev/null
+    opkg --luci
+    sources
     "$here/image.sh" "$dist/nodepass-$version-oci.tar" "$@"
     cp "$root/scripts/install.sh" "$dist"
     chmod 755 "$dist/install.sh"
+    has_apk || say "no .apk: apk-tools 3 is not here (APK names its program)"
     "$here/sbom.py" >"$dist/nodepass-$version.cdx.json"
     (cd "$dist" && sha256sum -- * >SHA256SUMS.new && mv SHA256SUMS.new SHA256SUMS)
     cat "$dist/SHA256SUMS"
@@ -87,8 +90,35 @@ package() {
     [ "$2" = - ] || "$here/rpm/rpm.sh" "$out/nodepass-$name" "$2" "$dist" >/dev/null
     shift 2
     for router; do
-        "$here/openwrt/ipk.sh" "$out/nodepass-$name" "$router" "$dist" >/dev/null
+        opkg "$out/nodepass-$name" "$router"
     done
+}
+
+# opkg ARGUMENT ...: a package of ipk.sh, and the same for apk.
+opkg() {
+    package=$("$here/openwrt/ipk.sh" "$@" "$dist")
+    ! has_apk || "$here/openwrt/apk.sh" "$package" "$dist" >/dev/null
+}
+
+has_apk() { "${APK:-apk}" mkpkg --help >/dev/null 2>&1; }
+
+# The source of the last commit, and the folders of OpenWrt's packages, which build it: the sum is the one that a release brings.
+sources() {
+    if ! git -C "$root" rev-parse --verify --quiet HEAD >/dev/null; then
+        say "no source archive: this is no work tree of git"
+        return
+    fi
+    source=$dist/nodepass-$version.tar.gz
+    git -C "$root" archive --format=tar --prefix="nodepass-$version/" HEAD | gzip -9n >"$source"
+    work=$(mktemp -d)
+    cp -R "$here/openwrt/nodepass" "$here/luci-app-nodepass" "$work"
+    rm -rf "$work/luci-app-nodepass/tests"
+    sum=$(sha256sum <"$source" | cut -d ' ' -f 1)
+    sed "s/^\( *PKG_HASH:=\).*/\1$sum/" "$here/openwrt/nodepass/Makefile" >"$work/nodepass/Makefile"
+    chmod -R u=rwX,go=rX "$work"
+    tar -C "$work" --sort=name --owner=0 --group=0 --numeric-owner --mtime="@$SOURCE_DATE_EPOCH" --format=gnu -c luci-app-nodepass nodepass |
+        gzip -9n >"$dist/nodepass-$version-openwrt-feed.tar.gz"
+    rm -rf "$work"
 }
 
 main "$@"

@@ -48,6 +48,7 @@ use crate::error::Error;
 use crate::log::{printable, Level};
 use crate::logic::auth::AuthMode;
 use crate::logic::dialect::Wire;
+use crate::logic::local_end::LocalEnd;
 use crate::logic::networks::AccessList;
 use crate::logic::proxy::Proxy;
 use crate::logic::sniff::Blocked;
@@ -154,6 +155,8 @@ pub struct Config {
     pub transport: Transport,
     /// The source address for dialling targets; `None` leaves it to the system.
     pub dial: Option<IpAddr>,
+    /// Where a client's calls to its server begin; `None` leaves it to the system.
+    pub bind: Option<LocalEnd>,
     /// The idle timeout of a TCP relay.
     pub read: Option<Duration>,
     /// The limit of each direction in bytes per second, up to 125 000 000 000.
@@ -301,6 +304,7 @@ impl Config {
             mode: Mode::Auto,
             transport: Transport::Tcp,
             dial: None,
+            bind: None,
             read: None,
             rate: None,
             slot: None,

@@ -41,6 +41,7 @@ pub mod logic {
     pub mod keepalive;
     pub mod launched;
     pub mod loads;
+    pub mod local_end;
     pub mod metrics;
     pub mod names;
     pub mod networks;
@@ -64,6 +65,7 @@ pub mod logic {
 /// Bytes in motion: nothing here waits, and nothing decides.
 pub mod net {
     pub mod batch;
+    pub mod bind;
     pub mod budget;
     mod cert_errors;
     pub mod certs;

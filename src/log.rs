@@ -10,6 +10,7 @@
 mod line;
 mod queue;
 mod repeats;
+mod syslog;
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
@@ -27,6 +28,7 @@ use line::Content;
 pub use line::{escaped, printable, rfc3339, PRINTABLE};
 use queue::{Queue, Weight};
 use repeats::Repeats;
+use syslog::Syslog;
 
 /// What a line looks like (`NP_LOG_FORMAT`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +37,8 @@ pub enum Format {
     Text,
     /// One JSON object.
     Json,
+    /// Level and text, to the system's log.
+    Syslog,
 }
 
 impl Format {
@@ -43,7 +47,16 @@ impl Format {
         match name {
             "text" => Some(Format::Text),
             "json" => Some(Format::Json),
+            "syslog" => Some(Format::Syslog),
             _ => None,
+        }
+    }
+
+    /// What a child of the master writes: the master reads its lines, and hands them on in the format of its own.
+    pub fn of_child(self) -> Format {
+        match self {
+            Format::Syslog => Format::Text,
+            Format::Text | Format::Json => self,
         }
     }
 }
@@ -151,7 +164,7 @@ macro_rules! event {
     };
 }
 
-/// Starts logging to stdout; a second call changes nothing.
+/// Starts logging to stdout, or to the system's log; a second call changes nothing.
 ///
 /// The level's word is coloured when stdout is a terminal, and always when `colour` is set (a child of the master). Only
 /// this program's own lines are shown, not those of the libraries in it. A stdout that is closed, full or not read loses lines and does
@@ -262,7 +275,10 @@ fn push(line: &[u8], weight: Weight, format: Format, colour: bool) {
     QUEUE.push(line, weight, || {
         let lost = move |count, why: &str| lost(count, why, format, colour);
         let sums = move |all: bool| sums(all, format, colour);
-        let write = move || QUEUE.write_to(&*stdout(), lost, sums);
+        let write = move || match format {
+            Format::Syslog => QUEUE.write_to(Syslog::new(&*stdout()), lost, sums),
+            Format::Text | Format::Json => QUEUE.write_to(&*stdout(), lost, sums),
+        };
         thread::Builder::new().name("log".into()).stack_size(STACK).spawn(write).map(drop)
     });
 }

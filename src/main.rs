@@ -49,7 +49,8 @@ fn main() -> ExitCode {
     let seen = line.hide();
     let mistyped = mistyped_variables(std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()));
     // A master reads what its children say, and hands the colours on.
-    lines::init(config.log, config.limits.log_format, run::leash::is_held());
+    let (format, is_child) = (config.limits.log_format, run::leash::is_held());
+    lines::init(config.log, if is_child { format.of_child() } else { format }, is_child);
     for warning in line.warnings.iter().chain(&seen).chain(&mistyped).chain(&parsed.warnings) {
         log::warn!("{warning}");
     }

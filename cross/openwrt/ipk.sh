@@ -5,7 +5,7 @@
 #   cross/openwrt/ipk.sh --luci [FOLDER]               the page for LuCI, for all processors
 #
 # ARCHITECTURE is what `opkg print-architecture` says on the router, such as mipsel_24kc or aarch64_cortex-a53.
-# Prints the path of the package; the same input makes the same bytes. Needs GNU tar.
+# Prints the path of the package; the same input makes the same bytes. Needs GNU tar, and for the page python3.
 set -eu
 
 here="$(cd "$(dirname "$0")" && pwd)"
@@ -33,6 +33,7 @@ program() {
 	place 755 "$1" usr/bin/nodepass
 	place 755 "$files/nodepass.init" etc/init.d/nodepass
 	place 755 "$files/nodepass.defaults" etc/uci-defaults/50-nodepass
+	# The SDK makes such a file of the folders among a package's conffiles.
 	place 644 "$files/nodepass.keep" lib/upgrade/keep.d/nodepass
 	place 600 "$files/nodepass.config" etc/config/nodepass
 	control <<END
@@ -54,6 +55,8 @@ luci() {
 	app="$here/../luci-app-nodepass"
 	(cd "$app/root" && find . -type f) | while read -r file; do place 644 "$app/root/$file" "$file"; done
 	(cd "$app/htdocs" && find . -type f) | while read -r file; do place 644 "$app/htdocs/$file" "www/$file"; done
+	"$app/po.py" --lmo "$app/po/zh_Hans/nodepass.po" "$work/zh.lmo"
+	place 644 "$work/zh.lmo" usr/lib/lua/luci/i18n/nodepass.zh-cn.lmo
 	control <<END
 Package: luci-app-nodepass
 Version: $version-1

@@ -29,6 +29,7 @@ _nodepass() {
             --quic) words="0 1" ;;
             --type) words="0 1 2 3" ;;
             --dial) words="auto" ;;
+            --bind) words="auto" ;;
             --proxy) words="0 1" ;;
             --notcp) words="0 1" ;;
             --noudp) words="0 1" ;;
@@ -38,7 +39,7 @@ _nodepass() {
             *)
                 case ${COMP_WORDS[1]} in
                     server) words="--log --tls --crt --key --dns --lbs --auth --wire --max --clients --mode --quic --type --dial --read --rate --slot --udpslot --perip --allow --deny --proxy --block --notcp --noudp --metrics --password --tunnel-addr --tunnel-port --target-addr --target-port --targets --help" ;;
-                    client) words="--log --tls --crt --key --dns --sni --lbs --auth --wire --min --mode --dial --read --rate --slot --udpslot --perip --allow --deny --proxy --block --notcp --noudp --metrics --password --tunnel-addr --tunnel-port --target-addr --target-port --targets --help" ;;
+                    client) words="--log --tls --crt --key --dns --sni --lbs --auth --wire --min --mode --dial --bind --read --rate --slot --udpslot --perip --allow --deny --proxy --block --notcp --noudp --metrics --password --tunnel-addr --tunnel-port --target-addr --target-port --targets --help" ;;
                     master) words="--log --tls --crt --key --allow --deny --cors --tunnel-addr --tunnel-port --prefix --help" ;;
                     check) words="--json --lang --master --report --help" ;;
                     status) words="--json --lang --master --watch --help" ;;

@@ -26,6 +26,7 @@ complete -c nodepass -n '__fish_seen_subcommand_from server client' -l mode -x -
 complete -c nodepass -n '__fish_seen_subcommand_from server' -l quic -x -a '0 1' -d 'older spelling: 1 is type=1'
 complete -c nodepass -n '__fish_seen_subcommand_from server' -l type -x -a '0 1 2 3' -d 'pool transport, told to the client: 0 TCP, 1 QUIC, 2 WebSocket, 3 HTTP/2; all but 0 raise tls=0 to 1'
 complete -c nodepass -n '__fish_seen_subcommand_from server client' -l dial -x -a 'auto' -d 'local source address for dialling targets'
+complete -c nodepass -n '__fish_seen_subcommand_from client' -l bind -x -a 'auto' -d 'where calls to the server begin: at an address of this machine, or at a network device whatever the routes say'
 complete -c nodepass -n '__fish_seen_subcommand_from server client' -l read -x -d 'a TCP connection idle for this long in both directions is closed; 0 never'
 complete -c nodepass -n '__fish_seen_subcommand_from server client' -l rate -x -d 'limit in Mbit/s for each direction, shared by all connections; 0 none'
 complete -c nodepass -n '__fish_seen_subcommand_from server client' -l slot -x -d 'user connections and UDP sessions at once; 0 no limit'

@@ -1,7 +1,7 @@
 //! Connections that may be waited for: a check is a command, and has nothing else to do meanwhile.
 
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,9 @@ use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::error::{Cause, Error};
+use crate::logic::local_end::LocalEnd;
 use crate::logic::proxy::{parse_answer, Answer};
+use crate::net::bind;
 use crate::net::certs::server_name;
 
 /// A connection, with or without TLS.
@@ -21,10 +23,10 @@ pub enum Connection {
 }
 
 /// Connects within this time, and says how long it took.
-pub fn connect(to: SocketAddr, from: Option<IpAddr>, timeout: Duration) -> io::Result<(TcpStream, Duration)> {
+pub fn connect(to: SocketAddr, from: Option<&LocalEnd>, timeout: Duration) -> io::Result<(TcpStream, Duration)> {
     let socket = Socket::new(Domain::for_address(to), Type::STREAM.cloexec(), Some(Protocol::TCP))?;
-    if let Some(from) = from.filter(|from| from.is_ipv4() == to.is_ipv4()) {
-        socket.bind(&SocketAddr::new(from, 0).into())?;
+    if let Some(from) = from {
+        bind::bind(&socket, from, to)?;
     }
     let begin = Instant::now();
     socket.connect_timeout(&to.into(), timeout)?;
@@ -41,6 +43,8 @@ pub fn connect(to: SocketAddr, from: Option<IpAddr>, timeout: Duration) -> io::R
 pub struct Hop {
     /// Whom to connect to.
     pub at: SocketAddr,
+    /// Where the connection begins on this machine, if that is said.
+    pub from: Option<LocalEnd>,
     /// What the proxy is asked, credentials included.
     pub via: Option<Vec<u8>>,
     /// How long each step is waited for.
@@ -52,15 +56,19 @@ impl Hop {
     pub fn open(&self) -> Result<(TcpStream, Duration), Error> {
         let begin = Instant::now();
         let Some(request) = &self.via else {
-            return connect(self.at, None, self.timeout).map_err(|error| unreachable(self.at, error, self.timeout));
+            return self.connect().map_err(|error| unreachable(self.at, error, self.timeout));
         };
         let failed = |error| Error::proxy(cause(error, self.timeout));
-        let connected = connect(self.at, None, self.timeout).map_err(failed).and_then(|(mut stream, _)| {
+        let connected = self.connect().map_err(failed).and_then(|(mut stream, _)| {
             stream.write_all(request).map_err(failed)?;
             proxied(&mut stream).unwrap_or_else(|error| Err(failed(error)))?;
             Ok(stream)
         });
         connected.map(|stream| (stream, begin.elapsed())).map_err(|error| error.about(self.at.to_string()))
+    }
+
+    fn connect(&self) -> io::Result<(TcpStream, Duration)> {
+        connect(self.at, self.from.as_ref(), self.timeout)
     }
 }
 

@@ -52,7 +52,11 @@ impl Instance {
         let around = ports::Surroundings::of(&self.words);
         found.extend(ports::judge(&ports, &around));
         if ports::is_calling(config, &ports, &around) {
-            found.extend(server::judge(config, &server::look(config, &lookups)));
+            // From where nothing can be called no server is asked.
+            match server::look_at_bind(config) {
+                Some(fault) => found.push(fault),
+                None => found.extend(server::judge(config, &server::look(config, &lookups))),
+            }
         }
         found.extend(targets::judge(&targets::look(config, &ports::dialled(config, &ports), &lookups)));
         if let Some(files) = certificates::look(&config.tls) {

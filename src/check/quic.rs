@@ -6,7 +6,10 @@ use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use crate::net::mtu;
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::logic::local_end::LocalEnd;
+use crate::net::{bind, mtu};
 
 /// What became of datagrams to a server's port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,17 +23,20 @@ pub enum Quic {
 }
 
 /// Asks.
-pub fn look(at: SocketAddr) -> Quic {
-    let Ok(socket) = socket_to(at) else { return Quic::Silent };
+pub fn look(at: SocketAddr, from: Option<&LocalEnd>) -> Quic {
+    let Ok(socket) = socket_to(at, from) else { return Quic::Silent };
     match asked(&socket, SMALLEST, TRIES) {
         Quic::Answers(size) => Quic::Answers(largest(&socket, at).unwrap_or(size)),
         other => other,
     }
 }
 
-fn socket_to(at: SocketAddr) -> io::Result<UdpSocket> {
-    let local: SocketAddr = if at.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0_u16; 8], 0).into() };
-    let socket = UdpSocket::bind(local)?;
+fn socket_to(at: SocketAddr, from: Option<&LocalEnd>) -> io::Result<UdpSocket> {
+    let socket = Socket::new(Domain::for_address(at), Type::DGRAM.cloexec(), Some(Protocol::UDP))?;
+    if let Some(from) = from {
+        bind::bind(&socket, from, at)?;
+    }
+    let socket = UdpSocket::from(socket);
     // A packet that is cut on its way would say nothing of the path.
     mtu::probe_path_size(socket.as_fd(), at.is_ipv6())?;
     socket.connect(at)?;
@@ -117,17 +123,17 @@ mod tests {
 
     #[test]
     fn the_largest_packet_that_is_answered_is_the_size_of_the_path() {
-        assert_eq!(look(server(2048)), Quic::Answers(1472));
-        assert_eq!(look(server(1400)), Quic::Answers(1392));
-        assert_eq!(look(server(1250)), Quic::Answers(1200));
+        assert_eq!(look(server(2048), None), Quic::Answers(1472));
+        assert_eq!(look(server(1400), None), Quic::Answers(1392));
+        assert_eq!(look(server(1250), None), Quic::Answers(1200));
     }
 
     #[test]
     fn silence_is_no_refusal() {
         let deaf = UdpSocket::bind("127.0.0.1:0").unwrap();
-        assert_eq!(look(deaf.local_addr().unwrap()), Quic::Silent);
+        assert_eq!(look(deaf.local_addr().unwrap(), None), Quic::Silent);
         let at = deaf.local_addr().unwrap();
         drop(deaf);
-        assert_eq!(look(at), Quic::Refused);
+        assert_eq!(look(at, None), Quic::Refused);
     }
 }

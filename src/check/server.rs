@@ -1,7 +1,7 @@
 //! From a client to its server: each address, who answers there, inside TLS and outside, whether UDP gets through, whether the clocks agree.
 
 use std::io::Write;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -17,11 +17,25 @@ use super::quic::{self, Quic};
 use super::targets::milliseconds;
 use super::words::*;
 use crate::config::{Config, Transport, HTTPS};
-use crate::error::Error;
+use crate::error::{Cause, Error};
 use crate::logic::auth::AuthMode;
+use crate::logic::local_end::LocalEnd;
 use crate::logic::program::{field, Program};
-use crate::net::mtu;
+use crate::net::{mtu, sys};
 use crate::run::hub::route::{first_hop, via};
+
+/// What is wrong with the place where calls to the server begin (`bind`), if that is said.
+pub fn look_at_bind(config: &Config) -> Option<Finding> {
+    match config.bind.as_ref()? {
+        LocalEnd::Device(name) => {
+            sys::interface_named(name).is_none().then(|| Finding::new(&BIND_NO_DEVICE, name))
+        }
+        LocalEnd::Address(ip) => {
+            let error = UdpSocket::bind((*ip, 0)).err()?;
+            Some(Finding::new(&BIND_NO_ADDRESS, ip).with(Cause::from(error)))
+        }
+    }
+}
 
 /// What was found at one address of the server, or of the proxy before it.
 #[derive(Debug)]
@@ -48,7 +62,8 @@ pub struct Address {
 pub fn look(config: &Config, lookups: &[Lookup]) -> Vec<Address> {
     let asker = Arc::new(Asker::new(config));
     let is_https = config.tunnel.port == HTTPS;
-    let hop = |at| Hop { at, via: via(config), timeout: config.limits.tcp_dial };
+    let from = config.bind.clone();
+    let hop = |at| Hop { at, from: from.clone(), via: via(config), timeout: config.limits.tcp_dial };
     let threads: Vec<_> = addresses(first_hop(config), lookups)
         .into_iter()
         .take(MAX_ADDRESSES)
@@ -96,7 +111,7 @@ impl Address {
         } else {
             address.peer = Some(clear);
         }
-        address.quic = hop.via.is_none().then(|| quic::look(hop.at));
+        address.quic = hop.via.is_none().then(|| quic::look(hop.at, hop.from.as_ref()));
         address
     }
 
@@ -250,6 +265,16 @@ mod tests {
         };
         assert_eq!(original("client://192.0.2.7:1/:2"), ["server-original", "server-unasked"]);
         assert_eq!(original("client://192.0.2.7:1/:2?auth=2"), ["server-original", "server-unproven"]);
+    }
+
+    #[test]
+    fn a_place_where_calls_cannot_begin_is_told() {
+        let found = |bind: &str| look_at_bind(&parsed(&format!("client://192.0.2.7:1/:2?bind={bind}")).0);
+        for (bind, code) in [("203.0.113.77", "bind-no-address"), ("no-such-device", "bind-no-device")] {
+            let finding = found(bind).unwrap();
+            assert_eq!((finding.case.code, finding.subject.as_str()), (code, bind));
+        }
+        assert!(found("127.0.0.1").is_none() && found("lo").is_none() && found("auto").is_none());
     }
 
     #[test]

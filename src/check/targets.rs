@@ -10,6 +10,7 @@ use super::finding::Finding;
 use super::lookups::{addresses, Lookup};
 use super::words::*;
 use crate::config::{Config, Endpoint};
+use crate::logic::local_end::LocalEnd;
 
 /// What became of one address of a target.
 #[derive(Debug)]
@@ -39,7 +40,10 @@ pub fn look(config: &Config, targets: &[&Endpoint], lookups: &[Lookup]) -> Vec<R
     let all = targets.iter().flat_map(|at| addresses(at, lookups));
     let one = move |at: SocketAddr| Reached {
         at,
-        tcp: tcp.then(|| connect(at, from, timeout).map(|(_, time)| time)),
+        tcp: tcp.then(|| {
+            let from = from.filter(|from| from.is_ipv4() == at.is_ipv4()).map(LocalEnd::Address);
+            connect(at, from.as_ref(), timeout).map(|(_, time)| time)
+        }),
         udp: udp.then(|| datagram(at)),
     };
     let threads: Vec<_> = all.take(MAX_ADDRESSES).map(|at| thread::spawn(move || one(at))).collect();

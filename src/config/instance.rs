@@ -187,7 +187,7 @@ const IN_PATH: &[u8] = b"$&+,/:;=@";
 const NO_NAME: &str = "none";
 
 /// Parameters with defaults that the original does not show.
-const UNSHOWN: [&str; 6] = ["log", "tls", "auth", "wire", "clients", "perip"];
+const UNSHOWN: [&str; 7] = ["log", "tls", "auth", "wire", "clients", "perip", "bind"];
 
 /// Defaults as Go spells them.
 const GO: [(&str, &str); 2] = [("dns", "5m0s"), ("read", "0s")];

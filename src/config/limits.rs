@@ -297,9 +297,9 @@ pub(super) const VARIABLES: [Variable; 24] = [
     },
     Variable {
         name: "NP_LOG_FORMAT",
-        meaning: "what a log line is: text for people, json for programs, one object a line",
+        meaning: "what a log line is: text for people, json for programs, one object a line, syslog for the system's log, which has the time and gets the level",
         default: Some("text"),
-        values: "text or json",
+        values: "text, json or syslog",
         set: |limits, value| put(&mut limits.log_format, Format::from_name(value)),
     },
     Variable {

@@ -1,6 +1,7 @@
 //! The tables in other people's forms: completions of three shells, a manual page, a router's web page. Made by a test, so that the program does
 //! not carry them: `make pages` writes the files, and `make test` fails while they are not what the tables say.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::fs;
 use std::path::PathBuf;
@@ -238,25 +239,38 @@ fn manual() -> String {
     page
 }
 
-/// The tables as a module of LuCI, a router's web pages.
+/// The tables as a module of LuCI, a router's web pages. What is to be translated is in `_()`.
 fn luci() -> String {
     let mut text = format!("// {MADE}\n'use strict';\n'require baseclass';\n\nreturn baseclass.extend({{\n");
     text.push_str(
         "\t// name, meaning, default, what is accepted, words to choose from, who takes it\n\tparameters: [\n",
     );
+    let entry = |name: &str, meaning: &str, rest: serde_json::Value| {
+        let rest = rest.to_string();
+        format!("\t\t[{},_({}),{},\n", quoted(name), quoted(meaning), rest.strip_prefix('[').unwrap_or_default())
+    };
     for row in &PARAMETERS {
         let roles: Vec<_> = row.roles.iter().map(|role| role.name()).collect();
-        let entry = serde_json::json!([row.name, row.meaning, row.default, row.values, choices(row.values), roles]);
-        let _ = writeln!(text, "\t\t{entry},");
+        let rest = serde_json::json!([row.default, row.values, choices(row.values), roles]);
+        text.push_str(&entry(row.name, row.meaning, rest));
     }
     text.push_str("\t],\n\t// name, meaning, default, what is accepted, words to choose from\n\tvariables: [\n");
-    for variable in &VARIABLES {
-        let accepted = variable.values;
-        let entry = serde_json::json!([variable.name, variable.meaning, variable.default, accepted, choices(accepted)]);
-        let _ = writeln!(text, "\t\t{entry},");
+    for row in &VARIABLES {
+        let rest = serde_json::json!([row.default, row.values, choices(row.values)]);
+        text.push_str(&entry(row.name, row.meaning, rest));
     }
-    text.push_str("\t]\n});\n");
+    text.push_str("\t],\n\t// what is accepted, in the reader's language\n\ttakes: {\n");
+    let accepted = PARAMETERS.iter().map(|row| row.values).chain(VARIABLES.iter().map(|row| row.values));
+    for values in accepted.collect::<BTreeSet<_>>() {
+        let _ = writeln!(text, "\t\t{0}: _({0}),", quoted(values));
+    }
+    text.push_str("\t}\n});\n");
     text
+}
+
+/// A text as JavaScript has it.
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
 }
 
 /// The router's service, its two lists of options brought up to date.

@@ -10,6 +10,7 @@ use super::{Config, Cors, Dns, Mode, Role, Tls, Transport};
 use crate::log::{printable, Level};
 use crate::logic::auth::AuthMode;
 use crate::logic::dialect::Wire;
+use crate::logic::local_end::LocalEnd;
 use crate::logic::networks::{entries, AccessList, Entry, Network};
 use crate::logic::sniff::Blocked;
 use crate::logic::target::Balance;
@@ -58,7 +59,7 @@ impl Draft {
 }
 
 /// Every parameter, in the order of the documentation.
-pub(super) static PARAMETERS: [Parameter; 29] = [
+pub(super) static PARAMETERS: [Parameter; 30] = [
     Parameter {
         name: "log",
         meaning: "least level of the lines shown",
@@ -218,6 +219,18 @@ pub(super) static PARAMETERS: [Parameter; 29] = [
             put(&mut draft.config.dial, source)
         },
         show: |config| Some(config.dial.map_or("auto".into(), |ip| ip.to_string())),
+    },
+    Parameter {
+        name: "bind",
+        meaning: "where calls to the server begin: at an address of this machine, or at a network device whatever the routes say",
+        default: Some("auto"),
+        values: "auto, an IP address or the name of a network device",
+        roles: CLIENT,
+        set: |draft, value| {
+            let from = if value == "auto" { Some(None) } else { LocalEnd::parse(value).map(Some) };
+            put(&mut draft.config.bind, from)
+        },
+        show: |config| Some(config.bind.as_ref().map_or("auto".into(), |from| from.to_string())),
     },
     Parameter {
         name: "read",

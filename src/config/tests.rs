@@ -82,6 +82,10 @@ fn every_parameter_takes_its_values() {
     assert_eq!((with("mode=1").mode, with("mode=2").mode), (Mode::One, Mode::Two));
     assert_eq!(with("dial=::1").dial, Some("::1".parse().unwrap()));
     assert_eq!(with("dial=auto").dial, None);
+    let client = |words: &str| config(&format!("client://:1/t:2?{words}")).bind;
+    assert_eq!(client("bind=[::1]"), Some(LocalEnd::Address("::1".parse().unwrap())));
+    assert_eq!(client("bind=eth0.2"), Some(LocalEnd::Device("eth0.2".into())));
+    assert_eq!(client("bind=auto"), None);
     assert_eq!((with("read=1.5s").read, with("read=0").read), (Some(Duration::from_millis(1500)), None));
     assert_eq!((with("rate=1").rate, with("rate=1000000").rate), (Some(125_000), Some(125_000_000_000)));
     assert_eq!((with("slot=0").slot, with("slot=7").slot), (None, Some(7)));
@@ -404,9 +408,9 @@ fn the_effective_url_shows_all_that_applies_and_means_the_same_when_read() {
     let again = config(expected);
     assert_eq!(again, Config { key: again.key.clone(), ..server });
     assert_eq!(config("master://:8080?log=warn").effective_url(), "master://:8080/api?log=warn&tls=0&cors=*");
-    let client = config("client://:1/t:2?sni=x.example&min=5&dial=::1").effective_url();
+    let client = config("client://:1/t:2?sni=x.example&min=5&dial=::1&bind=eth1").effective_url();
     assert!(
-        client.contains("&sni=x.example&lbs=0&auth=1&wire=auto&min=5&mode=0&dial=::1&") && !client.contains("max="),
+        client.contains("&sni=x.example&lbs=0&auth=1&wire=auto&min=5&mode=0&dial=::1&bind=eth1&") && !client.contains("max="),
         "{client}"
     );
 }

@@ -10,7 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
-use super::{Format, Level};
+use super::{syslog, Format, Level};
 
 /// What a line says, besides when.
 pub(super) struct Content<'a> {
@@ -35,6 +35,7 @@ impl<'a> Content<'a> {
         match format {
             Format::Text => line(&Stamp::local(time), self.level, self.text, colour),
             Format::Json => self.json(rfc3339(time)),
+            Format::Syslog => syslog::head(self.level, std::process::id()) + &escaped(self.text) + "\n",
         }
     }
 
@@ -220,6 +221,12 @@ mod tests {
             "{{\"time\":\"{at}\",\"level\":\"warn\",\"event\":\"e\",\"peer\":\"p\",\"kind\":\"k\",\"message\":\"m\"}}\n"
         );
         assert_eq!(full.line(Format::Json, time, true), expected);
+    }
+
+    #[test]
+    fn a_line_for_the_systems_log_has_its_level_and_no_time() {
+        let line = Content::plain(Level::Warn, "a\nb").line(Format::Syslog, UNIX_EPOCH, true);
+        assert_eq!(line, format!("<28>nodepass[{}]: a\\nb\n", std::process::id()));
     }
 
     #[test]

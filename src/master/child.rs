@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::child_log::{for_people, is_error, plain, with_instance, ChildLine, LineReader};
+use super::child_log::{for_people, for_syslog, is_error, plain, with_instance, ChildLine, LineReader};
 use super::mail::Mail;
 use crate::config::masked;
 use crate::log::{self, Format, Level};
@@ -260,6 +260,7 @@ impl LogReader {
                 let level = if is_error(text) { Level::Error } else { Level::Info };
                 with_instance(&log::line_now(level, &plain(text), format, colour), id)
             }
+            (Format::Syslog, _) => for_syslog(text, id),
             (Format::Text, _) if colour => format!("{text} [{id}]"),
             (Format::Text, _) => format!("{} [{id}]", plain(text)),
         };

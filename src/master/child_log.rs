@@ -16,7 +16,7 @@ use std::io::{self, BufRead};
 
 use serde::Deserialize;
 
-use crate::log::escaped;
+use crate::log::{escaped, line_now, Format, Level};
 use crate::logic::bans::BanNotice;
 use crate::logic::checkpoint::CheckPoint;
 use crate::logic::metrics::Figures;
@@ -99,6 +99,14 @@ pub fn for_people(line: &str) -> Option<String> {
 /// The same line for programs, with the instance that it is from. It is an object with at least one name.
 pub fn with_instance(line: &str, id: &str) -> String {
     format!("{{\"instance\":\"{id}\",{}", line.trim_end().trim_start_matches('{'))
+}
+
+/// A line for the system's log: without its time, and with its level.
+pub fn for_syslog(line: &str, id: &str) -> String {
+    let line = plain(line);
+    let (word, text) = message(&line);
+    let level = word.and_then(|word| Level::from_name(&word.to_lowercase())).unwrap_or(Level::Info);
+    line_now(level, &format!("{text} [{id}]"), Format::Syslog, false).trim_end().into()
 }
 
 /// Whether a line with a head is an error.
@@ -192,6 +200,18 @@ mod tests {
 
     fn line(text: &str, trouble: bool) -> ChildLine {
         ChildLine::Line { text: text.into(), trouble }
+    }
+
+    #[test]
+    fn a_line_for_the_systems_log_has_its_level_and_whose_it_is() {
+        let shown = |line: &str| for_syslog(line, "1a2b").split_once(": ").map(|(_, text)| text.to_owned());
+        let levels = ["2026-01-31 18:05:09.123  \x1b[33mWARN\x1b[0m  a: b", "no head"].map(|line| {
+            let line = for_syslog(line, "1a2b");
+            line.split_once('>').unwrap().0.to_owned()
+        });
+        assert_eq!(levels, ["<28", "<30"]);
+        assert_eq!(shown("2026-01-31 18:05:09.123  WARN  a: b").as_deref(), Some("a: b [1a2b]"));
+        assert_eq!(shown("no head").as_deref(), Some("no head [1a2b]"));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Dialling: one address after the other until one answers.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use mio::event::Event;
@@ -9,11 +9,12 @@ use mio::{Registry, Token};
 use super::stream::ready;
 use super::tcp::{SocketKeepalive, Tcp};
 use crate::error::{Cause, Error};
+use crate::logic::local_end::LocalEnd;
 
 /// A TCP connection on its way to the first of several addresses that answers.
 pub struct Connect {
     addresses: Vec<SocketAddr>,
-    from: Option<IpAddr>,
+    from: Option<LocalEnd>,
     timeout: Duration,
     keepalive: SocketKeepalive,
     token: Token,
@@ -38,7 +39,7 @@ impl Connect {
     /// Dials `addresses` in that order, each for at most `timeout`, from `from` if given; registered under `token`.
     pub fn new(
         addresses: Vec<SocketAddr>,
-        from: Option<IpAddr>,
+        from: Option<LocalEnd>,
         timeout: Duration,
         keepalive: SocketKeepalive,
         token: Token,
@@ -70,7 +71,7 @@ impl Connect {
             let none = || Error::unreachable("", "no address to dial");
             return Outcome::Failed(self.failure.take().unwrap_or_else(none));
         };
-        let dialled = Tcp::dial(address, self.from, self.keepalive).and_then(|mut tcp| {
+        let dialled = Tcp::dial(address, self.from.as_ref(), self.keepalive).and_then(|mut tcp| {
             tcp.register(registry, self.token)?;
             Ok(tcp)
         });
@@ -85,7 +86,7 @@ impl Connect {
     }
 
     fn miss(&mut self, cause: Cause) -> Outcome {
-        let at = match self.from {
+        let at = match &self.from {
             Some(from) => format!("{} (from {from})", self.addresses[self.at]),
             None => self.addresses[self.at].to_string(),
         };
@@ -185,10 +186,10 @@ mod tests {
     }
 
     #[test]
-    fn a_source_address_that_cannot_be_used_is_an_error_that_names_it() {
+    fn a_local_end_that_cannot_be_used_is_an_error_that_names_it() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        for from in ["203.0.113.77", "::1"] {
-            let mut dial = Dial::new(vec![listener.local_addr().unwrap()], Some(from.parse().unwrap()));
+        for from in ["203.0.113.77", "::1", "no-such-device"] {
+            let mut dial = Dial::new(vec![listener.local_addr().unwrap()], LocalEnd::parse(from));
             assert!(matches!(dial.outcome(), Outcome::Missed(0)));
             let Outcome::Failed(error) = dial.outcome() else { panic!("it did not fail") };
             assert!(error.subject().contains(&format!("from {from}")), "{error}");
@@ -202,7 +203,7 @@ mod tests {
     }
 
     impl Dial {
-        fn new(addresses: Vec<SocketAddr>, from: Option<IpAddr>) -> Dial {
+        fn new(addresses: Vec<SocketAddr>, from: Option<LocalEnd>) -> Dial {
             Dial {
                 connect: Connect::new(addresses, from, TIMEOUT, SocketKeepalive::after(TIMEOUT), Token(0)),
                 poll: Poll::new().unwrap(),

@@ -13,6 +13,7 @@ pub mod quic {
     use std::time::{Duration, Instant};
 
     use super::*;
+    use crate::logic::local_end::LocalEnd;
     use crate::net::budget::Budget;
     use crate::net::certs::{Identity, Trust};
     use crate::net::listen_addr::ListenAddr;
@@ -34,6 +35,11 @@ pub mod quic {
 
         /// The same.
         pub fn with_trial(self, _bytes: usize) -> Settings {
+            self
+        }
+
+        /// The same.
+        pub fn calling_from(self, _from: Option<LocalEnd>) -> Settings {
             self
         }
     }

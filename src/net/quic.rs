@@ -57,6 +57,7 @@ use super::listen_addr::ListenAddr;
 use super::mux::Mux;
 use super::random;
 use crate::logic::keepalive::SHARED_SILENCE;
+use crate::logic::local_end::LocalEnd;
 
 /// How connections are to be.
 #[derive(Clone, Debug)]
@@ -78,12 +79,24 @@ pub struct Settings {
     /// A server's: most bytes that a connection may say before it is a client's, which has to be before `timeout` is over. `None`: all of
     /// them are clients' from the start.
     pub trial: Option<usize>,
+    /// A client's: where calls begin, if that is said.
+    pub from: Option<LocalEnd>,
 }
 
 impl Settings {
     /// For a client.
     pub fn client(report: Duration, timeout: Duration, round: Duration, budget: Budget) -> Settings {
-        Settings { report, timeout, round, streams: 0, batched: true, resets: Resets::default(), budget, trial: None }
+        Settings {
+            report,
+            timeout,
+            round,
+            streams: 0,
+            batched: true,
+            resets: Resets::default(),
+            budget,
+            trial: None,
+            from: None,
+        }
     }
 
     /// For a server with this tunnel key.
@@ -97,12 +110,18 @@ impl Settings {
             resets: Resets::new(key),
             budget,
             trial: None,
+            from: None,
         }
     }
 
     /// The same, whose connections are on trial.
     pub fn with_trial(self, bytes: usize) -> Settings {
         Settings { trial: Some(bytes), ..self }
+    }
+
+    /// The same, which calls from there.
+    pub fn calling_from(self, from: Option<LocalEnd>) -> Settings {
+        Settings { from, ..self }
     }
 }
 

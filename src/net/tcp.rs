@@ -1,7 +1,7 @@
 //! TCP sockets: listening, dialling, and a socket that remembers what it is ready for.
 
 use std::io::{self, IoSlice, Read, Write};
-use std::net::{IpAddr, Shutdown, SocketAddr, SocketAddrV6};
+use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
@@ -13,7 +13,8 @@ use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use super::listen_addr::ListenAddr;
 use super::pipe::{Pipe, Splice};
 use super::stream::{would_block, Buffer, Stream};
-use super::sys;
+use super::{bind, sys};
+use crate::logic::local_end::LocalEnd;
 
 /// A connected (or connecting) socket with remembered readiness.
 ///
@@ -35,16 +36,16 @@ impl Tcp {
         Tcp { socket, readable: true, writable: true, failed: false, ending: false, urgent: false }
     }
 
-    /// Starts to connect to `to`, from the local address `from` if one is given; kept alive as `keepalive` says.
+    /// Starts to connect to `to`, from the local end `from` if one is given; kept alive as `keepalive` says.
     ///
-    /// An address that cannot be used as a source is an error here and never replaced by another.
-    pub fn dial(to: SocketAddr, from: Option<IpAddr>, keepalive: SocketKeepalive) -> io::Result<Tcp> {
+    /// An address or device that cannot be used is an error here and never replaced by another.
+    pub fn dial(to: SocketAddr, from: Option<&LocalEnd>, keepalive: SocketKeepalive) -> io::Result<Tcp> {
         let socket = Socket::new(Domain::for_address(to), Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
         socket.set_tcp_nodelay(true)?;
         keepalive.set(&socket)?;
         if let Some(from) = from {
             sys::choose_port_late(socket.as_fd());
-            socket.bind(&source(from, to).into())?;
+            bind::bind(&socket, from, to)?;
         }
         match socket.connect(&to.into()) {
             Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error),
@@ -283,14 +284,6 @@ pub fn canonical(address: SocketAddr) -> SocketAddr {
     }
 }
 
-/// Where to send from, to reach `to`: an address of one link is meant at the interface that leads there.
-pub fn source(from: IpAddr, to: SocketAddr) -> SocketAddr {
-    match (from, to) {
-        (IpAddr::V6(ip), SocketAddr::V6(to)) => SocketAddrV6::new(ip, 0, 0, to.scope_id()).into(),
-        _ => SocketAddr::new(from, 0),
-    }
-}
-
 /// When a silent connection is asked whether the other side still lives, and when it is given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SocketKeepalive {
@@ -374,7 +367,7 @@ const EDGES: Interest = Interest::READABLE.add(Interest::WRITABLE);
 
 #[cfg(test)]
 mod tests {
-    use std::net::{Ipv6Addr, TcpListener as PlainListener, TcpStream as Plain};
+    use std::net::{TcpListener as PlainListener, TcpStream as Plain};
 
     use mio::{Events, Poll};
 
@@ -569,13 +562,23 @@ mod tests {
     fn a_dial_goes_out_from_the_address_that_is_asked_for_or_not_at_all() {
         let listener = PlainListener::bind("127.0.0.1:0").unwrap();
         let to = listener.local_addr().unwrap();
-        let _tcp = Tcp::dial(to, Some([127, 0, 0, 5].into()), SocketKeepalive::after(KEEPALIVE_AFTER)).unwrap();
+        let _tcp = Tcp::dial(to, Some(&LocalEnd::Address([127, 0, 0, 5].into())), SocketKeepalive::after(KEEPALIVE_AFTER)).unwrap();
         assert_eq!(listener.accept().unwrap().1.ip(), IpAddr::from([127, 0, 0, 5]));
-        assert!(Tcp::dial(to, Some([203, 0, 113, 77].into()), SocketKeepalive::after(KEEPALIVE_AFTER)).is_err());
-        assert!(
-            Tcp::dial(to, Some(Ipv6Addr::LOCALHOST.into()), SocketKeepalive::after(KEEPALIVE_AFTER)).is_err(),
-            "the wrong family"
-        );
+        // None of this machine's, one of the wrong family, and a device that is not there.
+        for from in ["203.0.113.77", "::1", "no-such-device"] {
+            let from = LocalEnd::parse(from).unwrap();
+            assert!(Tcp::dial(to, Some(&from), SocketKeepalive::after(KEEPALIVE_AFTER)).is_err(), "{from}");
+        }
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_dial_goes_out_by_the_device_that_is_asked_for() {
+        let listener = PlainListener::bind("127.0.0.1:0").unwrap();
+        let device = LocalEnd::Device("lo".into());
+        let to = listener.local_addr().unwrap();
+        let _tcp = Tcp::dial(to, Some(&device), SocketKeepalive::after(KEEPALIVE_AFTER)).unwrap();
+        assert!(listener.accept().is_ok());
     }
 
     #[test]

@@ -23,9 +23,10 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use self::burst::Departure;
 pub use self::listener::{sender, UdpListener};
+use super::bind::source;
 use super::budget::Budget;
 use super::stream::{would_block, Buffer, Stream};
-use super::{sys, tcp};
+use super::sys;
 use crate::logic::wire::{next_frame, Frame};
 
 /// One user's datagrams as a stream: at the ingress through the shared listener, at the egress through a socket of its own.
@@ -150,7 +151,7 @@ impl Session {
             Socket::new(Domain::for_address(target), Type::DGRAM.nonblocking().cloexec(), Some(Protocol::UDP))?;
         let _ = socket.set_recv_buffer_size(SOCKET_BUFFER);
         if let Some(from) = from {
-            socket.bind(&tcp::source(from, target).into())?;
+            socket.bind(&source(from, target).into())?;
         }
         let group = join(&socket, target, from)?;
         let (socket, waiting) = (UdpSocket::from_std(socket.into()), Waiting::default());

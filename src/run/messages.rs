@@ -21,6 +21,7 @@ use crate::config::Transport;
 use crate::error::Error;
 use crate::logic::auth::Opening;
 use crate::logic::dialect::Dialect;
+use crate::logic::local_end::LocalEnd;
 use crate::logic::guard::Failure;
 use crate::logic::handshake::{Request, ServerAnswer};
 use crate::logic::names::Found;
@@ -399,6 +400,8 @@ pub struct ServerRoute {
     pub tunnel: TunnelNo,
     /// The server's addresses, or its proxy's, in the order to try them.
     pub addresses: Vec<SocketAddr>,
+    /// Where the calls begin on this machine, if that is said (`bind`).
+    pub from: Option<LocalEnd>,
     /// What to say first, where `addresses` are those of a proxy: its [`Proxy::connect`](crate::logic::proxy::Proxy::connect).
     pub via: Option<Vec<u8>>,
     /// TLS, and who must answer.

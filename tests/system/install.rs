@@ -282,8 +282,10 @@ fn the_scripts_of_installation_and_routers_are_clean() {
         "nodepass/files/nodepass.init",
         "nodepass/files/nodepass.defaults",
         "nodepass/test.sh",
+        "apk.sh",
         "ipk.sh",
         "tests/init.sh",
+        "tests/router.sh",
         "tests/stub.sh",
     ];
     check("dash", &openwrt.map(|file| format!("cross/openwrt/{file}")).each_ref().map(String::as_str));

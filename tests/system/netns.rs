@@ -10,6 +10,7 @@
 //! them as it likes in any kernel, with or without netem.
 
 mod floods;
+mod links;
 mod path;
 mod sources;
 
@@ -302,20 +303,25 @@ impl Land {
 
     /// A reverse tunnel: users at the server, the target in the client's namespace. `keepalive` is NP_TCP_KEEPALIVE.
     fn tunnel_kept(&self, query: &str, reports: (&str, &str), keepalive: &str) -> Carried<'_> {
+        self.echoes();
+        let server = format!("server://key@{}:7001/127.0.0.1:7002?log=debug&mode=1&max={POOL}&{query}", self.at(1));
+        let client = format!("client://key@{}:7001/127.0.0.1:7000?log=debug&mode=2&min={POOL}", self.at(1));
+        let env = [("NP_TCP_KEEPALIVE", keepalive)];
+        let server = self.server.nodepass_with(&server, reports.0, &env);
+        let client = self.client.nodepass_with(&client, reports.1, &env);
+        let tunnel = Carried::over(self, server, client);
+        until("the first user", GRACE, || tunnel.exchange(b"hello"));
+        tunnel
+    }
+
+    /// A target in the client's namespace, which says what it hears.
+    fn echoes(&self) {
         let target = self.client.enter(|| TcpListener::bind("127.0.0.1:7000").expect("a target"));
         std::thread::spawn(move || {
             for stream in target.incoming().flatten() {
                 std::thread::spawn(|| echo(stream));
             }
         });
-        let server = format!("server://key@{}:7001/127.0.0.1:7002?log=debug&mode=1&max={POOL}&{query}", self.at(1));
-        let client = format!("client://key@{}:7001/127.0.0.1:7000?log=debug&mode=2&min={POOL}", self.at(1));
-        let env = [("NP_TCP_KEEPALIVE", keepalive)];
-        let server = self.server.nodepass_with(&server, reports.0, &env);
-        let client = self.client.nodepass_with(&client, reports.1, &env);
-        let tunnel = Carried { land: self, server, client, user: SocketAddr::from(([127, 0, 0, 1], 7002)) };
-        until("the first user", GRACE, || tunnel.exchange(b"hello"));
-        tunnel
     }
 }
 
@@ -328,7 +334,11 @@ struct Carried<'a> {
     user: SocketAddr,
 }
 
-impl Carried<'_> {
+impl<'a> Carried<'a> {
+    fn over(land: &'a Land, server: Process, client: Process) -> Carried<'a> {
+        Carried { land, server, client, user: SocketAddr::from(([127, 0, 0, 1], 7002)) }
+    }
+
     fn exchange(&self, data: &[u8]) -> std::io::Result<Vec<u8>> {
         self.land.server.enter(|| exchange(self.user, data))
     }

@@ -3,25 +3,32 @@
 //   SOURCES   the modules, by their names
 //   REPLIES   what ubus answers: object, method, reply
 //   CONFIG    the sections of /etc/config/nodepass: name, { '.type', options }; what is saved is found there afterwards
+//   WORDS     translations, by the texts in the modules
+//
+// and what is done goes out by these: ASKED, the programs that were started; POLLED, what is to be called again and again.
 //
 // The rules are LuCI's: a field that is hidden or empty is taken out of the configuration, one that must not be empty or that is
 // not valid keeps everything from being saved, and an option that is `modalonly` is not in the table (or only there, if false).
 'use strict';
 
-const _ = (text) => text;
+const ASKED = [], POLLED = [];
+
+const _ = (text) => WORDS[text] ?? text;
 
 const escaped = (text) => String(text).replace(/[&<>"']/g, (sign) => '&#' + sign.charCodeAt(0) + ';');
 
 String.prototype.format = function(...words) {
-	return this.replace(/%([hs])/g, (all, kind) => kind === 'h' ? escaped(words.shift()) : String(words.shift()));
+	return this.replace(/%([hsd])/g, (all, kind) => kind === 'h' ? escaped(words.shift()) : String(words.shift()));
 };
 
 function E(tag, attributes = {}, ...children) {
 	const node = document.createElement(tag);
 	for (const [ name, value ] of Object.entries(attributes))
-		if (value != null)
+		if (typeof value === 'function')
+			node.addEventListener(name, value);
+		else if (value != null)
 			node.setAttribute(name, value);
-	node.append(...children.filter((child) => child != null));
+	node.append(...children.flat().filter((child) => child != null));
 	return node;
 }
 
@@ -48,8 +55,9 @@ class Option {
 	}
 
 	render(id) {
+		const value = this.cfgvalue(id) ?? this.default ?? '';
 		this.node = E('div', { class: 'field', 'data-name': this.option }, E('label', {}, this.title),
-			this.widget(this.cfgvalue(id) ?? this.default ?? ''), html(this.description));
+			this.renderWidget ? this.renderWidget(id, 0, value) : this.widget(value), html(this.description));
 		this.node.addEventListener('input', () => this.section.checkDepends());
 		return this.node;
 	}
@@ -84,6 +92,7 @@ class Value extends Option {
 	set(value) { this.inputs()[0].value = value; }
 }
 
+// What is not among the words cannot be chosen.
 class ListValue extends Value {
 	widget(value) {
 		const options = this.choices.map(([ word, title ]) => E('option', { value: word, selected: word === value ? '' : null }, title));
@@ -105,14 +114,34 @@ class DynamicList extends Option {
 	set(items) { this.node.querySelector('span').replaceWith(this.widget(items)); }
 }
 
+// It has no value of its own.
 class DummyValue extends Option {
 	widget(value) { return E('span', {}, value); }
+	formvalue() { return ''; }
+	parse() {}
+}
+
+// Pickers: of what netifd and /etc/passwd say; networks and devices that are not there yet can be written.
+class NetworkSelect extends DynamicList { }
+class DeviceSelect extends Value { }
+class UserSelect extends ListValue {
+	widget(value) {
+		this.choices = [ '', ...REPLIES.users ].map((name) => [ name, name ]);
+		return super.widget(value);
+	}
 }
 
 // ---- sections
 
-class GridSection {
-	constructor(type, title) { Object.assign(this, { type, title, tabs: [], options: [] }); }
+class TableSection {
+	renderRowActions(id, edit) {
+		return E('td', {}, E('div', {}, E('button', {}, edit)));
+	}
+	super(name, args) { return TableSection.prototype[name].apply(this, args); }
+}
+
+class GridSection extends TableSection {
+	constructor(type, title) { super(); Object.assign(this, { type, title, tabs: [], options: [] }); }
 
 	tab(name, title) { this.tabs.push([ name, title ]); }
 
@@ -132,9 +161,14 @@ class GridSection {
 		const columns = this.options.filter((option) => !option.modalonly);
 		const row = (id) => E('tr', {}, E('td', {}, id), ...columns.map((option) => {
 			const text = option.textvalue(id), cell = E('td');
-			option.editable ? cell.append(option.render(id).querySelector('input')) : cell.innerHTML = text ?? '<em>none</em>';
+			if (option.editable)
+				cell.append(option.render(id).querySelector('input'));
+			else if (text instanceof Node)
+				cell.append(text);
+			else
+				cell.innerHTML = text ?? '<em>none</em>';
 			return cell;
-		}));
+		}), this.renderRowActions(id));
 		const ids = Object.keys(CONFIG).filter((id) => CONFIG[id]['.type'] === this.type);
 		return E('section', {}, E('h3', {}, this.title), E('table', {},
 			E('tr', {}, E('th', {}, 'Name'), ...columns.map((option) => E('th', {}, option.title))), ...ids.map(row)));
@@ -154,7 +188,7 @@ class GridSection {
 	checkDepends() {
 		const holds = (needs) => Object.entries(needs).every(([ name, wanted ]) => {
 			const other = this.fields.find((option) => option.option === name);
-			return other.active() && other.formvalue() === wanted;
+			return other.active() && (wanted instanceof RegExp ? wanted.test(other.formvalue()) : other.formvalue() === wanted);
 		});
 		for (let changed = true; changed;) {
 			changed = false;
@@ -201,6 +235,16 @@ const MODULES = {
 	baseclass: base,
 	view: base,
 	form: { Map: Map_, GridSection, Value, ListValue, Flag, DynamicList, DummyValue },
+	'tools.widgets': { NetworkSelect, DeviceSelect, UserSelect },
+	uci: { load: async () => {}, get: (config, id, option) => CONFIG[id]?.[option] },
+	ui: { addNotification: (title, node) => document.body.append(E('div', { class: 'notice' }, node)) },
+	poll: { add: (call) => POLLED.push(call) },
+	fs: {
+		exec: async (program, args) => {
+			ASKED.push([ program, ...args ].join(' '));
+			return REPLIES.exec(program, args);
+		}
+	},
 	rpc: {
 		declare: ({ object, method, expect }) => async () => {
 			const [ [ key, otherwise ] ] = Object.entries(expect);
@@ -208,6 +252,8 @@ const MODULES = {
 		}
 	}
 };
+
+const L = { hasViewPermission: () => REPLIES.writes ?? true };
 
 // A module is a function of what its `require` lines name, and gives a class, of which there is one value.
 function required(name) {

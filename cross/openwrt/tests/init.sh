@@ -116,6 +116,7 @@ an_instance_is_watched_bounded_and_heard() {
 	[ "$(stat -c %a "$ROOT/run") $(stat -c %a "$ROOT/run/a")" = '711 600' ] || fail "$(ls -l "$ROOT/run")"
 	not_called '://'
 	called 'append_param|env|NP_CHECK_POINT=0'
+	called 'append_param|env|NP_LOG_FORMAT=syslog'
 	called 'set_param|respawn|60|5|10'
 	called 'set_param|limits|nofile=65536 65536|core=0'
 	called 'set_param|stdout|1'
@@ -418,6 +419,52 @@ a_section_is_started_and_stopped_by_its_name_and_stays_stopped_until_it_is_asked
 	[ ! -e "$ROOT/run/a.stopped" ] || fail "$(ls "$ROOT/run")"
 }
 
+a_client_calls_by_the_first_of_its_networks_that_is_up() {
+	given <<-'END'
+		config instance 'a'
+			option role 'client'
+			option tunnel 'h:1'
+			list target 't:2'
+			option min '8'
+			list interface 'wan2'
+			list interface 'wan'
+		config instance 'chosen'
+			option role 'client'
+			option tunnel 'h:1'
+			list target 't:2'
+			option bind '192.0.2.1'
+			option interface 'wan2'
+		config instance 'server'
+			option role 'server'
+			option tunnel ':1'
+			list target 't:2'
+			option interface 'wan2'
+		config instance 'single'
+			option role 'client'
+			option tunnel ':1'
+			list target 't:2'
+			option mode '1'
+			option interface 'wan2'
+	END
+	init start
+	logged 'notice|section a waits for a network: wan2 wan'
+	not_called 'open_instance|a'
+	[ "$(url chosen)" = 'client://h:1/t:2?bind=192.0.2.1' ] || fail "$(url chosen)"
+	[ "$(url server) $(url single)" = 'server://:1/t:2 client://:1/t:2?mode=1' ] || fail "$(url server) $(url single)"
+	init check >"$ROOT/shown"
+	grep -qxF 'a: note: waits for a network: wan2 wan' "$ROOT/shown" || fail "$(cat "$ROOT/shown")"
+	printf 'wan eth0.2\nlan br-lan\n' >"$ROOT/networks"
+	init resume
+	[ "$(url a)" = 'client://h:1/t:2?min=8&bind=eth0.2' ] || fail "$(url a)"
+	printf 'wan eth0.2\nwan2 pppoe-w\n' >"$ROOT/networks"
+	init resume
+	[ "$(url a)" = 'client://h:1/t:2?min=8&bind=pppoe-w' ] || fail "$(url a)"
+	# A link that is down for a while leaves its process alone.
+	: >"$ROOT/networks"
+	init resume
+	[ "$(url a)" = 'client://h:1/t:2?min=8&bind=pppoe-w' ] || fail "$(url a)"
+}
+
 a_reload_says_the_same_of_what_did_not_change() {
 	given <<-'END'
 		config instance 'a'
@@ -467,7 +514,7 @@ every_parameter_arrives_at_the_program_byte_by_byte() {
 	for name in $PARAMETERS; do
 		kind=instance role=server
 		case "$name" in
-		sni | min) role=client ;;
+		sni | min | bind) role=client ;;
 		cors) kind=master ;;
 		# A path may be anything: see below.
 		crt | key) continue ;;
@@ -509,7 +556,7 @@ every_parameter_has_its_effect() {
 	local pair name listen
 	listen="$(port)"
 	for pair in server:log=debug server:tls=1 server:dns=1h30m client:sni=www.example.com server:lbs=1 server:auth=2 server:wire=2.0 client:min=7 \
-		server:max=99 server:clients=3 server:mode=2 server:quic=0 server:type=0 server:dial=127.0.0.1 server:read=10m server:rate=12 server:slot=9 server:udpslot=3 server:perip=5 server:allow=10.0.0.0/8,tunnel:::1 server:deny=192.0.2.7 \
+		server:max=99 server:clients=3 server:mode=2 server:quic=0 server:type=0 server:dial=127.0.0.1 client:bind=127.0.0.1 server:read=10m server:rate=12 server:slot=9 server:udpslot=3 server:perip=5 server:allow=10.0.0.0/8,tunnel:::1 server:deny=192.0.2.7 \
 		"server:metrics=127.0.0.1:$(port)" \
 		server:proxy=1 server:block=13 server:notcp=1 server:noudp=1; do
 		echo "${pair#*:}" | sed 's/=.*//' >>"$ROOT/names"

@@ -3,6 +3,7 @@
 #   the configuration    $ROOT/nodepass, in the form of `uci export`: shell words, which is how a router reads it too
 #   calls to procd       $ROOT/procd, one line a call, its words separated by |
 #   lines for the log    $ROOT/log, as level|text
+#   networks that are up $ROOT/networks, one line each: name, device
 #   what procd has       $ROOT/instances, one line each: name, 1 if it runs
 #
 # shellcheck shell=dash disable=SC3043
@@ -115,7 +116,12 @@ logger() {
 	printf '%s\n' "${4#daemon.}|$5" >>"$ROOT/log"
 }
 
-touch "$ROOT/instances"
+# What netifd says is asked of a file of functions.
+cat >"$ROOT/network.sh" <<'END'
+network_is_up() { grep -q "^$1 " "$ROOT/networks"; }
+network_get_device() { eval "$1=\"\$(sed -n 's/^$2 //p' \"\$ROOT/networks\")\""; }
+END
+touch "$ROOT/networks" "$ROOT/instances"
 
 ubus() { :; }
 json_load() { :; }
@@ -153,6 +159,6 @@ run() {
 }
 
 # The places of a router are in $ROOT. (By the script's own constants.)
-sed "s|^RUN=.*|RUN=$ROOT/run|; s|^STATE=.*|STATE=$ROOT/state|" "$INIT" >"$ROOT/under_test"
+sed "s|^RUN=.*|RUN=$ROOT/run|; s|^NETWORK=.*|NETWORK=$ROOT/network.sh|; s|^STATE=.*|STATE=$ROOT/state|" "$INIT" >"$ROOT/under_test"
 # shellcheck disable=SC1090,SC1091
 . "$ROOT/under_test"

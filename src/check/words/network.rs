@@ -26,6 +26,15 @@ cases! {
         "" | "";
         "noudp=1 leaves UDP out where the service has TCP only" | "若该服务只有 TCP，可用 noudp=1 关闭 UDP"
 
+    BIND_NO_DEVICE "bind-no-device" Fault
+        "this machine has no network device of this name (bind=)" | "本机没有这个名称的网络设备（bind=）";
+        "it may be misspelt, or not be there yet: a dial-up link, a tunnel" | "名称可能写错，或设备尚未出现：拨号链路、隧道";
+        "see `ip link`; a client that runs calls again until the device is there" | "查看 `ip link`；运行中的客户端会一直重试，直到设备出现"
+    BIND_NO_ADDRESS "bind-no-address" Fault
+        "this is no address of this machine (bind=)" | "这不是本机的地址（bind=）";
+        "{0}" | "{0}";
+        "see `ip address`; where addresses change, name the device instead" | "查看 `ip address`；地址会变化时，改写设备名"
+
     SERVER_REACHED "server-reached" Fine
         "a connection takes {0} ms" | "建立连接用时 {0} 毫秒";
         "" | "";

@@ -69,6 +69,7 @@ const parametersZh = {
   quic: "旧写法：1 即 type=1",
   type: "连接池传输，会告知客户端：0 TCP，1 QUIC，2 WebSocket，3 HTTP/2",
   dial: "连接目标时的本地源地址",
+  bind: "从哪里连接服务端：本机地址或网络设备",
   read: "TCP 连接双向空闲这么久即关闭；0 从不",
   rate: "每个方向的限速，Mbit/s，全部连接共享；0 不限",
   slot: "同时的用户连接和 UDP 会话数；0 不限",

@@ -15,6 +15,7 @@ use super::socket::{Socket, Tally};
 use super::streams::Streams;
 use super::tls::{ClientTls, Tickets};
 use super::{config, congestion, random_id, Settings};
+use crate::logic::local_end::LocalEnd;
 use crate::logic::wire::Fingerprint;
 use crate::net::mux::{Mux, StreamNo};
 use crate::net::stream::Buffer;
@@ -46,7 +47,7 @@ impl QuicClient {
         tickets: &mut Tickets,
         now: Instant,
     ) -> io::Result<QuicClient> {
-        let port = Port::new(vec![Socket::connect(server, None, settings.batched)?], now);
+        let port = Port::new(vec![Socket::connect(server, settings.from.as_ref(), settings.batched)?], now);
         let largest = largest_to(server, port.largest());
         let mut config = config(settings, tls.context()?, port.largest())?;
         config.set_max_send_udp_payload_size(largest);
@@ -79,9 +80,10 @@ impl QuicClient {
         })
     }
 
-    /// Goes on from another address of this machine, or from whichever the system chooses.
+    /// Goes on from another address of this machine, or from whichever the system chooses where calls are to begin.
     pub fn migrate(&mut self, from: Option<IpAddr>) -> io::Result<()> {
-        let mut fresh = Socket::connect(self.server, from, self.settings.batched)?;
+        let from = from.map(LocalEnd::Address).or_else(|| self.settings.from.clone());
+        let mut fresh = Socket::connect(self.server, from.as_ref(), self.settings.batched)?;
         self.connection.quic_mut().migrate_source(fresh.local()).map_err(io::Error::other)?;
         if let Some((registry, token)) = &self.registration {
             self.port.sockets[0].deregister(registry);
@@ -114,7 +116,7 @@ impl QuicClient {
             return;
         }
         self.look = now + self.settings.report;
-        let Ok(probe) = Socket::connect(self.server, None, false) else { return };
+        let Ok(probe) = Socket::connect(self.server, self.settings.from.as_ref(), false) else { return };
         if probe.local().ip() != self.local().ip() && !self.local().ip().is_loopback() {
             let _ = self.migrate(None);
         }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::ops::Range;
 use std::os::fd::AsFd;
 
@@ -12,10 +12,11 @@ use mio::{Interest, Registry, Token};
 use socket2::{Domain, Protocol, Type};
 
 use super::packet_size::SMALLEST;
+use crate::logic::local_end::LocalEnd;
 use crate::net::batch::{self, cannot_segment, Outgoing, PacketQueue, MAX_BATCH, MAX_MESSAGE, MAX_SEGMENTS};
 use crate::net::listen_addr::ListenAddr;
 use crate::net::stream::would_block;
-use crate::net::{mtu, sys, tcp};
+use crate::net::{bind, mtu, sys};
 
 /// One UDP socket. What the kernel can do for many packets at once is found out here and used.
 pub struct Socket {
@@ -85,11 +86,11 @@ impl Socket {
         Socket::over(socket, false, batched)
     }
 
-    /// A socket that talks to `peer` only, from the local address `from` if one is given.
-    pub fn connect(peer: SocketAddr, from: Option<IpAddr>, batched: bool) -> io::Result<Socket> {
+    /// A socket that talks to `peer` only, from the local end `from` if one is given.
+    pub fn connect(peer: SocketAddr, from: Option<&LocalEnd>, batched: bool) -> io::Result<Socket> {
         let socket = new(peer)?;
         if let Some(from) = from {
-            socket.bind(&tcp::source(from, peer).into())?;
+            bind::bind(&socket, from, peer)?;
         }
         socket.connect(&peer.into())?;
         Socket::over(socket, true, batched)

@@ -40,6 +40,7 @@ impl Routes {
         let route = ServerRoute {
             tunnel: 0,
             addresses,
+            from: config.bind.clone(),
             via: via(config),
             tls,
             quic: None,
@@ -78,6 +79,7 @@ impl Routes {
         let route = Arc::new(ServerRoute {
             tunnel: number,
             addresses: vec![server],
+            from: config.bind.clone(),
             via: via(config),
             tls,
             quic,

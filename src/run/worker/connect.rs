@@ -136,7 +136,8 @@ impl Connector {
 
     fn dialling(route: Arc<ServerRoute>, purpose: Purpose, home: Home, context: &Context) -> Connector {
         let (addresses, token) = (route.addresses.clone(), token(home.key, Side::Remote));
-        let connect = Connect::new(addresses, None, route.dial, context.shared.tunnel_keepalive, token);
+        let keepalive = context.shared.tunnel_keepalive;
+        let connect = Connect::new(addresses, route.from.clone(), route.dial, keepalive, token);
         let call =
             Call { route, purpose, reached: (0, Duration::ZERO), until: None, securing: false, speaks_tls: false };
         Connector { call, state: State::Dialling(connect) }

@@ -10,6 +10,7 @@ use super::next::Next;
 use super::relay::Relay;
 use super::unheard::Unheard;
 use crate::error::Error;
+use crate::logic::local_end::LocalEnd;
 use crate::logic::metrics::{Figure, Timing};
 use crate::logic::terms::TunnelNo;
 use crate::logic::wire::{proxy_line, Id};
@@ -60,7 +61,7 @@ impl Dialer {
     fn new(waiting: Waiting, request: DialRequest, proto: Proto, home: Home, context: &Context) -> Dialer {
         let addresses = request.candidates.iter().map(|(_, address)| *address).collect();
         let (config, token) = (&context.shared.config, token(home.key, waiting.target_side()));
-        let connect = Connect::new(addresses, config.dial, config.limits.tcp_dial, context.shared.keepalive, token);
+        let connect = Connect::new(addresses, config.dial.map(LocalEnd::Address), config.limits.tcp_dial, context.shared.keepalive, token);
         Dialer { waiting, request, connect, proto, first: Vec::new() }
     }
 

@@ -107,6 +107,7 @@ impl MuxTask {
         // Half the time: where UDP is blocked the fallback begins the sooner.
         let (report, timeout) = (context.shared.config.limits.report, route.timeout / 2);
         let settings = quic::Settings::client(report, timeout, route.round, context.shared.budget);
+        let settings = settings.calling_from(route.from.clone());
         let mut mux = quic::connect(*server, tls, &settings, &mut context.tickets, now)?;
         mux.register(&context.registry, token(home.key, Side::Remote))?;
         Ok(MuxTask::client(mux, route, home, context))

@@ -8,6 +8,7 @@ use mio::event::Event;
 
 use super::context::{token, Context, Side};
 use super::next::Next;
+use crate::logic::local_end::LocalEnd;
 use crate::net::connect::{Connect, Outcome};
 use crate::run::messages::{Home, Notice};
 
@@ -22,7 +23,7 @@ impl Probe {
     pub fn new(target: usize, address: SocketAddr, home: Home, context: &Context) -> Probe {
         let (config, keepalive) = (&context.shared.config, context.shared.keepalive);
         let token = token(home.key, Side::Remote);
-        let connect = Connect::new(vec![address], config.dial, config.limits.tcp_dial, keepalive, token);
+        let connect = Connect::new(vec![address], config.dial.map(LocalEnd::Address), config.limits.tcp_dial, keepalive, token);
         Probe { target, connect }
     }
 

@@ -55,10 +55,15 @@ impl Path {
 
 /// Opens the TUN device `path` in the namespace of this thread.
 pub fn tunnel_device() -> io::Result<File> {
+    named_device(super::LINK)
+}
+
+/// Opens a TUN device of that name there.
+pub fn named_device(name: &str) -> io::Result<File> {
     let file = File::options().read(true).write(true).open("/dev/net/tun")?;
     // SAFETY: all zeroes is a valid request; name and flags are filled in below.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    for (to, from) in request.ifr_name.iter_mut().zip(super::LINK.bytes()) {
+    for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
         *to = from as libc::c_char;
     }
     request.ifr_ifru.ifru_flags = (libc::IFF_TUN | libc::IFF_NO_PI) as libc::c_short;

@@ -505,6 +505,7 @@ fn config() -> Config {
 fn route(config: &Config) -> Arc<ServerRoute> {
     Arc::new(ServerRoute {
         tunnel: 1,
+        from: None,
         addresses: Vec::new(),
         via: None,
         tls: None,

@@ -18,6 +18,8 @@ const ORIGIN = /^[A-Za-z][A-Za-z0-9+.-]*:\/\/[A-Za-z0-9._:[\]-]+$/;
 const MAX_ORIGINS = 64;
 const NETWORK = /^([^\/]+)(?:\/([0-9]+))?$/;
 const MAX_NETWORKS = 256;
+const URL_PARTS = /^(server|client|master):\/\/([^\/?#]+)(?:\/([^?#]*))?(?:\?([^#]*))?/;
+const DEVICE = /^[A-Za-z0-9][A-Za-z0-9._@+-]{0,14}$/;
 
 function number(text, least, most) {
 	return text !== '' && DIGITS.test(text) && +text >= least && +text <= most;
@@ -44,6 +46,10 @@ function ip(text) {
 	}
 }
 
+function unbracketed(text) {
+	return text.startsWith('[') && text.endsWith(']') ? text.slice(1, -1) : text;
+}
+
 function host(text) {
 	const bare = text.endsWith('.') ? text.slice(0, -1) : text, parts = bare.split('.');
 	return bare.length <= 253 && !DIGITS.test(parts[parts.length - 1]) && parts.every((part) => PART.test(part));
@@ -62,7 +68,7 @@ function origins(text) {
 // One address or range, perhaps of peers.
 function network(text) {
 	const [ all, bare, bits ] = text.replace(/^tunnel:/, '').match(NETWORK) || [];
-	const inner = all && bare.startsWith('[') && bare.endsWith(']') ? bare.slice(1, -1) : bare;
+	const inner = all && unbracketed(bare);
 	return !!all && ip(inner) && (bits === undefined || +bits <= (inner.includes(':') ? 128 : 32));
 }
 
@@ -82,6 +88,15 @@ function servers(text) {
 	return periods.length <= 1 && list.length - periods.length <= MAX_SERVERS && list.every((part) => duration(part, true) || server(part));
 }
 
+function decoded(text) {
+	try {
+		return decodeURIComponent(text);
+	}
+	catch (e) {
+		return text;
+	}
+}
+
 return baseclass.extend({
 	// Is `value` one that the tables describe as `accepted`, with these words to choose from?
 	fits: function(accepted, words, value) {
@@ -97,7 +112,9 @@ return baseclass.extend({
 		if (accepted === 'a host name')
 			return host(value);
 		if (accepted === 'auto or an IP address')
-			return value === 'auto' || ip(value.startsWith('[') && value.endsWith(']') ? value.slice(1, -1) : value);
+			return value === 'auto' || ip(unbracketed(value));
+		if (accepted.includes('the name of a network device'))
+			return value === 'auto' || ip(unbracketed(value)) || (!/^[0-9.]+$/.test(value) && DEVICE.test(value));
 		if (accepted.startsWith('addresses and ranges'))
 			return networks(value);
 		if (accepted.startsWith('a host and port'))
@@ -108,5 +125,24 @@ return baseclass.extend({
 	},
 
 	// host:port, or :port for all interfaces.
-	address
+	address,
+
+	// Are these words all that is accepted?
+	closed: (accepted, words) => words.length > 0 && accepted.split(/, | or /).length === words.length,
+
+	// What a URL says, without its key; null if it says nothing.
+	parts: function(url) {
+		const [ , role, authority, path, query ] = (url || '').match(URL_PARTS) || [];
+		if (!role)
+			return null;
+		return {
+			role,
+			tunnel: authority.slice(authority.lastIndexOf('@') + 1),
+			targets: role === 'master' ? [] : decoded(path || '').split(',').filter((target) => target !== ''),
+			parameters: (query || '').split('&').filter((pair) => pair !== '').map((pair) => {
+				const at = pair.indexOf('=');
+				return at < 0 ? [ decoded(pair), '' ] : [ decoded(pair.slice(0, at)), decoded(pair.slice(at + 1)) ];
+			})
+		};
+	}
 });
