@@ -47,7 +47,8 @@ impl Budget {
     pub const PLENTY: Budget = Budget {
         held_back: 64 * KIB,
         inbox: MIB,
-        gulp: MIB,
+        // As many datagrams of any size as one system call takes.
+        gulp: 2 * MIB,
         mail: 4 * MIB,
         datagram_buffers: usize::MAX,
         large_buffers: 128,

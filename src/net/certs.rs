@@ -11,7 +11,9 @@ use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::{NoServerSessionStorage, ParsedCertificate};
 use rustls::version::{TLS12, TLS13};
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
+use rustls::{
+    CertificateError, CipherSuite, ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme,
+};
 
 use super::cert_errors::{explain, explain_own, out_of_date, valid_until};
 use crate::error::Error;
@@ -19,7 +21,35 @@ use crate::logic::wire::Fingerprint;
 
 /// The cryptography in use: chosen here and nowhere else.
 pub fn provider() -> Arc<CryptoProvider> {
-    Arc::new(ring::default_provider())
+    let mut provider = ring::default_provider();
+    let fast = has_aes();
+    provider.cipher_suites.sort_by_key(|suite| rank(suite.suite(), fast));
+    Arc::new(provider)
+}
+
+/// A place in the order of preference. All of them are good; what differs is the time. AES with the longer key costs more than with the
+/// shorter one, and on a processor without instructions for it ChaCha20 costs far less than either.
+fn rank(suite: CipherSuite, aes: bool) -> usize {
+    use CipherSuite::*;
+    match suite {
+        TLS13_CHACHA20_POLY1305_SHA256
+        | TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256
+        | TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256 => 2 * usize::from(aes),
+        TLS13_AES_128_GCM_SHA256 | TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256 | TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 => {
+            1 - usize::from(aes)
+        }
+        _ => 2 - usize::from(aes),
+    }
+}
+
+/// Whether the processor has instructions for AES.
+fn has_aes() -> bool {
+    #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+    return std::arch::is_x86_feature_detected!("aes") && std::arch::is_x86_feature_detected!("pclmulqdq");
+    #[cfg(target_arch = "aarch64")]
+    return std::arch::is_aarch64_feature_detected!("aes") && std::arch::is_aarch64_feature_detected!("pmull");
+    #[cfg(not(any(target_arch = "x86", target_arch = "x86_64", target_arch = "aarch64")))]
+    false
 }
 
 /// What a TLS server shows: its configuration and the fingerprint of its own leaf.
@@ -144,6 +174,8 @@ fn load(origin: &Origin, audience: Audience) -> Result<Identity, Error> {
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.ticketer = ring::Ticketer::new().map_err(|error| explain(&error))?;
     config.send_tls13_tickets = 1;
+    // A client's order stands, unless it asks for AES of a machine that is slow with it.
+    config.ignore_client_order = !has_aes();
     let end = valid_until(&der.chain[0], &provider());
     Ok(Identity { config: Arc::new(config), leaf, end, der })
 }
@@ -434,6 +466,18 @@ mod tests {
         let mut server = ServerConnection::new(Arc::clone(&server.config)).unwrap();
         shake_hands(&mut client, &mut server).unwrap();
         [client.handshake_kind().unwrap(), server.handshake_kind().unwrap()]
+    }
+
+    #[test]
+    fn the_cipher_that_the_processor_is_fast_with_is_preferred() {
+        use CipherSuite::{TLS13_AES_128_GCM_SHA256, TLS13_AES_256_GCM_SHA384, TLS13_CHACHA20_POLY1305_SHA256};
+        let [short, long, chacha] =
+            [TLS13_AES_128_GCM_SHA256, TLS13_AES_256_GCM_SHA384, TLS13_CHACHA20_POLY1305_SHA256];
+        for (aes, order) in [(true, [short, long, chacha]), (false, [chacha, short, long])] {
+            let mut suites = [long, chacha, short];
+            suites.sort_by_key(|suite| rank(*suite, aes));
+            assert_eq!(suites, order, "aes={aes}");
+        }
     }
 
     #[test]

@@ -33,7 +33,7 @@ use super::budget::Budget;
 use super::lower::Lower;
 use super::mux::{Mux, StreamNo, Trial};
 use super::nghttp2::{H2Session, SessionSettings};
-use super::stream::{ready, would_block, Buffer};
+use super::stream::{ready, would_block, Buffer, LARGE};
 use super::tls::Tls;
 use crate::logic::keepalive::{Beat, Keepalive};
 use crate::logic::wire::Fingerprint;
@@ -131,7 +131,7 @@ impl<C: Lower> H2<C> {
 
     /// Its client is not known yet.
     pub fn on_trial(mut self, trial: Trial) -> H2<C> {
-        self.trial = Some((trial, 0));
+        (self.trial, self.input) = (Some((trial, 0)), Buffer::new(TRIAL_INPUT));
         self
     }
 
@@ -448,7 +448,9 @@ impl<C: Lower> Mux for H2<C> {
     }
 
     fn decide(&mut self, _stream: StreamNo) {
-        self.trial = None;
+        if self.trial.take().is_some() {
+            self.input = Buffer::new(INPUT);
+        }
     }
 
     fn streams(&self) -> usize {
@@ -462,8 +464,10 @@ impl<C: Lower> Mux for H2<C> {
     }
 }
 
-/// Bytes of plaintext that are taken in at once.
-const INPUT: usize = 32 * 1024;
+/// Bytes of plaintext that are taken in at once: as many as the other side sends at once.
+const INPUT: usize = LARGE;
+/// The same while the client is not known.
+const TRIAL_INPUT: usize = 32 * 1024;
 /// Bytes that one turn takes in before others have theirs.
 const READ_AT_ONCE: usize = 256 * 1024;
 /// Room in the output for any frame of ours.

@@ -17,7 +17,7 @@ use super::stream::{ready, Buffer, Conduit, Stores, Stream};
 pub struct Half {
     state: State,
     conduit: Conduit,
-    /// Much came the last time: a large buffer is worth it.
+    /// Much came the last time: a large buffer, or a pipe, is worth it.
     bulk: bool,
 }
 
@@ -106,7 +106,9 @@ impl Half {
         self.close(to)?;
         self.conduit.release(stores);
         if moved > 0 {
-            self.bulk = moved >= stores.usual_size();
+            // A stream that is held up for a moment goes on as it was.
+            let least = if self.bulk { stores.usual_size() / 4 } else { stores.usual_size() };
+            self.bulk = moved >= least;
         }
         let bounded = moved >= budget || fills == MAX_FILLS || interrupted;
         Ok(Pumped { moved, again: bounded && self.state == State::Open })

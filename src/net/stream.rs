@@ -138,7 +138,7 @@ pub enum Conduit {
     Empty,
     /// In our memory.
     Memory(Buffer),
-    /// In a kernel pipe, between two bare sockets.
+    /// In a kernel pipe, between two bare sockets through which much comes.
     Kernel(Pipe),
 }
 
@@ -153,7 +153,7 @@ impl Conduit {
     }
 
     /// Takes up to about `limit` bytes out of `from`. A full conduit is `WouldBlock`, and `from` is not asked. `bulk` says that much
-    /// comes at a time.
+    /// comes at a time. What does not is copied: to read and write a little takes fewer system calls than to splice it.
     pub fn fill(
         &mut self,
         from: &mut dyn Stream,
@@ -163,8 +163,9 @@ impl Conduit {
         stores: &mut Stores,
     ) -> io::Result<usize> {
         let splices = from.bare().is_some_and(|tcp| !tcp.is_urgent());
+        let pipes = splices && bulk && to.bare().is_some();
         let ill_suited = match self {
-            Conduit::Memory(buffer) => buffer.is_empty() && !stores.suits(buffer, bulk),
+            Conduit::Memory(buffer) => buffer.is_empty() && !stores.suits(buffer, bulk, pipes),
             Conduit::Kernel(pipe) => pipe.is_empty() && !splices,
             Conduit::Empty => false,
         };
@@ -172,7 +173,7 @@ impl Conduit {
             self.release(stores);
         }
         if let Conduit::Empty = self {
-            *self = stores.conduit(splices && to.bare().is_some(), bulk);
+            *self = stores.conduit(pipes, bulk);
         }
         match self {
             Conduit::Kernel(pipe) => match from.bare().filter(|tcp| !tcp.is_urgent()) {
@@ -250,9 +251,9 @@ impl Stores {
         self.usual.spare()
     }
 
-    /// An empty conduit; `bulk` as in [`Conduit::fill`].
-    pub fn conduit(&mut self, bare: bool, bulk: bool) -> Conduit {
-        if bare && self.splice {
+    /// An empty conduit; `bulk` as in [`Conduit::fill`]. `pipes` is whether it may be a pipe.
+    pub fn conduit(&mut self, pipes: bool, bulk: bool) -> Conduit {
+        if pipes && self.splice {
             if let Some(pipe) = self.pipes.pop().or_else(|| Pipe::new().ok()) {
                 return Conduit::Kernel(pipe);
             }
@@ -268,8 +269,9 @@ impl Stores {
     }
 
     /// Whether that empty buffer is the one to go on with.
-    fn suits(&self, buffer: &Buffer, bulk: bool) -> bool {
-        self.large.is_ours(buffer) || self.usual.is_ours(buffer) && !(bulk && self.large.has_more())
+    fn suits(&self, buffer: &Buffer, bulk: bool, pipes: bool) -> bool {
+        let better = pipes && self.splice || bulk && self.large.has_more();
+        self.large.is_ours(buffer) || self.usual.is_ours(buffer) && !better
     }
 
     fn keep_buffer(&mut self, buffer: Buffer) {

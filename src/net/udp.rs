@@ -8,9 +8,9 @@
 //! With a 1.14 peer there are no frames: each datagram is written as it is, and one read is taken for one datagram.
 
 mod burst;
+mod frames;
 mod listener;
 
-use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
@@ -22,6 +22,8 @@ use mio::{Interest, Registry, Token};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use self::burst::Departure;
+pub use self::frames::Frames;
+use self::frames::Inbox;
 pub use self::listener::{sender, UdpListener};
 use super::bind::source;
 use super::budget::Budget;
@@ -58,61 +60,12 @@ enum End {
     },
 }
 
-/// What came in a burst and did not fit: frames, as far as they were not taken yet.
+/// What came in a burst and did not fit.
 #[derive(Default)]
 struct Waiting {
-    frames: Vec<u8>,
-    taken: usize,
+    frames: Frames,
     /// Datagrams are large here: one at a time.
     large: bool,
-}
-
-impl Waiting {
-    /// Moves whole frames into `into`, which has room for one at least; their bytes.
-    fn take(&mut self, into: &mut Buffer) -> usize {
-        let mut moved = 0;
-        while let Frame::Whole(payload) = next_frame(&self.frames[self.taken..]) {
-            let frame = &self.frames[self.taken..][..payload.end];
-            if into.room(frame.len()).len() < frame.len() {
-                break;
-            }
-            moved += into.append(frame);
-            self.taken += frame.len();
-        }
-        if self.taken == self.frames.len() {
-            (self.frames, self.taken) = (Vec::new(), 0);
-        }
-        moved
-    }
-}
-
-/// Datagrams that wait for their session's relay.
-#[derive(Default)]
-struct Inbox {
-    packets: VecDeque<Vec<u8>>,
-    bytes: usize,
-}
-
-impl Inbox {
-    /// One may wait in any case.
-    fn has_room(&self, packet: &[u8], most: usize) -> bool {
-        self.packets.is_empty() || self.packets.len() < INBOX && self.bytes + packet.len() <= most
-    }
-
-    fn push(&mut self, packet: Vec<u8>) {
-        self.bytes += packet.len();
-        self.packets.push_back(packet);
-    }
-
-    fn next_len(&self) -> Option<usize> {
-        self.packets.front().map(Vec::len)
-    }
-
-    fn pop(&mut self) -> Option<Vec<u8>> {
-        let packet = self.packets.pop_front()?;
-        self.bytes -= packet.len();
-        Some(packet)
-    }
 }
 
 /// What passed through a session since it was last asked.
@@ -182,16 +135,13 @@ impl Session {
         }
     }
 
-    /// A datagram from the listener. A full inbox drops it, as the network would.
-    pub fn deliver(&mut self, packet: Vec<u8>) {
-        match &mut self.end {
-            End::UdpListener { listener, inbox, .. }
-                if packet.len() <= self.largest && inbox.has_room(&packet, listener.budget().inbox) =>
-            {
-                inbox.push(packet)
-            }
-            _ => self.tally.dropped += 1,
-        }
+    /// Datagrams from the listener. A full inbox drops them, as the network would.
+    pub fn deliver(&mut self, frames: Frames) {
+        let lost = match &mut self.end {
+            End::UdpListener { listener, inbox, .. } => inbox.add(frames, self.largest, listener.budget().inbox),
+            End::Own { .. } => frames.count(),
+        };
+        self.tally.dropped += lost as u64;
     }
 
     /// Ends the stream: what waits is still sent on, then `fill` answers the end.
@@ -236,11 +186,8 @@ impl Session {
     /// Receives one datagram into `room`, which has space for a header and the largest payload and one byte more.
     fn receive(&mut self, room: &mut [u8]) -> io::Result<Received> {
         match &mut self.end {
-            End::UdpListener { inbox, over, .. } => match inbox.pop() {
-                Some(packet) => {
-                    room[..packet.len()].copy_from_slice(&packet);
-                    Ok(Received::Datagram(packet.len()))
-                }
+            End::UdpListener { inbox, over, .. } => match inbox.pop(room) {
+                Some(len) => Ok(Received::Datagram(len)),
                 None if *over => Ok(Received::End),
                 None => would_block(),
             },
@@ -272,16 +219,11 @@ impl Session {
         let (need, largest) = (HEAD + self.largest + 1, self.largest);
         match &mut self.end {
             End::UdpListener { inbox, .. } => {
-                let mut moved = 0;
-                while let Some(len) = inbox.next_len().filter(|len| into.room(need).len() > HEAD + len) {
-                    let Some(packet) = inbox.pop() else { break };
-                    into.append(&(len as u16).to_be_bytes());
-                    moved += HEAD + into.append(&packet);
-                    self.tally.received += len as u64;
-                }
+                let (moved, payload) = inbox.take(into);
+                self.tally.received += payload as u64;
                 Ok((moved > 0).then_some(moved))
             }
-            End::Own { waiting, .. } if !waiting.frames.is_empty() => Ok(Some(waiting.take(into))),
+            End::Own { waiting, .. } if !waiting.frames.is_empty() => Ok(Some(waiting.frames.take(into))),
             End::Own { socket, readable: readable @ true, waiting, gulp, .. } if !waiting.large => {
                 let room = into.room(need);
                 if !burst::pays(room.len(), largest) {
@@ -300,7 +242,7 @@ impl Session {
                 self.tally.received += received.payload as u64;
                 self.tally.dropped += received.dropped;
                 (waiting.large, waiting.frames) = (!received.left_over.is_empty(), received.left_over);
-                Ok(Some(received.framed + if received.framed == 0 { waiting.take(into) } else { 0 }))
+                Ok(Some(received.framed + if received.framed == 0 { waiting.frames.take(into) } else { 0 }))
             }
             End::Own { .. } => Ok(None),
         }
@@ -481,8 +423,6 @@ const HEAD: usize = 2;
 const SOCKET_BUFFER: usize = 1024 * 1024;
 /// Most datagrams that one `fill` passes over: empty ones, too large ones, refusals.
 const MAX_SKIPPED: usize = 64;
-/// Most datagrams that wait for one session's relay.
-const INBOX: usize = 256;
 /// Most bytes of a conduit that carries datagrams: a header, the largest payload, one byte to notice a larger one.
 pub const fn conduit_size(largest: usize) -> usize {
     2 * (2 + largest + 1)
@@ -495,6 +435,7 @@ mod tests {
 
     use mio::{Events, Poll};
 
+    use super::frames::INBOX;
     use super::listener::LISTENER_BUFFER;
     use super::*;
     use crate::net::batch::PacketQueue;
@@ -674,9 +615,9 @@ mod tests {
     #[test]
     fn a_users_datagram_that_is_too_large_is_dropped_and_counted_too() {
         let (mut session, _user) = of_user(true, 100);
-        session.deliver(vec![1; 101]);
-        session.deliver(vec![2; 5000]);
-        session.deliver(b"after".to_vec());
+        deliver(&mut session, &[1; 101]);
+        deliver(&mut session, &[2; 5000]);
+        deliver(&mut session, b"after");
         let mut buffer = Buffer::new(conduit_size(100));
         assert_eq!(session.fill(&mut buffer).unwrap(), 7);
         assert_eq!(buffer.bytes(), b"\0\x05after");
@@ -687,7 +628,7 @@ mod tests {
     fn a_users_full_inbox_drops_the_newest() {
         let (mut session, _user) = of_user(true, 100);
         for number in 0..INBOX + 3 {
-            session.deliver(vec![number as u8]);
+            deliver(&mut session, &[number as u8]);
         }
         let mut buffer = Buffer::new(conduit_size(100));
         let mut bytes = Vec::new();
@@ -703,7 +644,7 @@ mod tests {
     #[test]
     fn a_users_session_that_is_ended_sends_on_what_waits_and_then_tells_the_end() {
         let (mut session, _user) = of_user(true, 100);
-        session.deliver(b"last".to_vec());
+        deliver(&mut session, b"last");
         session.end();
         let mut buffer = Buffer::new(conduit_size(100));
         assert_eq!(session.fill(&mut buffer).unwrap(), 6);
@@ -714,9 +655,9 @@ mod tests {
     #[test]
     fn without_frames_a_datagram_is_its_bytes_and_an_empty_one_is_skipped() {
         let (mut session, user) = of_user(false, 100);
-        session.deliver(Vec::new());
-        session.deliver(b"one".to_vec());
-        session.deliver(b"two".to_vec());
+        deliver(&mut session, b"");
+        deliver(&mut session, b"one");
+        deliver(&mut session, b"two");
         let mut buffer = Buffer::new(conduit_size(100));
         assert_eq!(session.fill(&mut buffer).unwrap(), 3);
         assert_eq!(buffer.bytes(), b"one");
@@ -901,6 +842,13 @@ mod tests {
         user.set_read_timeout(Some(GRACE)).unwrap();
         let (address, asked) = (user.local_addr().unwrap(), Some([127, 0, 0, 1].into()));
         (Session::of_user(listener, address, asked, framed, largest), user)
+    }
+
+    /// A datagram of the session's user.
+    fn deliver(session: &mut Session, packet: &[u8]) {
+        let mut frames = Frames::default();
+        frames.push(&[packet]);
+        session.deliver(frames);
     }
 
     fn any(host: &str) -> SocketAddr {

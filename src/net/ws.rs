@@ -28,7 +28,7 @@ use std::io::{self, ErrorKind};
 use tungstenite::protocol::frame::coding::{Control, OpCode};
 
 use super::lower::Lower;
-use super::stream::{ready, would_block, Buffer, Stream};
+use super::stream::{ready, Buffer, Stream};
 use super::tcp::Tcp;
 use crate::logic::wire::Fingerprint;
 use datagram::Datagram;
@@ -176,15 +176,11 @@ impl Stream for Ws {
 
     fn drain(&mut self, from: &mut Buffer) -> io::Result<usize> {
         let before = from.bytes().len();
-        while !from.is_empty() {
-            if ready(self.send(from))?.is_none() {
-                break;
-            }
+        // What is left of a large buffer after one frame goes with what comes next.
+        while from.bytes().len() == before {
+            self.send(from)?;
         }
-        match before - from.bytes().len() {
-            0 => would_block(),
-            count => Ok(count),
-        }
+        Ok(before - from.bytes().len())
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -10,6 +10,7 @@ use mio::{Registry, Token};
 
 use super::messages::Job;
 use crate::logic::slab::Key;
+use crate::net::udp::Frames;
 
 /// Tells a thread that something waits in its queues, and lets it sleep when nothing does.
 pub struct Waker {
@@ -76,14 +77,16 @@ impl<T> Sender<T> {
 }
 
 impl Sender<Job> {
-    /// Hands on a datagram, unless its reader has more than `most` bytes of them to read yet: then it is lost, as in any full
-    /// socket.
-    pub fn deliver(&self, key: Key, packet: Vec<u8>, most: usize) {
+    /// Hands datagrams on, unless their reader has more than `most` bytes of them to read yet: then they are lost, as in any full
+    /// socket. How many were.
+    pub fn deliver(&self, key: Key, frames: Frames, most: usize) -> usize {
         let waiting = &self.waker.datagrams;
-        if waiting.load(Ordering::Relaxed) <= most {
-            waiting.fetch_add(packet.len(), Ordering::Relaxed);
-            self.send(Job::Datagram(key, packet));
+        if waiting.load(Ordering::Relaxed) > most {
+            return frames.count();
         }
+        waiting.fetch_add(frames.payload(), Ordering::Relaxed);
+        self.send(Job::Datagrams(key, frames));
+        0
     }
 }
 
@@ -108,7 +111,7 @@ impl<T> Receiver<T> {
 }
 
 impl Receiver<Job> {
-    /// A datagram of so many bytes has been read.
+    /// Datagrams of so many bytes have been read.
     pub fn delivered(&self, bytes: usize) {
         self.waker.datagrams.fetch_sub(bytes, Ordering::Relaxed);
     }
@@ -131,17 +134,20 @@ mod tests {
         let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
         let (post, inbox) = channel::<Job>(&waker);
         let key = Slab::default().insert(());
-        for _ in 0..10 {
-            post.deliver(key, vec![0; 600], 1000);
-        }
+        let deliver = || {
+            let mut frames = Frames::default();
+            (0..2).for_each(|_| frames.push(&[&[0; 300]]));
+            post.deliver(key, frames, 1000)
+        };
+        assert_eq!((0..10).map(|_| deliver()).sum::<usize>(), 16);
         post.send(Job::Close(key));
         let read = || std::iter::from_fn(|| inbox.next()).collect::<Vec<_>>();
         let jobs = read();
-        assert!(matches!(&jobs[..], [Job::Datagram(..), Job::Datagram(..), Job::Close(_)]), "{}", jobs.len());
-        post.deliver(key, vec![0; 600], 1000);
+        assert!(matches!(&jobs[..], [Job::Datagrams(..), Job::Datagrams(..), Job::Close(_)]), "{}", jobs.len());
+        assert_eq!(deliver(), 2);
         assert!(read().is_empty(), "they are read only when the worker says so");
         inbox.delivered(1200);
-        post.deliver(key, vec![0; 600], 1000);
+        assert_eq!(deliver(), 0);
         assert_eq!(read().len(), 1);
     }
 }

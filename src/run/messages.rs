@@ -31,6 +31,7 @@ use crate::logic::wire::{Fingerprint, Id};
 use crate::net::certs::Pins;
 use crate::net::mux::Mux;
 use crate::net::quic::ClientTls;
+use crate::net::udp::Frames;
 
 /// Where a task lives: which worker, and its key there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -173,8 +174,8 @@ pub enum Job {
         /// Its address.
         address: SocketAddr,
     },
-    /// A datagram for a UDP session.
-    Datagram(Key, Vec<u8>),
+    /// Datagrams for a UDP session.
+    Datagrams(Key, Frames),
     /// Close a task without a word.
     Close(Key),
     /// Close a user's task: its place is needed.

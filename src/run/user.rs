@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use mio::net::TcpStream;
 
-use crate::net::udp::UdpListener;
+use crate::net::udp::{Frames, UdpListener};
 
 /// What a user speaks; a UDP user with the addresses that make the session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub enum User {
     /// A TCP connection, its source, and what was read of it already.
     Tcp(TcpStream, SocketAddr, Said),
     /// A UDP session, with the datagrams that came before it had a connection.
-    Udp(Arc<UdpListener>, SessionKey, Vec<Vec<u8>>),
+    Udp(Arc<UdpListener>, SessionKey, Frames),
 }
 
 /// What was read of a user whose pool connection turned out to be dead.

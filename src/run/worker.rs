@@ -49,7 +49,7 @@ use crate::net::mux::Muxes;
 use crate::net::quic::Tickets;
 use crate::net::stream::Stores;
 use crate::net::tcp::Tcp;
-use crate::net::udp::{conduit_size, Session};
+use crate::net::udp::{conduit_size, Frames, Session};
 use crate::net::{sys, tcp};
 use crate::run::channel::{Receiver, Sender};
 use crate::run::messages::{DialRequest, Home, Job, Notice, Survivors, TunnelEvent, Wanted};
@@ -181,7 +181,7 @@ impl Worker {
             Job::Probe { target, address } => {
                 tasks.start(context, |home, context| Ok(Probe::new(target, address, home, context).into()));
             }
-            Job::Datagram(key, packet) => self.deliver(key, packet),
+            Job::Datagrams(key, frames) => self.deliver(key, frames),
             Job::Close(key) => tasks.remove(key),
             Job::Evict(key) => tasks.end_user(key, context),
             Job::End { tunnel, survivors } => self.end(tunnel, survivors),
@@ -352,12 +352,12 @@ impl Worker {
         context.hub.send(Notice::Tunnel { number: tunnel, event });
     }
 
-    /// A datagram of a user's session.
-    fn deliver(&mut self, key: Key, packet: Vec<u8>) {
-        self.inbox.delivered(packet.len());
+    /// Datagrams of a user's session.
+    fn deliver(&mut self, key: Key, frames: Frames) {
+        self.inbox.delivered(frames.payload());
         match self.tasks.get_mut(key) {
-            Some(Task::Relay(relay)) => relay.deliver(packet),
-            Some(Task::Stage(Stage::Dialer(dialer))) => dialer.deliver(packet),
+            Some(Task::Relay(relay)) => relay.deliver(frames),
+            Some(Task::Stage(Stage::Dialer(dialer))) => dialer.deliver(frames),
             _ => return,
         }
         self.tasks.queue(key);
@@ -375,10 +375,10 @@ fn forward(user: User, request: DialRequest, home: Home, context: &Context) -> i
 fn local_end(user: User, framed: bool, home: Home, context: &Context) -> io::Result<(Own, Option<Said>)> {
     let (mut own, said) = match user {
         User::Tcp(socket, _, said) => (Own::Tcp(Tcp::new(socket)), Some(said)),
-        User::Udp(listener, session, packets) => {
+        User::Udp(listener, session, frames) => {
             let largest = context.shared.config.limits.udp_buffer;
             let mut session = Session::of_user(listener, tcp::canonical(session.user), session.asked, framed, largest);
-            packets.into_iter().for_each(|packet| session.deliver(packet));
+            session.deliver(frames);
             (session.into(), None)
         }
     };

@@ -39,7 +39,7 @@ use nodepass::net::mux::{AllowedPeer, Mux};
 use nodepass::net::quic::{ClientTls, QuicClient, QuicServer, Settings, Tickets};
 use nodepass::net::stream::{ready, Buffer, Stream};
 use nodepass::net::tls::Tls;
-use nodepass::net::udp::{conduit_size, Session, UdpListener};
+use nodepass::net::udp::{conduit_size, Frames, Session, UdpListener};
 #[cfg(feature = "ws")]
 use nodepass::net::ws::{End, Ws};
 use shared::Shared;
@@ -465,7 +465,9 @@ impl<F: Far> Rig<F> {
                     let mut queue = PacketQueue::default();
                     while let Some(count) = ready(listener.receive(&mut queue, 65535)).unwrap() {
                         let LocalEnd::Own(Own::Udp(session)) = &mut self.leg else { unreachable!() };
-                        queue.packets(count).for_each(|(_, packet)| session.deliver(packet.to_vec()));
+                        let mut frames = Frames::default();
+                        queue.packets(count).for_each(|(_, packet)| frames.push(&[packet]));
+                        session.deliver(frames);
                     }
                 }
                 _ => {

@@ -71,7 +71,7 @@ fn a_single_end_forwarder_at_rest_only_measures_its_target() {
 }
 
 #[test]
-fn a_plain_bulk_transfer_is_spliced_and_never_read() {
+fn a_plain_bulk_transfer_is_spliced_and_hardly_read() {
     let _alone = alone();
     let Some(strace) = program("strace") else { return };
     for builder in [Tunnel::reverse(), Tunnel::forward(), Tunnel::single()] {
@@ -94,10 +94,10 @@ fn a_plain_bulk_transfer_is_spliced_and_never_read() {
             println!("{process:?}, {BULK} bytes: {counts:?}");
             // The user has heard nothing yet: the first bytes might have to go over another pool connection, and are read.
             assert!(moved >= 2 * (BULK - MAX_READ) as i64, "each byte is spliced in and out: {moved}");
-            // Reports, probes and logs read and write a little.
+            // What comes first is copied, until it proves to be much; reports, probes and logs read and write a little.
             let copied = calls.iter().filter(|call| COPYING.contains(&call.name.as_str()));
             let bytes: i64 = copied.map(|call| call.result.max(0)).sum();
-            assert!(bytes < 64 * 1024, "{bytes} bytes were copied: {counts:?}");
+            assert!(bytes < MAX_COPIED, "{bytes} bytes were copied: {counts:?}");
             assert!(calls.len() < BULK / 4096, "{} calls for {BULK} bytes: {counts:?}", calls.len());
         }
     }
@@ -210,6 +210,8 @@ const USERS: usize = 100;
 const BULK: usize = 32 << 20;
 /// Bytes of a user that are read before the target has answered: what a buffer holds.
 const MAX_READ: usize = 64 << 10;
+/// Most bytes of it that are read and written, both counted.
+const MAX_COPIED: i64 = 256 * 1024;
 /// Most calls for ten users: for them, for the refill, for waiting.
 const MAX_SERVER: [usize; 3] = [200, 75, 85];
 const MAX_CLIENT: [usize; 3] = [270, 125, 85];

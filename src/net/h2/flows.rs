@@ -392,7 +392,7 @@ impl Handler for H2Streams {
             return Ready::Full;
         }
         let Some((_, flow)) = self.by_id(id) else { return Ready::Nothing };
-        let count = flow.outbox.len().min(most);
+        let count = flow.outbox.len().min(most).min(DATA);
         if flow.send == H2Send::Ending && count == flow.outbox.len() {
             return Ready::Last(count);
         }
@@ -431,8 +431,10 @@ pub const CONNECT_ERROR: u32 = 0xa;
 /// The peer asks for too much.
 pub const ENHANCE_YOUR_CALM: u32 = 0xb;
 
-/// Bytes of frames that wait for the socket: four TLS records.
+/// Bytes of frames that wait for the socket: four TLS records, and room for a frame of the largest size behind three.
 pub const OUTPUT: usize = 4 * (HEAD + PAYLOAD);
+/// Most bytes of data in a frame: with its header they are one TLS record.
+const DATA: usize = PAYLOAD - HEAD;
 /// Bytes of a head, as RFC 9113 counts them.
 pub const MAX_HEAD: usize = 16 * 1024;
 /// Characters of a complaint that are kept for the log.

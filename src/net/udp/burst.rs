@@ -13,6 +13,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::os::fd::BorrowedFd;
 
+use super::frames::Frames;
 use crate::logic::wire::{next_frame, Frame};
 use crate::net::batch::{
     cannot_segment, receive_slots, send_many, takes_all, Outgoing, Slots, MAX_BATCH, MAX_MESSAGE, MAX_SEGMENTS,
@@ -27,7 +28,7 @@ pub struct Received {
     /// Datagrams that were larger than what is carried.
     pub dropped: u64,
     /// Frames that came after one too large for its slot.
-    pub left_over: Vec<u8>,
+    pub left_over: Frames,
     /// Nothing is left in the socket.
     pub all: bool,
 }
@@ -72,7 +73,7 @@ fn put_together(
     lens: &[usize],
     largest: usize,
 ) -> Received {
-    let mut received = Received { framed: 0, payload: 0, dropped: 0, left_over: Vec::new(), all: false };
+    let mut received = Received { framed: 0, payload: 0, dropped: 0, left_over: Frames::default(), all: false };
     for (at, &len) in lens.iter().enumerate() {
         if len > largest {
             received.dropped += 1;
@@ -82,9 +83,7 @@ fn put_together(
         let (start, head) = (at * stride + HEAD, (len as u16).to_be_bytes());
         let fits = len.min(stride - HEAD);
         if len > fits || !received.left_over.is_empty() {
-            received.left_over.extend_from_slice(&head);
-            received.left_over.extend_from_slice(&room[start..start + fits]);
-            received.left_over.extend_from_slice(&overflow[at * longest..][..len - fits]);
+            received.left_over.push(&[&room[start..start + fits], &overflow[at * longest..][..len - fits]]);
             continue;
         }
         let end = received.framed;

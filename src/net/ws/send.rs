@@ -8,15 +8,15 @@ use tungstenite::protocol::frame::FrameHeader;
 use super::mask::Mask;
 use super::state::{Masking, RecvState, SendState};
 use super::Ws;
-use crate::net::stream::Buffer;
+use crate::net::stream::{Buffer, LARGE};
 
 impl Ws {
-    /// Sends some of `from`: the rest of the frame that has begun, or a new one of all of it.
+    /// Sends some of `from`: the rest of the frame that has begun, or a new one of all that one takes.
     pub(super) fn send(&mut self, from: &mut Buffer) -> io::Result<()> {
         if let SendState::Open = self.send {
             self.send_due()?;
-            let left = from.bytes().len();
-            self.header(OpCode::Data(Data::Binary), left)?.apply(from.bytes_mut());
+            let left = from.bytes().len().min(self.largest());
+            self.header(OpCode::Data(Data::Binary), left)?.apply(&mut from.bytes_mut()[..left]);
             self.send = SendState::Sending { left };
         }
         let SendState::Sending { left } = &mut self.send else {
@@ -33,6 +33,13 @@ impl Ws {
             self.send = SendState::Open;
         }
         Ok(())
+    }
+
+    /// Bytes of payload that fill, with their header, as many whole records of TLS as are sent at once. One byte more would be a record
+    /// and a system call of its own, and every record after it would begin in the middle of what is read at once.
+    fn largest(&self) -> usize {
+        let mask = if matches!(self.side, Masking::Client(_)) { 4 } else { 0 };
+        LARGE - HEADER - mask
     }
 
     /// Ends our direction: by an empty message where that was agreed on, else by a Close.
@@ -123,5 +130,7 @@ impl Ws {
     }
 }
 
+/// Bytes of a header of less than 64 KiB (RFC 6455, 5.2), the mask apart.
+const HEADER: usize = 4;
 /// Bytes held back: a pong, an empty message and a Close (131 + 6 + 8), or a pong and the header of a frame.
 pub(super) const OUT: usize = 192;

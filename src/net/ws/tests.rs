@@ -1,5 +1,6 @@
 use super::recv::EMPTY_FRAMES;
 use super::*;
+use crate::net::stream::LARGE;
 use rig::*;
 
 mod rig;
@@ -269,6 +270,18 @@ fn a_pong_never_comes_within_a_frame() {
 // ---- what goes ------------------------------------------------------------------------------------------------------
 
 #[test]
+fn a_frame_with_its_header_is_no_more_than_is_sent_at_once() {
+    for (end, header) in [(End::Server, 4), (End::Client, 8)] {
+        let (mut ws, mut peer) = rig(end, true);
+        let mut from = Buffer::holding(vec![7; LARGE + 5]);
+        assert_eq!(ws.drain(&mut from).unwrap(), LARGE - header);
+        assert_eq!(peer.heard().len(), LARGE);
+        drained(&mut ws, from.bytes());
+        assert_eq!(peer.frames(), [(BINARY, vec![7; header + 5])]);
+    }
+}
+
+#[test]
 fn clients_mask_every_frame_anew_and_servers_none() {
     let (mut ws, mut peer) = rig(End::Client, true);
     for _ in 0..100 {
@@ -317,13 +330,13 @@ fn bytes_arrive_whole_however_little_the_stream_below_takes_at_a_time() {
 fn what_is_sent_needs_no_memory_of_ours() {
     let (mut ws, peer) = rig(End::Client, true);
     let mut from = Buffer::holding(flow(1_000_000));
-    peer.room(10);
+    peer.room(8);
     assert_eq!(ready(ws.drain(&mut from)).unwrap(), None, "a header and no payload yet");
+    // Seven whole frames, and the header of one that begins.
     peer.room(500_000);
-    ws.drain(&mut from).unwrap();
-    assert_eq!(ready(ws.drain(&mut from)).unwrap(), None);
+    while ready(ws.drain(&mut from)).unwrap().is_some() {}
     assert_eq!(ws.out.room(0).len(), OUT, "nothing is held back but headers");
-    assert_eq!(from.bytes().len(), 500_000 + 4);
+    assert_eq!(from.bytes().len(), 500_000 + 7 * 8);
 }
 
 // ---- ends -----------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@
 //! ```
 
 pub mod listeners;
+mod mail;
 mod slots;
 mod sniffing;
 mod udp_sessions;
@@ -20,6 +21,7 @@ use mio::net::TcpStream;
 use mio::Registry;
 
 use self::listeners::Listeners;
+use self::mail::Mail;
 use self::slots::Slots;
 use self::sniffing::{Sniffing, Verdicted};
 use self::udp_sessions::{Place, Room, Sessions};
@@ -31,7 +33,7 @@ use crate::logic::guard::{PerSource, Refusals};
 use crate::logic::metrics::Figure;
 use crate::logic::slab::Key;
 use crate::net::batch::PacketQueue;
-use crate::net::udp::{sender, UdpListener};
+use crate::net::udp::{sender, Frames, UdpListener};
 use crate::run::channel::Sender;
 use crate::run::messages::{Home, Job};
 use crate::run::shared::Shared;
@@ -51,7 +53,7 @@ pub(in crate::run) struct Ingress {
     batch: PacketQueue,
     arrived: VecDeque<User>,
     /// Datagrams for sessions that have a task.
-    mail: VecDeque<(Home, Vec<u8>)>,
+    mail: Mail,
     ends_tls: bool,
     /// Who holds a slot.
     pub slots: Slots,
@@ -92,7 +94,7 @@ impl Ingress {
             evicted: Vec::new(),
             batch: PacketQueue::default(),
             arrived: VecDeque::new(),
-            mail: VecDeque::new(),
+            mail: Mail::default(),
             ends_tls,
             slots,
             sources,
@@ -174,8 +176,9 @@ impl Ingress {
     /// Hands datagrams to the sessions that have a task, and ends those that have to make room.
     pub fn deliver(&mut self, workers: &[Sender<Job>]) {
         self.evicted.drain(..).for_each(|home| workers[home.worker].send(Job::Evict(home.key)));
-        for (home, packet) in self.mail.drain(..) {
-            workers[home.worker].deliver(home.key, packet, self.shared.budget.mail);
+        for (home, frames) in self.mail.drain() {
+            let lost = workers[home.worker].deliver(home.key, frames, self.shared.budget.mail);
+            self.shared.stats.add(Figure::DroppedSession, lost as u64);
         }
     }
 
@@ -233,8 +236,8 @@ impl Ingress {
     pub fn bind(&mut self, user: User, home: Home) -> User {
         match user {
             User::Udp(listener, session, _) => {
-                let packets = self.sessions.bind(&session, home);
-                User::Udp(listener, session, packets)
+                let frames = self.sessions.bind(&session, home);
+                User::Udp(listener, session, frames)
             }
             user => user,
         }
@@ -242,16 +245,16 @@ impl Ingress {
 
     /// The same, for a task that was started with nothing: the datagrams that waited are in the mail.
     pub fn bind_session(&mut self, session: &SessionKey, home: Home) {
-        let packets = self.sessions.bind(session, home);
-        self.mail.extend(packets.into_iter().map(|packet| (home, packet)));
+        let frames = self.sessions.bind(session, home);
+        self.mail.put(home, frames);
     }
 
     /// A user needs another relay: the datagrams of a UDP session wait again.
     pub fn unbind(&mut self, user: User) -> User {
         match user {
-            User::Udp(listener, session, packets) => {
-                self.sessions.unbind(&session, packets);
-                User::Udp(listener, session, Vec::new())
+            User::Udp(listener, session, frames) => {
+                self.sessions.unbind(&session, frames);
+                User::Udp(listener, session, Frames::default())
             }
             user => user,
         }
@@ -314,15 +317,17 @@ impl Ingress {
         bars: &mut Bars,
         now: Instant,
     ) {
-        let packet = packet.to_vec();
         match self.sessions.get(&key) {
-            Some(Place::At(home)) => self.mail.push_back((*home, packet)),
-            Some(Place::Waiting(packets)) => Place::keep(packets, packet),
+            Some(Place::At(home)) => self.mail.add(*home, packet),
+            Some(Place::Waiting(frames)) => {
+                let lost = !Place::keep(frames, packet);
+                self.shared.stats.add(Figure::DroppedSession, u64::from(lost));
+            }
             None if bars(key.user.ip()) => self.shared.stats.add(Figure::RefusedAddress, 1),
             None => {
                 if self.has_room(key.user, now) && self.enter(Proto::Udp(key), key.user, now) {
                     self.sessions.begin(key, packet);
-                    self.arrived.push_back(User::Udp(listener.clone(), key, Vec::new()));
+                    self.arrived.push_back(User::Udp(listener.clone(), key, Frames::default()));
                 }
             }
         }

@@ -18,7 +18,7 @@ use crate::net::connect::{Connect, Outcome};
 use crate::net::leg::{Leg, Own};
 use crate::net::mux::Muxes;
 use crate::net::tcp::canonical;
-use crate::net::udp::Session;
+use crate::net::udp::{Frames, Session};
 use crate::run::messages::{DialRequest, Home, Notice, TunnelEvent};
 use crate::run::user::Proto;
 
@@ -106,10 +106,10 @@ impl Dialer {
         }
     }
 
-    /// A datagram of the user who waits.
-    pub fn deliver(&mut self, packet: Vec<u8>) {
+    /// Datagrams of the user who waits.
+    pub fn deliver(&mut self, frames: Frames) {
         if let Waiting::User(Own::Udp(session)) = &mut self.waiting {
-            session.deliver(packet);
+            session.deliver(frames);
         }
     }
 

@@ -16,6 +16,7 @@ use crate::logic::wire::Id;
 use crate::net::leg::{Leg, Line, Own};
 use crate::net::mux::Muxes;
 use crate::net::relay::{Half, Pumped};
+use crate::net::udp::Frames;
 use crate::run::messages::{Home, Notice, TunnelEvent};
 use crate::run::user::{Proto, User};
 
@@ -275,10 +276,10 @@ impl Relay {
         }
     }
 
-    /// A datagram for the user's session.
-    pub fn deliver(&mut self, packet: Vec<u8>) {
+    /// Datagrams of the user's session.
+    pub fn deliver(&mut self, frames: Frames) {
         if let Own::Udp(session) = &mut self.local {
-            session.deliver(packet);
+            session.deliver(frames);
         }
     }
 

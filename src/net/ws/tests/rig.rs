@@ -7,6 +7,7 @@ use std::sync::mpsc::{channel, Receiver, Sender, TryRecvError};
 use std::sync::Arc;
 
 use super::*;
+use crate::net::stream::would_block;
 
 /// A connection in memory.
 pub(super) struct Wire {

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use crate::logic::networks::Network;
 use crate::logic::strangers::Strangers;
 use crate::net::random;
+use crate::net::udp::Frames;
 use crate::run::messages::Home;
 use crate::run::user::SessionKey;
 
@@ -36,7 +37,7 @@ pub enum Room {
 /// Where a session's datagrams go.
 pub enum Place {
     /// Nowhere yet: they wait for a connection.
-    Waiting(Vec<Vec<u8>>),
+    Waiting(Frames),
     /// To this task.
     At(Home),
 }
@@ -82,20 +83,22 @@ impl Sessions {
     }
 
     /// A new session whose first datagram this is.
-    pub fn begin(&mut self, key: SessionKey, packet: Vec<u8>) {
-        self.live.insert(key, Place::Waiting(vec![packet]));
+    pub fn begin(&mut self, key: SessionKey, packet: &[u8]) {
+        let mut frames = Frames::default();
+        frames.push(&[packet]);
+        self.live.insert(key, Place::Waiting(frames));
         self.waiting.enter(key, network(key.user.ip()), false);
     }
 
     /// The session has a task from now on; the datagrams that waited for it.
-    pub fn bind(&mut self, key: &SessionKey, home: Home) -> Vec<Vec<u8>> {
+    pub fn bind(&mut self, key: &SessionKey, home: Home) -> Frames {
         match self.live.get_mut(key).map(|place| std::mem::replace(place, Place::At(home))) {
-            Some(Place::Waiting(packets)) => {
+            Some(Place::Waiting(frames)) => {
                 self.waiting.leave(*key);
                 self.new.enter(*key, network(key.user.ip()), false);
-                packets
+                frames
             }
-            _ => Vec::new(),
+            _ => Frames::default(),
         }
     }
 
@@ -119,8 +122,8 @@ impl Sessions {
     }
 
     /// The connection died before the session began: its datagrams wait again.
-    pub fn unbind(&mut self, key: &SessionKey, packets: Vec<Vec<u8>>) {
-        self.live.insert(*key, Place::Waiting(packets));
+    pub fn unbind(&mut self, key: &SessionKey, frames: Frames) {
+        self.live.insert(*key, Place::Waiting(frames));
         self.new.leave(*key);
         self.waiting.enter(*key, network(key.user.ip()), false);
     }
@@ -132,12 +135,13 @@ fn network(address: IpAddr) -> IpAddr {
 }
 
 impl Place {
-    /// A datagram that waits; too many are dropped, as the network would.
-    pub fn keep(packets: &mut Vec<Vec<u8>>, packet: Vec<u8>) {
-        let bytes: usize = packets.iter().map(Vec::len).sum();
-        if packets.len() < MAX_WAITING && bytes + packet.len() <= MAX_WAITING_BYTES {
-            packets.push(packet);
+    /// A datagram that waits; too many are dropped, as the network would. Whether there was room.
+    pub fn keep(frames: &mut Frames, packet: &[u8]) -> bool {
+        let has_room = frames.count() < MAX_WAITING && frames.payload() + packet.len() <= MAX_WAITING_BYTES;
+        if has_room {
+            frames.push(&[packet]);
         }
+        has_room
     }
 }
 
