@@ -267,7 +267,9 @@ fn dial_hint(code: i32) -> &'static str {
         libc::ENETUNREACH | libc::EHOSTUNREACH => "this machine has no route there",
         libc::EADDRNOTAVAIL => "the source address is not one of this machine's",
         libc::ENODEV => "this machine has no network device of that name, or not yet",
-        libc::EPERM => "sending by a device (bind=) wants CAP_NET_RAW before Linux 5.7; or a firewall of this machine refuses",
+        libc::EPERM => {
+            "sending by a device (bind=) wants CAP_NET_RAW before Linux 5.7; or a firewall of this machine refuses"
+        }
         _ => "",
     }
 }

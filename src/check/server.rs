@@ -27,9 +27,7 @@ use crate::run::hub::route::{first_hop, via};
 /// What is wrong with the place where calls to the server begin (`bind`), if that is said.
 pub fn look_at_bind(config: &Config) -> Option<Finding> {
     match config.bind.as_ref()? {
-        LocalEnd::Device(name) => {
-            sys::interface_named(name).is_none().then(|| Finding::new(&BIND_NO_DEVICE, name))
-        }
+        LocalEnd::Device(name) => sys::interface_named(name).is_none().then(|| Finding::new(&BIND_NO_DEVICE, name)),
         LocalEnd::Address(ip) => {
             let error = UdpSocket::bind((*ip, 0)).err()?;
             Some(Finding::new(&BIND_NO_ADDRESS, ip).with(Cause::from(error)))

@@ -410,7 +410,8 @@ fn the_effective_url_shows_all_that_applies_and_means_the_same_when_read() {
     assert_eq!(config("master://:8080?log=warn").effective_url(), "master://:8080/api?log=warn&tls=0&cors=*");
     let client = config("client://:1/t:2?sni=x.example&min=5&dial=::1&bind=eth1").effective_url();
     assert!(
-        client.contains("&sni=x.example&lbs=0&auth=1&wire=auto&min=5&mode=0&dial=::1&bind=eth1&") && !client.contains("max="),
+        client.contains("&sni=x.example&lbs=0&auth=1&wire=auto&min=5&mode=0&dial=::1&bind=eth1&")
+            && !client.contains("max="),
         "{client}"
     );
 }

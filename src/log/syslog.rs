@@ -76,7 +76,10 @@ impl<W: Write> Write for Syslog<W> {
 
 /// Whether nothing listens at that socket any more.
 fn is_gone(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotConnected | io::ErrorKind::ConnectionReset)
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionRefused | io::ErrorKind::NotConnected | io::ErrorKind::ConnectionReset
+    )
 }
 
 fn connected(path: &Path) -> io::Result<UnixDatagram> {
@@ -99,7 +102,10 @@ mod tests {
     fn a_line_says_who_and_how_much_it_matters() {
         let levels = [Level::Error, Level::Warn, Level::Event, Level::Info, Level::Debug];
         let heads = levels.map(|level| head(level, 7));
-        assert_eq!(heads, ["<27>nodepass[7]: ", "<28>nodepass[7]: ", "<29>nodepass[7]: ", "<30>nodepass[7]: ", "<31>nodepass[7]: "]);
+        assert_eq!(
+            heads,
+            ["<27>nodepass[7]: ", "<28>nodepass[7]: ", "<29>nodepass[7]: ", "<30>nodepass[7]: ", "<31>nodepass[7]: "]
+        );
     }
 
     #[test]

@@ -60,7 +60,9 @@ mod tests {
 
     #[test]
     fn what_is_neither_is_refused() {
-        for text in ["", "1.2.3", "256.1.1.1", "..", "0", "a/b", "a b", "fe80::1%eth0", "-1", "[eth0]", "ü", "sixteen-bytes-ab"] {
+        for text in
+            ["", "1.2.3", "256.1.1.1", "..", "0", "a/b", "a b", "fe80::1%eth0", "-1", "[eth0]", "ü", "sixteen-bytes-ab"]
+        {
             assert_eq!(LocalEnd::parse(text), None, "{text}");
         }
     }

@@ -6,9 +6,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use socket2::{Domain, Protocol, Type};
 
+use super::bind::source;
 use super::sys::{option, set_option};
 use super::tcp::canonical;
-use super::bind::source;
 
 /// Forbids routers to cut our packets, and the kernel to refuse those that are larger than it believes the path to be:
 /// the search for the path's packet size needs both. Without effect where the system does not know that.

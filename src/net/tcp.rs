@@ -562,7 +562,9 @@ mod tests {
     fn a_dial_goes_out_from_the_address_that_is_asked_for_or_not_at_all() {
         let listener = PlainListener::bind("127.0.0.1:0").unwrap();
         let to = listener.local_addr().unwrap();
-        let _tcp = Tcp::dial(to, Some(&LocalEnd::Address([127, 0, 0, 5].into())), SocketKeepalive::after(KEEPALIVE_AFTER)).unwrap();
+        let _tcp =
+            Tcp::dial(to, Some(&LocalEnd::Address([127, 0, 0, 5].into())), SocketKeepalive::after(KEEPALIVE_AFTER))
+                .unwrap();
         assert_eq!(listener.accept().unwrap().1.ip(), IpAddr::from([127, 0, 0, 5]));
         // None of this machine's, one of the wrong family, and a device that is not there.
         for from in ["203.0.113.77", "::1", "no-such-device"] {

@@ -89,7 +89,8 @@ fn memory_that_a_crowd_took_goes_back_when_it_is_gone() {
     for (which, before) in before.into_iter().enumerate() {
         let grown = during[which].saturating_sub(before);
         assert!(grown > 2 * CROWD, "{grown} KiB for {CROWD} users");
-        let back = eventually(GRACE, || memory()[which] < before + grown / 2);
+        // The room of tables stays, and for half a minute what is known of the users of lately.
+        let back = eventually(GRACE, || memory()[which] < before + grown * 2 / 3);
         assert!(back, "{before} KiB, {} with a crowd, {} after it", during[which], memory()[which]);
     }
 }

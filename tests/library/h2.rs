@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use mio::Token;
 
+use nodepass::logic::keepalive::SHARED_SILENCE;
 use nodepass::net::budget::Budget;
 use nodepass::net::h2::Limits;
 use nodepass::net::mux::Mux;
@@ -192,7 +193,7 @@ fn a_token_is_told_once_until_it_is_taken() {
 }
 
 #[test]
-fn a_peer_that_says_nothing_is_silent_after_three_reports_and_pings_keep_it_alive() {
+fn a_peer_that_says_nothing_is_silent_after_seven_reports_and_pings_keep_it_alive() {
     let report = Duration::from_secs(5);
     let mut pair = bare(Limits::new(10, report, &Budget::PLENTY));
     pair.stream();
@@ -207,12 +208,13 @@ fn a_peer_that_says_nothing_is_silent_after_three_reports_and_pings_keep_it_aliv
         }
     }
     let heard = clock;
-    for _ in 0..2 {
+    for _ in 1..SHARED_SILENCE {
         clock += report;
         pair.client.turn_at(clock, Duration::ZERO).unwrap();
     }
-    assert!(pair.client.mux.deadline().unwrap() <= heard + 3 * report);
-    let error = pair.client.turn_at(heard + 3 * report, Duration::ZERO).unwrap_err();
+    let silent = heard + SHARED_SILENCE * report;
+    assert!(pair.client.mux.deadline().unwrap() <= silent);
+    let error = pair.client.turn_at(silent, Duration::ZERO).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TimedOut);
     assert!(error.to_string().contains("silent"));
 }

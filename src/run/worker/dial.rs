@@ -61,7 +61,13 @@ impl Dialer {
     fn new(waiting: Waiting, request: DialRequest, proto: Proto, home: Home, context: &Context) -> Dialer {
         let addresses = request.candidates.iter().map(|(_, address)| *address).collect();
         let (config, token) = (&context.shared.config, token(home.key, waiting.target_side()));
-        let connect = Connect::new(addresses, config.dial.map(LocalEnd::Address), config.limits.tcp_dial, context.shared.keepalive, token);
+        let connect = Connect::new(
+            addresses,
+            config.dial.map(LocalEnd::Address),
+            config.limits.tcp_dial,
+            context.shared.keepalive,
+            token,
+        );
         Dialer { waiting, request, connect, proto, first: Vec::new() }
     }
 

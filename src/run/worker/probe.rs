@@ -23,7 +23,8 @@ impl Probe {
     pub fn new(target: usize, address: SocketAddr, home: Home, context: &Context) -> Probe {
         let (config, keepalive) = (&context.shared.config, context.shared.keepalive);
         let token = token(home.key, Side::Remote);
-        let connect = Connect::new(vec![address], config.dial.map(LocalEnd::Address), config.limits.tcp_dial, keepalive, token);
+        let connect =
+            Connect::new(vec![address], config.dial.map(LocalEnd::Address), config.limits.tcp_dial, keepalive, token);
         Probe { target, connect }
     }
 

@@ -27,15 +27,15 @@ use nodepass::net::tls::Tls;
 use nodepass::net::ws::{End, Ws};
 
 #[test]
-fn bare_sockets_are_joined_in_the_kernel_where_that_is_allowed_and_possible() {
-    for allowed in [true, false] {
+fn bare_sockets_with_much_to_say_are_joined_in_the_kernel_where_that_is_allowed_and_possible() {
+    for (allowed, bulk) in [(true, true), (true, false), (false, true)] {
         let (mut user, ours) = pair(false);
         let (mut a, mut b) = (Own::Tcp(nonblocking(ours)), Own::Tcp(nonblocking(pair(false).0)));
         user.write_all(b"x").unwrap();
         let (mut conduit, mut stores) = (Conduit::Empty, Stores::new(SIZE, allowed));
-        ready(conduit.fill(a.stream(), b.stream(), 1, false, &mut stores)).unwrap();
-        assert_eq!(matches!(conduit, Conduit::Kernel(_)), allowed && SPLICE);
-        assert_eq!(matches!(conduit, Conduit::Memory(_)), !(allowed && SPLICE));
+        ready(conduit.fill(a.stream(), b.stream(), 1, bulk, &mut stores)).unwrap();
+        let kernel = allowed && bulk && SPLICE;
+        assert_eq!((matches!(conduit, Conduit::Kernel(_)), matches!(conduit, Conduit::Memory(_))), (kernel, !kernel));
     }
 }
 

@@ -42,14 +42,16 @@ fn visit(config: &Value, steps: &Value) -> Option<Value> {
 fn visited(visit: &Visit) -> Option<Value> {
     let chromium = program("chromium")?;
     let resources = "cross/luci-app-nodepass/htdocs/luci-static/resources";
-    let modules = ["view.nodepass.sections", "view.nodepass.log", "nodepass.tables", "nodepass.values", "nodepass.words"];
+    let modules =
+        ["view.nodepass.sections", "view.nodepass.log", "nodepass.tables", "nodepass.values", "nodepass.words"];
     let sources: serde_json::Map<String, Value> = modules
         .into_iter()
         .chain(["nodepass.service"])
         .map(|name| (name.into(), read(&format!("{resources}/{}.js", name.replace('.', "/"))).into()))
         .collect();
     let instances = json!({ "web": { "running": true }, "raw": { "running": false, "exit_code": 1 } });
-    let replies = json!({ "service": { "list": { "nodepass": { "instances": instances } } }, "users": ["root", "nobody"] });
+    let replies =
+        json!({ "service": { "list": { "nodepass": { "instances": instances } } }, "users": ["root", "nobody"] });
     let mut page = String::from(STYLE);
     for (name, value) in [
         ("SOURCES", &sources.into()),
@@ -166,7 +168,13 @@ fn the_web_page_has_every_option_of_the_service_where_it_belongs() {
     assert!(shown(0).contains(&"url") && shown(0).contains(&"_told") && shown(0).contains(&"NP_WORKERS"));
     assert!(!shown(1).contains(&"_told"));
     let told = result["steps"][0]["told"].as_str().unwrap();
-    for line in ["Role: Server", "Address: :1", "Targets: :2", "tls: TLS, with a certificate made by itself", "x y: <b> (unknown)"] {
+    for line in [
+        "Role: Server",
+        "Address: :1",
+        "Targets: :2",
+        "tls: TLS, with a certificate made by itself",
+        "x y: <b> (unknown)",
+    ] {
         assert!(told.lines().any(|each| each.ends_with(line)), "no {line} in {told}");
     }
     assert!(!told.contains("k@"), "{told}");
@@ -212,12 +220,17 @@ fn the_web_page_starts_and_stops_sections_and_shows_what_becomes_of_them() {
     let events = json!({ "api": { "running": true }, "web": { "running": false, "exit_code": 9 } });
     let Some(result) = visited(&Visit { clicks, events, ..Visit::of(&config, &json!([])) }) else { return };
     let web = |at: usize| result["states"][at]["web"].as_str().unwrap();
-    assert_eq!(result["states"][0], json!({
-        "web": "running restart stop", "raw": "ended with status 1 start stop", "off": "disabled", "api": "stopped start",
-    }));
+    assert_eq!(
+        result["states"][0],
+        json!({
+            "web": "running restart stop", "raw": "ended with status 1 start stop", "off": "disabled", "api": "stopped start",
+        })
+    );
     assert_eq!([web(1), web(2), web(3)], ["stopped start", "running restart stop", "running restart stop"]);
     // A start counts failures anew. What cannot be done is told, as text.
-    let asked: Vec<_> = ["stop web", "restart web", "restart web", "stop raw"].map(|what| format!("/etc/init.d/nodepass {what}")).into();
+    let asked: Vec<_> = ["stop web", "restart web", "restart web", "stop raw"]
+        .map(|what| format!("/etc/init.d/nodepass {what}"))
+        .into();
     assert_eq!(words(&result["asked"]), asked);
     assert_eq!(words(&result["notices"]), ["raw: no <b>such</b> thing"]);
     // The page looks again by itself.
@@ -229,8 +242,11 @@ fn the_web_page_starts_and_stops_sections_and_shows_what_becomes_of_them() {
 fn the_web_page_shows_the_log_of_the_service_by_level() {
     let entry = |msg: &str, priority: u8| json!({ "msg": msg, "priority": priority, "time": 0 });
     let log = json!([
-        entry("nodepass[7]: Tunnel is up", 30), entry("kernel: nodepass", 27), entry("nodepass[7]: <b>bad</b>", 28),
-        entry("nodepass: section x is not started", 27), entry("nodepassd[1]: another", 27),
+        entry("nodepass[7]: Tunnel is up", 30),
+        entry("kernel: nodepass", 27),
+        entry("nodepass[7]: <b>bad</b>", 28),
+        entry("nodepass: section x is not started", 27),
+        entry("nodepassd[1]: another", 27),
     ]);
     let Some(result) = visited(&Visit { log, ..Visit::of(&json!({}), &json!([])) }) else { return };
     let shown = |at: usize| -> Vec<String> {
@@ -255,13 +271,16 @@ fn the_web_page_is_in_chinese_with_all_it_says() {
     // The file that LuCI reads: where the index begins, its rows sorted by hash, and each text whole.
     let folder = Folder::new();
     let mut command = Command::new(python);
-    command.args([&format!("{app}/po.py"), "--lmo", &format!("{app}/po/zh_Hans/nodepass.po")]).arg(folder.file("zh.lmo"));
+    command
+        .args([&format!("{app}/po.py"), "--lmo", &format!("{app}/po/zh_Hans/nodepass.po")])
+        .arg(folder.file("zh.lmo"));
     let (status, said, errors) = output(command);
     assert_eq!(status, 0, "{said}{errors}");
     let bytes = fs::read(folder.file("zh.lmo")).unwrap();
     let number = |at: usize| u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap());
     let index = number(bytes.len() - 4) as usize;
-    let rows: Vec<_> = (index..bytes.len() - 4).step_by(16).map(|at| [0, 4, 8, 12].map(|each| number(at + each))).collect();
+    let rows: Vec<_> =
+        (index..bytes.len() - 4).step_by(16).map(|at| [0, 4, 8, 12].map(|each| number(at + each))).collect();
     assert!(rows.len() > 100 && rows.is_sorted());
     let text = |row: &[u32; 4]| std::str::from_utf8(&bytes[row[2] as usize..][..row[3] as usize]).unwrap();
     assert!(rows.iter().any(|row| text(row) == "运行中"));
