@@ -188,6 +188,8 @@ impl Write for Tcp {
         }
         let result = again(|| self.socket.write_vectored(from));
         self.writable = !is_blocked(&result);
+        // What the other side said before it closed may wait, though no edge has told of it yet.
+        self.readable |= result.is_err() && self.writable;
         result
     }
 
