@@ -18,7 +18,7 @@ use super::server::Server;
 use super::tunnel::Tunnel;
 use super::Hub;
 use crate::logic::terms::TunnelNo;
-use crate::run::messages::Job;
+use crate::run::messages::{Job, Survivors};
 
 /// A stage of the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,10 +109,15 @@ impl Hub {
 
     /// A tunnel is over: its pool ends with it, and the relays that cannot go on without it; users wait for another.
     pub(super) fn end_tunnel(&mut self, number: TunnelNo, reason: &EndReason, now: Instant) {
+        let hears_goodbye = self.part.tunnel(number).is_some_and(|tunnel| tunnel.hears_goodbye());
         let Some(peer) = self.part.end(number, reason, now) else { return };
         self.shared.stats.add(ended(reason), 1);
         self.deadlines.set(number, None);
-        let survivors = reason.survivors(self.stopping.is_some());
+        let survivors = match reason.survivors(self.stopping.is_some()) {
+            // An original learns of the end by that of the shared connection.
+            Survivors::Tcp if !hears_goodbye => Survivors::Own,
+            survivors => survivors,
+        };
         self.workers.iter().for_each(|worker| worker.send(Job::End { tunnel: number, survivors }));
         self.ingress.waiting.shrink();
         if self.stopping.is_none() {

@@ -15,6 +15,11 @@ use crate::run::messages::{Home, Job};
 use crate::run::user::{Proto, SessionKey};
 
 impl Tunnel {
+    /// Whether the peer knows what a goodbye is.
+    pub fn hears_goodbye(&self) -> bool {
+        self.terms.features.contains(&Feature::Goodbye)
+    }
+
     /// The program stops: no pool connections are opened any more, and the peer hears that it is to look for another tunnel. A client
     /// keeps what its connection carries by not saying so.
     pub fn drain(&mut self) {
@@ -50,7 +55,7 @@ impl Tunnel {
             (None, Some(_)) if original => Control::listening(codec, self.report, proving, now),
             _ => Control::new(codec, self.report, proving, now),
         };
-        let control = control.polite(self.terms.features.contains(&Feature::Goodbye));
+        let control = control.polite(self.hears_goodbye());
         out.job(home.worker, Job::Control { key: home.key, tunnel: self.number, first });
         let proven = control.is_heard();
         self.stage = Stage::Up { control: Box::new(control), home };
