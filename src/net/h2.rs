@@ -21,6 +21,7 @@
 mod flows;
 mod queue;
 
+use std::cell::{Cell, RefCell};
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -98,7 +99,6 @@ pub struct H2<C = Tls> {
     flows: H2Streams,
     side: Side,
     limits: Limits,
-    input: Buffer,
     keepalive: Option<Keepalive>,
     /// What bounds it while its client is not known, and how many bytes it has said so far.
     trial: Option<(Trial, usize)>,
@@ -131,22 +131,27 @@ impl<C: Lower> H2<C> {
 
     /// Its client is not known yet.
     pub fn on_trial(mut self, trial: Trial) -> H2<C> {
-        (self.trial, self.input) = (Some((trial, 0)), Buffer::new(TRIAL_INPUT));
+        self.trial = Some((trial, 0));
         self
     }
 
     fn new(lower: C, session: H2Session<H2Streams>, side: Side, limits: Limits) -> H2<C> {
         let flows =
             H2Streams::new(matches!(side, Side::Client(_)), limits.terms().stream_window, limits.spare, limits.outbox);
-        let input = Buffer::new(INPUT);
-        H2 { lower, session, flows, side, limits, input, keepalive: None, trial: None, dirty: true }
+        H2 { lower, session, flows, side, limits, keepalive: None, trial: None, dirty: true }
     }
 
     /// Reads until nothing is left or a bound is reached: how much that was.
     fn read(&mut self, now: Instant) -> io::Result<usize> {
+        INPUT.with_borrow_mut(|input| self.read_through(input.get_or_insert_with(|| Buffer::new(READ)), now))
+    }
+
+    fn read_through(&mut self, input: &mut Buffer, now: Instant) -> io::Result<usize> {
         let mut total = 0;
         while total < READ_AT_ONCE {
-            let count = match self.lower.fill(&mut self.input) {
+            // What a connection said that was ended for it.
+            input.consume(input.bytes().len());
+            let count = match self.lower.fill(input) {
                 Ok(0) => return Err(io::Error::new(ErrorKind::UnexpectedEof, "the connection was closed")),
                 Ok(count) => count,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
@@ -154,8 +159,7 @@ impl<C: Lower> H2<C> {
             };
             total += count;
             self.judge(count, now)?;
-            let result = self.session.receive(&mut self.flows, self.input.bytes());
-            self.input.consume(count);
+            let result = self.session.receive(&mut self.flows, input.bytes());
             result.map_err(|error| self.calm(error))?;
             self.respond()?;
         }
@@ -211,6 +215,17 @@ impl<C: Lower> H2<C> {
 
     /// Sends until nothing is left or the socket takes no more; `false` for the latter.
     fn send(&mut self) -> io::Result<bool> {
+        if self.flows.out.size() == 0 {
+            self.flows.out = OUTPUT.take().unwrap_or_else(|| Buffer::new(flows::OUTPUT));
+        }
+        let sent = self.send_through();
+        if self.flows.out.is_empty() {
+            OUTPUT.set(Some(std::mem::replace(&mut self.flows.out, Buffer::new(0))));
+        }
+        sent
+    }
+
+    fn send_through(&mut self) -> io::Result<bool> {
         loop {
             self.collect()?;
             if self.flows.out.is_empty() {
@@ -448,9 +463,7 @@ impl<C: Lower> Mux for H2<C> {
     }
 
     fn decide(&mut self, _stream: StreamNo) {
-        if self.trial.take().is_some() {
-            self.input = Buffer::new(INPUT);
-        }
+        self.trial = None;
     }
 
     fn streams(&self) -> usize {
@@ -464,10 +477,15 @@ impl<C: Lower> Mux for H2<C> {
     }
 }
 
+thread_local! {
+    /// What a connection reads through, one after the other: nothing of it is left when it has been read.
+    static INPUT: RefCell<Option<Buffer>> = const { RefCell::new(None) };
+    /// What frames are put together in. A connection keeps it while its socket takes no more; a thousand of strangers hold none.
+    static OUTPUT: Cell<Option<Buffer>> = const { Cell::new(None) };
+}
+
 /// Bytes of plaintext that are taken in at once: as many as the other side sends at once.
-const INPUT: usize = LARGE;
-/// The same while the client is not known.
-const TRIAL_INPUT: usize = 32 * 1024;
+const READ: usize = LARGE;
 /// Bytes that one turn takes in before others have theirs.
 const READ_AT_ONCE: usize = 256 * 1024;
 /// Room in the output for any frame of ours.

@@ -38,6 +38,27 @@ fn an_idle_stream_takes_less_than_1500_bytes_at_either_end() {
 }
 
 #[test]
+fn a_connection_at_rest_takes_less_than_26_kilobytes_at_either_end() {
+    let _alone = alone();
+    let limits = Limits::new(2000, Duration::from_secs(60), &Budget::PLENTY);
+    let begun = |_| {
+        let mut pair = pair::bare(limits);
+        let (ours, theirs) = used(&mut pair);
+        pair.client.mux.release(ours);
+        pair.server.mux.release(theirs);
+        pair.until("the end of the stream", |pair| (pair.server.mux.streams() == 0).then_some(()));
+        pair
+    };
+    // The thread has what all of them read and write through; 17 KB are the library's room for a frame.
+    let _first = begun(0);
+    let before = taken();
+    let pairs: Vec<_> = (0..50).map(begun).collect();
+    let each = (taken() - before) / pairs.len();
+    println!("a connection at rest takes {each} bytes, both ends together");
+    assert!(each < 2 * 26 * 1024, "{each} bytes");
+}
+
+#[test]
 fn floods_end_the_connection_before_they_take_memory() {
     let _alone = alone();
     let head = post("/stream");

@@ -31,7 +31,7 @@ pub struct H2Streams {
     /// Streams on which nothing more is to be said: to be reset with this code once all has been sent.
     pub done: Vec<(i32, u32)>,
     pub spares: Spares,
-    /// Frames on their way to the socket.
+    /// Frames on their way to the socket; of no size while there are none.
     pub out: Buffer,
     /// Bytes that came and whose credit the connection has not given back yet.
     pub withheld: usize,
@@ -118,7 +118,7 @@ impl H2Streams {
             done: Vec::new(),
             outbox,
             spares: Spares::default(),
-            out: Buffer::new(OUTPUT),
+            out: Buffer::new(0),
             withheld: 0,
             open: 0,
             head: 0,
