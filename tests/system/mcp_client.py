@@ -17,7 +17,7 @@ ORIGINALS = {
     "set_instance_advanced", "get_instance_config", "delete_instance", "export_instances", "import_instances", "tcping_target",
     "get_master_info", "update_master_info",
 }
-OURS = {"get_instance_logs", "tcping"}
+OURS = {"check_instance", "get_instance_logs", "tcping"}
 
 
 async def call(client, name, **arguments):
@@ -59,6 +59,8 @@ async def every_tool(client):
     assert config["parameters"]["dns"] == "5m0s", config
     await tool("control_instance", id=one, action="restart")
     assert isinstance((await tool("get_instance_logs", id=one))["lines"], list)
+    checked = await tool("check_instance", id=one, lang="zh")
+    assert checked["findings"] and checked["faults"] == 0, checked
     assert len((await tool("export_instances"))["instances"]) == 1
     await tool("delete_instance", id=one)
     back = await tool("import_instances")

@@ -73,6 +73,7 @@ fn run<M: From<Request>>(api: &Api<M>, name: &str, mut fields: Fields) -> Result
             shown(&api.one(Order::Get(id?))?)
         }
         "get_instance_logs" => logs(api, fields),
+        "check_instance" => check(api, fields),
         "create_instance" => {
             let new = settings::new(&mut fields)?;
             fields.end()?;
@@ -126,6 +127,18 @@ fn logs<M: From<Request>>(api: &Api<M>, mut fields: Fields) -> Result<Value, Fai
     match api.ask(Order::Logs(id?))? {
         Answer::Lines(lines) => shown(&json!({ "lines": lines })),
         _ => Err(Refusal::new(500, "Internal error").into()),
+    }
+}
+
+/// What is wrong with an instance.
+fn check<M: From<Request>>(api: &Api<M>, mut fields: Fields) -> Result<Value, Failure> {
+    let id = id(&mut fields)?;
+    let lang = fields.text("lang")?.unwrap_or_else(|| "en".into());
+    let fault = fields.malformed("lang", "en or zh");
+    fields.end()?;
+    match lang.as_str() {
+        "en" | "zh" => shown(&api.check(&id?, &lang)?),
+        _ => Err(fault.into()),
     }
 }
 

@@ -85,10 +85,10 @@ fn every_tool_listed_can_be_called_and_takes_what_its_schema_says() {
         "targets": "127.0.0.1:80,127.0.0.1:81", "password": "k", "log": "info", "tls": "1", "crt": "/c", "key": "/k", "sni": "h.example",
         "dns": "5m", "lbs": "1", "mode": "1", "type": "0", "min": "8", "max": "64", "dial": "auto", "read": "30s", "rate": "10",
         "slot": "100", "proxy": "0", "block": "12", "notcp": "0", "noudp": "1", "parameters": { "max": 9, "zone": "x" },
-        "peer": { "sid": "s" }, "tags": { "k": "v" },
+        "peer": { "sid": "s" }, "tags": { "k": "v" }, "lang": "zh",
     });
     let names: Vec<&str> = list.as_array().unwrap().iter().map(|tool| tool["name"].as_str().unwrap()).collect();
-    assert_eq!(names.len(), 21);
+    assert_eq!(names.len(), 22);
     // The one that deletes what the others need comes last.
     let (last, first): (Vec<&Value>, Vec<&Value>) =
         list.as_array().unwrap().iter().partition(|tool| tool["name"] == "delete_instance");
@@ -111,6 +111,10 @@ fn every_tool_listed_can_be_called_and_takes_what_its_schema_says() {
         let mut more = all.clone();
         more["more"] = json!(1);
         assert_eq!(tool(&api, name, more)["error"]["code"], -32602, "{name} with more");
+        if name == "check_instance" {
+            // A process of this program, which is a test's here: `mcp` among the tests of the system calls it.
+            continue;
+        }
         let answer = tool(&api, name, all);
         assert_eq!(answer["result"]["isError"], false, "{name}: {answer}");
         let result = &answer["result"]["structuredContent"];
@@ -131,7 +135,7 @@ fn what_the_master_refuses_a_tool_is_a_result_and_the_key_is_out_of_reach() {
     assert_eq!(error("get_instance", json!({ "id": "ffffffff" })), "Instance not found");
     let long = json!({ "url": URL, "alias": "a".repeat(257) });
     assert_eq!(error("create_instance", long), "Instance alias exceeds maximum length 256");
-    for name in ["get_instance", "delete_instance", "update_instance", "get_instance_logs"] {
+    for name in ["get_instance", "delete_instance", "update_instance", "get_instance_logs", "check_instance"] {
         assert_eq!(error(name, json!({ "id": KEY_ID })), "Forbidden: API Key");
     }
     assert_eq!(error("control_instance", json!({ "id": KEY_ID, "action": "restart" })), "Forbidden: API Key");
@@ -139,6 +143,7 @@ fn what_the_master_refuses_a_tool_is_a_result_and_the_key_is_out_of_reach() {
         assert!(!tool(&api, name, json!({})).to_string().contains(KEY), "{name}");
     }
     assert_eq!(tool(&api, "control_instance", json!({ "id": ID, "action": "explode" }))["error"]["code"], -32602);
+    assert_eq!(tool(&api, "check_instance", json!({ "id": ID, "lang": "fr" }))["error"]["code"], -32602);
     assert_eq!(tool(&api, "no_tool", json!({}))["error"]["code"], -32602);
     let call =
         |params: Value| rpc(&api, &json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params })).1;
