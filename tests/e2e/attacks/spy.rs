@@ -18,6 +18,7 @@ pub struct Told {
 struct Passing {
     told: Told,
     client: TcpStream,
+    server: TcpStream,
 }
 
 /// The listener.
@@ -39,7 +40,9 @@ impl Spy {
                 let Ok(server) = TcpStream::connect(server) else { continue };
                 let index = {
                     let mut kept = kept.lock().unwrap();
-                    kept.push(Passing { told: Told::default(), client: client.try_clone().expect("a socket") });
+                    let ends = [&client, &server].map(|end| end.try_clone().expect("a socket"));
+                    let [client, server] = ends;
+                    kept.push(Passing { told: Told::default(), client, server });
                     kept.len() - 1
                 };
                 for (from, to, to_server) in [(&client, &server, true), (&server, &client, false)] {
@@ -66,6 +69,13 @@ impl Spy {
     /// All that was said so far, connection by connection.
     pub fn heard(&self) -> Vec<Told> {
         self.passing.lock().unwrap().iter().map(|passing| passing.told.clone()).collect()
+    }
+
+    /// Whether these bytes were said by either end of a connection.
+    pub fn has_heard(&self, text: &[u8]) -> bool {
+        let heard = self.heard();
+        let mut all = heard.iter().flat_map(|told| [&told.to_server, &told.to_client]);
+        all.any(|bytes| bytes.windows(text.len()).any(|window| window == text))
     }
 
     /// The tunnel key, if what was said gives it away: some lines are known texts, masked with the key again and again.
@@ -96,11 +106,11 @@ impl Spy {
         self.heard().into_iter().filter(plain).filter_map(first).filter(|id| *id != CONTROL).collect()
     }
 
-    /// The last line that the server said on the control connection, its newline included.
-    pub fn last_line(&self) -> Option<Vec<u8>> {
-        let index = self.control()?;
-        let said = self.heard().swap_remove(index).to_client;
-        let mut lines = said[CONTROL.0.len()..].split_inclusive(|byte| *byte == b'\n').rev();
+    /// The last line that was said to that side on the control connection, its newline included.
+    pub fn last_line(&self, to_server: bool) -> Option<Vec<u8>> {
+        let Told { to_server: up, to_client: down } = self.heard().swap_remove(self.control()?);
+        let (said, skipped) = if to_server { (up, OPENING) } else { (down, CONTROL.0.len()) };
+        let mut lines = said.get(skipped..)?.split_inclusive(|byte| *byte == b'\n').rev();
         lines.find(|line| line.ends_with(b"\n")).map(<[u8]>::to_vec)
     }
 
@@ -111,11 +121,27 @@ impl Spy {
         passing[index].client.write_all(bytes).expect("a client that listens");
     }
 
+    /// The same to the server.
+    pub fn say_to_server(&self, bytes: &[u8]) {
+        let index = self.control().expect("a control connection");
+        let mut passing = self.passing.lock().unwrap();
+        passing[index].server.write_all(bytes).expect("a server that listens");
+    }
+
+    /// Says something to both ends of every connection. Some are over.
+    pub fn say_to_all(&self, bytes: &[u8]) {
+        for Passing { client, server, .. } in self.passing.lock().unwrap().iter_mut() {
+            let _ = (client.write_all(bytes), server.write_all(bytes));
+        }
+    }
+
     /// The newest control connection.
     fn control(&self) -> Option<usize> {
         self.heard().iter().rposition(|told| told.to_client.starts_with(&CONTROL.0) && told.to_client.contains(&b'\n'))
     }
 }
 
+/// Bytes of the opening of a pool connection, which comes before lines.
+const OPENING: usize = 29;
 /// What every control connection says.
 const KNOWN: [&[u8]; 2] = [br#"{"action":"ping"}"#, br#"{"action":"pong"}"#];
