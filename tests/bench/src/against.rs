@@ -73,14 +73,14 @@ type Sample = Vec<(&'static str, f64)>;
 fn sample(programs: &Programs, way: Way, target: &Target) -> io::Result<Sample> {
     let mut sample = Vec::new();
     if let Some(web) = &target.web {
-        let mut running = programs.start(way, web.door)?;
+        let mut running = programs.start(way, web.entry)?;
         running.ready(visits::probe)?;
-        visits::run(running.door, WARM_UP, AT_ONCE)?;
+        visits::run(running.entry, WARM_UP, AT_ONCE)?;
         let spent = running.processor_seconds();
-        visits::run(running.door, CROWD, AT_ONCE)?;
+        visits::run(running.entry, CROWD, AT_ONCE)?;
         let cost = (running.processor_seconds() - spent) * 1e6 / CROWD as f64;
         running.rest();
-        let alone = visits::run(running.door, ALONE, 1)?;
+        let alone = visits::run(running.entry, ALONE, 1)?;
         sample.extend([("a new user, CPU µs", cost), ("a lone visit, µs", alone.end.p50)]);
     }
     let mut running = programs.start(way, target.end.address)?;

@@ -65,7 +65,7 @@ pub fn run(
 type User = (TcpStream, thread::JoinHandle<()>);
 
 fn start_user(way: &Running, direction: Direction, counted: &Arc<AtomicU64>) -> io::Result<User> {
-    let mut stream = TcpStream::connect(way.door)?;
+    let mut stream = TcpStream::connect(way.entry)?;
     stream.write_all(match direction {
         Direction::Down => b"D",
         Direction::Up => b"U",

@@ -79,15 +79,15 @@ fn serve(socket: &UdpSocket, counted: &Arc<AtomicU64>) {
 }
 
 /// Whether a datagram comes back from there.
-pub fn probe(door: SocketAddr) -> bool {
-    let user = user_of(door, PROBE);
+pub fn probe(entry: SocketAddr) -> bool {
+    let user = user_of(entry, PROBE);
     user.is_ok_and(|user| user.send(b"E").is_ok() && user.recv(&mut [0; 8]).is_ok())
 }
 
 /// Measures all that with `sessions` sessions, each flow for `window`.
 pub fn run(way: &Running, target: &Target, sessions: usize, window: Duration) -> io::Result<Datagrams> {
     let up = {
-        let user = user_of(way.door, PROBE)?;
+        let user = user_of(way.entry, PROBE)?;
         let sender = user.try_clone()?;
         let time = RAMP + window + RAMP;
         let load = thread::spawn(move || pour(&sender, None, time));
@@ -96,7 +96,7 @@ pub fn run(way: &Running, target: &Target, sessions: usize, window: Duration) ->
         flow
     };
     let down = {
-        let user = user_of(way.door, PROBE)?;
+        let user = user_of(way.entry, PROBE)?;
         let seconds = (RAMP + window + RAMP).as_secs_f64().ceil() as u8;
         user.send(&[b'D', seconds])?;
         let counted = Arc::new(AtomicU64::new(0));
@@ -111,7 +111,7 @@ pub fn run(way: &Running, target: &Target, sessions: usize, window: Duration) ->
         let _ = reader.join();
         flow
     };
-    let echo = echo(way.door)?;
+    let echo = echo(way.entry)?;
     let (session, murmur, missing) = many(way, sessions)?;
     Ok(Datagrams { up, down, echo, session, murmur, missing })
 }
@@ -125,8 +125,8 @@ fn flow(way: &Running, window: Duration, counted: impl Fn() -> u64) -> Flow {
     Flow { through: through / begin.elapsed().as_secs_f64(), cost }
 }
 
-fn echo(door: SocketAddr) -> io::Result<f64> {
-    let user = user_of(door, PROBE)?;
+fn echo(entry: SocketAddr) -> io::Result<f64> {
+    let user = user_of(entry, PROBE)?;
     let mut times = Vec::with_capacity(ECHOES);
     for at in 0..ECHOES + WARM_UP {
         let begin = Instant::now();
@@ -150,7 +150,7 @@ fn many(way: &Running, sessions: usize) -> io::Result<(f64, f64, usize)> {
             .sum()
     };
     let before = memory();
-    let users = (0..sessions).map(|_| user_of(way.door, PROBE)).collect::<io::Result<Vec<_>>>()?;
+    let users = (0..sessions).map(|_| user_of(way.entry, PROBE)).collect::<io::Result<Vec<_>>>()?;
     // A few at a time, since each is new.
     let mut missing = 0;
     for group in users.chunks(GROUP) {
@@ -187,10 +187,10 @@ fn pour(socket: &UdpSocket, to: Option<SocketAddr>, time: Duration) {
     }
 }
 
-fn user_of(door: SocketAddr, timeout: Duration) -> io::Result<UdpSocket> {
+fn user_of(entry: SocketAddr, timeout: Duration) -> io::Result<UdpSocket> {
     let user = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
     widen(&user);
-    user.connect(door)?;
+    user.connect(entry)?;
     user.set_read_timeout(Some(timeout))?;
     Ok(user)
 }

@@ -109,7 +109,7 @@ impl Land {
             Some(both) => both,
             None => {
                 let end = far.enter(|| End::start_at(HOSTS[1]))?;
-                (Running { door: end.address, parts: Vec::new() }, end)
+                (Running { entry: end.address, parts: Vec::new() }, end)
             }
         };
         near.enter(|| running.ready(held::probe))?;

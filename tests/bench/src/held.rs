@@ -45,7 +45,7 @@ pub fn idle(way: &Running) -> io::Result<Vec<Idle>> {
 /// users did not get through.
 pub fn run(way: &Running, end: &End, count: usize, pause: Duration) -> io::Result<(Vec<Held>, usize)> {
     let before = idle(way)?;
-    let users = connect(way.door, count);
+    let users = connect(way.entry, count);
     sleep(SETTLE);
     let during = idle(way)?;
     let missing = count - users.len().min(end.holding());
@@ -65,9 +65,9 @@ pub fn run(way: &Running, end: &End, count: usize, pause: Duration) -> io::Resul
 }
 
 /// One user, come and gone: has the way become passable?
-pub fn probe(door: SocketAddr) -> bool {
+pub fn probe(entry: SocketAddr) -> bool {
     let visit = || -> io::Result<()> {
-        let mut stream = TcpStream::connect_timeout(&door, PROBE_LIMIT)?;
+        let mut stream = TcpStream::connect_timeout(&entry, PROBE_LIMIT)?;
         greet(&mut stream)?;
         answered(&mut stream, PROBE_LIMIT)
     };
@@ -75,14 +75,14 @@ pub fn probe(door: SocketAddr) -> bool {
 }
 
 /// In waves, so that no listen queue overflows: that would measure the kernel's retries.
-fn connect(door: SocketAddr, count: usize) -> Vec<TcpStream> {
+fn connect(entry: SocketAddr, count: usize) -> Vec<TcpStream> {
     let mut users = Vec::with_capacity(count);
     let mut left = count;
     while left > 0 {
         let wave = left.min(WAVE);
         left -= wave;
         let mut fresh: Vec<TcpStream> = (0..wave)
-            .filter_map(|_| TcpStream::connect_timeout(&door, USER_LIMIT).ok())
+            .filter_map(|_| TcpStream::connect_timeout(&entry, USER_LIMIT).ok())
             .filter_map(|mut stream| greet(&mut stream).ok().map(|()| stream))
             .collect();
         let deadline = Instant::now() + USER_LIMIT;

@@ -298,15 +298,15 @@ impl Bench<'_> {
         self.each_round(
             "conn",
             |_| true,
-            web.door,
+            web.entry,
             visits::probe,
             |running, found| {
-                visits::run(running.door, WARM_UP, AT_ONCE)?;
+                visits::run(running.entry, WARM_UP, AT_ONCE)?;
                 let spent = running.processor_seconds();
-                let many = visits::run(running.door, crowd, AT_ONCE)?;
+                let many = visits::run(running.entry, crowd, AT_ONCE)?;
                 let cost = (running.processor_seconds() - spent) * 1e6 / crowd as f64;
                 running.rest();
-                let one = visits::run(running.door, alone, 1)?;
+                let one = visits::run(running.entry, alone, 1)?;
                 let words = format!(
                     "{:.0}/s, p99 {:.0} us, alone {:.0} us, {} errors",
                     many.rate,

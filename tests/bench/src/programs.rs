@@ -123,7 +123,7 @@ impl Programs {
     /// Starts `way` towards `target`, without waiting for it to be ready.
     pub fn start(&self, way: Way, target: SocketAddr) -> io::Result<Running> {
         match way {
-            Way::Direct => Ok(Running { door: target, parts: Vec::new() }),
+            Way::Direct => Ok(Running { entry: target, parts: Vec::new() }),
             Way::Nginx => self.start_nginx(target),
             Way::Haproxy => self.start_haproxy(target),
             Way::Rathole => self.start_rathole(target),
@@ -137,30 +137,30 @@ impl Programs {
     /// A web server that answers every request with a few bytes and ends the connection: the target of
     /// the test of new users.
     pub fn start_web(&self) -> io::Result<Running> {
-        let door = free_address()?;
+        let entry = free_address()?;
         let body = format!(
-            "http {{ access_log off; server {{ listen {door} backlog=4096; keepalive_timeout 0;\n\
+            "http {{ access_log off; server {{ listen {entry} backlog=4096; keepalive_timeout 0;\n\
              location / {{ default_type text/plain; return 200 \"{ANSWER}\"; }} }} }}\n"
         );
         let part = self.nginx_with("web", "", &body)?;
-        Ok(Running { door, parts: vec![part] })
+        Ok(Running { entry, parts: vec![part] })
     }
 
     /// The server of a tunnel that no client has found yet.
     pub fn start_lone_server(&self, pool: &str) -> io::Result<Running> {
-        let (tunnel, door) = (free_address()?, free_address()?);
-        let server = self.nodepass("server", &server_url(tunnel, door, pool))?;
-        Ok(Running { door, parts: vec![server] })
+        let (tunnel, entry) = (free_address()?, free_address()?);
+        let server = self.nodepass("server", &server_url(tunnel, entry, pool))?;
+        Ok(Running { entry, parts: vec![server] })
     }
 
     fn start_nginx(&self, target: SocketAddr) -> io::Result<Running> {
-        let door = free_address()?;
+        let entry = free_address()?;
         let body = format!(
-            "stream {{ server {{ listen {door} backlog=4096; proxy_timeout 1h; proxy_pass {target}; }}\n\
-                 server {{ listen {door} udp; proxy_timeout 1h; proxy_pass {target}; }} }}\n"
+            "stream {{ server {{ listen {entry} backlog=4096; proxy_timeout 1h; proxy_pass {target}; }}\n\
+                 server {{ listen {entry} udp; proxy_timeout 1h; proxy_pass {target}; }} }}\n"
         );
         let part = self.nginx_with("nginx", &self.stream_module(), &body)?;
-        Ok(Running { door, parts: vec![part] })
+        Ok(Running { entry, parts: vec![part] })
     }
 
     /// One process: a master would survive its worker's bench, and a worker its master's end.
@@ -196,30 +196,30 @@ impl Programs {
     }
 
     fn start_haproxy(&self, target: SocketAddr) -> io::Result<Running> {
-        let door = free_address()?;
+        let entry = free_address()?;
         let config = self.work.join("haproxy.cfg");
         let text = format!(
             "global\n  maxconn {HAPROXY_MAX}\n\
              defaults\n  mode tcp\n  option splice-auto\n  timeout connect 5s\n  timeout client 1h\n  timeout server 1h\n\
-             listen bench\n  bind {door} backlog 4096\n  server target {target}\n"
+             listen bench\n  bind {entry} backlog 4096\n  server target {target}\n"
         );
         fs::write(&config, text)?;
         let mut command = Command::new(known(&self.haproxy)?);
         command.arg("-db").arg("-f").arg(&config);
         let part = self.spawn("haproxy", command)?;
-        Ok(Running { door, parts: vec![part] })
+        Ok(Running { entry, parts: vec![part] })
     }
 
     fn start_rathole(&self, target: SocketAddr) -> io::Result<Running> {
-        let (tunnel, door) = (free_address()?, free_address()?);
+        let (tunnel, entry) = (free_address()?, free_address()?);
         let server = self.work.join("rathole-server.toml");
         let client = self.work.join("rathole-client.toml");
         fs::write(
             &server,
             format!(
                 "[server]\nbind_addr = \"{tunnel}\"\ndefault_token = \"{KEY}\"\n\
-                 [server.services.bench]\nbind_addr = \"{door}\"\n\
-                 [server.services.bench-udp]\ntype = \"udp\"\nbind_addr = \"{door}\"\n"
+                 [server.services.bench]\nbind_addr = \"{entry}\"\n\
+                 [server.services.bench-udp]\ntype = \"udp\"\nbind_addr = \"{entry}\"\n"
             ),
         )?;
         fs::write(
@@ -236,21 +236,21 @@ impl Programs {
             self.spawn(name, command)
         };
         Ok(Running {
-            door,
+            entry,
             parts: vec![part("rathole server", "--server", &server)?, part("rathole client", "--client", &client)?],
         })
     }
 
     fn start_single(&self, target: SocketAddr) -> io::Result<Running> {
-        let door = free_address()?;
-        let url = format!("client://{door}/{target}?mode=1&log=warn");
-        Ok(Running { door, parts: vec![self.nodepass("client", &url)?] })
+        let entry = free_address()?;
+        let url = format!("client://{entry}/{target}?mode=1&log=warn");
+        Ok(Running { entry, parts: vec![self.nodepass("client", &url)?] })
     }
 
     fn start_tunnel(&self, target: SocketAddr, pool: &str) -> io::Result<Running> {
-        let (tunnel, door) = (free_address()?, free_address()?);
-        let server = self.nodepass("server", &server_url(tunnel, door, pool))?;
-        Ok(Running { door, parts: vec![server, self.nodepass("client", &client_url(tunnel, target))?] })
+        let (tunnel, entry) = (free_address()?, free_address()?);
+        let server = self.nodepass("server", &server_url(tunnel, entry, pool))?;
+        Ok(Running { entry, parts: vec![server, self.nodepass("client", &client_url(tunnel, target))?] })
     }
 
     /// A tunnel whose processes live in network namespaces of their own: the server, which listens at `tunnel`, with the
@@ -262,8 +262,8 @@ impl Programs {
         tunnel: SocketAddr,
         target: SocketAddr,
     ) -> io::Result<Running> {
-        let door = free_address()?;
-        let urls = [server_url(tunnel, door, pool), client_url(tunnel, target)];
+        let entry = free_address()?;
+        let urls = [server_url(tunnel, entry, pool), client_url(tunnel, target)];
         let mut parts = Vec::new();
         for ((name, space), url) in ["server", "client"].into_iter().zip(spaces).zip(urls) {
             let mut command = Command::new("ip");
@@ -271,7 +271,7 @@ impl Programs {
             parts.push(self.spawn(name, command)?);
             sleep(PROBE_PAUSE * 10);
         }
-        Ok(Running { door, parts })
+        Ok(Running { entry, parts })
     }
 
     fn nodepass(&self, role: &'static str, url: &str) -> io::Result<Part> {
@@ -315,7 +315,7 @@ impl Part {
 /// A way that has been started; dropping it ends its processes.
 pub struct Running {
     /// Where users connect.
-    pub door: SocketAddr,
+    pub entry: SocketAddr,
     /// The processes that forward, the one users meet first.
     pub parts: Vec<Part>,
 }
@@ -324,7 +324,7 @@ impl Running {
     /// Waits until `probe` gets through, then until the processes have come to rest (a pool has filled).
     pub fn ready(&mut self, probe: impl Fn(SocketAddr) -> bool) -> io::Result<()> {
         let deadline = Instant::now() + READY_LIMIT;
-        while !probe(self.door) {
+        while !probe(self.entry) {
             for part in &mut self.parts {
                 if let Some(status) = part.child.try_wait()? {
                     return Err(io::Error::other(format!("{} left: {status}", part.name)));
@@ -384,8 +384,8 @@ fn free_address() -> io::Result<SocketAddr> {
     Err(io::Error::other("no free port"))
 }
 
-fn server_url(tunnel: SocketAddr, door: SocketAddr, pool: &str) -> String {
-    format!("server://{KEY}@{tunnel}/{door}?mode=1&{pool}&log=warn")
+fn server_url(tunnel: SocketAddr, entry: SocketAddr, pool: &str) -> String {
+    format!("server://{KEY}@{tunnel}/{entry}?mode=1&{pool}&log=warn")
 }
 
 fn client_url(tunnel: SocketAddr, target: SocketAddr) -> String {

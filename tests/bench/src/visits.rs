@@ -40,10 +40,10 @@ pub struct Times {
     pub max: f64,
 }
 
-/// Makes `count` visits to `door`, `at_once` of them side by side.
-pub fn run(door: SocketAddr, count: usize, at_once: usize) -> io::Result<Visits> {
+/// Makes `count` visits to `entry`, `at_once` of them side by side.
+pub fn run(entry: SocketAddr, count: usize, at_once: usize) -> io::Result<Visits> {
     let mut crowd = Crowd {
-        door,
+        entry,
         poll: Poll::new()?,
         slots: Vec::new(),
         left: count,
@@ -64,9 +64,9 @@ pub fn run(door: SocketAddr, count: usize, at_once: usize) -> io::Result<Visits>
 }
 
 /// One visit by plain means: has the way become passable?
-pub fn probe(door: SocketAddr) -> bool {
+pub fn probe(entry: SocketAddr) -> bool {
     let visit = || -> io::Result<bool> {
-        let mut stream = std::net::TcpStream::connect_timeout(&door, PROBE_LIMIT)?;
+        let mut stream = std::net::TcpStream::connect_timeout(&entry, PROBE_LIMIT)?;
         stream.set_read_timeout(Some(PROBE_LIMIT))?;
         stream.write_all(REQUEST)?;
         let mut answer = Vec::new();
@@ -77,7 +77,7 @@ pub fn probe(door: SocketAddr) -> bool {
 }
 
 struct Crowd {
-    door: SocketAddr,
+    entry: SocketAddr,
     poll: Poll,
     slots: Vec<Option<Visit>>,
     left: usize,
@@ -132,7 +132,7 @@ impl Crowd {
 
     fn begin(&self, slot: usize) -> io::Result<Visit> {
         let begun = Instant::now();
-        let stream = TcpStream::connect(self.door)?;
+        let stream = TcpStream::connect(self.entry)?;
         let mut visit = Visit { stream, begun, asked: false, answer: [0; 512], got: 0, answered: None };
         // On loopback the connection usually stands when connect returns: ask at once, save a wake-up.
         visit.ask()?;

@@ -112,15 +112,15 @@ impl Path {
     }
 
     fn carry_datagrams(self: &Arc<Path>, front: &Arc<UdpSocket>, server: SocketAddr) {
-        let mut ways: HashMap<(SocketAddr, u8), Arc<UdpSocket>> = HashMap::new();
+        let mut sockets: HashMap<(SocketAddr, u8), Arc<UdpSocket>> = HashMap::new();
         let (mut packet, mut dice) = (vec![0; 65536], Dice::new(7));
         loop {
             let Ok((count, client)) = front.recv_from(&mut packet) else { continue };
             let source = self.source.load(Ordering::SeqCst);
-            if ways.len() > MAX_WAYS {
-                ways.clear();
+            if sockets.len() > MAX_SOCKETS {
+                sockets.clear();
             }
-            let back = ways.entry((client, source)).or_insert_with(|| {
+            let back = sockets.entry((client, source)).or_insert_with(|| {
                 let back = Arc::new(UdpSocket::bind(self.source()).expect("a socket of the path"));
                 back.connect(server).expect("a UDP socket has no peer that refuses");
                 back.set_read_timeout(Some(Duration::from_secs(60))).expect("a timeout");
@@ -163,4 +163,4 @@ fn dial(from: SocketAddr, to: SocketAddr) -> io::Result<TcpStream> {
 }
 
 /// Addresses of clients, old ones included, for which a socket is kept.
-const MAX_WAYS: usize = 512;
+const MAX_SOCKETS: usize = 512;
