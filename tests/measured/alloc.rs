@@ -44,25 +44,28 @@ static ALLOCATOR: Counting = Counting;
 
 #[test]
 fn the_counter_counts() {
-    let _alone = alone();
-    let before = TAKEN.get();
-    drop(std::hint::black_box(vec![1_u8; 100]));
-    assert_eq!(TAKEN.get(), before + 1);
+    alone(|| {
+        let before = TAKEN.get();
+        drop(std::hint::black_box(vec![1_u8; 100]));
+        assert_eq!(TAKEN.get(), before + 1);
+    });
 }
 
 #[test]
 fn a_thousand_reads_and_writes_through_memory_allocate_nothing() {
-    let _alone = alone();
-    assert_eq!(Relay::new(false).allocations(), 0);
+    alone(|| {
+        assert_eq!(Relay::new(false).allocations(), 0);
+    });
 }
 
 #[test]
 fn a_thousand_reads_and_writes_through_a_pipe_allocate_nothing() {
-    let _alone = alone();
-    if !sys::SPLICE {
-        return skip("splice");
-    }
-    assert_eq!(Relay::new(true).allocations(), 0);
+    alone(|| {
+        if !sys::SPLICE {
+            return skip("splice");
+        }
+        assert_eq!(Relay::new(true).allocations(), 0);
+    });
 }
 
 /// Both directions of a relay between two socket pairs, and the far ends of these pairs.

@@ -14,93 +14,101 @@ use trace::{tally, Call, Watch};
 
 #[test]
 fn a_user_through_a_warm_plain_tunnel_costs_few_system_calls() {
-    let _alone = alone();
-    let Some(strace) = program("strace") else { return };
-    let tunnel = Tunnel::reverse().both("log=warn").server("max=8").env("NP_REPORT_INTERVAL", "60s").start();
-    // The first users take what was made at the start, and leave spare pipes behind.
-    (0..50).for_each(|_| one_user(&tunnel));
-    let processes = [tunnel.server.as_ref().unwrap(), &tunnel.client];
-    let watches = processes.map(|process| Watch::start(&strace, process));
-    (0..USERS).for_each(|_| one_user(&tunnel));
-    let traces = watches.map(Watch::stop);
+    alone(|| {
+        let Some(strace) = program("strace") else { return };
+        let tunnel = Tunnel::reverse().both("log=warn").server("max=8").env("NP_REPORT_INTERVAL", "60s").start();
+        // The first users take what was made at the start, and leave spare pipes behind.
+        (0..50).for_each(|_| one_user(&tunnel));
+        let processes = [tunnel.server.as_ref().unwrap(), &tunnel.client];
+        let watches = processes.map(|process| Watch::start(&strace, process));
+        (0..USERS).for_each(|_| one_user(&tunnel));
+        let traces = watches.map(Watch::stop);
 
-    println!("system calls for one user, set-up, 100 bytes there and back, tear-down ({USERS} users, one at a time):");
-    for ((process, calls), most) in processes.iter().zip(&traces).zip([MAX_SERVER, MAX_CLIENT]) {
-        let parts = split(calls, tunnel.tunnel);
-        for (part, calls) in &parts {
-            let per_user = |count: usize| count as f64 / USERS as f64;
-            let each: Vec<String> =
-                tally(calls.iter()).into_iter().map(|(name, count)| format!("{name} {:.1}", per_user(count))).collect();
-            println!("{process:?} | {part:?} | {:.1} | {}", per_user(calls.len()), each.join(", "));
+        println!(
+            "system calls for one user, set-up, 100 bytes there and back, tear-down ({USERS} users, one at a time):"
+        );
+        for ((process, calls), most) in processes.iter().zip(&traces).zip([MAX_SERVER, MAX_CLIENT]) {
+            let parts = split(calls, tunnel.tunnel);
+            for (part, calls) in &parts {
+                let per_user = |count: usize| count as f64 / USERS as f64;
+                let each: Vec<String> = tally(calls.iter())
+                    .into_iter()
+                    .map(|(name, count)| format!("{name} {:.1}", per_user(count)))
+                    .collect();
+                println!("{process:?} | {part:?} | {:.1} | {}", per_user(calls.len()), each.join(", "));
+            }
+            for (part, most) in PARTS.into_iter().zip(most) {
+                let count = parts.get(&part).map_or(0, Vec::len);
+                assert!(count <= most * USERS / 10, "{process:?}, {part:?}: {count} calls for {USERS} users");
+            }
         }
-        for (part, most) in PARTS.into_iter().zip(most) {
-            let count = parts.get(&part).map_or(0, Vec::len);
-            assert!(count <= most * USERS / 10, "{process:?}, {part:?}: {count} calls for {USERS} users");
-        }
-    }
+    });
 }
 
 #[test]
 fn a_tunnel_at_rest_makes_almost_no_system_calls() {
-    let _alone = alone();
-    let Some(strace) = program("strace") else { return };
-    for tls in [0, 1] {
-        let tunnel = Tunnel::reverse().server(&format!("max=8&tls={tls}")).start();
-        tunnel.at_rest();
-        for process in tunnel.processes() {
-            let watch = Watch::start(&strace, process);
-            let most = three_reports(process);
-            let calls = watch.stop();
-            println!("at rest, tls={tls}, {process:?}: {} in 3 report intervals: {:?}", calls.len(), tally(&calls));
-            assert!(calls.len() <= most, "{:?}", tally(&calls));
+    alone(|| {
+        let Some(strace) = program("strace") else { return };
+        for tls in [0, 1] {
+            let tunnel = Tunnel::reverse().server(&format!("max=8&tls={tls}")).start();
+            tunnel.at_rest();
+            for process in tunnel.processes() {
+                let watch = Watch::start(&strace, process);
+                let most = three_reports(process);
+                let calls = watch.stop();
+                println!("at rest, tls={tls}, {process:?}: {} in 3 report intervals: {:?}", calls.len(), tally(&calls));
+                assert!(calls.len() <= most, "{:?}", tally(&calls));
+            }
         }
-    }
+    });
 }
 
 #[test]
 fn a_single_end_forwarder_at_rest_only_measures_its_target() {
-    let _alone = alone();
-    let Some(strace) = program("strace") else { return };
-    let tunnel = Tunnel::single().start();
-    tunnel.at_rest();
-    let watch = Watch::start(&strace, &tunnel.client);
-    let most = three_reports(&tunnel.client);
-    let calls = watch.stop();
-    println!("at rest, single-end: {} in 3 report intervals: {:?}", calls.len(), tally(&calls));
-    assert!(calls.len() <= most, "{:?}", tally(&calls));
+    alone(|| {
+        let Some(strace) = program("strace") else { return };
+        let tunnel = Tunnel::single().start();
+        tunnel.at_rest();
+        let watch = Watch::start(&strace, &tunnel.client);
+        let most = three_reports(&tunnel.client);
+        let calls = watch.stop();
+        println!("at rest, single-end: {} in 3 report intervals: {:?}", calls.len(), tally(&calls));
+        assert!(calls.len() <= most, "{:?}", tally(&calls));
+    });
 }
 
 #[test]
 fn a_plain_bulk_transfer_is_spliced_and_hardly_read() {
-    let _alone = alone();
-    let Some(strace) = program("strace") else { return };
-    for builder in [Tunnel::reverse(), Tunnel::forward(), Tunnel::single()] {
-        let tunnel = builder.server("max=8").start();
-        let (user, served) = tunnel.pair();
-        let bulk = noise(1, BULK);
-        put(&user, b"x");
-        assert_eq!(take(&served, 1), b"x");
-        let watches: Vec<Watch> = tunnel.processes().iter().map(|process| Watch::start(&strace, process)).collect();
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                put(&user, &bulk);
-                end(&user);
+    alone(|| {
+        let Some(strace) = program("strace") else { return };
+        for builder in [Tunnel::reverse(), Tunnel::forward(), Tunnel::single()] {
+            let tunnel = builder.server("max=8").start();
+            let (user, served) = tunnel.pair();
+            let bulk = noise(1, BULK);
+            put(&user, b"x");
+            assert_eq!(take(&served, 1), b"x");
+            let watches: Vec<Watch> = tunnel.processes().iter().map(|process| Watch::start(&strace, process)).collect();
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    put(&user, &bulk);
+                    end(&user);
+                });
+                assert!(rest(&served) == bulk, "other bytes arrived");
             });
-            assert!(rest(&served) == bulk, "other bytes arrived");
-        });
-        for (process, calls) in tunnel.processes().iter().zip(watches.into_iter().map(Watch::stop)) {
-            let counts = tally(&calls);
-            let moved: i64 = calls.iter().filter(|call| call.name == "splice").map(|call| call.result.max(0)).sum();
-            println!("{process:?}, {BULK} bytes: {counts:?}");
-            // The user has heard nothing yet: the first bytes might have to go over another pool connection, and are read.
-            assert!(moved >= 2 * (BULK - MAX_READ) as i64, "each byte is spliced in and out: {moved}");
-            // What comes first is copied, until it proves to be much; reports, probes and logs read and write a little.
-            let copied = calls.iter().filter(|call| COPYING.contains(&call.name.as_str()));
-            let bytes: i64 = copied.map(|call| call.result.max(0)).sum();
-            assert!(bytes < MAX_COPIED, "{bytes} bytes were copied: {counts:?}");
-            assert!(calls.len() < BULK / 4096, "{} calls for {BULK} bytes: {counts:?}", calls.len());
+            for (process, calls) in tunnel.processes().iter().zip(watches.into_iter().map(Watch::stop)) {
+                let counts = tally(&calls);
+                let moved: i64 = calls.iter().filter(|call| call.name == "splice").map(|call| call.result.max(0)).sum();
+                println!("{process:?}, {BULK} bytes: {counts:?}");
+                // The user has heard nothing yet: the first bytes might have to go over another pool connection, and are read.
+                assert!(moved >= 2 * (BULK - MAX_READ) as i64, "each byte is spliced in and out: {moved}");
+                // What comes first is copied, until it proves to be much; reports, probes and logs read and write a little.
+                let copied = calls.iter().filter(|call| COPYING.contains(&call.name.as_str()));
+                let bytes: i64 = copied.map(|call| call.result.max(0)).sum();
+                assert!(bytes < MAX_COPIED, "{bytes} bytes were copied: {counts:?}");
+                assert!(calls.len() < BULK / 4096, "{} calls for {BULK} bytes: {counts:?}", calls.len());
+            }
         }
-    }
+    });
 }
 
 /// Waits for three check points; the most system calls that so much time allows.

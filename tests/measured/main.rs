@@ -1,5 +1,5 @@
 //! What is counted for a whole process or machine: allocations, memory, system calls. One test at a time, and nothing beside them:
-//! every test takes [`alone`]. `cargo test --test measured costs::` runs one module.
+//! every test runs [`alone`]. `cargo test --test measured costs::` runs one module.
 
 mod alloc;
 mod costs;
@@ -15,12 +15,15 @@ mod quic;
 #[path = "../support/mod.rs"]
 mod support;
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::panic::resume_unwind;
+use std::sync::{Mutex, PoisonError};
+use std::thread::scope;
 
-/// The right to be the only test that runs.
-fn alone() -> MutexGuard<'static, ()> {
+/// Runs that test and nothing beside it. What its thread kept for itself is given back before the next one counts.
+fn alone(test: impl FnOnce() + Send) {
     static ONE: Mutex<()> = Mutex::new(());
-    ONE.lock().unwrap_or_else(PoisonError::into_inner)
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    scope(|threads| threads.spawn(test).join()).unwrap_or_else(|panic| resume_unwind(panic));
 }
 
 /// Bytes that the C library's allocator has handed out, to Rust and to C.

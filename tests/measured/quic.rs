@@ -13,28 +13,29 @@ use pair::*;
 
 #[test]
 fn an_idle_stream_takes_less_than_its_share_at_either_end() {
-    let _alone = alone();
-    let settings = Settings { streams: 3000, ..settings() };
-    let nothing = taken();
-    let mut both = Both::joined(&settings);
-    rest(&mut both);
-    let before = taken();
-    println!("an idle connection takes {} bytes, both ends together", before - nothing);
-    // As many as fill the tables: they double, and half of them would be empty with a few more.
-    let streams: Vec<_> = (0..1750).map(|_| used(&mut both)).collect();
-    rest(&mut both);
-    let each = (taken() - before) / streams.len();
-    println!("an idle stream takes {each} bytes, both ends together");
-    assert!(each < 2 * SHARE);
-    for (ours, theirs) in streams {
-        both.client.mux.release(ours);
-        both.server.mux.release(theirs);
-    }
-    rest(&mut both);
-    let left = taken().saturating_sub(before);
-    println!("{left} bytes more than before when all are gone");
-    // quiche's tables keep their size.
-    assert!(left < 1750 * each / 2, "what has gone takes nothing");
+    alone(|| {
+        let settings = Settings { streams: 3000, ..settings() };
+        let nothing = taken();
+        let mut both = Both::joined(&settings);
+        rest(&mut both);
+        let before = taken();
+        println!("an idle connection takes {} bytes, both ends together", before - nothing);
+        // As many as fill the tables: they double, and half of them would be empty with a few more.
+        let streams: Vec<_> = (0..1750).map(|_| used(&mut both)).collect();
+        rest(&mut both);
+        let each = (taken() - before) / streams.len();
+        println!("an idle stream takes {each} bytes, both ends together");
+        assert!(each < 2 * SHARE);
+        for (ours, theirs) in streams {
+            both.client.mux.release(ours);
+            both.server.mux.release(theirs);
+        }
+        rest(&mut both);
+        let left = taken().saturating_sub(before);
+        println!("{left} bytes more than before when all are gone");
+        // quiche's tables keep their size.
+        assert!(left < 1750 * each / 2, "what has gone takes nothing");
+    });
 }
 
 /// A stream that has carried an id.
