@@ -51,6 +51,7 @@ pub mod logic {
     pub mod refill;
     pub mod reminder;
     pub mod scheduler;
+    pub mod secret_hash;
     pub mod slab;
     pub mod sniff;
     pub mod strangers;

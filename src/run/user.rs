@@ -1,5 +1,6 @@
 //! Users, as hub and workers hand them to each other.
 
+use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -17,12 +18,30 @@ pub enum Proto {
 }
 
 /// The source of datagrams, and which of our addresses they are for: what makes a UDP session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SessionKey {
     /// The user; at the egress, who the peer says it is.
     pub user: SocketAddr,
     /// The local address that was asked.
     pub asked: Option<IpAddr>,
+}
+
+impl Hash for SessionKey {
+    /// In few words: each datagram's session is looked up. The first one says how many follow.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let asked = self.asked.map_or(0, |ip| 1 + u32::from(ip.is_ipv6()));
+        state.write_u32(u32::from(self.user.port()) | u32::from(self.user.is_ipv6()) << 16 | asked << 17);
+        for ip in [Some(self.user.ip()), self.asked].into_iter().flatten() {
+            match ip {
+                IpAddr::V4(ip) => state.write_u32(ip.into()),
+                IpAddr::V6(ip) => {
+                    let bits = u128::from(ip);
+                    state.write_u64(bits as u64);
+                    state.write_u64((bits >> 64) as u64);
+                }
+            }
+        }
+    }
 }
 
 /// A user at the ingress.

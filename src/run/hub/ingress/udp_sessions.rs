@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use crate::logic::networks::Network;
+use crate::logic::secret_hash::SecretHash;
 use crate::logic::strangers::Strangers;
 use crate::net::random;
 use crate::net::udp::Frames;
@@ -14,7 +15,7 @@ use crate::run::user::SessionKey;
 
 /// UDP sessions at the ingress, by who talks to which of our addresses.
 pub struct Sessions {
-    live: HashMap<SessionKey, Place>,
+    live: HashMap<SessionKey, Place, SecretHash>,
     /// How many new ones there may be, which of them have a task, and which wait for one.
     limit: usize,
     new: Strangers<SessionKey>,
@@ -46,7 +47,8 @@ impl Sessions {
     /// None yet, and at most `limit` new ones at once.
     pub fn new(limit: Option<usize>) -> Sessions {
         let limit = limit.unwrap_or(usize::MAX);
-        Sessions { live: HashMap::new(), limit, new: Strangers::new(limit, 0), waiting: Strangers::new(limit, 0) }
+        let live = HashMap::with_hasher(SecretHash::new(std::array::from_fn(|_| random::number())));
+        Sessions { live, limit, new: Strangers::new(limit, 0), waiting: Strangers::new(limit, 0) }
     }
 
     /// Whether one more may come, from that address. This machine's own are not counted by network: a proxy there speaks for all.
