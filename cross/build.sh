@@ -86,7 +86,7 @@ flags() {
     printf %s "-Clink-self-contained=no -Cforce-unwind-tables=no -Ctarget-feature=+crt-static $features_of_code $remap"
     case $name in
     # Repeated instructions become functions, as they do without being asked on aarch64 and riscv64.
-    arm*) printf %s " -Cllvm-args=-enable-machine-outliner=always" ;;
+    *) printf %s " -Cllvm-args=-enable-machine-outliner=always" ;;
     mips*) printf %s " -Clink-arg=-Wl,-T,$here/mips.ld" ;;
     esac
     if [ -d "$sysroot" ]; then
