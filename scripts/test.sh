@@ -8,6 +8,10 @@ NODEPASS_SKIPPED=$(mktemp)
 export NODEPASS_SKIPPED
 trap 'rm -f "$NODEPASS_SKIPPED"' EXIT
 
+# Most tests wait more than they compute: twice as many at a time as there are processors.
+RUST_TEST_THREADS=${RUST_TEST_THREADS:-$((2 * $(nproc)))}
+export RUST_TEST_THREADS
+
 status=0
 { "$cargo" test --all-targets && "$cargo" test --doc; } || status=$?
 

@@ -91,10 +91,10 @@ impl ServiceManager {
         self.say(&format!("STOPPING=1\nEXTEND_TIMEOUT_USEC={}", (limit + EXIT_TIME).as_micros()));
     }
 
-    /// How the service is; said when that changes.
+    /// How the service is; said when that changes, and again in the next turn if the manager had no room for it.
     pub fn status(&mut self, status: ServiceStatus) {
-        if self.status.replace(status) != Some(status) {
-            self.say(&format!("STATUS={status}"));
+        if self.status != Some(status) && self.say(&format!("STATUS={status}")) {
+            self.status = Some(status);
         }
     }
 
@@ -111,9 +111,9 @@ impl ServiceManager {
         self.watchdog.as_ref().map(|watchdog| watchdog.due)
     }
 
-    fn say(&self, words: &str) {
-        // A manager that has gone, or has no room, is none of this process's business.
-        let _ = self.socket.send(words.as_bytes());
+    /// Whether it was taken. A manager that has gone, or has no room, holds nothing up.
+    fn say(&self, words: &str) -> bool {
+        self.socket.send(words.as_bytes()).is_ok()
     }
 }
 
@@ -144,3 +144,31 @@ const WATCHDOG_PID: &str = "WATCHDOG_PID";
 
 /// What the end of the process takes after the last user.
 const EXIT_TIME: Duration = Duration::from_secs(5);
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::net::SocketAddr;
+
+    #[test]
+    fn a_status_that_a_busy_manager_had_no_room_for_is_said_when_there_is_some() {
+        let name = format!("nodepass-test-{}", process::id());
+        let heard = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
+        heard.set_nonblocking(true).unwrap();
+        let socket = connect(&format!("@{name}")).unwrap();
+        let mut service = ServiceManager { socket, watchdog: None, ready: true, status: None };
+        while service.say("WATCHDOG=1") {}
+        let mut bytes = [0; 64];
+        for wanted in ["WATCHDOG=1", "STATUS=a tunnel is up"] {
+            service.status(ServiceStatus::Tunnels(1));
+            let mut last = 0;
+            while let Ok(count) = heard.recv(&mut bytes) {
+                last = count;
+            }
+            assert_eq!(std::str::from_utf8(&bytes[..last]), Ok(wanted));
+        }
+        service.status(ServiceStatus::Tunnels(1));
+        assert!(heard.recv(&mut bytes).is_err(), "it is said once");
+    }
+}

@@ -4,6 +4,7 @@ use std::fs;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::process::Command;
+use std::time::Instant;
 
 use crate::support::*;
 
@@ -22,7 +23,9 @@ impl Manager {
     /// Waits for a message that begins so. Any number of others may come before it.
     fn hears(&mut self, begin: &str) -> String {
         let mut bytes = [0; 4096];
+        let late = Instant::now() + GRACE;
         loop {
+            assert!(Instant::now() < late, "no {begin}: {:?}", self.heard);
             let count = self.socket.recv(&mut bytes).unwrap_or_else(|_| panic!("no {begin}: {:?}", self.heard));
             let text = String::from_utf8_lossy(&bytes[..count]).into_owned();
             self.heard.push(text.clone());
