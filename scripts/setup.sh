@@ -34,6 +34,11 @@ test  /usr/lib*/nginx/modules/ngx_stream_module.so libnginx-mod-stream nginx-mod
 test  haproxy                   haproxy               haproxy           haproxy           haproxy
 test  mosquitto                 mosquitto             mosquitto         mosquitto         mosquitto
 test  mosquitto_pub             mosquitto-clients     mosquitto         mosquitto         mosquitto-clients
+test  sshd                      openssh-server        openssh-server    openssh           openssh
+test  scp                       openssh-client        openssh-clients   openssh           openssh
+test  vsftpd                    vsftpd                vsftpd            vsftpd            vsftpd
+test  wg                        wireguard-tools       wireguard-tools   wireguard-tools   wireguard-tools
+test  wireguard-go              wireguard-go          -                 -                 wireguard-go
 test  iperf3                    iperf3                iperf3            iperf3            iperf3
 test  dnsmasq                   dnsmasq               dnsmasq           dnsmasq           dnsmasq
 test  dig                       dnsutils              bind-utils        bind              bind-tools

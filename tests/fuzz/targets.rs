@@ -6,6 +6,13 @@
 // Each fuzz target is a program of its own and uses one of these.
 #![allow(dead_code)]
 
+#[cfg(feature = "master")]
+mod front;
+#[cfg(feature = "h2")]
+mod h2;
+#[cfg(feature = "quic")]
+mod quic;
+
 use data_encoding::BASE64;
 use nodepass::config::{self, Command, Config};
 use nodepass::logic::auth::{Agreement, AuthMode, Initiator, Numbers, Psk, Responder, SessionId, SessionKeys};
@@ -25,6 +32,13 @@ use nodepass::logic::wire::{
 use nodepass::master::gob;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
+
+#[cfg(feature = "master")]
+pub use front::front;
+#[cfg(feature = "h2")]
+pub use h2::h2;
+#[cfg(feature = "quic")]
+pub use quic::quic;
 
 const KEY: &[u8] = b"testkey";
 

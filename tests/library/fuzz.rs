@@ -66,13 +66,36 @@ fn any_state_file_is_refused_or_its_records_survive_being_written() {
     replay("state", targets::state);
 }
 
+#[cfg(feature = "master")]
+#[test]
+fn any_request_to_the_api_is_refused_or_handed_on_as_it_was_read_in_whatever_pieces_it_comes() {
+    replay("front", targets::front);
+}
+
+#[cfg(feature = "h2")]
+#[test]
+fn any_peer_of_an_http2_connection_is_answered_in_whole_frames_and_held_within_bounds() {
+    replay("h2", targets::h2);
+}
+
+#[cfg(feature = "quic")]
+#[test]
+fn any_path_between_two_ends_of_quic_delivers_what_was_said_or_nothing() {
+    // Each round is a handshake.
+    rounds("quic", targets::quic, ROUNDS / 20);
+}
+
 fn replay(name: &str, target: fn(&[u8])) {
+    rounds(name, target, ROUNDS);
+}
+
+fn rounds(name: &str, target: fn(&[u8]), count: usize) {
     let corpus = corpus(name);
     for input in &corpus {
         check(name, target, input);
     }
     let mut dice = Dice(SEED);
-    for _ in 0..ROUNDS {
+    for _ in 0..count {
         check(name, target, &mutated(&corpus, &mut dice));
     }
 }

@@ -73,15 +73,16 @@ pub fn each_way(test: impl Fn(Builder) + Sync) {
     side_by_side(tunnels.chain([("single".to_string(), Tunnel::single())]), test);
 }
 
-fn side_by_side(each: impl Iterator<Item = (String, Builder)>, test: impl Fn(Builder) + Sync) {
+/// Runs the test for each of these, side by side, and says by their names for which of them it fails.
+pub fn side_by_side<T: Send>(each: impl Iterator<Item = (String, T)>, test: impl Fn(T) + Sync) {
     let caller = std::thread::current();
     let test_name = caller.name().unwrap_or_default();
     let failed: Vec<String> = std::thread::scope(|scope| {
         let test = &test;
         let threads: Vec<_> = each
-            .map(|(name, builder)| {
+            .map(|(name, one)| {
                 let thread = std::thread::Builder::new().name(format!("{test_name} {name}"));
-                (name, thread.spawn_scoped(scope, move || test(builder)).expect("a thread"))
+                (name, thread.spawn_scoped(scope, move || test(one)).expect("a thread"))
             })
             .collect();
         threads.into_iter().filter_map(|(name, thread)| thread.join().is_err().then_some(name)).collect()

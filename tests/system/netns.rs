@@ -10,9 +10,12 @@
 //! them as it likes in any kernel, with or without netem.
 
 mod floods;
+mod ftp;
 mod links;
 mod path;
 mod sources;
+mod ssh;
+mod wireguard;
 
 use crate::support::*;
 use path::{tunnel_device, Path};
@@ -288,6 +291,8 @@ impl Land {
             "iptables -A OUTPUT -o path -m conntrack --ctstate INVALID -j DROP",
             "sysctl -qw net.netfilter.nf_conntrack_tcp_loose=0",
             "sysctl -qw net.netfilter.nf_conntrack_tcp_timeout_established=3",
+            "sysctl -qw net.netfilter.nf_conntrack_udp_timeout=3",
+            "sysctl -qw net.netfilter.nf_conntrack_udp_timeout_stream=3",
         ] {
             self.client.run(line);
         }
@@ -304,14 +309,21 @@ impl Land {
     /// A reverse tunnel: users at the server, the target in the client's namespace. `keepalive` is NP_TCP_KEEPALIVE.
     fn tunnel_kept(&self, query: &str, reports: (&str, &str), keepalive: &str) -> Carried<'_> {
         self.echoes();
+        let tunnel = self.tunnel_to_target(query, reports, keepalive);
+        until("the first user", GRACE, || tunnel.exchange(b"hello"));
+        tunnel
+    }
+
+    /// The same, to a target that is no echo.
+    fn tunnel_to_target(&self, query: &str, reports: (&str, &str), keepalive: &str) -> Carried<'_> {
         let server = format!("server://key@{}:7001/127.0.0.1:7002?log=debug&mode=1&max={POOL}&{query}", self.at(1));
         let client = format!("client://key@{}:7001/127.0.0.1:7000?log=debug&mode=2&min={POOL}", self.at(1));
         let env = [("NP_TCP_KEEPALIVE", keepalive)];
         let server = self.server.nodepass_with(&server, reports.0, &env);
         let client = self.client.nodepass_with(&client, reports.1, &env);
-        let tunnel = Carried::over(self, server, client);
-        until("the first user", GRACE, || tunnel.exchange(b"hello"));
-        tunnel
+        client.says("CHECK_POINT|", GRACE);
+        server.says("CHECK_POINT|", GRACE);
+        Carried::over(self, server, client)
     }
 
     /// A target in the client's namespace, which says what it hears.
@@ -351,15 +363,7 @@ impl<'a> Carried<'a> {
     }
 
     fn carries_five_megabytes(&self) {
-        let data = noise(5, 5 << 20);
-        let user: TcpStream = self.land.server.enter(|| connect(self.user));
-        let (mut half, sent) = (user.try_clone().unwrap(), data.clone());
-        let writer = std::thread::spawn(move || {
-            half.write_all(&sent).unwrap();
-            end(&half);
-        });
-        assert!(rest(&user) == data, "other bytes came back");
-        writer.join().unwrap();
+        five_megabytes(&self.land.server, self.user);
     }
 
     /// Nothing broke on the way.
@@ -367,6 +371,25 @@ impl<'a> Carried<'a> {
         self.server.checkpoint(|now| now.tcps == 0 || now.tcps == 1);
         assert!(!self.server.said("ended") && !self.client.said("ended"), "the tunnel did not break");
     }
+}
+
+/// A user of that namespace sends five megabytes and gets them back.
+fn five_megabytes(space: &Space, to: SocketAddr) {
+    let data = noise(5, 5 << 20);
+    let user: TcpStream = space.enter(|| connect(to));
+    let (mut half, sent) = (user.try_clone().unwrap(), data.clone());
+    let writer = std::thread::spawn(move || {
+        half.write_all(&sent).unwrap();
+        end(&half);
+    });
+    assert!(rest(&user) == data, "other bytes came back");
+    writer.join().unwrap();
+}
+
+/// Does it for each kind of tunnel, side by side: the query of the server's URL.
+fn each_kind(test: impl Fn(&str) + Sync) {
+    let queries = kinds().into_iter().map(|(transport, tls)| format!("type={transport}&tls={tls}"));
+    side_by_side(queries.map(|query| (query.clone(), query)), |query| test(&query));
 }
 
 trait AtRestNow {
@@ -400,6 +423,13 @@ impl Space {
     /// Runs a command line inside.
     fn run(&self, line: &str) {
         try_run(&format!("ip netns exec {} {line}", self.name)).unwrap_or_else(|why| panic!("{why}"));
+    }
+
+    /// A program, inside.
+    fn command(&self, program: &Command) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.name]).arg(program.get_program()).args(program.get_args());
+        command
     }
 
     /// The binary under test, inside.

@@ -2,6 +2,10 @@
 //!
 //! A program that is not installed skips its test with a word.
 
+mod bridges;
+mod chat;
+pub mod ssh;
+
 use crate::dns::Names;
 use crate::support::*;
 use std::net::SocketAddr;

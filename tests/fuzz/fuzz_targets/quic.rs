@@ -1,0 +1,7 @@
+//! See `targets::quic`.
+#![no_main]
+
+#[path = "../targets.rs"]
+mod targets;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| targets::quic(data));
