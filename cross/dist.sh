@@ -100,7 +100,7 @@ opkg() {
     ! has_apk || "$here/openwrt/apk.sh" "$package" "$dist" >/dev/null
 }
 
-has_apk() { "${APK:-apk}" mkpkg --help >/dev/null 2>&1; }
+has_apk() { "${APK:-apk}" --version 2>/dev/null | grep -q "^apk-tools 3"; }
 
 # The source of the last commit, and the folders of OpenWrt's packages, which build it: the sum is the one that a release brings.
 sources() {

@@ -12,7 +12,7 @@ if [ $# -lt 1 ] || [ ! -f "$1" ]; then
 	exit 1
 fi
 apk="${APK:-apk}"
-"$apk" mkpkg --help >/dev/null 2>&1 || {
+"$apk" --version 2>/dev/null | grep -q "^apk-tools 3" || {
 	echo "apk.sh: needs apk-tools 3; APK=... names its program" >&2
 	exit 1
 }
