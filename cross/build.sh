@@ -84,10 +84,10 @@ has() {
 
 flags() {
     printf %s "-Clink-self-contained=no -Cforce-unwind-tables=no -Ctarget-feature=+crt-static $features_of_code $remap"
+    printf %s " -Clink-arg=-Wl,-T,$here/discard.ld"
     case $name in
     # Repeated instructions become functions, as they do without being asked on aarch64 and riscv64.
-    *) printf %s " -Cllvm-args=-enable-machine-outliner=always" ;;
-    mips*) printf %s " -Clink-arg=-Wl,-T,$here/mips.ld" ;;
+    arm* | x86_64 | i686) printf %s " -Cllvm-args=-enable-machine-outliner=always" ;;
     esac
     if [ -d "$sysroot" ]; then
         printf %s " --sysroot=$sysroot"

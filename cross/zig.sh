@@ -8,6 +8,17 @@ case $tool in
 ar | ranlib) exec "$CROSS_ZIG" "$tool" "$@" ;;
 esac
 
+# The program that is linked, if this is no compilation.
+linked='' output=''
+for arg; do
+    [ "$output" != next ] || linked=$arg
+    output=''
+    case $arg in
+    -o) output=next ;;
+    -c | -E | -S | -r) linked='' && break ;;
+    esac
+done
+
 # Each argument goes from the front of the list to its end, changed where zig wants another word.
 count=$#
 while [ "$count" -gt 0 ]; do
@@ -34,5 +45,16 @@ while [ "$count" -gt 0 ]; do
     esac
 done
 # The program ends on panic, so nothing is ever unwound; what is not called is left out, function by function.
-exec "$CROSS_ZIG" "$tool" -fno-unwind-tables -fno-asynchronous-unwind-tables -ffunction-sections -fdata-sections \
+set -- "$CROSS_ZIG" "$tool" -fno-unwind-tables -fno-asynchronous-unwind-tables -ffunction-sections -fdata-sections \
     -target "$CROSS_ZIG_TARGET" -mcpu="$CROSS_ZIG_CPU" -fno-sanitize=undefined "$@"
+[ -n "$linked" ] || exec "$@"
+
+# zig knows the linker but not all of its words: it links once and says how, and the same is done again with them. Addresses that are to be
+# moved take a bit each instead of 8 to 24 bytes, functions that are the same are there once, and strings share their ends.
+said=$(mktemp)
+trap 'rm -f "$said"' EXIT
+ZIG_VERBOSE_LINK=1 "$@" 2>"$said" || { status=$? && cat "$said" >&2 && exit $status; }
+# shellcheck disable=SC2046
+set -- $(grep '^ld\.lld ' "$said" | grep -F -- " -o $linked " | tail -n 1 | sed 's/ --eh-frame-hdr / /')
+[ $# -gt 0 ] || { echo "zig.sh: zig does not say how it linked $linked" >&2 && exit 1; }
+"$CROSS_ZIG" "$@" -O2 --pack-dyn-relocs=relr --icf=all
