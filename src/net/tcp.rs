@@ -310,6 +310,17 @@ impl SocketKeepalive {
         SocketKeepalive { questions: (!silence.is_zero()).then_some((after, interval, count)), usual }
     }
 
+    /// The same, whose first question comes after half of the silence: so that a NAT does not forget the connection. It is given up no
+    /// sooner for that, as a path may be gone for a while.
+    pub fn early(self) -> SocketKeepalive {
+        let early = |(after, interval, count): (Duration, Duration, u32)| {
+            let first = (after / 2).max(MIN_INTERVAL);
+            let rest = (after + interval * count).saturating_sub(first);
+            (first, Duration::from_secs(rest.as_secs() / u64::from(count)), count)
+        };
+        SocketKeepalive { questions: self.questions.map(early), ..self }
+    }
+
     /// After how long of no answer a connection is given up.
     pub fn timeout(self) -> Option<Duration> {
         self.questions.map(|(after, interval, count)| after + interval * count)
@@ -397,6 +408,18 @@ mod tests {
         }
         assert_eq!(SocketKeepalive::after(Duration::from_millis(1)).timeout(), Some(Duration::from_secs(2)));
         assert_eq!(SocketKeepalive::after(Duration::ZERO).timeout(), None);
+    }
+
+    #[test]
+    fn an_early_first_question_gives_a_path_that_is_gone_for_a_while_no_less_time() {
+        for (silence, usual, first, timeout) in
+            [(30, 9, 15, 51), (30, 3, 15, 60), (30, 0, 15, 60), (4, 9, 2, 6), (1, 9, 1, 2)]
+        {
+            let keepalive = SocketKeepalive::beside(Duration::from_secs(silence), usual).early();
+            assert_eq!(keepalive.timeout(), Some(Duration::from_secs(timeout)), "{silence} s, {usual} usual");
+            assert_eq!(keepalive.questions.unwrap().0, Duration::from_secs(first), "{silence} s");
+        }
+        assert_eq!(SocketKeepalive::after(Duration::ZERO).early().timeout(), None);
     }
 
     #[test]

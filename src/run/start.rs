@@ -111,7 +111,7 @@ fn shared(mut config: Config, epoch: Instant) -> Arc<Shared> {
     let fitted = resources.fit(&mut config);
     fitted.line().iter().for_each(|line| log::info!("{line}"));
     let keepalive = SocketKeepalive::after(config.limits.keepalive);
-    let tunnel_keepalive = SocketKeepalive::after(config.limits.keepalive / 2);
+    let tunnel_keepalive = keepalive.early();
     let bucket = || config.rate.map(|rate| Bucket::new(rate, epoch));
     let (up, down) = (bucket(), bucket());
     Arc::new(Shared {

@@ -12,6 +12,7 @@
 mod floods;
 mod ftp;
 mod links;
+mod losses;
 mod path;
 mod sources;
 mod ssh;
