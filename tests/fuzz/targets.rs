@@ -258,10 +258,12 @@ pub fn frames(data: &[u8]) {
 
 /// First bytes, at the tunnel's port and at the users'.
 pub fn sniff(data: &[u8]) {
-    settles(data, FirstBytes::NeedMore, sniff::first_bytes);
+    // The line of an original of 1.12 or older is as long as its key.
+    let line = data.iter().take_while(|byte| b"A=".contains(byte)).count();
+    settles(data, FirstBytes::NeedMore, EARLY.max(line + 1), sniff::first_bytes);
     for chosen in 0..8 {
         let block = Blocked { socks: chosen & 1 != 0, http: chosen & 2 != 0, tls: chosen & 4 != 0 };
-        settles(data, sniff::BlockVerdict::NeedMore, |first| sniff::user(first, block));
+        settles(data, sniff::BlockVerdict::NeedMore, EARLY, |first| sniff::user(first, block));
         let refused = matches!(sniff::user(data, block), sniff::BlockVerdict::Refuse(_));
         let none = Blocked::default();
         let alone = [Blocked { socks: block.socks, ..none }, Blocked { http: block.http, ..none }];
@@ -270,10 +272,13 @@ pub fn sniff(data: &[u8]) {
     }
 }
 
-/// The answer to the first bytes is settled after few of them, and never changes then.
-fn settles<T: PartialEq + std::fmt::Debug>(data: &[u8], open: T, ask: impl Fn(&[u8]) -> T) {
+/// Bytes after which a protocol is known.
+const EARLY: usize = 8;
+
+/// The answer to the first bytes is settled after so few of them, and never changes then.
+fn settles<T: PartialEq + std::fmt::Debug>(data: &[u8], open: T, after: usize, ask: impl Fn(&[u8]) -> T) {
     let whole = ask(data);
-    let settled = (0..=data.len().min(8)).map(|length| ask(&data[..length])).find(|answer| *answer != open);
+    let settled = (0..=data.len().min(after)).map(|length| ask(&data[..length])).find(|answer| *answer != open);
     assert_eq!(settled.unwrap_or(open), whole);
 }
 
