@@ -59,12 +59,6 @@ struct Links<'a> {
 impl Links<'_> {
     /// The preferred link is there, and carries nothing.
     fn new(land: &Land) -> Links<'_> {
-        // What a device says of itself in IPv6 is not counted.
-        for space in [&land.server, &land.client] {
-            space.run("ip link set path down");
-            space.run("sysctl -qw net.ipv6.conf.path.disable_ipv6=1");
-            space.run("ip link set path up");
-        }
         land.path.loses(1000);
         land.server.run("ip addr add 10.99.0.1/32 dev lo");
         land.client.run(&format!("ip route add 10.99.0.1/32 via {} dev path", land.at(1)));

@@ -47,7 +47,7 @@ impl Path {
         self.fate.largest.store(to, Ordering::SeqCst);
     }
 
-    /// How many packets it has lost.
+    /// How many packets of IPv4 it has lost: what a device says of itself is IPv6.
     pub fn lost(&self) -> u64 {
         self.fate.lost.load(Ordering::SeqCst)
     }
@@ -88,7 +88,7 @@ fn carry(from: Arc<File>, to: Arc<File>, fate: Arc<Fate>, seed: u64) {
                     chance ^= chance << 17;
                     let too_large = len > fate.largest.load(Ordering::SeqCst);
                     if too_large || chance % 1000 < fate.lost_of_a_thousand.load(Ordering::SeqCst) {
-                        fate.lost.fetch_add(1, Ordering::SeqCst);
+                        fate.lost.fetch_add(u64::from(packet[0] >> 4 == 4), Ordering::SeqCst);
                     } else {
                         let delay = Duration::from_micros(fate.delay_micros.load(Ordering::SeqCst));
                         // A full queue loses the packet, as a router's would.
