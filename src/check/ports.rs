@@ -90,12 +90,26 @@ pub fn look(config: &Config) -> Result<Vec<Port>, Error> {
     let mut ports = Vec::new();
     for (what, at, protocol) in listening(config) {
         for address in listening_addresses(&at)? {
-            let held = holder(address.address, protocol);
-            let failure = bound(address, protocol).err().map(|error| error.raw_os_error().unwrap_or_default());
+            let (failure, held) = tried(address, protocol);
             ports.push(Port { what, at: address.address, protocol, failure, held });
         }
     }
     Ok(ports)
+}
+
+/// Why a listener has no place there, and who has it. Programs start and stop meanwhile: one that cannot be found may have just gone.
+fn tried(at: ListenAddr, protocol: Protocol) -> (Option<i32>, Held) {
+    let once = || {
+        let failure = bound(at, protocol).err().map(|error| error.raw_os_error().unwrap_or_default());
+        (failure, failure.map_or(Held::Free, |_| holder(at.address, protocol)))
+    };
+    let vanished = |tried: &(Option<i32>, Held)| *tried == (Some(libc::EADDRINUSE), Held::Free);
+    let first = once();
+    if vanished(&first) {
+        once()
+    } else {
+        first
+    }
 }
 
 /// Binds to an address for a moment. A TCP port without a listener is not in the way of one that comes.
