@@ -16,7 +16,8 @@ trap 'rm -rf "$work"' EXIT
 cargo test --quiet --test system --no-run
 for round in $(seq "${ROUNDS:-5}"); do
     for binary; do
-        name=$(basename "$(dirname "$binary")")/$(basename "$binary")
+        name=this
+        if [ $# -gt 1 ]; then name=after; [ "$binary" != "$1" ] || name=before; fi
         for test in $tests; do
             echo "floods: round $round, $name, $test" >&2
             NODEPASS=$(realpath "$binary") cargo test --quiet --test system "netns::floods::$test" -- --ignored --nocapture --exact 2>&1 |
