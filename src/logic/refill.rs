@@ -73,6 +73,8 @@ impl Refill {
             self.round(idle);
             self.next = now + self.pause;
         } else if self.failing {
+            // What is missing waits for the round, which may not rest meanwhile.
+            self.resting = false;
             return 0;
         }
         let missing = self.capacity.saturating_sub(idle + self.opening);
@@ -82,7 +84,7 @@ impl Refill {
             return 0;
         }
         let due = *self.batch.get_or_insert(now + BATCH);
-        if now < due && 2 * (idle + self.opening) > self.capacity {
+        if now < due && !self.failing && 2 * (idle + self.opening) > self.capacity {
             return 0;
         }
         self.batch = None;
@@ -195,6 +197,27 @@ mod tests {
             now = refill.next;
         }
         assert_eq!(refill.pause, Duration::from_secs(1));
+    }
+
+    #[test]
+    fn a_full_pool_whose_clock_rests_is_filled_again_when_the_last_that_was_opened_fails() {
+        for late in [false, true] {
+            let mut now = Instant::now();
+            let mut refill = refill(now);
+            while refill.deadline().is_some() {
+                refill.open(10, now);
+                now = refill.next;
+            }
+            // One is used; the one that is to take its place fails, at once or when that has been counted on.
+            refill.open(9, now);
+            now += BATCH;
+            assert_eq!(refill.open(9, now), 1);
+            assert!(!late || refill.open(9, now) == 0 && refill.deadline().is_none(), "all there or on their way");
+            refill.failed();
+            assert_eq!(refill.open(9, now), 0);
+            let due = refill.deadline().expect("the clock goes on");
+            assert_eq!(refill.open(9, due), 1);
+        }
     }
 
     #[test]
