@@ -87,13 +87,15 @@ impl EndReason {
     }
 
     /// Which relays of the tunnel's users go on: those that may still have both their ends, and no other owner to end them.
-    /// All where the program stops: what is left goes on for as long as that takes.
-    pub fn survivors(&self, stopping: bool) -> Survivors {
+    /// All where the program stops: what is left goes on for as long as that takes. `hears_goodbye`: the peer knows that word, which comes
+    /// over a shared connection; an original learns of the end by that of the connection.
+    pub fn survivors(&self, stopping: bool, hears_goodbye: bool) -> Survivors {
         match self {
             _ if stopping => Survivors::All,
             EndReason::Control(Why::Goodbye) => Survivors::All,
-            EndReason::Control(Why::Silence(_)) => Survivors::Tcp,
-            EndReason::Control(Why::Noise | Why::Forged) | EndReason::TakenOver { same: true, .. } => Survivors::Own,
+            EndReason::Control(Why::Silence(_)) if hears_goodbye => Survivors::Tcp,
+            EndReason::Control(Why::Silence(_) | Why::Noise | Why::Forged) => Survivors::Own,
+            EndReason::TakenOver { same: true, .. } => Survivors::Own,
             EndReason::Control(Why::Mismatch { .. } | Why::Taken { .. } | Why::Unheard(_)) => Survivors::None,
             EndReason::Lost(_) | EndReason::NoConnection | EndReason::TakenOver { .. } => Survivors::None,
         }

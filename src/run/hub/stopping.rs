@@ -18,7 +18,7 @@ use super::server::Server;
 use super::tunnel::Tunnel;
 use super::Hub;
 use crate::logic::terms::TunnelNo;
-use crate::run::messages::{Job, Survivors};
+use crate::run::messages::Job;
 
 /// A stage of the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,11 +113,7 @@ impl Hub {
         let Some(peer) = self.part.end(number, reason, now) else { return };
         self.shared.stats.add(ended(reason), 1);
         self.deadlines.set(number, None);
-        let survivors = match reason.survivors(self.stopping.is_some()) {
-            // An original learns of the end by that of the shared connection.
-            Survivors::Tcp if !hears_goodbye => Survivors::Own,
-            survivors => survivors,
-        };
+        let survivors = reason.survivors(self.stopping.is_some(), hears_goodbye);
         self.workers.iter().for_each(|worker| worker.send(Job::End { tunnel: number, survivors }));
         self.ingress.waiting.shrink();
         if self.stopping.is_none() {

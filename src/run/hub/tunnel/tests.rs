@@ -52,7 +52,7 @@ fn a_control_connection_that_is_silent_ends_the_tunnel() {
         world.run();
         let silent = |reason: &EndReason| matches!(reason, EndReason::Control(Why::Silence(_)));
         assert!(world.over.first().is_some_and(silent), "seed {seed}: {:?}", world.over);
-        assert_eq!(world.over[0].survivors(false), Survivors::Tcp);
+        assert_eq!([true, false].map(|hears| world.over[0].survivors(false, hears)), [Survivors::Tcp, Survivors::Own]);
     }
 }
 
@@ -81,7 +81,7 @@ fn when_a_side_stops_the_other_hears_it_and_the_relays_go_on() {
             world.run();
             let goodbye = EndReason::Control(Why::Goodbye);
             assert_eq!(world.over.first(), Some(&goodbye), "seed {seed}");
-            assert_eq!(goodbye.survivors(false), Survivors::All);
+            assert_eq!(goodbye.survivors(false, true), Survivors::All);
         }
     }
 }
