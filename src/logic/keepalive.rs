@@ -29,9 +29,9 @@ impl Keepalive {
         Keepalive { report, silence: SILENCE, heard: now, ask: now + timeout }
     }
 
-    /// The same, of a connection that carries many: see [`SHARED_SILENCE`].
+    /// The same, of a TCP connection that carries many streams: see [`TCP_SILENCE`].
     pub fn shared(self) -> Keepalive {
-        Keepalive { silence: SHARED_SILENCE, ..self }
+        Keepalive { silence: TCP_SILENCE, ..self }
     }
 
     /// The time between two questions.
@@ -73,9 +73,12 @@ impl Keepalive {
 
 /// Report intervals without a word that are silence.
 const SILENCE: u32 = 3;
-/// The same for a connection that carries many streams. It outlives the silence that ends its tunnel, so that users whose relays it carries
-/// outlive a pause of one side: with the usual interval 35 s.
-pub const SHARED_SILENCE: u32 = 7;
+/// The same for a QUIC connection. It outlives the silence that ends its tunnel, so that users whose relays it carries outlive a pause of
+/// one side: with the usual interval 35 s.
+pub const QUIC_SILENCE: u32 = 7;
+/// The same for a TCP connection that carries many streams. Over a path that is back after half a minute TCP may send again only when it
+/// has been silent for 51 s, as its pauses double: 60 s.
+pub const TCP_SILENCE: u32 = 12;
 
 #[cfg(test)]
 mod tests {

@@ -52,7 +52,7 @@ pub struct Limits {
     pub spare: usize,
     /// Bytes that wait in one stream to be sent.
     pub outbox: usize,
-    /// A PING goes out this often; three times that without a byte is silence.
+    /// A PING goes out this often; twelve times that without a byte is silence.
     pub report: Duration,
 }
 

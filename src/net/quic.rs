@@ -56,7 +56,7 @@ use super::certs::Identity;
 use super::listen_addr::ListenAddr;
 use super::mux::Mux;
 use super::random;
-use crate::logic::keepalive::SHARED_SILENCE;
+use crate::logic::keepalive::QUIC_SILENCE;
 use crate::logic::local_end::LocalEnd;
 
 /// How connections are to be.
@@ -151,7 +151,7 @@ fn config(settings: &Settings, context: SslContextBuilder, largest: usize) -> io
     let make = || {
         let mut config = quiche::Config::with_boring_ssl_ctx_builder(quiche::PROTOCOL_VERSION, context)?;
         config.set_application_protos(&[ALPN])?;
-        config.set_max_idle_timeout(u64::from(SHARED_SILENCE) * settings.report.as_millis() as u64);
+        config.set_max_idle_timeout(u64::from(QUIC_SILENCE) * settings.report.as_millis() as u64);
         config.set_max_recv_udp_payload_size(largest);
         config.set_max_send_udp_payload_size(largest);
         config.discover_pmtu(true);

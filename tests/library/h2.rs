@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use mio::Token;
 
-use nodepass::logic::keepalive::SHARED_SILENCE;
+use nodepass::logic::keepalive::TCP_SILENCE;
 use nodepass::net::budget::Budget;
 use nodepass::net::h2::Limits;
 use nodepass::net::mux::Mux;
@@ -193,7 +193,7 @@ fn a_token_is_told_once_until_it_is_taken() {
 }
 
 #[test]
-fn a_peer_that_says_nothing_is_silent_after_seven_reports_and_pings_keep_it_alive() {
+fn a_peer_that_says_nothing_is_silent_after_twelve_reports_and_pings_keep_it_alive() {
     let report = Duration::from_secs(5);
     let mut pair = bare(Limits::new(10, report, &Budget::PLENTY));
     pair.stream();
@@ -208,11 +208,11 @@ fn a_peer_that_says_nothing_is_silent_after_seven_reports_and_pings_keep_it_aliv
         }
     }
     let heard = clock;
-    for _ in 1..SHARED_SILENCE {
+    for _ in 1..TCP_SILENCE {
         clock += report;
         pair.client.turn_at(clock, Duration::ZERO).unwrap();
     }
-    let silent = heard + SHARED_SILENCE * report;
+    let silent = heard + TCP_SILENCE * report;
     assert!(pair.client.mux.deadline().unwrap() <= silent);
     let error = pair.client.turn_at(silent, Duration::ZERO).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TimedOut);
