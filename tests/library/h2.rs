@@ -80,6 +80,25 @@ fn what_waits_to_be_sent_still_goes_after_a_release_if_the_end_was_said() {
 }
 
 #[test]
+fn a_peer_that_leaves_after_its_end_takes_no_more_and_who_waits_to_say_more_is_told() {
+    let mut pair = bare(limits());
+    let (ours, theirs) = pair.stream();
+    pair.client.mux.watch(ours, Token(42));
+    pair.server.mux.finish(theirs).unwrap();
+    pair.until("their end", |pair| pair.client.read(ours, &mut Vec::new()).unwrap().then_some(()));
+    // Nobody reads this, and nobody reads the end a second time.
+    let mut quiet = 0;
+    while quiet < 100 {
+        quiet = if pair.client.write(ours, &[7; 100_000]).unwrap() == 0 { quiet + 1 } else { 0 };
+        pair.turn();
+    }
+    pair.client.edges.clear();
+    pair.server.mux.release(theirs);
+    pair.until("an edge", |pair| pair.client.edges.contains(&Token(42)).then_some(()));
+    assert_eq!(pair.client.write(ours, b"more").unwrap_err().kind(), ErrorKind::BrokenPipe);
+}
+
+#[test]
 fn a_stream_that_is_released_before_its_end_looks_cut() {
     let mut pair = bare(limits());
     let (ours, theirs) = pair.stream();

@@ -59,6 +59,8 @@ pub struct H2Stream {
     pub outbox: Queue,
     pub send: H2Send,
     pub recv: H2Recv,
+    /// The end of the direction from the peer was read: nobody will ask for it again.
+    end_read: bool,
     /// A writer was told that there is no room and is owed an edge.
     pub blocked: bool,
     /// The library waits to be told that there is something to send.
@@ -140,6 +142,7 @@ impl H2Streams {
             outbox: Queue::default(),
             send: H2Send::Open,
             recv: H2Recv::Open,
+            end_read: false,
             blocked: false,
             deferred: false,
             answered: self.is_client,
@@ -219,7 +222,10 @@ impl H2Streams {
         }
         match flow.recv {
             H2Recv::Open => would_block(),
-            H2Recv::Ended => Ok(0),
+            H2Recv::Ended => {
+                flow.end_read = true;
+                Ok(0)
+            }
             H2Recv::Left(_) => {
                 flow.recv = H2Recv::Left(true);
                 if std::mem::take(&mut flow.blocked) {
@@ -369,7 +375,7 @@ impl Handler for H2Streams {
         match (code, flow.send, flow.recv) {
             (_, _, H2Recv::Broken(_)) | (_, H2Send::Ended, H2Recv::Ended) => {}
             (NO_ERROR | CANCEL, ..) => {
-                flow.recv = H2Recv::Left(false);
+                flow.recv = H2Recv::Left(flow.end_read);
                 flow.outbox.clear(&mut self.spares);
             }
             (REFUSED, ..) => self.breaks(key, ErrorKind::ConnectionRefused),
