@@ -137,6 +137,8 @@ pub enum Do {
     Gone(Id),
     /// Bytes have come over that pool connection, which we thought dead.
     Kept(Id),
+    /// Nothing of ours has come over that pool connection, and the peer's bytes are not acknowledged.
+    Doubt(Id),
     /// A check point: the peer answered, after this round trip.
     Pong(Duration),
     /// The peer has said something under the key: it is who it says.
@@ -343,6 +345,7 @@ impl Control {
             Signal::Flush => self.out.push_back(Do::Flush),
             Signal::Gone { id } => self.out.push_back(Do::Gone(id)),
             Signal::Kept { id } => self.out.push_back(Do::Kept(id)),
+            Signal::Doubt { id } => self.out.push_back(Do::Doubt(id)),
             Signal::Verify { id, fp } => {
                 if let Codec::Masked { dialect, .. } = &mut self.codec {
                     *dialect = dialect.after_statement(&fp);
@@ -384,6 +387,11 @@ impl Control {
     /// Tells the peer that bytes have come over pool connection `id`.
     pub fn kept(&mut self, id: Id) {
         self.say(&Signal::Kept { id });
+    }
+
+    /// Tells the peer that nothing has come over pool connection `id`, and that what was sent over it is not acknowledged.
+    pub fn doubt(&mut self, id: Id) {
+        self.say(&Signal::Doubt { id });
     }
 
     /// Tells the peer which certificate we know for connection `id`.

@@ -110,6 +110,11 @@ pub enum Signal {
         /// The pool connection.
         id: Id,
     },
+    /// Nothing has come over this pool connection of a user, and what was sent over it is not acknowledged (the feature `gone`).
+    Doubt {
+        /// The pool connection.
+        id: Id,
+    },
     /// Pool connections will show this certificate from now on (authenticated tunnels).
     Cert {
         /// Its fingerprint, unparsed.
@@ -131,6 +136,7 @@ impl Signal {
             Signal::Goodbye => ("goodbye", "", None, ""),
             Signal::Gone { id } => ("gone", "", Some(id), ""),
             Signal::Kept { id } => ("kept", "", Some(id), ""),
+            Signal::Doubt { id } => ("doubt", "", Some(id), ""),
             Signal::Cert { fp } => ("cert", "", None, fp.as_str()),
         };
         let id = id.map(Id::to_string).unwrap_or_default();
@@ -161,6 +167,7 @@ impl Signal {
             "goodbye" => Signal::Goodbye,
             "gone" => Signal::Gone { id: id()? },
             "kept" => Signal::Kept { id: id()? },
+            "doubt" => Signal::Doubt { id: id()? },
             "verify" => Signal::Verify { id: id()?, fp: fp()? },
             "cert" => Signal::Cert { fp: fp()? },
             _ => return Err(BadLine::Unknown),

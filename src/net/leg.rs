@@ -109,6 +109,11 @@ impl Own {
         self.socket().and_then(|tcp| tcp.unacknowledged())
     }
 
+    /// How long ago the other side has acknowledged anything, if it has not acknowledged all that was sent or is held back.
+    pub fn undelivered(&mut self) -> Option<Duration> {
+        self.socket().and_then(|tcp| tcp.undelivered())
+    }
+
     /// Makes the coming close a reset where that loses nothing.
     pub fn abort(&mut self) {
         if let Some(tcp) = self.socket() {
@@ -207,6 +212,14 @@ impl Leg {
     pub fn unacknowledged(&mut self) -> Option<Duration> {
         match self {
             Leg::Own(own) => own.unacknowledged(),
+            Leg::Mux(_) => None,
+        }
+    }
+
+    /// As [`Own::undelivered`]; `None` for a stream of a connection that carries many.
+    pub fn undelivered(&mut self) -> Option<Duration> {
+        match self {
+            Leg::Own(own) => own.undelivered(),
             Leg::Mux(_) => None,
         }
     }

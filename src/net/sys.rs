@@ -166,26 +166,57 @@ unsafe fn interface_ip(at: *const libc::sockaddr) -> Option<IpAddr> {
 
 /// How long ago the other side acknowledged anything, if something of ours is on its way and not acknowledged. A side that lets nothing
 /// in at present is no such case: it answers. `None` where the system does not tell.
-#[cfg(target_os = "linux")]
 pub fn unacknowledged(socket: BorrowedFd<'_>) -> Option<Duration> {
-    // The beginning of `tcp_info`: eight bytes of small fields, then numbers.
-    let mut info = [0_u32; 15];
+    let progress = progress(socket)?;
+    (progress.on_their_way > 0).then_some(progress.acknowledged)
+}
+
+/// The same where something of ours is not even on its way: the window is closed, or the system cannot send.
+pub fn undelivered(socket: BorrowedFd<'_>) -> Option<Duration> {
+    let progress = progress(socket)?;
+    (progress.on_their_way > 0 || progress.held_back > 0).then_some(progress.acknowledged)
+}
+
+/// How far a TCP connection has come with what we have sent.
+struct Progress {
+    /// Packets that are not acknowledged.
+    on_their_way: u32,
+    /// Bytes that have not been sent yet; 0 where the system does not tell.
+    held_back: u32,
+    /// How long ago the other side acknowledged anything.
+    acknowledged: Duration,
+}
+
+#[cfg(target_os = "linux")]
+fn progress(socket: BorrowedFd<'_>) -> Option<Progress> {
+    // The beginning of `tcp_info`: eight bytes of small fields, then numbers, some of them of 64 bits.
+    let mut info = [0_u32; 37];
     let mut size = size_of_val(&info) as libc::socklen_t;
     // SAFETY: the kernel writes at most `size` bytes, which `info` has.
     let result = unsafe {
         libc::getsockopt(socket.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, info.as_mut_ptr().cast(), &mut size)
     };
-    let [.., last_ack] = info;
-    let on_their_way = info[6];
-    (result == 0 && size as usize == size_of_val(&info) && on_their_way > 0)
-        .then(|| Duration::from_millis(last_ack.into()))
+    let told = size as usize / size_of::<u32>();
+    (result == 0 && told > LAST_ACK).then(|| Progress {
+        on_their_way: info[UNACKED],
+        held_back: info[NOT_SENT],
+        acknowledged: Duration::from_millis(info[LAST_ACK].into()),
+    })
 }
 
 /// Unknown outside Linux.
 #[cfg(not(target_os = "linux"))]
-pub fn unacknowledged(_: BorrowedFd<'_>) -> Option<Duration> {
+fn progress(_: BorrowedFd<'_>) -> Option<Progress> {
     None
 }
+
+/// Places of numbers in `tcp_info`: `tcpi_unacked`, `tcpi_last_ack_recv`, and `tcpi_notsent_bytes`, which Linux 4.6 added.
+#[cfg(target_os = "linux")]
+const UNACKED: usize = 6;
+#[cfg(target_os = "linux")]
+const LAST_ACK: usize = 14;
+#[cfg(target_os = "linux")]
+const NOT_SENT: usize = 36;
 
 /// A datagram as it came: how long, from whom, and the local address it was sent to.
 #[cfg(not(target_os = "linux"))]

@@ -148,6 +148,12 @@ impl Tcp {
         sys::unacknowledged(self.socket.as_fd())
     }
 
+    /// How long ago the other side has acknowledged anything, if it has not acknowledged all that was written: also what is not on its
+    /// way yet.
+    pub fn undelivered(&self) -> Option<Duration> {
+        sys::undelivered(self.socket.as_fd())
+    }
+
     /// Makes the coming close a reset, so that the other side knows at once, unless bytes of ours are still on their way.
     pub fn abort(&mut self) {
         if sys::unsent(self.socket.as_fd()).is_ok_and(|count| count == 0) {
@@ -473,6 +479,7 @@ mod tests {
         while tcp.unacknowledged().is_some() {
             std::thread::yield_now();
         }
+        assert!(tcp.undelivered().is_some(), "what is held back is acknowledged by nobody");
     }
 
     #[test]

@@ -151,6 +151,17 @@ impl Session {
         }
     }
 
+    /// Its listener, where it is a user's; what waits for it goes behind what is in `frames`.
+    pub fn release(mut self, frames: &mut Frames) -> Option<Arc<UdpListener>> {
+        match &mut self.end {
+            End::UdpListener { listener, inbox, .. } => {
+                inbox.empty_into(frames);
+                Some(listener.clone())
+            }
+            End::Own { .. } => None,
+        }
+    }
+
     /// Whether the other side is a target.
     pub fn is_target(&self) -> bool {
         matches!(self.end, End::Own { .. })

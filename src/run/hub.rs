@@ -223,8 +223,9 @@ impl Hub {
             Notice::Tunnel { number, event } => self.tunnel_event(number, event, now),
             Notice::Returned { home, tunnel, user } => {
                 self.release(home, tunnel);
-                let user = self.ingress.unbind(user);
-                self.ingress.waiting.push_first(user, now);
+                if let Some(user) = self.ingress.unbind(user, home) {
+                    self.ingress.waiting.push_first(user, now);
+                }
             }
             Notice::Started { ticket, home } => self.targets.started(ticket, home),
             Notice::Unstarted { ticket, proto } => {

@@ -136,6 +136,13 @@ pub enum Job {
         /// The connection.
         id: Id,
     },
+    /// What the peer sends over this user's pool connection is not acknowledged: has a byte come (ingress)?
+    Doubt {
+        /// The user's task.
+        key: Key,
+        /// The connection.
+        id: Id,
+    },
     /// The peer finds this pool connection dead: has a byte of its user come (egress)?
     Question {
         /// The connection's task.
@@ -386,6 +393,8 @@ pub enum TunnelEvent {
     Lost(Id),
     /// Bytes have come over a pool connection that the peer thinks dead (egress).
     Kept(Id),
+    /// Nothing has come over a user's pool connection, and what was sent over it is not acknowledged (egress).
+    Doubted(Id),
     /// The peer ended its direction of an idle pool connection (egress).
     Ended(Id),
     /// Bytes from the control connection.

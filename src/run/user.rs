@@ -48,14 +48,14 @@ impl Hash for SessionKey {
 pub enum User {
     /// A TCP connection, its source, and what was read of it already.
     Tcp(TcpStream, SocketAddr, Said),
-    /// A UDP session, with the datagrams that came before it had a connection.
-    Udp(Arc<UdpListener>, SessionKey, Frames),
+    /// A UDP session, with the datagrams that came before it had a connection, and how many it has had in vain.
+    Udp(Arc<UdpListener>, SessionKey, Frames, u8),
 }
 
 /// What was read of a user whose pool connection turned out to be dead.
 #[derive(Default)]
 pub struct Said {
-    /// Bytes: the first of the connection.
+    /// Bytes: the first of the connection, or datagrams in frames.
     pub bytes: Vec<u8>,
     /// How many pool connections the user has had in vain.
     pub tries: u8,
@@ -66,7 +66,7 @@ impl User {
     pub fn address(&self) -> SocketAddr {
         match self {
             User::Tcp(_, address, _) => *address,
-            User::Udp(_, session, _) => session.user,
+            User::Udp(_, session, ..) => session.user,
         }
     }
 
@@ -74,7 +74,7 @@ impl User {
     pub fn proto(&self) -> Proto {
         match self {
             User::Tcp(_, from, _) => Proto::Tcp(Some(from.ip())),
-            User::Udp(_, session, _) => Proto::Udp(*session),
+            User::Udp(_, session, ..) => Proto::Udp(*session),
         }
     }
 }

@@ -30,7 +30,7 @@ use rustls::ServerConfig;
 
 use self::accept::Inbound;
 use self::connect::Connector;
-use self::context::{token, Context, MuxEvents, Side};
+use self::context::{token, Context, MuxEvents, Places, Side};
 use self::dial::Dialer;
 use self::exchange::Join;
 use self::muxers::Muxers;
@@ -84,6 +84,7 @@ impl Worker {
             hub,
             tcp,
             udp: Stores::limited(udp, false, shared.budget.datagram_buffers),
+            places: Places::new(shared.budget.large_buffers / 2),
             shared,
             muxes: Muxes::default(),
             tickets: Tickets::default(),
@@ -167,7 +168,8 @@ impl Worker {
             Job::Join { key, tunnel, user, framed, retried } => self.join((key, tunnel), user, framed, retried, now),
             Job::Retake { key, id } => self.retake(key, id),
             Job::Keep { key, id } => self.keep(key, id),
-            Job::Question { key, tunnel, id } => self.question(key, tunnel, id),
+            Job::Doubt { key, id } => self.doubt(key, id),
+            Job::Question { key, tunnel, id } => self.question(key, tunnel, id, now),
             Job::Dial { key, tunnel, request, proto } => {
                 let home = tasks.home(key);
                 match tasks.take_pool(key, context) {
@@ -294,8 +296,10 @@ impl Worker {
         }
         match local_end(user, framed, home, context) {
             Ok((local, said)) => {
-                let first = said.as_ref().map_or_else(Vec::new, |said| said.bytes.clone());
-                let unheard = idle.id.filter(|_| retried).map(|id| Unheard::user(id, address, said, now));
+                let first = said.bytes.clone();
+                // What has no frames cannot be taken back.
+                let retried = retried && (framed || matches!(proto, Proto::Tcp(_)));
+                let unheard = idle.id.filter(|_| retried).map(|id| Unheard::user(id, address, proto, said, now));
                 let about = format!("{address} <-> {}", exchange::far_end(&context.shared, &mut idle.leg)).into();
                 let join = Join { tunnel, proto: Some(proto), target: None, about };
                 let relay = Relay::new(local, idle.leg, join, context, now);
@@ -330,11 +334,18 @@ impl Worker {
         }
     }
 
+    /// The peer finds that what it sends over the pool connection of that user is not acknowledged.
+    fn doubt(&mut self, key: Key, id: Id) {
+        if let Some(Task::Relay(relay)) = self.tasks.get_mut(key) {
+            relay.doubted(id, &mut self.context);
+        }
+    }
+
     /// The peer finds that pool connection dead. If no byte has come over it the peer's user can have another, and this one ends.
-    fn question(&mut self, key: Key, tunnel: TunnelNo, id: Id) {
+    fn question(&mut self, key: Key, tunnel: TunnelNo, id: Id, now: Instant) {
         let Worker { tasks, context, .. } = self;
         let unheard = match tasks.get_mut(key) {
-            Some(Task::Relay(relay)) => relay.unheard_id() == Some(id) && relay.nothing_came(&mut context.muxes),
+            Some(Task::Relay(relay)) => relay.unheard_id() == Some(id) && relay.nothing_came(&mut context.muxes, now),
             Some(Task::Stage(Stage::Dialer(dialer))) => dialer.nothing_came(&mut context.muxes),
             Some(Task::Idle(idle)) => idle.id == Some(id) && !idle.leg.has_said(&mut context.muxes),
             _ => false,
@@ -358,6 +369,7 @@ impl Worker {
         match self.tasks.get_mut(key) {
             Some(Task::Relay(relay)) => relay.deliver(frames),
             Some(Task::Stage(Stage::Dialer(dialer))) => dialer.deliver(frames),
+            Some(Task::Stage(Stage::Doubt(doubt))) => doubt.deliver(frames),
             _ => return,
         }
         self.tasks.queue(key);
@@ -372,14 +384,14 @@ fn forward(user: User, request: DialRequest, home: Home, context: &Context) -> i
 }
 
 /// The user's end of a relay, and what was read of it already.
-fn local_end(user: User, framed: bool, home: Home, context: &Context) -> io::Result<(Own, Option<Said>)> {
+fn local_end(user: User, framed: bool, home: Home, context: &Context) -> io::Result<(Own, Said)> {
     let (mut own, said) = match user {
-        User::Tcp(socket, _, said) => (Own::Tcp(Tcp::new(socket)), Some(said)),
-        User::Udp(listener, session, frames) => {
+        User::Tcp(socket, _, said) => (Own::Tcp(Tcp::new(socket)), said),
+        User::Udp(listener, session, frames, tries) => {
             let largest = context.shared.config.limits.udp_buffer;
             let mut session = Session::of_user(listener, tcp::canonical(session.user), session.asked, framed, largest);
             session.deliver(frames);
-            (session.into(), None)
+            (session.into(), Said { tries, ..Said::default() })
         }
     };
     own.register(&context.registry, token(home.key, Side::Local))?;

@@ -10,6 +10,7 @@
 //! them as it likes in any kernel, with or without netem.
 
 mod floods;
+mod forgotten;
 mod ftp;
 mod links;
 mod losses;
@@ -89,43 +90,6 @@ fn a_path_that_is_cut_without_a_word_is_noticed_by_both_sides_and_healed() {
         assert!(tunnel.client.count("  WARN  ") < 10, "the time between is not told again and again");
         tunnel.server.rests_again(POOL, before.0);
         tunnel.client.rests_again(POOL, before.1);
-    }
-}
-
-#[test]
-fn pool_connections_that_wait_are_remembered_by_a_nat_that_soon_forgets() {
-    if !present(try_run("iptables --version").is_ok(), "iptables") {
-        return;
-    }
-    for kind in ["tls=1", "tls=1&type=2"] {
-        let Some(land) = Land::new() else { return };
-        land.forgets_after_three_seconds();
-        let tunnel = land.tunnel_kept(kind, ("1s", "1s"), "4s");
-        // Users may be quiet for long: more than twice of what it remembers.
-        tunnel.client.reports(7);
-        tunnel.serves_twenty_small_requests();
-        tunnel.is_whole();
-    }
-}
-
-#[test]
-fn users_who_draw_connections_that_a_nat_has_forgotten_are_served_by_others_at_once() {
-    if !present(try_run("iptables --version").is_ok(), "iptables") {
-        return;
-    }
-    for kind in ["tls=0", "tls=1", "tls=1&type=2"] {
-        let Some(land) = Land::new() else { return };
-        land.forgets_after_three_seconds();
-        // Nothing is said on what waits: only the control connection is remembered.
-        let tunnel = land.tunnel_kept(kind, ("1s", "1s"), "1h");
-        tunnel.client.reports(7);
-        let mark = tunnel.server.mark();
-        tunnel.serves_twenty_small_requests();
-        // The first of them drew a dead one; those that had waited for as long were drawn by none.
-        let again = |line: &String| line.contains("its pool connection is dead, another follows");
-        let retried = tunnel.server.lines()[mark..].iter().filter(|line| again(line)).count();
-        assert!((1..=2).contains(&retried), "{kind}: {retried}");
-        tunnel.is_whole();
     }
 }
 

@@ -21,6 +21,7 @@ impl Dialect {
             | Signal::Goodbye
             | Signal::Gone { .. }
             | Signal::Kept { .. }
+            | Signal::Doubt { .. }
             | Signal::Cert { .. } => format!("{scheme}#"),
         }
     }

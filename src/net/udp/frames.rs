@@ -25,6 +25,16 @@ impl Frames {
         (self.count, self.longest) = (self.count + 1, self.longest.max(len));
     }
 
+    /// The whole frames at the front of these bytes.
+    pub fn read(bytes: &[u8]) -> Frames {
+        let (mut frames, mut rest) = (Frames::default(), bytes);
+        while let Frame::Whole(payload) = next_frame(rest) {
+            frames.push(&[&rest[payload.clone()]]);
+            rest = &rest[payload.end..];
+        }
+        frames
+    }
+
     /// How many there are.
     pub fn count(&self) -> usize {
         self.count
@@ -141,6 +151,11 @@ impl Inbox {
         (moved, payload)
     }
 
+    /// All that wait, behind those in `frames`.
+    pub fn empty_into(&mut self, frames: &mut Frames) {
+        std::mem::take(self).waiting.iter().flat_map(Frames::iter).for_each(|packet| frames.push(&[packet]));
+    }
+
     /// As [`Frames::pop`].
     pub fn pop(&mut self, into: &mut [u8]) -> Option<usize> {
         let frames = self.waiting.front_mut()?;
@@ -184,6 +199,20 @@ mod tests {
         assert_eq!(buffer.bytes(), b"\0\x09in pieces");
         assert_eq!(frames, Frames::default());
         assert_eq!(frames.pop(&mut packet), None);
+    }
+
+    #[test]
+    fn what_waits_goes_behind_what_was_read_back_from_frames() {
+        let mut frames = Frames::read(b"\0\x03one\0\0\0\x05three\0\x09in pie");
+        assert!(frames.iter().eq([&b"one"[..], b"", b"three"]));
+        let mut inbox = Inbox::default();
+        inbox.add(of(&[b"four"]), 100, 100);
+        inbox.add(of(&[b"", b"six"]), 100, 100);
+        let mut packet = [0; 8];
+        assert_eq!(inbox.pop(&mut packet), Some(4));
+        inbox.empty_into(&mut frames);
+        assert!(frames.iter().eq([&b"one"[..], b"", b"three", b"", b"six"]));
+        assert_eq!((frames.count(), inbox.pop(&mut packet)), (5, None));
     }
 
     #[test]

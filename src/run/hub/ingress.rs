@@ -235,9 +235,9 @@ impl Ingress {
     /// A user's relay will live at `home`; the datagrams of a UDP session that waited go with the user.
     pub fn bind(&mut self, user: User, home: Home) -> User {
         match user {
-            User::Udp(listener, session, _) => {
+            User::Udp(listener, session, _, tries) => {
                 let frames = self.sessions.bind(&session, home);
-                User::Udp(listener, session, frames)
+                User::Udp(listener, session, frames, tries)
             }
             user => user,
         }
@@ -249,14 +249,19 @@ impl Ingress {
         self.mail.put(home, frames);
     }
 
-    /// A user needs another relay: the datagrams of a UDP session wait again.
-    pub fn unbind(&mut self, user: User) -> User {
+    /// The user whose relay lived at `home`, or was to live there, needs another: the datagrams of a UDP session wait again. `None`: that
+    /// session had to make room meanwhile.
+    pub fn unbind(&mut self, user: User, home: Home) -> Option<User> {
         match user {
-            User::Udp(listener, session, frames) => {
-                self.sessions.unbind(&session, frames);
-                User::Udp(listener, session, Frames::default())
+            User::Udp(listener, session, frames, tries) => {
+                self.slots.unprove(home);
+                if !self.sessions.unbind(&session, home, frames) {
+                    self.slots.leave(Proto::Udp(session), None);
+                    return None;
+                }
+                Some(User::Udp(listener, session, Frames::default(), tries))
             }
-            user => user,
+            user => Some(user),
         }
     }
 
@@ -327,7 +332,7 @@ impl Ingress {
             None => {
                 if self.has_room(key.user, now) && self.enter(Proto::Udp(key), key.user, now) {
                     self.sessions.begin(key, packet);
-                    self.arrived.push_back(User::Udp(listener.clone(), key, Frames::default()));
+                    self.arrived.push_back(User::Udp(listener.clone(), key, Frames::default(), 0));
                 }
             }
         }

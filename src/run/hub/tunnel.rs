@@ -266,6 +266,7 @@ impl Tunnel {
             TunnelEvent::Gone(id) => self.idle_died(id),
             TunnelEvent::Lost(id) => self.died(id),
             TunnelEvent::Kept(id) => self.lives(id),
+            TunnelEvent::Doubted(id) => self.doubted(id),
             TunnelEvent::Ended(id) => self.pool.ended(id, now),
             TunnelEvent::Said(bytes) => {
                 if let Stage::Up { control, .. } = &mut self.stage {

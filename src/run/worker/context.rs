@@ -27,12 +27,21 @@ pub struct Context {
     pub tcp: Stores,
     /// Buffers for relays that carry datagrams.
     pub udp: Stores,
+    /// Users of whom much may be kept.
+    pub places: Places,
     /// Connections that carry many streams.
     pub muxes: Muxes,
     /// Sessions with the server that can be resumed.
     pub tickets: Tickets,
     /// What those connections have brought about and the worker has yet to apply.
     pub mux_events: MuxEvents,
+}
+
+/// Users of whom one worker keeps much at a time, which is for a moment: until the first acknowledgement.
+pub struct Places {
+    most: usize,
+    /// Has as many owners as places are taken, and itself.
+    taken: Arc<()>,
 }
 
 /// What the shared connections of a worker have brought about.
@@ -53,6 +62,19 @@ pub enum Side {
     Local,
     /// The pool connection, or the target in single-end mode.
     Remote,
+}
+
+impl Places {
+    /// So many.
+    pub fn new(most: usize) -> Places {
+        Places { most, taken: Arc::new(()) }
+    }
+
+    /// One of them, until what this answers is dropped.
+    pub fn take(&self) -> Option<Arc<()>> {
+        // One of the owners is this.
+        (Arc::strong_count(&self.taken) <= self.most).then(|| self.taken.clone())
+    }
 }
 
 /// The event token of one of a task's two sockets.

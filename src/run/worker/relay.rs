@@ -8,7 +8,7 @@ use mio::event::Event;
 use super::context::{Context, Side};
 use super::exchange::Join;
 use super::next::Schedule;
-use super::unheard::{Doubt, Keeping, Seen, Unheard, DEAD};
+use super::unheard::{Doubt, Keeping, Seen, Unheard, DEAD, KEPT_AT_ONCE};
 use crate::logic::metrics::Figure;
 use crate::logic::terms::TunnelNo;
 use crate::logic::timers::Bucket;
@@ -142,8 +142,12 @@ impl Relay {
         let mut remote = self.remote.lend(muxes);
         let (local, remote) = (self.local.stream(), remote.stream());
         let budget = grant(up, &mut self.rx_held, now);
-        let pumped = match self.unheard.as_mut().and_then(|unheard| unheard.said()) {
-            Some(said) => self.rx.pump(&mut Keeping { user: local, said }, remote, budget, stores),
+        let kept = self.unheard.as_mut().and_then(|unheard| unheard.said());
+        let pumped = match kept {
+            Some((said, most)) => {
+                let budget = budget.min(KEPT_AT_ONCE);
+                self.rx.pump(&mut Keeping { user: local, said, most }, remote, budget, stores)
+            }
             None => self.rx.pump(local, remote, budget, stores),
         };
         let rx = account(pumped, up, budget, now);
@@ -205,10 +209,23 @@ impl Relay {
         }
     }
 
-    /// Looks whether what was sent over a connection that has not been heard is acknowledged: the egress is asked if not.
+    /// Looks whether what was sent over a connection that has not been heard is acknowledged. If not the egress is asked; the egress has the
+    /// ingress ask.
     fn look(&mut self, context: &Context, now: Instant) {
         let Some(unheard) = &mut self.unheard else { return };
-        if let Seen::Unacknowledged(id) = unheard.look(|| self.remote.unacknowledged(), now) {
+        let event = match unheard.look(|| self.remote.undelivered(), &context.places, now) {
+            Seen::Nothing => return,
+            Seen::Ask => TunnelEvent::Lost(unheard.id()),
+            Seen::Tell => TunnelEvent::Doubted(unheard.id()),
+        };
+        context.hub.send(Notice::Tunnel { number: self.join.tunnel, event });
+    }
+
+    /// The other side finds that what it sends over connection `id` is not acknowledged: it is asked, unless something has come, or waits to
+    /// be read.
+    pub fn doubted(&mut self, id: Id, context: &mut Context) {
+        let Some(unheard) = self.unheard.as_mut().filter(|unheard| unheard.id() == id) else { return };
+        if !self.remote.has_said(&mut context.muxes) && unheard.doubted() {
             context.hub.send(Notice::Tunnel { number: self.join.tunnel, event: TunnelEvent::Lost(id) });
         }
     }
@@ -222,7 +239,7 @@ impl Relay {
         if !failed || self.local.is_cut() || !self.remote.is_cut() {
             return false;
         }
-        if matches!(**unheard, Unheard::User(_)) && !retried {
+        if unheard.is_here() && !retried {
             return false;
         }
         context.hub.send(Notice::Tunnel { number: self.join.tunnel, event: TunnelEvent::Lost(id) });
@@ -245,10 +262,9 @@ impl Relay {
     }
 
     /// Whether no byte has come over its pool connection, nor waits there, nor has the other side acknowledged one.
-    pub fn nothing_came(&mut self, muxes: &mut Muxes) -> bool {
+    pub fn nothing_came(&mut self, muxes: &mut Muxes, now: Instant) -> bool {
         let Some(unheard) = &self.unheard else { return false };
-        let acknowledged = unheard.has_sent() && self.remote.unacknowledged().is_none();
-        !acknowledged && !self.remote.has_said(muxes)
+        !unheard.is_answered(self.remote.undelivered(), now) && !self.remote.has_said(muxes)
     }
 
     /// Its pool connection is dead: it ends without what is still on its way.

@@ -2,21 +2,23 @@
 //!
 //! ```text
 //!  ingress:  Relay, keeps what the user says --heard--> forgets it
-//!              | \--nothing is acknowledged--> asks the egress, goes on meanwhile
+//!              | \--nothing is acknowledged, here or there--> asks the egress, goes on meanwhile
 //!              +--the connection fails--> Doubt --no byte has come there--> the user gets another
 //!                                           \--one has, or no answer------> the end
 //!  egress:   Relay --the connection fails, or the ingress asks--> no byte has come
+//!              \--nothing is acknowledged--> tells the ingress, goes on meanwhile
 //! ```
 
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mio::event::Event;
 use mio::Registry;
 
-use super::context::Context;
+use super::context::{Context, Places};
 use super::exchange::Join;
 use super::next::Next;
 use crate::logic::terms::TunnelNo;
@@ -24,147 +26,221 @@ use crate::logic::wire::Id;
 use crate::net::leg::Own;
 use crate::net::pipe::Splice;
 use crate::net::stream::{Buffer, Stream};
+use crate::net::udp::Frames;
 use crate::run::messages::{Home, Notice};
 use crate::run::user::{Proto, Said, User};
 
 /// What is known of a pool connection over which nothing has come.
-pub enum Unheard {
-    /// The user is here and may get another.
-    User(Retry),
-    /// The user is the peer's.
-    Peer {
-        /// The pool connection.
-        id: Id,
-        /// Whether the target has said something.
-        sent: bool,
-    },
+pub struct Unheard {
+    id: Id,
+    sent: Sent,
+    /// A user who is here, and may get another connection; else the user is the peer's.
+    user: Option<Retry>,
 }
 
-/// A user who may get another pool connection.
-pub struct Retry {
-    id: Id,
-    from: SocketAddr,
-    /// What the user has said; `None` if that is too much to keep.
-    said: Option<Said>,
-    /// What was said is kept so long.
-    until: Instant,
+/// What was sent over such a connection.
+#[derive(Default)]
+struct Sent {
+    /// Since when.
+    since: Option<Instant>,
     look: Look,
 }
 
 /// When to look whether what was sent is acknowledged.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Look {
     /// When something has been sent.
+    #[default]
     Later,
     At(Instant),
-    /// Never: the egress was asked.
-    Asked,
+    /// Never: the other side was asked, or it has answered.
+    Never,
+}
+
+/// A user who may get another pool connection.
+struct Retry {
+    from: SocketAddr,
+    proto: Proto,
+    /// What the user has said; `None` if that is not kept any more.
+    said: Option<Said>,
+    /// What was said is kept so long.
+    until: Instant,
+    /// More than so many bytes are kept only if nothing is acknowledged then.
+    most: usize,
+    place: Option<Arc<()>>,
 }
 
 /// What a look came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Seen {
     Nothing,
-    /// What was sent is not acknowledged: it is time to ask the egress.
-    Unacknowledged(Id),
+    /// What the user has said is not acknowledged: it is time to ask the egress.
+    Ask,
+    /// What the target has said is not: the ingress is to ask.
+    Tell,
+}
+
+impl Sent {
+    fn sent(&mut self, now: Instant) {
+        self.since.get_or_insert(now);
+        if self.look == Look::Later {
+            self.look = Look::At(now + LOOK);
+        }
+    }
+
+    fn is_due(&self, now: Instant) -> bool {
+        matches!(self.look, Look::At(at) if now >= at)
+    }
+
+    /// Whether the other side has acknowledged anything of it.
+    fn is_answered(&self, undelivered: Option<Duration>, now: Instant) -> bool {
+        self.since.is_some_and(|since| undelivered.is_none_or(|heard| now > since + heard + GRAIN))
+    }
+
+    /// It was looked: whether it is time to ask.
+    fn looked(&mut self, undelivered: Option<Duration>, now: Instant) -> bool {
+        self.look = match undelivered {
+            Some(heard) if heard >= LOOK => Look::Never,
+            Some(_) => Look::At(now + LOOK),
+            None => Look::Later,
+        };
+        self.look == Look::Never
+    }
 }
 
 impl Unheard {
-    /// For a user here. One who has said what cannot be kept, a datagram, gets no other.
-    pub fn user(id: Id, from: SocketAddr, said: Option<Said>, now: Instant) -> Unheard {
-        let look = match &said {
-            Some(said) if !said.bytes.is_empty() => Look::At(now + LOOK),
-            _ => Look::Later,
-        };
-        let said = said.filter(|said| said.tries < MAX_TRIES);
-        Unheard::User(Retry { id, from, said, until: now + KEPT, look })
+    /// For a user here.
+    pub fn user(id: Id, from: SocketAddr, proto: Proto, said: Said, now: Instant) -> Unheard {
+        let mut sent = Sent::default();
+        if !said.bytes.is_empty() {
+            sent.sent(now);
+        }
+        let most = said.bytes.len().max(MAX_SAID);
+        let said = Some(said).filter(|said| said.tries < MAX_TRIES);
+        let user = Retry { from, proto, said, until: now + KEPT, most, place: None };
+        Unheard { id, sent, user: Some(user) }
     }
 
     /// For a user of the peer's.
     pub fn peer(id: Id) -> Unheard {
-        Unheard::Peer { id, sent: false }
+        Unheard { id, sent: Sent::default(), user: None }
     }
 
     /// The pool connection.
     pub fn id(&self) -> Id {
-        match self {
-            Unheard::User(retry) => retry.id,
-            Unheard::Peer { id, .. } => *id,
-        }
+        self.id
     }
 
-    /// Where what the user says is kept, if it is.
-    pub fn said(&mut self) -> Option<&mut Said> {
-        match self {
-            Unheard::User(Retry { said, .. }) => said.as_mut(),
-            Unheard::Peer { .. } => None,
-        }
+    /// Whether the user is here.
+    pub fn is_here(&self) -> bool {
+        self.user.is_some()
     }
 
-    /// Whether something was sent over it.
-    pub fn has_sent(&self) -> bool {
-        match self {
-            Unheard::User(retry) => retry.look != Look::Later,
-            Unheard::Peer { sent, .. } => *sent,
-        }
+    /// Where what the user says is kept, if it is, and how much of it there is room for at most: datagrams beyond that may be lost.
+    pub fn said(&mut self) -> Option<(&mut Said, usize)> {
+        let Retry { said, proto, .. } = self.user.as_mut()?;
+        let most = if matches!(proto, Proto::Udp(_)) { MAX_SAID } else { usize::MAX };
+        Some((said.as_mut()?, most))
     }
 
     /// So many bytes of the user, or of the target, have gone on over it.
     pub fn sent(&mut self, count: usize, now: Instant) {
-        let retry = match self {
-            Unheard::User(retry) => retry,
-            Unheard::Peer { sent, .. } => return *sent |= count > 0,
-        };
-        if count > 0 && retry.look == Look::Later {
-            retry.look = Look::At(now + LOOK);
+        if count > 0 {
+            self.sent.sent(now);
         }
-        if retry.said.as_ref().is_some_and(|said| said.is_too_much() || now >= retry.until) {
-            retry.said = None;
+        if let Some(retry) = self.user.as_mut().filter(|retry| now >= retry.until) {
+            retry.forget();
         }
     }
 
     /// Looks, if it is time for that, whether what was sent is acknowledged.
-    pub fn look(&mut self, unacknowledged: impl FnOnce() -> Option<Duration>, now: Instant) -> Seen {
-        let Unheard::User(retry) = self else { return Seen::Nothing };
-        if retry.said.is_none() || !matches!(retry.look, Look::At(at) if now >= at) {
+    pub fn look(&mut self, undelivered: impl FnOnce() -> Option<Duration>, places: &Places, now: Instant) -> Seen {
+        let is_due = self.sent.is_due(now);
+        let Some(retry) = &mut self.user else {
+            if !is_due {
+                return Seen::Nothing;
+            }
+            let undelivered = undelivered();
+            if self.sent.is_answered(undelivered, now) {
+                self.sent.look = Look::Never;
+                return Seen::Nothing;
+            }
+            return if self.sent.looked(undelivered, now) { Seen::Tell } else { Seen::Nothing };
+        };
+        let Some(said) = &retry.said else { return Seen::Nothing };
+        let has_grown = said.bytes.len() > retry.most;
+        if !is_due && !has_grown {
             return Seen::Nothing;
         }
-        match unacknowledged() {
-            Some(since) if since >= LOOK => {
-                retry.look = Look::Asked;
-                Seen::Unacknowledged(retry.id)
-            }
-            Some(_) => {
-                retry.look = Look::At(now + LOOK);
-                Seen::Nothing
-            }
-            None => {
-                retry.look = Look::Later;
-                Seen::Nothing
-            }
+        let undelivered = undelivered();
+        let is_udp = matches!(retry.proto, Proto::Udp(_));
+        if (has_grown || is_udp) && self.sent.is_answered(undelivered, now) || has_grown && !retry.grow(places) {
+            retry.forget();
+            return Seen::Nothing;
         }
+        match is_due && self.sent.looked(undelivered, now) {
+            true => Seen::Ask,
+            false => Seen::Nothing,
+        }
+    }
+
+    /// The egress finds that what it sends is not acknowledged. Whether it is time to ask it, which is so once.
+    pub fn doubted(&mut self) -> bool {
+        self.may_retry() && std::mem::replace(&mut self.sent.look, Look::Never) != Look::Never
+    }
+
+    /// Whether the other side has acknowledged something, where so much is not.
+    pub fn is_answered(&self, undelivered: Option<Duration>, now: Instant) -> bool {
+        self.sent.is_answered(undelivered, now)
     }
 
     /// When to look again, or to forget.
     pub fn deadline(&self) -> Option<Instant> {
-        let Unheard::User(Retry { said: Some(said), until, look, .. }) = self else { return None };
-        let look = match look {
-            Look::At(at) => Some(*at),
-            Look::Later | Look::Asked => None,
+        let until = match &self.user {
+            Some(Retry { said: Some(said), until, .. }) => (!said.bytes.is_empty()).then_some(*until),
+            Some(_) => return None,
+            None => None,
         };
-        look.into_iter().chain((!said.bytes.is_empty()).then_some(*until)).min()
+        let look = match self.sent.look {
+            Look::At(at) => Some(at),
+            Look::Later | Look::Never => None,
+        };
+        look.into_iter().chain(until).min()
     }
 
     /// Whether the user may get another connection.
     pub fn may_retry(&self) -> bool {
-        matches!(self, Unheard::User(Retry { said: Some(_), .. }))
+        self.user.as_ref().is_some_and(|retry| retry.said.is_some())
     }
 
     /// The user, for another connection.
     pub fn into_user(self, local: Own, registry: &Registry) -> Option<User> {
-        let (Unheard::User(Retry { from, said: Some(said), .. }), Own::Tcp(tcp)) = (self, local) else { return None };
-        let socket = tcp.release(registry).ok()?;
-        Some(User::Tcp(socket, from, Said { tries: said.tries + 1, ..said }))
+        let Retry { from, proto, said: Some(said), .. } = self.user? else { return None };
+        let tries = said.tries + 1;
+        match (local, proto) {
+            (Own::Tcp(tcp), _) => Some(User::Tcp(tcp.release(registry).ok()?, from, Said { tries, ..said })),
+            (Own::Udp(session), Proto::Udp(key)) => {
+                let mut frames = Frames::read(&said.bytes);
+                let listener = session.release(&mut frames)?;
+                Some(User::Udp(listener, key, frames, tries))
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Retry {
+    /// Nothing more is kept: the user stays with this connection.
+    fn forget(&mut self) {
+        (self.said, self.place) = (None, None);
+    }
+
+    /// Room for as much again, if there is.
+    fn grow(&mut self, places: &Places) -> bool {
+        let len = self.said.as_ref().map_or(0, |said| said.bytes.len());
+        self.place = self.place.take().or_else(|| places.take());
+        self.most = 2 * len;
+        self.place.is_some() && len <= MAX_UNANSWERED
     }
 }
 
@@ -174,14 +250,17 @@ pub struct Keeping<'a> {
     pub user: &'a mut dyn Stream,
     /// What was read.
     pub said: &'a mut Said,
+    /// What is read beyond so many bytes is not kept.
+    pub most: usize,
 }
 
 impl Stream for Keeping<'_> {
     fn fill(&mut self, into: &mut Buffer) -> io::Result<usize> {
         let before = into.bytes().len();
         let count = self.user.fill(into)?;
-        if !self.said.is_too_much() {
-            self.said.bytes.extend_from_slice(&into.bytes()[before..]);
+        let new = &into.bytes()[before..];
+        if new.len() <= self.most.saturating_sub(self.said.bytes.len()) {
+            self.said.bytes.extend_from_slice(new);
         }
         Ok(count)
     }
@@ -198,18 +277,9 @@ impl Stream for Keeping<'_> {
         self.user.finish()
     }
 
+    /// What is spliced could not be kept.
     fn bare(&mut self) -> Option<&mut dyn Splice> {
-        match self.said.is_too_much() {
-            true => self.user.bare(),
-            false => None,
-        }
-    }
-}
-
-impl Said {
-    /// Whether it is more than is kept.
-    fn is_too_much(&self) -> bool {
-        self.bytes.len() > MAX_SAID
+        None
     }
 }
 
@@ -250,6 +320,13 @@ impl Doubt {
         self.local.abort();
     }
 
+    /// Datagrams of the user who waits.
+    pub fn deliver(&mut self, frames: Frames) {
+        if let Own::Udp(session) = &mut self.local {
+            session.deliver(frames);
+        }
+    }
+
     /// What the user speaks.
     pub fn proto(&self) -> Option<Proto> {
         self.join.proto
@@ -279,12 +356,19 @@ impl Doubt {
 
 /// What is said of a relay whose user goes on over another connection.
 pub const DEAD: &str = "its pool connection is dead, another follows";
-/// Bytes of a user that are kept at most.
+/// Bytes of a user that are kept, whatever becomes of them.
 const MAX_SAID: usize = 4096;
+/// Bytes that are kept while none of them is acknowledged: more than what the system takes for a connection that is dead, and what a
+/// relay has read beyond that.
+const MAX_UNANSWERED: usize = 160 * 1024;
+/// So many are read at a time while they are kept.
+pub const KEPT_AT_ONCE: usize = 16 * 1024;
 /// What a user has said is kept so long. The tunnel remembers three times as long where the user is.
 const KEPT: Duration = Duration::from_secs(10);
 /// Without an acknowledgement for so long a connection may be dead.
 const LOOK: Duration = Duration::from_millis(250);
+/// How coarse the system counts the time since it heard something.
+const GRAIN: Duration = Duration::from_millis(12);
 /// A user whose connection has failed waits so long for the answer of the egress.
 const DOUBT: Duration = Duration::from_secs(2);
 /// Most connections that a user gets one after the other.
@@ -292,12 +376,16 @@ const MAX_TRIES: u8 = 8;
 
 #[cfg(test)]
 mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
     use std::sync::LazyLock;
 
     use super::*;
+    use crate::run::user::SessionKey;
     use crate::testing::epoch;
 
     const ID: Id = Id([1, 2, 3, 4]);
+    const FROM: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1);
+    const TCP: Proto = Proto::Tcp(None);
 
     /// So long after the start.
     fn at(millis: u64) -> Instant {
@@ -305,41 +393,120 @@ mod tests {
         *START + Duration::from_millis(millis)
     }
 
-    fn user() -> Unheard {
-        Unheard::user(ID, SocketAddr::from(([192, 0, 2, 1], 1)), Some(Said::default()), at(0))
+    fn user(said: Said) -> Unheard {
+        Unheard::user(ID, FROM, TCP, said, at(0))
+    }
+
+    /// A look at a connection over which nothing came since that time.
+    fn look(unheard: &mut Unheard, heard: u64, now: u64) -> Seen {
+        unheard.look(|| Some(Duration::from_millis(now - heard)), &Places::new(1), at(now))
+    }
+
+    /// The user says so many bytes.
+    fn says(unheard: &mut Unheard, count: usize, now: u64) {
+        if let Some((said, _)) = unheard.said() {
+            said.bytes.extend(std::iter::repeat_n(7, count));
+        }
+        unheard.sent(count, at(now));
+    }
+
+    fn none_left() -> Option<Duration> {
+        None
     }
 
     #[test]
     fn the_egress_is_asked_once_when_nothing_is_acknowledged() {
-        let mut unheard = user();
-        let silent = || Some(LOOK);
-        assert_eq!((unheard.deadline(), unheard.look(silent, at(9000))), (None, Seen::Nothing), "nothing was sent");
+        let mut unheard = user(Said::default());
+        assert_eq!((unheard.deadline(), look(&mut unheard, 0, 9000)), (None, Seen::Nothing), "nothing was sent");
         unheard.sent(5, at(1000));
         assert_eq!(unheard.deadline(), Some(at(1250)));
-        assert_eq!(unheard.look(silent, at(1249)), Seen::Nothing);
-        assert_eq!(unheard.look(|| Some(LOOK / 2), at(1250)), Seen::Nothing, "it was heard a moment ago");
-        assert_eq!(unheard.look(silent, at(1500)), Seen::Unacknowledged(ID));
-        assert_eq!((unheard.look(silent, at(9000)), unheard.deadline()), (Seen::Nothing, None));
+        assert_eq!(look(&mut unheard, 0, 1249), Seen::Nothing);
+        assert_eq!(look(&mut unheard, 1100, 1250), Seen::Nothing, "it was heard a moment ago");
+        assert_eq!(look(&mut unheard, 1100, 1500), Seen::Ask);
+        assert_eq!((look(&mut unheard, 0, 9000), unheard.deadline()), (Seen::Nothing, None));
+        assert!(!unheard.doubted(), "it was asked already");
+    }
+
+    #[test]
+    fn the_ingress_is_told_once_when_what_the_target_says_is_not_acknowledged_and_never_when_it_was() {
+        let mut unheard = Unheard::peer(ID);
+        unheard.sent(5, at(1000));
+        assert_eq!(unheard.deadline(), Some(at(1250)));
+        assert!(!unheard.is_answered(Some(Duration::from_secs(1)), at(1200)));
+        assert_eq!((look(&mut unheard, 0, 1250), look(&mut unheard, 0, 9000)), (Seen::Tell, Seen::Nothing));
+        for told in [none_left(), Some(Duration::from_millis(200))] {
+            let mut unheard = Unheard::peer(ID);
+            unheard.sent(5, at(1000));
+            assert!(unheard.is_answered(told, at(1250)));
+            assert_eq!(unheard.look(|| told, &Places::new(0), at(1250)), Seen::Nothing);
+            unheard.sent(5, at(2000));
+            assert_eq!(unheard.deadline(), None);
+        }
+    }
+
+    #[test]
+    fn a_user_who_says_nothing_is_asked_about_once_when_the_egress_doubts() {
+        let mut unheard = user(Said::default());
+        assert!(unheard.doubted() && !unheard.doubted());
+        unheard.sent(5, at(1000));
+        assert_eq!(look(&mut unheard, 0, 2000), Seen::Nothing);
+        assert!(!Unheard::peer(ID).doubted());
     }
 
     #[test]
     fn what_is_acknowledged_is_looked_at_again_when_more_is_sent() {
-        let mut unheard = user();
+        let mut unheard = user(Said::default());
         unheard.sent(5, at(0));
-        assert_eq!((unheard.look(|| None, at(250)), unheard.deadline()), (Seen::Nothing, None));
+        assert_eq!(unheard.look(none_left, &Places::new(1), at(250)), Seen::Nothing);
+        assert_eq!(unheard.deadline(), None);
         unheard.sent(5, at(3000));
-        assert_eq!(unheard.look(|| Some(LOOK), at(3250)), Seen::Unacknowledged(ID));
+        assert_eq!(look(&mut unheard, 0, 3250), Seen::Ask);
     }
 
     #[test]
-    fn a_user_who_has_said_too_much_or_had_too_many_connections_gets_no_other() {
-        let mut unheard = user();
-        if let Unheard::User(Retry { said: Some(said), .. }) = &mut unheard {
-            said.bytes = vec![0; MAX_SAID + 1];
+    fn much_is_kept_as_long_as_none_of_it_is_acknowledged() {
+        let mut unheard = user(Said::default());
+        let places = Places::new(1);
+        says(&mut unheard, MAX_SAID, 100);
+        assert_eq!(unheard.look(|| panic!("that is little"), &places, at(100)), Seen::Nothing);
+        for now in 101..110 {
+            says(&mut unheard, KEPT_AT_ONCE, now);
+            assert_eq!(unheard.look(|| Some(Duration::from_millis(now)), &places, at(now)), Seen::Nothing);
         }
-        unheard.sent(1, at(0));
-        assert!(!unheard.may_retry());
-        let tried = Said { tries: MAX_TRIES, ..Said::default() };
-        assert!(!Unheard::user(ID, SocketAddr::from(([192, 0, 2, 1], 1)), Some(tried), at(0)).may_retry());
+        assert_eq!(look(&mut unheard, 0, 350), Seen::Ask);
+        assert!(unheard.may_retry());
+        // The other connection: what was said is no news, and lives.
+        let Some(Retry { said: Some(said), .. }) = unheard.user else { panic!("nothing is kept") };
+        let mut again = Unheard::user(ID, FROM, TCP, said, at(400));
+        assert_eq!(again.look(|| panic!("it is no more"), &places, at(400)), Seen::Nothing);
+        says(&mut again, 1, 500);
+        assert_eq!(look(&mut again, 450, 500), Seen::Nothing);
+        assert!(!again.may_retry());
+    }
+
+    #[test]
+    fn a_user_who_has_said_too_much_has_no_place_or_had_too_many_connections_gets_no_other() {
+        for (count, places) in [(MAX_UNANSWERED + 1, 1), (MAX_SAID + 1, 0)] {
+            let mut unheard = user(Said::default());
+            says(&mut unheard, count, 0);
+            assert_eq!(unheard.look(|| Some(LOOK), &Places::new(places), at(1)), Seen::Nothing);
+            assert!(!unheard.may_retry(), "{count} bytes, {places} places");
+        }
+        assert!(!user(Said { tries: MAX_TRIES, ..Said::default() }).may_retry());
+        let places = Places::new(1);
+        let held = places.take();
+        assert!(held.is_some() && places.take().is_none());
+        drop(held);
+        assert!(places.take().is_some());
+    }
+
+    #[test]
+    fn datagrams_are_kept_as_far_as_there_is_room_until_the_first_acknowledgement() {
+        let key = SessionKey { user: FROM, asked: None };
+        let mut unheard = Unheard::user(ID, FROM, Proto::Udp(key), Said::default(), at(0));
+        assert_eq!(unheard.said().map(|(_, most)| most), Some(MAX_SAID));
+        says(&mut unheard, 100, 0);
+        assert_eq!(look(&mut unheard, 200, 250), Seen::Nothing);
+        assert!(!unheard.may_retry(), "it lives: others may come and go without a look");
     }
 }

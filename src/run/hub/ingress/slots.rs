@@ -58,6 +58,11 @@ impl Slots {
         proven
     }
 
+    /// The session that lived at `home` goes on at another: it is new again until it is known there.
+    pub fn unprove(&mut self, home: Home) {
+        self.new += usize::from(self.known.remove(&home));
+    }
+
     /// A new session makes room: its slot is free, though it has not ended yet.
     pub fn evict(&mut self) {
         self.leaving += 1;
@@ -130,6 +135,13 @@ mod tests {
         assert!(slots.enter(TCP));
         slots.leave(UDP, None);
         assert_eq!(slots.counts(), (3, 6));
+        // One goes on elsewhere.
+        let other = Home { worker: 1, key: slab.insert(()) };
+        homes.pop().into_iter().for_each(|home| slots.unprove(home));
+        assert_eq!((slots.counts(), slots.known.len()), ((3, 6), 4));
+        assert!(slots.prove(other));
+        slots.leave(UDP, Some(other));
+        assert_eq!((slots.counts(), slots.new), ((3, 5), 1));
     }
 
     #[test]

@@ -123,11 +123,14 @@ impl Sessions {
         was_live
     }
 
-    /// The connection died before the session began: its datagrams wait again.
-    pub fn unbind(&mut self, key: &SessionKey, frames: Frames) {
-        self.live.insert(*key, Place::Waiting(frames));
+    /// The connection at `home` died before the session was heard: its datagrams wait again. Whether it is still there.
+    pub fn unbind(&mut self, key: &SessionKey, home: Home, frames: Frames) -> bool {
+        let place = self.live.get_mut(key).filter(|place| matches!(place, Place::At(at) if *at == home));
+        let Some(place) = place else { return false };
+        *place = Place::Waiting(frames);
         self.new.leave(*key);
         self.waiting.enter(*key, network(key.user.ip()), false);
+        true
     }
 }
 

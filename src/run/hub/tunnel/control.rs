@@ -125,6 +125,7 @@ impl Tunnel {
                 Do::Flush => self.renew(out),
                 Do::Gone(id) => self.told_gone(id, now, out),
                 Do::Kept(id) => self.told_kept(id, out),
+                Do::Doubt(id) => self.told_doubt(id, out),
                 Do::Pong(rtt) => {
                     self.rtt = rtt;
                     out.push(Action::CheckPoint);

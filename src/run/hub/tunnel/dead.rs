@@ -5,6 +5,7 @@
 //!  a worker:  idle, dead ----------------------> gone --> the peer drops it
 //!  ingress:   a user's, dead or unanswered ----> gone --> egress: no byte came --> gone --> the user gets another
 //!                                                                 bytes came ----> kept --> the user stays, or is lost
+//!  egress:    what it sends unanswered -------> doubt --> ingress: nothing came --> gone, as if it were the user's that is unanswered
 //!  egress:    a launch for a dead one ---------> gone --> the user gets another
 //! ```
 
@@ -44,6 +45,15 @@ impl Tunnel {
         }
     }
 
+    /// What was sent over the connection of a user of the peer's is not acknowledged, and nothing has come over it: the user may wait for
+    /// what the target has said.
+    pub(super) fn doubted(&mut self, id: Id) {
+        let tells = self.tells_gone();
+        if let (true, Stage::Up { control, .. }) = (tells, &mut self.stage) {
+            control.doubt(id);
+        }
+    }
+
     /// The peer launches a user on a connection that has died here.
     pub(super) fn is_launched_in_vain(&mut self, id: Id) -> bool {
         let in_vain = self.tells_gone() && self.launched.is_dead(id);
@@ -78,6 +88,13 @@ impl Tunnel {
     pub(super) fn told_kept(&mut self, id: Id, out: &mut Out) {
         if let (Side::Ingress, Some(home)) = (self.side, self.launched.home(id)) {
             out.job(home.worker, Job::Keep { key: home.key, id });
+        }
+    }
+
+    /// The peer says that what it sends over a connection is not acknowledged.
+    pub(super) fn told_doubt(&mut self, id: Id, out: &mut Out) {
+        if let (true, Side::Ingress, Some(home)) = (self.tells_gone(), self.side, self.launched.home(id)) {
+            out.job(home.worker, Job::Doubt { key: home.key, id });
         }
     }
 

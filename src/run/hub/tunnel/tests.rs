@@ -116,6 +116,8 @@ struct Link {
     carries: [bool; 2],
     /// Nothing comes through any more, and neither end knows.
     forgotten: bool,
+    /// The target speaks first: only the client can find out.
+    listens: bool,
 }
 
 enum What {
@@ -287,8 +289,12 @@ impl World {
         self.links[link].carries[SERVER] = true;
         self.since.insert(link, since);
         self.settle(SERVER);
-        if let Link { forgotten: true, id: Some(id), .. } = self.links[link] {
-            return self.later(UNACKNOWLEDGED, What::Event(SERVER, TunnelEvent::Lost(id)));
+        match self.links[link] {
+            Link { forgotten: true, listens: true, .. } => return,
+            Link { forgotten: true, id: Some(id), .. } => {
+                return self.later(UNACKNOWLEDGED, What::Event(SERVER, TunnelEvent::Lost(id)));
+            }
+            _ => {}
         }
         self.longest = self.longest.max(self.now - since);
         if !self.links[link].alive {
@@ -360,6 +366,9 @@ impl World {
                         "dialled over another connection than the user's"
                     );
                     assert!(!std::mem::replace(&mut self.links[link].carries[CLIENT], true), "dialled twice");
+                    if let Link { forgotten: true, listens: true, id: Some(id), .. } = self.links[link] {
+                        self.later(UNACKNOWLEDGED, What::Event(CLIENT, TunnelEvent::Doubted(id)));
+                    }
                     // The worker finds a connection that is gone, and says so.
                     if self.ends[CLIENT].keys.get(home.key).is_none() {
                         self.release(link, CLIENT);
@@ -414,6 +423,12 @@ impl World {
                     self.retake(link);
                 }
             }
+            Job::Doubt { key, id } => {
+                if let Some(link) = self.ends[side].keys.get(key).copied() {
+                    assert!(side == SERVER && self.links[link].forgotten, "a user who hears is asked about");
+                    self.later(0, What::Event(SERVER, TunnelEvent::Lost(id)));
+                }
+            }
             Job::Question { key, id, .. } => {
                 let Some(link) = self.ends[side].keys.get(key).copied().filter(|link| self.links[*link].forgotten)
                 else {
@@ -447,7 +462,16 @@ impl World {
         let link = self.links.len();
         let mut home = |side: usize, worker| Home { worker, key: self.ends[side].keys.insert(link) };
         let homes = [home(SERVER, link % 2), home(CLIENT, worker)];
-        self.links.push(Link { homes, id: None, alive: true, user: None, carries: [false; 2], forgotten: false });
+        let listens = self.dice.below(2u64) == 0;
+        self.links.push(Link {
+            homes,
+            id: None,
+            alive: true,
+            user: None,
+            carries: [false; 2],
+            forgotten: false,
+            listens,
+        });
         let fp = Some(Fingerprint::of(b"server"));
         self.later(late, What::Event(SERVER, TunnelEvent::Arrived { home: homes[SERVER], fp }));
     }
