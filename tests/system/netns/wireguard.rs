@@ -44,7 +44,7 @@ fn wireguard_carries_full_packets_of_its_usual_and_its_smallest_size() {
             land.server.enter(|| fits(at, mtu));
             five_megabytes(&land.server, at);
         }
-        tunnel.is_whole();
+        tunnel.is_unbroken();
     });
 }
 
