@@ -105,11 +105,13 @@ pub enum Feature {
     Goodbye,
     /// `gone`: a side that finds a pool connection dead says so; a user of it gets another.
     Gone,
+    /// `carriers`: the streams of a pool of type 3 may come on several connections.
+    Carriers,
 }
 
 impl Feature {
     /// All of them, in the order in which lists name them.
-    pub const ALL: [Feature; 7] = [
+    pub const ALL: [Feature; 8] = [
         Feature::UdpFrame,
         Feature::WsEof,
         Feature::Edge,
@@ -117,6 +119,7 @@ impl Feature {
         Feature::Taken,
         Feature::Goodbye,
         Feature::Gone,
+        Feature::Carriers,
     ];
 
     /// Whether it depends on nothing: this program has it in every tunnel with one of its own.
@@ -134,6 +137,7 @@ impl Feature {
             Feature::Taken => "taken",
             Feature::Goodbye => "goodbye",
             Feature::Gone => "gone",
+            Feature::Carriers => "carriers",
         }
     }
 

@@ -422,6 +422,8 @@ pub struct ServerRoute {
     pub transport: Transport,
     /// How many connections may carry them, where one carries many.
     pub connections: usize,
+    /// How many of these are made at once and carry them side by side.
+    pub carriers: usize,
     /// In which form the server answers and numbers.
     pub dialect: Dialect,
     /// Who is called, in the words of HTTP: the tunnel's host and, if it has one of its own, its port.

@@ -301,7 +301,8 @@ impl Client {
         let Accepted { terms, fp, secret, dialect, server, round } = accepted;
         let (config, limits) = (&self.shared.config, &self.shared.config.limits);
         terms.require_tls(config.tls.code())?;
-        let route = self.routes.pool(number, (&terms, fp, dialect), (server, round), config, &mut self.fallback)?;
+        let here = (config, &self.shared.budget);
+        let route = self.routes.pool(number, (&terms, fp, dialect), (server, round), here, &mut self.fallback)?;
         let max = terms.max.min(config.max);
         let refill = Refill::new(config.min, max, limits.min_pool_interval, limits.max_pool_interval, now);
         let opener = Opener::new(refill, route);

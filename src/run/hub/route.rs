@@ -14,6 +14,7 @@ use crate::logic::dialect::Dialect;
 use crate::logic::terms::TunnelNo;
 use crate::logic::terms::{Direction, Feature, Terms};
 use crate::logic::wire::Fingerprint;
+use crate::net::budget::Budget;
 use crate::net::certs::{client, server_name, Alpn, Pins, Trust};
 use crate::net::quic::ClientTls;
 use crate::run::messages::ServerRoute;
@@ -46,6 +47,7 @@ impl Routes {
             quic: None,
             transport: Transport::Tcp,
             connections: 1,
+            carriers: 1,
             dialect: config.wire.older().unwrap_or(Dialect::Json),
             authority: String::new(),
             pins: None,
@@ -65,7 +67,7 @@ impl Routes {
         number: TunnelNo,
         (terms, fp, dialect): (&Terms, Option<Fingerprint>, Dialect),
         (server, round): (SocketAddr, Duration),
-        config: &Config,
+        (config, budget): (&Config, &Budget),
         fallback: &mut QuicFallback,
     ) -> Result<Arc<ServerRoute>, Error> {
         let transport = Transport::from_code(terms.transport).filter(|transport| transport.is_built());
@@ -76,6 +78,8 @@ impl Routes {
         let has = |feature| terms.features.contains(&feature);
         let pins = fp.map(|now| Pins { now, before: None });
         let (tls, quic) = self.pool_tls(transport, terms.tls, has(Feature::Edge), pins, config)?;
+        let several = transport == Transport::Http2 && has(Feature::Carriers) && round >= LONG;
+        let carriers = if several { budget.h2_carriers.min(config.min).min(terms.max).max(1) } else { 1 };
         let route = Arc::new(ServerRoute {
             tunnel: number,
             addresses: vec![server],
@@ -84,7 +88,8 @@ impl Routes {
             tls,
             quic,
             transport,
-            connections: dialect.quic_connections(terms.max.min(config.max)),
+            connections: dialect.quic_connections(terms.max.min(config.max)).max(carriers),
+            carriers,
             dialect,
             authority: authority(config, transport),
             pins,
@@ -161,6 +166,7 @@ pub(crate) fn features(config: &Config) -> Vec<&'static str> {
         Feature::WsEof => Transport::WebSocket.is_built(),
         Feature::Edge => config.tunnel.port == HTTPS,
         Feature::Fallback => Transport::Quic.is_built(),
+        Feature::Carriers => Transport::Http2.is_built(),
         other => other.is_unconditional(),
     };
     Feature::ALL.into_iter().filter(offered).map(Feature::name).collect()
@@ -217,5 +223,35 @@ pub(crate) fn peer_name(config: &Config) -> String {
 /// TLS over TCP, and who must answer.
 type TlsRoute = (Arc<ClientConfig>, ServerName<'static>);
 
+/// From this round trip on the path is what bounds a TCP connection, where the processor was before.
+const LONG: Duration = Duration::from_millis(5);
 /// Who must answer where no name is verified.
 const NO_NAME: &str = "nodepass.invalid";
+
+#[cfg(all(test, feature = "h2"))]
+mod tests {
+    use super::*;
+    use crate::config::{parse, Command};
+
+    #[test]
+    fn several_connections_carry_http2_only_over_a_long_path_to_a_server_that_takes_them() {
+        let Ok(parsed) = parse(&["client://h:1/t:2?min=8".into()], &|_| None) else { panic!("no URL") };
+        let Command::Run(config) = parsed.command else { panic!("no instance") };
+        let carriers = |features: &[Feature], (transport, max), millis, budget: Budget| {
+            let features = features.to_vec();
+            let terms = Terms { flow: Direction::Reverse, max, tls: 1, transport, features };
+            let path = (SocketAddr::from(([192, 0, 2, 1], 1)), Duration::from_millis(millis));
+            let (agreed, here) = ((&terms, None, Dialect::Json), (&*config, &budget));
+            let route = Routes::default().pool(1, agreed, path, here, &mut QuicFallback::default());
+            route.map(|route| (route.carriers, route.connections)).unwrap()
+        };
+        let (new, old) = ([Feature::Gone, Feature::Carriers], [Feature::Gone]);
+        let little = Budget::scarce(12 << 20, 80, 30, 1, 131_076);
+        assert_eq!(carriers(&new, (3, 64), 50, Budget::PLENTY), (4, 4));
+        assert_eq!(carriers(&new, (3, 2), 50, Budget::PLENTY), (2, 2), "no more than pool connections");
+        assert_eq!(carriers(&old, (3, 64), 50, Budget::PLENTY), (1, 1), "an older peer, an original");
+        assert_eq!(carriers(&new, (3, 64), 1, Budget::PLENTY), (1, 1), "a short path");
+        assert_eq!(carriers(&new, (3, 64), 50, little), (1, 1), "little memory");
+        assert_eq!(carriers(&new, (0, 64), 50, Budget::PLENTY), (1, 1), "another transport");
+    }
+}

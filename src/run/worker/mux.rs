@@ -196,6 +196,14 @@ impl MuxTask {
         matches!(self.purpose, Purpose::Port(_)) || muxes.claims(&self.hold) == 0
     }
 
+    /// How much it carries: its streams in use, and if it is not up yet as many as others may have more in the meantime.
+    pub fn load(&self, muxes: &mut Muxes) -> usize {
+        match muxes.get_mut(&self.hold).is_some_and(|mux| mux.is_up()) {
+            true => muxes.claims(&self.hold),
+            false => AHEAD,
+        }
+    }
+
     /// Remembers an edge.
     pub fn note(&mut self, event: &Event, muxes: &mut Muxes) {
         self.ready = true;
@@ -278,5 +286,7 @@ impl MuxTask {
     }
 }
 
+/// Streams that are opened on the connections that are up before those that are on their way are waited for.
+pub const AHEAD: usize = 8;
 /// Streams of a connection that take as much as another connection does.
 const STREAMS_A_PLACE: usize = 32;

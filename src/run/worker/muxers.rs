@@ -10,7 +10,7 @@ use std::time::Instant;
 use super::accept::Inbound;
 use super::connect::Connector;
 use super::context::{socket_of, token, Context, MuxEvents, Side};
-use super::mux::{MuxTask, Opening};
+use super::mux::{MuxTask, Opening, AHEAD};
 use super::task::Task;
 use super::tasks::Tasks;
 use crate::config::Transport;
@@ -69,7 +69,7 @@ impl Muxers {
         }
     }
 
-    /// A pool connection is to be opened on a shared connection of its tunnel, which is made if there is none.
+    /// A pool connection is to be opened on a shared connection of its tunnel; they are made if there is none.
     pub fn request(&mut self, wanted: Wanted, tasks: &mut Tasks, context: &mut Context, now: Instant) {
         let tunnel = wanted.route.tunnel;
         let lives =
@@ -79,6 +79,9 @@ impl Muxers {
             if !self.connect(&wanted.route, tasks, context, now) {
                 let event = TunnelEvent::Failed(Some(Error::system("", "no socket to be had")));
                 return context.hub.send(Notice::Tunnel { number: tunnel, event });
+            }
+            for _ in 1..wanted.route.carriers {
+                self.connect(&wanted.route, tasks, context, now);
             }
         }
         self.wanted.push_back(wanted);
@@ -176,27 +179,28 @@ impl Muxers {
     }
 }
 
-/// Opens a stream on the first of these connections that takes one more; those that are lost, or take none ever again, are left out.
-/// `None` if no connection remains.
+/// Opens a stream on that one of these connections which carries least and takes one more; those that are lost, or take none ever again, are
+/// left out. `None` if no connection remains.
 fn open_on(keys: &mut Vec<Key>, tasks: &Tasks, muxes: &mut Muxes) -> Option<Opening> {
-    let mut opened = None;
-    keys.retain(|key| {
-        if matches!(opened, Some(Opening::Opened(_) | Opening::Early)) {
-            return true;
-        }
+    keys.sort_by_cached_key(|key| match tasks.get(*key) {
+        Some(Task::Mux(task)) => task.load(muxes),
+        _ => AHEAD,
+    });
+    let (mut at, mut exhausted) = (0, None);
+    while let Some(key) = keys.get(at) {
         let opening = match tasks.get(*key) {
-            Some(Task::Mux(task)) => task.open(muxes),
+            Some(Task::Mux(task)) => task.open(muxes).ok(),
             // What will become one is still on its way.
-            Some(_) => Ok(Opening::Early),
-            None => return false,
+            Some(_) => Some(Opening::Early),
+            None => None,
         };
         match opening {
-            Ok(opening) => opened = Some(opening),
-            Err(_) => return false,
+            Some(Opening::Exhausted) => (at, exhausted) = (at + 1, opening),
+            Some(_) => return opening,
+            None => drop(keys.remove(at)),
         }
-        true
-    });
-    opened
+    }
+    exhausted
 }
 
 /// Streams with an edge, streams that come in, and tunnels that have lost their streams.

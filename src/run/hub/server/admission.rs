@@ -179,17 +179,18 @@ impl Server {
     fn terms(&self, offered: &[Feature]) -> Terms {
         let config = &self.shared.config;
         let (max, tls, transport) = (config.max, config.tls.code(), config.transport.code());
-        let features = Feature::common(&features_with(config.transport, tls), offered);
+        let features = Feature::common(&features_with(config.transport, tls, self.shared.budget.h2_carriers), offered);
         Terms { flow: self.flow, max, tls, transport, features }
     }
 }
 
-/// What this build can do beyond 1.14 with that transport and TLS mode.
-fn features_with(transport: Transport, tls: u8) -> Vec<Feature> {
+/// What this build can do beyond 1.14 with that transport, TLS mode and most connections for one pool.
+fn features_with(transport: Transport, tls: u8, carriers: usize) -> Vec<Feature> {
     let has = |feature: &Feature| match feature {
         Feature::WsEof => transport == Transport::WebSocket,
         Feature::Edge => transport != Transport::Quic && tls > 0,
         Feature::Fallback => transport == Transport::Quic,
+        Feature::Carriers => transport == Transport::Http2 && carriers > 1,
         other => other.is_unconditional(),
     };
     Feature::ALL.into_iter().filter(has).collect()

@@ -536,6 +536,7 @@ fn route(config: &Config) -> Arc<ServerRoute> {
         quic: None,
         transport: Transport::Tcp,
         connections: 1,
+        carriers: 1,
         dialect: Dialect::Json,
         authority: String::new(),
         pins: None,
