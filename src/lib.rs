@@ -79,6 +79,7 @@ pub mod net {
     #[cfg(feature = "h2")]
     pub mod h2;
     pub mod http_connect;
+    pub mod inherited;
     pub mod leg;
     pub mod listen;
     pub mod listen_addr;
@@ -121,6 +122,7 @@ pub mod run {
     #[cfg(not(feature = "dns"))]
     pub use super::net::dns;
     pub mod event_loop;
+    pub mod following;
     pub mod hub;
     pub mod leash;
     pub mod messages;

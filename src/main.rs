@@ -12,12 +12,16 @@ use nodepass::log::escaped;
 use nodepass::logic::encoding;
 use nodepass::net::random;
 use nodepass::run::cmdline::CommandLine;
+use nodepass::run::following::Origin;
 use nodepass::{log as lines, run};
 
 #[global_allocator]
 static HEAP: Heap = Heap;
 
 fn main() -> ExitCode {
+    if let Some(code) = run::following::waited() {
+        return code;
+    }
     let line = match CommandLine::read() {
         Ok(line) => line,
         Err(error) => return fault(&error.error, "", error.status),
@@ -56,7 +60,7 @@ fn main() -> ExitCode {
     }
     let ended = match config.role {
         Role::Master => master(config),
-        Role::Server | Role::Client => run::start::start(config),
+        Role::Server | Role::Client => run::start::start(config, Origin::of(line)),
     };
     match ended {
         Ok(code) => {

@@ -3,7 +3,7 @@
 //! ```text
 //!   READY=1                             ports are open; users can come
 //!   STATUS=2 tunnels are up             what `systemctl status` shows
-//!   RELOADING=1, READY=1                around SIGHUP
+//!   RELOADING=1, READY=1                around SIGHUP; after that another process may speak
 //!   WATCHDOG=1                          twice in each WATCHDOG_USEC, from the thread that decides
 //!   STOPPING=1, EXTEND_TIMEOUT_USEC=n   users have so long to finish
 //! ```
@@ -80,9 +80,13 @@ impl ServiceManager {
         }
     }
 
-    /// A reload has begun and has ended.
-    pub fn reloaded(&self) {
+    /// A reload has begun.
+    pub fn reloading(&self) {
         self.say("RELOADING=1");
+    }
+
+    /// A reload has ended.
+    pub fn reloaded(&self) {
         self.say(READY);
     }
 
@@ -140,7 +144,8 @@ const READY: &str = "READY=1";
 
 const SOCKET: &str = "NOTIFY_SOCKET";
 const WATCHDOG_TIME: &str = "WATCHDOG_USEC";
-const WATCHDOG_PID: &str = "WATCHDOG_PID";
+/// Says which process the time of the watchdog is for.
+pub const WATCHDOG_PID: &str = "WATCHDOG_PID";
 
 /// What the end of the process takes after the last user.
 const EXIT_TIME: Duration = Duration::from_secs(5);

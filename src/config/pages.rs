@@ -234,7 +234,12 @@ fn manual() -> String {
     }
     page.push_str(".SH SIGNALS\n");
     tagged(&mut page, "SIGTERM, SIGINT", "A graceful stop: living connections have NP_SHUTDOWN_TIMEOUT to finish.");
-    tagged(&mut page, "SIGHUP", "Certificate files are looked at, and used for new connections if they have changed.");
+    tagged(
+        &mut page,
+        "SIGHUP",
+        "Certificate files are looked at, and used for new connections if they have changed. If the file with the URL or the program \
+         itself has changed, another process takes over, and living connections have NP_SHUTDOWN_TIMEOUT to finish in this one.",
+    );
     outline(&mut page, REST);
     page
 }

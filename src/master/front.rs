@@ -39,6 +39,7 @@ use crate::logic::slab::Key;
 use crate::logic::strangers::Strangers;
 use crate::net::budget::Budget;
 use crate::net::certs::Certs;
+use crate::net::inherited::Inherited;
 use crate::net::leg::Own;
 use crate::net::listen::Acceptor;
 use crate::net::random;
@@ -93,10 +94,11 @@ impl Front {
     ) -> Result<Front, Error> {
         let failed = |error: io::Error| Error::system("cannot start the API", error);
         let poller = Poller::new().map_err(failed)?;
+        let keepalive = SocketKeepalive::after(KEEPALIVE_AFTER);
         let mut acceptors = Vec::new();
         let mut addresses = Vec::new();
         for (n, at) in listening_addresses(listen)?.into_iter().take(MAX_LISTENERS).enumerate() {
-            let acceptor = Acceptor::open(at, SocketKeepalive::after(KEEPALIVE_AFTER), poller.registry(), Token(n));
+            let acceptor = Acceptor::open(at, keepalive, &Inherited::default(), poller.registry(), Token(n));
             let acceptor = acceptor.map_err(|error| Error::listen(at, "TCP", error))?;
             addresses.push(acceptor.address().map_err(failed)?);
             acceptors.push(acceptor);

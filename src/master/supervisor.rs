@@ -329,6 +329,7 @@ impl Supervisor {
 
     fn signalled(&mut self, signal: i32, now: Instant) -> Option<ExitCode> {
         if signal == SIGHUP {
+            self.manager.iter().for_each(ServiceManager::reloading);
             self.manager.iter().for_each(ServiceManager::reloaded);
             return None;
         }

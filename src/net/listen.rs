@@ -2,12 +2,14 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use mio::event::Source;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry, Token};
 
+use super::inherited::Inherited;
 use super::listen_addr::ListenAddr;
 use super::tcp::{canonical, listen, SocketKeepalive};
 
@@ -20,9 +22,16 @@ pub struct Acceptor {
 }
 
 impl Acceptor {
-    /// Listens at `at`, registered under `token`. What comes in is kept alive as `keepalive` says.
-    pub fn open(at: ListenAddr, keepalive: SocketKeepalive, registry: &Registry, token: Token) -> io::Result<Acceptor> {
-        let mut listener = listen(at, keepalive)?;
+    /// Listens at `at`, registered under `token`, with the socket that is `inherited` if there is one. What comes in is kept alive as
+    /// `keepalive` says.
+    pub fn open(
+        at: ListenAddr,
+        keepalive: SocketKeepalive,
+        inherited: &Inherited,
+        registry: &Registry,
+        token: Token,
+    ) -> io::Result<Acceptor> {
+        let mut listener = listen(at, keepalive, inherited)?;
         listener.register(registry, token, Interest::READABLE)?;
         Ok(Acceptor { listener, ready: true, again: None, starved: false })
     }
@@ -31,6 +40,12 @@ impl Acceptor {
     #[cfg(feature = "master")]
     pub fn address(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
+    }
+
+    /// Listens no more, though another process may go on with the same socket.
+    pub fn close(mut self, registry: &Registry) {
+        // An error means that no edge comes anyway.
+        let _ = self.listener.deregister(registry);
     }
 
     /// A connection came.
@@ -79,6 +94,12 @@ impl Acceptor {
             }
         }
         None
+    }
+}
+
+impl AsFd for Acceptor {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.listener.as_fd()
     }
 }
 

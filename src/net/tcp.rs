@@ -10,6 +10,7 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry, Token};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
+use super::inherited::Inherited;
 use super::listen_addr::ListenAddr;
 use super::pipe::{Pipe, Splice};
 use super::stream::{would_block, Buffer, Stream};
@@ -268,9 +269,15 @@ impl Stream for Tcp {
     }
 }
 
-/// Listens on `at`. Accepted sockets inherit no-delay and keep-alive, so accepting costs one system call.
-pub fn listen(at: ListenAddr, keepalive: SocketKeepalive) -> io::Result<TcpListener> {
+/// Listens on `at`, with the socket that is `inherited` if there is one. Accepted sockets inherit no-delay and keep-alive, so accepting
+/// costs one system call.
+pub fn listen(at: ListenAddr, keepalive: SocketKeepalive, inherited: &Inherited) -> io::Result<TcpListener> {
     let ListenAddr { address, dual } = at;
+    if let Some(socket) = inherited.take(at, Type::STREAM) {
+        keepalive.set(&socket)?;
+        socket.set_nonblocking(true)?;
+        return Ok(TcpListener::from_std(socket.into()));
+    }
     let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_tcp_nodelay(true)?;
@@ -395,7 +402,8 @@ mod tests {
 
     #[test]
     fn accepted_sockets_inherit_no_delay_and_keep_alive() {
-        let listener = listen(at("127.0.0.1:0"), SocketKeepalive::after(KEEPALIVE_AFTER)).unwrap();
+        let listener =
+            listen(at("127.0.0.1:0"), SocketKeepalive::after(KEEPALIVE_AFTER), &Inherited::default()).unwrap();
         let _user = Plain::connect(listener.local_addr().unwrap()).unwrap();
         let (socket, _) = listener.accept().unwrap();
         let socket = SockRef::from(&socket);
@@ -491,8 +499,11 @@ mod tests {
 
     #[test]
     fn a_listener_of_both_families_names_ipv4_users_as_such() {
-        let Ok(listener) = listen(ListenAddr { dual: true, ..at("[::]:0") }, SocketKeepalive::after(KEEPALIVE_AFTER))
-        else {
+        let Ok(listener) = listen(
+            ListenAddr { dual: true, ..at("[::]:0") },
+            SocketKeepalive::after(KEEPALIVE_AFTER),
+            &Inherited::default(),
+        ) else {
             return skip("IPv6");
         };
         let port = listener.local_addr().unwrap().port();
@@ -508,14 +519,14 @@ mod tests {
     #[test]
     fn an_ipv6_listener_leaves_the_port_to_an_ipv4_one() {
         let keepalive = SocketKeepalive::after(KEEPALIVE_AFTER);
-        if listen(at("[::]:0"), keepalive).is_err() {
+        if listen(at("[::]:0"), keepalive, &Inherited::default()).is_err() {
             return skip("IPv6");
         }
         // A port that is free for the one may be another's for the other.
         let both = || {
-            let six = listen(at("[::]:0"), keepalive).ok()?;
+            let six = listen(at("[::]:0"), keepalive, &Inherited::default()).ok()?;
             let port = six.local_addr().unwrap().port();
-            Some((six, listen(at(&format!("0.0.0.0:{port}")), keepalive).ok()?, port))
+            Some((six, listen(at(&format!("0.0.0.0:{port}")), keepalive, &Inherited::default()).ok()?, port))
         };
         let (six, four, port) = (0..10).find_map(|_| both()).expect("a port for both");
         let user = Plain::connect(("127.0.0.1", port)).unwrap();

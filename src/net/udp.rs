@@ -450,13 +450,14 @@ mod tests {
     use super::listener::LISTENER_BUFFER;
     use super::*;
     use crate::net::batch::PacketQueue;
+    use crate::net::inherited::Inherited;
     use crate::net::listen_addr::ListenAddr;
     use crate::net::stream::ready;
     use crate::testing::skip;
 
     #[test]
     fn a_wildcard_listener_answers_from_the_address_that_was_asked() {
-        let listener = UdpListener::open(any("0.0.0.0").into(), &Budget::PLENTY).unwrap();
+        let listener = UdpListener::open(any("0.0.0.0").into(), &Inherited::default(), &Budget::PLENTY).unwrap();
         for asked in ["127.0.0.1", "127.0.0.2", "127.8.9.10"] {
             speaks_through(&listener, "127.0.0.1", asked);
         }
@@ -464,7 +465,9 @@ mod tests {
 
     #[test]
     fn a_wildcard_ipv6_listener_serves_both_families_from_the_address_that_was_asked() {
-        let Ok(listener) = UdpListener::open(ListenAddr { address: any("[::]"), dual: true }, &Budget::PLENTY) else {
+        let Ok(listener) =
+            UdpListener::open(ListenAddr { address: any("[::]"), dual: true }, &Inherited::default(), &Budget::PLENTY)
+        else {
             return skip("IPv6");
         };
         speaks_through(&listener, "::1", "::1");
@@ -474,8 +477,12 @@ mod tests {
 
     #[test]
     fn a_listener_of_one_address_serves_that_address() {
-        speaks_through(&UdpListener::open(any("127.0.0.3").into(), &Budget::PLENTY).unwrap(), "127.0.0.1", "127.0.0.3");
-        match UdpListener::open(any("[::1]").into(), &Budget::PLENTY) {
+        speaks_through(
+            &UdpListener::open(any("127.0.0.3").into(), &Inherited::default(), &Budget::PLENTY).unwrap(),
+            "127.0.0.1",
+            "127.0.0.3",
+        );
+        match UdpListener::open(any("[::1]").into(), &Inherited::default(), &Budget::PLENTY) {
             Ok(listener) => speaks_through(&listener, "::1", "::1"),
             Err(_) => skip("IPv6"),
         }
@@ -483,9 +490,10 @@ mod tests {
 
     #[test]
     fn a_user_on_the_local_link_is_answered_on_that_link() {
-        let (Ok(listener), Some(here)) =
-            (UdpListener::open(ListenAddr { address: any("[::]"), dual: true }, &Budget::PLENTY), on_the_link())
-        else {
+        let (Ok(listener), Some(here)) = (
+            UdpListener::open(ListenAddr { address: any("[::]"), dual: true }, &Inherited::default(), &Budget::PLENTY),
+            on_the_link(),
+        ) else {
             return skip("a link-local address");
         };
         let user = Plain::bind(SocketAddr::V6(here)).unwrap();
@@ -771,7 +779,7 @@ mod tests {
 
     #[test]
     fn what_a_full_receive_buffer_loses_is_told_at_first_and_when_it_has_doubled() {
-        let listener = UdpListener::open(any("127.0.0.1").into(), &Budget::PLENTY).unwrap();
+        let listener = UdpListener::open(any("127.0.0.1").into(), &Inherited::default(), &Budget::PLENTY).unwrap();
         let user = Plain::bind(any("127.0.0.1")).unwrap();
         user.connect(listener.local().unwrap()).unwrap();
         let mut batch = PacketQueue::default();
@@ -847,7 +855,8 @@ mod tests {
 
     /// A session of a user who is a plain socket of ours.
     fn of_user(framed: bool, largest: usize) -> (Session, Plain) {
-        let listener = Arc::new(UdpListener::open(any("127.0.0.1").into(), &Budget::PLENTY).unwrap());
+        let listener =
+            Arc::new(UdpListener::open(any("127.0.0.1").into(), &Inherited::default(), &Budget::PLENTY).unwrap());
         let user = Plain::bind(any("127.0.0.1")).unwrap();
         user.connect(listener.local().unwrap()).unwrap();
         user.set_read_timeout(Some(GRACE)).unwrap();

@@ -41,8 +41,9 @@ enum Place {
     Arguments,
     Socket,
     Variable,
-    /// A file or standard input, as errors name it.
-    Text(String),
+    Input,
+    /// A file, as errors name it.
+    File(String),
 }
 
 impl CommandLine {
@@ -61,7 +62,7 @@ impl CommandLine {
                 None => return Ok(CommandLine { args, warnings, place: Place::Arguments }),
                 Some(url) => (Place::Variable, Ok(url.into_vec())),
             },
-            Some("-") => (Place::Text("standard input".into()), bounded(io::stdin().lock())),
+            Some("-") => (Place::Input, bounded(io::stdin().lock())),
             Some(word) => match word.strip_prefix('@') {
                 None => return Ok(CommandLine { args, warnings, place: Place::Arguments }),
                 Some(path) => {
@@ -72,7 +73,7 @@ impl CommandLine {
                         }));
                         bounded(file)
                     });
-                    (Place::Text(name), text)
+                    (Place::File(name), text)
                 }
             },
         };
@@ -91,8 +92,19 @@ impl CommandLine {
         match &self.place {
             Place::Arguments | Place::Socket => error,
             Place::Variable => error.about(VARIABLE),
-            Place::Text(name) => error.about(name.clone()),
+            Place::Input => error.about("standard input"),
+            Place::File(name) => error.about(name.clone()),
         }
+    }
+
+    /// Whether the words are in a file.
+    pub fn is_file(&self) -> bool {
+        matches!(self.place, Place::File(_))
+    }
+
+    /// What is there now, where it can have changed since.
+    pub fn again(&self) -> Option<Result<CommandLine, UsageError>> {
+        self.is_file().then(CommandLine::read)
     }
 
     /// Whether the words were on the command line itself, where the usage helps.
@@ -107,7 +119,7 @@ impl CommandLine {
         let is_seen = match self.place {
             Place::Arguments => shown != self.args,
             Place::Variable => true,
-            Place::Socket | Place::Text(_) => false,
+            Place::Socket | Place::Input | Place::File(_) => false,
         };
         let Err(error) = is_seen.then(|| self.begin_anew(&shown))?;
         Some(format!(
@@ -123,11 +135,7 @@ impl CommandLine {
         let args = [name].into_iter().chain(shown.iter().map(OsString::from));
         let kept = env::vars_os().filter(|(name, _)| name != VARIABLE && name != SOCKET);
         let number = (SOCKET.into(), theirs.as_raw_fd().to_string().into());
-        let vars = kept.chain([number]).map(|(mut name, value): (OsString, OsString)| {
-            name.push("=");
-            name.push(value);
-            name
-        });
+        let vars = kept.chain([number]);
         SockRef::from(&theirs).set_cloexec(false)?;
         Err(replace(program.into(), args, vars))
     }
@@ -155,7 +163,7 @@ fn received(number: &OsStr) -> io::Result<Vec<String>> {
 }
 
 /// A descriptor that this process began with, as our own; a standard stream stays open under its number.
-fn inherited(number: RawFd) -> io::Result<OwnedFd> {
+pub(super) fn inherited(number: RawFd) -> io::Result<OwnedFd> {
     if number < 0 {
         return Err(io::ErrorKind::InvalidInput.into());
     }
@@ -169,7 +177,16 @@ fn inherited(number: RawFd) -> io::Result<OwnedFd> {
 }
 
 /// The process goes on as `program`; returns only why it does not.
-fn replace(program: OsString, args: impl Iterator<Item = OsString>, vars: impl Iterator<Item = OsString>) -> io::Error {
+pub(super) fn replace(
+    program: OsString,
+    args: impl Iterator<Item = OsString>,
+    vars: impl Iterator<Item = (OsString, OsString)>,
+) -> io::Error {
+    let vars = vars.map(|(mut name, value)| {
+        name.push("=");
+        name.push(value);
+        name
+    });
     let text = |word: OsString| CString::new(word.into_vec());
     let (program, args, vars) = match (text(program), args.map(text).collect(), vars.map(text).collect()) {
         (Ok(program), Ok(args), Ok(vars)) => (program, args, vars),

@@ -29,6 +29,11 @@ pub(super) fn run(
         let now = poller.wait(busy, due)?;
         for event in poller.events() {
             match (event.token(), &mut hub) {
+                (HOME, Some(hub)) if event.is_read_closed() => {
+                    log::warn!("The first process is gone");
+                    hub.stop(now);
+                }
+                (HOME, _) => {}
                 (LEASH, Some(hub)) if event.is_read_closed() && !hub.is_stopping() => {
                     log::warn!("The master is gone");
                     post.iter().for_each(|post| post.send(Notice::Signal(SIGTERM)));
@@ -65,5 +70,7 @@ pub(super) fn run(
     }
 }
 
+/// The token of the way to the first process.
+pub(super) const HOME: Token = Token(usize::MAX - 2);
 /// The token of the leash.
 pub(super) const LEASH: Token = Token(usize::MAX - 1);

@@ -21,7 +21,7 @@ pub(crate) mod route;
 pub(in crate::run) mod server;
 mod service;
 pub(in crate::run) mod single;
-mod stopping;
+pub(in crate::run) mod stopping;
 mod targets;
 mod tunnel;
 mod users;
@@ -36,6 +36,7 @@ use mio::Registry;
 use self::ingress::Ingress;
 use self::out::{Action, Out};
 use self::part::Part;
+use self::stopping::succession::Succession;
 use self::stopping::Stopping;
 use self::targets::TargetRouter;
 use crate::logic::deadlines::Deadlines;
@@ -67,6 +68,7 @@ pub struct Hub {
     tunnels: TunnelNo,
     reported: Option<Instant>,
     stopping: Option<Stopping>,
+    succession: Option<Succession>,
     /// When the figures are next measured, if any program wants them.
     measured: Option<Instant>,
     manager: Option<ServiceManager>,
@@ -102,10 +104,16 @@ impl Hub {
             tunnels: u32::from_be_bytes(out::random_id().0),
             reported: None,
             stopping: None,
+            succession: None,
             measured: (shared.held || shared.config.metrics.is_some()).then_some(now),
             manager: ServiceManager::from_environment(now),
             shared,
         }
+    }
+
+    /// Users can be handed on to another process.
+    pub(in crate::run) fn succeeds(&mut self, succession: Succession) {
+        self.succession = Some(succession);
     }
 
     /// Where users come in, and how to register that.
@@ -145,6 +153,7 @@ impl Hub {
             }
             self.ingress.deliver(&self.workers);
         }
+        self.hand_on(now);
         self.carry_out(now);
         self.finished(now)
     }
@@ -178,6 +187,7 @@ impl Hub {
             self.deadlines.next(),
             self.targets.deadline(),
             self.stopping.map(Stopping::deadline),
+            self.succession.as_ref().and_then(Succession::deadline),
             self.measured,
             self.manager.as_ref().and_then(ServiceManager::deadline),
         ];
@@ -251,6 +261,7 @@ impl Hub {
             Notice::Resolved { name, answer } => self.targets.resolved(&name, answer, now),
             Notice::Signal(signal) => self.signalled(signal, now),
             Notice::Stopped => self.worker_stopped(),
+            Notice::Next(event) => self.next_event(event, now),
         }
     }
 

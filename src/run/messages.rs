@@ -15,6 +15,7 @@ use mio::net::TcpStream;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ServerConfig};
 
+use super::following::NextEvent;
 use super::policy::{AcceptPolicy, Kind};
 use super::user::{Proto, SessionKey, User};
 use crate::config::Transport;
@@ -285,6 +286,8 @@ pub enum Notice {
         /// What the user spoke.
         proto: Proto,
     },
+    /// What becomes of the processes after this one.
+    Next(NextEvent),
     /// A user's connection or session has ended; its slot is free.
     Done {
         /// Where it lived.

@@ -15,6 +15,8 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use socket2::Type;
+
 use super::hub::ingress::listeners::listening_addresses;
 use super::process;
 use super::shared::Shared;
@@ -23,12 +25,19 @@ use crate::error::Error;
 use crate::logic::http::end_of_head;
 use crate::logic::metrics::exposition::{Exposition, CONTENT_TYPE};
 use crate::logic::metrics::Figure;
+use crate::net::listen_addr::ListenAddr;
 
 /// Listens at `at`, and answers for as long as the process lives.
-pub(super) fn serve(at: &Endpoint, shared: &Arc<Shared>) -> Result<(), Error> {
-    let addresses: Vec<SocketAddr> = listening_addresses(at)?.into_iter().map(|at| at.address).collect();
-    let listener = TcpListener::bind(&addresses[..]).map_err(|error| Error::listen(at, "TCP, metrics", error))?;
-    let listener = Arc::new(listener);
+pub(super) fn serve(at: &Endpoint, shared: &Arc<Shared>) -> Result<Arc<TcpListener>, Error> {
+    let wanted = listening_addresses(at)?;
+    // Bound by the standard library, which has `[::]` for both families.
+    let inherited = wanted.iter().find_map(|at| shared.inherited.take(ListenAddr { dual: true, ..*at }, Type::STREAM));
+    let addresses: Vec<SocketAddr> = wanted.into_iter().map(|at| at.address).collect();
+    let listener = match inherited {
+        Some(socket) => Ok(socket.into()),
+        None => TcpListener::bind(&addresses[..]),
+    };
+    let listener = Arc::new(listener.map_err(|error| Error::listen(at, "TCP, metrics", error))?);
     for _ in 0..MAX_CONNECTIONS {
         let (listener, shared) = (listener.clone(), shared.clone());
         let run = move || loop {
@@ -43,7 +52,7 @@ pub(super) fn serve(at: &Endpoint, shared: &Arc<Shared>) -> Result<(), Error> {
         thread.spawn(run).map_err(|error| Error::system("cannot start", error))?;
     }
     log::info!(event = "metrics"; "Metrics are at http://{at}/metrics");
-    Ok(())
+    Ok(listener)
 }
 
 fn answer(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {

@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicUsize;
 use crate::config::{Config, Role};
 use crate::logic::timers::Bucket;
 use crate::net::budget::Budget;
+use crate::net::inherited::Inherited;
 use crate::net::tcp::SocketKeepalive;
 use crate::run::stats::Stats;
 
@@ -26,6 +27,8 @@ pub struct Shared {
     pub up: Option<Bucket>,
     /// The rate limit from targets to users.
     pub down: Option<Bucket>,
+    /// Sockets of the process before this one.
+    pub inherited: Inherited,
     /// Whether a master holds this instance and reads its log.
     pub held: bool,
 }

@@ -3,6 +3,7 @@
 //! Threads: one per worker (the hub runs on the first one's), one for signals, one for names if there are any.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 use std::sync::atomic::AtomicUsize;
 use std::sync::Arc;
@@ -13,7 +14,8 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
 
 use super::channel::{channel, Sender};
-use super::event_loop::{self, LEASH};
+use super::event_loop::{self, HOME, LEASH};
+use super::following::{Before, Origin};
 use super::hub::certificates::certs;
 use super::hub::client::Client;
 use super::hub::ingress::listeners::Listeners;
@@ -21,6 +23,7 @@ use super::hub::part::Part;
 use super::hub::route::alpn;
 use super::hub::server::Server;
 use super::hub::single::Single;
+use super::hub::stopping::succession::Succession;
 use super::hub::{Hub, USERS_TOKEN};
 use super::leash::{self, Leash};
 use super::messages::{Job, Notice};
@@ -37,11 +40,13 @@ use crate::log as lines;
 use crate::logic::terms::Direction;
 use crate::logic::timers::Bucket;
 use crate::net::certs::Audience;
+use crate::net::inherited::Inherited;
 use crate::net::sys;
 use crate::net::tcp::SocketKeepalive;
 
 /// Runs a server or a client until it is told to stop. The error is for the user: one line.
-pub fn start(config: Config) -> Result<ExitCode, Error> {
+/// `origin` says how another process is started.
+pub fn start(config: Config, origin: Origin) -> Result<ExitCode, Error> {
     if !config.transport.is_built() {
         let (code, name, feature) = (config.transport.code(), config.transport.name(), config.transport.feature());
         return Err(Error::unsupported(format!(
@@ -54,8 +59,9 @@ pub fn start(config: Config) -> Result<ExitCode, Error> {
         ));
     }
     let epoch = Instant::now();
-    let shared = shared(config, epoch);
     let failed = |error: io::Error| Error::system("cannot start", error);
+    let (before, sockets) = Before::read().map_err(failed)?.unzip();
+    let shared = shared(config, sockets.unwrap_or_default(), epoch);
 
     let count = shared.workers();
     let mut threads = Vec::with_capacity(count);
@@ -80,9 +86,9 @@ pub fn start(config: Config) -> Result<ExitCode, Error> {
     if !hub.is_single() {
         shared.config.risks().iter().for_each(|risk| log::warn!("{risk}"));
     }
-    if let Some(at) = &shared.config.metrics {
-        metrics::serve(at, &shared)?;
-    }
+    let metrics = shared.config.metrics.as_ref().map(|at| metrics::serve(at, &shared)).transpose()?;
+    let home = before.map(|before| take_over(before, &mut hub, &shared.inherited, epoch)).transpose()?;
+    hub.succeeds(Succession::new(origin, sender.clone(), metrics, home));
     let mut first = None;
     for (index, (poller, inbox)) in threads.into_iter().zip(inboxes).enumerate() {
         let registry = poller.registry().try_clone().map_err(failed)?;
@@ -101,8 +107,27 @@ pub fn start(config: Config) -> Result<ExitCode, Error> {
     event_loop::run(poller, worker, Some((hub, sender)), held).map_err(failed)
 }
 
+/// The process before this one closes its ports once those of this one are open: all of them, or this one has not started.
+fn take_over(
+    before: Before,
+    hub: &mut Hub,
+    inherited: &Inherited,
+    now: Instant,
+) -> Result<mio::net::UnixStream, Error> {
+    hub.tick(now);
+    if !hub.is_open() {
+        return Err(Error::system("cannot follow the process before", io::Error::from(io::ErrorKind::AddrInUse)));
+    }
+    if hub.knows_its_ports() {
+        inherited.close();
+    }
+    let (_, registry) = hub.ingress();
+    let home = before.take_over(registry, HOME);
+    home.map_err(|error| Error::system("cannot follow the process before", error))
+}
+
 /// The configuration made to fit this machine, and what goes with it.
-fn shared(mut config: Config, epoch: Instant) -> Arc<Shared> {
+fn shared(mut config: Config, sockets: Vec<OwnedFd>, epoch: Instant) -> Arc<Shared> {
     sys::raise_descriptor_limit();
     let resources = Resources::here();
     if resources.wants_one_heap() {
@@ -122,6 +147,7 @@ fn shared(mut config: Config, epoch: Instant) -> Arc<Shared> {
         untold: AtomicUsize::new(0),
         up,
         down,
+        inherited: Inherited::new(sockets),
         held: leash::is_held(),
         config,
     })
@@ -205,10 +231,13 @@ fn flipped(why: &Error, so: &str, else_do: &str) {
 fn listen_for_signals(sender: Sender<Notice>) -> io::Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2])?;
     let run = move || {
-        signals.forever().for_each(|signal| match signal {
-            SIGUSR1 => lines::change_level(lines::level().louder()),
-            SIGUSR2 => lines::change_level(lines::level().quieter()),
-            signal => sender.send(Notice::Signal(signal)),
+        signals.forever().for_each(|signal| {
+            match signal {
+                SIGUSR1 => lines::change_level(lines::level().louder()),
+                SIGUSR2 => lines::change_level(lines::level().quieter()),
+                _ => {}
+            }
+            sender.send(Notice::Signal(signal));
         });
     };
     thread::Builder::new().name("signals".into()).stack_size(STACK).spawn(run).map(drop)

@@ -11,6 +11,7 @@ mod clients;
 mod cross;
 #[cfg(feature = "quic")]
 mod fallback;
+mod following;
 #[cfg(feature = "master")]
 mod front;
 mod hostile;

@@ -33,6 +33,7 @@ use nodepass::net::budget::Budget;
 use nodepass::net::certs::{self, Audience, Certs, Origin, Trust};
 #[cfg(feature = "h2")]
 use nodepass::net::h2::{Limits, H2};
+use nodepass::net::inherited::Inherited;
 use nodepass::net::leg::{Line, Own};
 use nodepass::net::mux::{AllowedPeer, Mux};
 #[cfg(feature = "quic")]
@@ -660,7 +661,9 @@ fn udp_target() -> Rig<UdpSocket> {
 
 /// The ingress: a listener that many share, and one user.
 fn udp_user() -> Rig<UdpSocket> {
-    let mut listener = UdpListener::open("0.0.0.0:0".parse::<SocketAddr>().unwrap().into(), &Budget::PLENTY).unwrap();
+    let mut listener =
+        UdpListener::open("0.0.0.0:0".parse::<SocketAddr>().unwrap().into(), &Inherited::default(), &Budget::PLENTY)
+            .unwrap();
     let user = UdpSocket::bind("127.0.0.1:0").unwrap();
     user.connect(("127.0.0.2", listener.local().unwrap().port())).unwrap();
     user.set_nonblocking(true).unwrap();

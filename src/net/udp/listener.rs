@@ -2,16 +2,18 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use mio::event::Source;
 use mio::net::UdpSocket;
+use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::net::batch::{Incoming, PacketQueue, MAX_BATCH};
 use crate::net::budget::Budget;
+use crate::net::inherited::Inherited;
 use crate::net::listen_addr::ListenAddr;
 use crate::net::sys;
 use crate::net::tcp::canonical;
@@ -26,9 +28,17 @@ pub struct UdpListener {
 }
 
 impl UdpListener {
-    /// Binds to `at`. As much waits, here and in its sessions, as `budget` allows.
-    pub fn open(at: ListenAddr, budget: &Budget) -> io::Result<UdpListener> {
-        let ListenAddr { address, dual } = at;
+    /// Binds to `at`, or has the socket there that is `inherited`. As much waits, here and in its sessions, as `budget` allows.
+    pub fn open(at: ListenAddr, inherited: &Inherited, budget: &Budget) -> io::Result<UdpListener> {
+        let socket = match inherited.take(at, Type::DGRAM) {
+            Some(socket) => socket,
+            None => UdpListener::bound(at, budget)?,
+        };
+        let (socket, told) = (UdpSocket::from_std(socket.into()), AtomicU32::new(0));
+        Ok(UdpListener { socket, v6: at.address.is_ipv6(), budget: *budget, told })
+    }
+
+    fn bound(ListenAddr { address, dual }: ListenAddr, budget: &Budget) -> io::Result<Socket> {
         let domain = Domain::for_address(address);
         let socket = Socket::new(domain, Type::DGRAM.nonblocking().cloexec(), Some(Protocol::UDP))?;
         if address.is_ipv6() {
@@ -42,8 +52,7 @@ impl UdpListener {
         sys::report_lost(socket.as_fd());
         sys::report_destination(socket.as_fd(), address.is_ipv6())?;
         socket.bind(&address.into())?;
-        let (socket, told) = (UdpSocket::from_std(socket.into()), AtomicU32::new(0));
-        Ok(UdpListener { socket, v6: address.is_ipv6(), budget: *budget, told })
+        Ok(socket)
     }
 
     /// How many datagrams were lost so far since the receive buffer was full, if it is time to say so: when it is the first one, and when
@@ -60,6 +69,12 @@ impl UdpListener {
     /// Registers it under `token`, once.
     pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         self.socket.register(registry, token, Interest::READABLE)
+    }
+
+    /// Takes it out of that poll: it sends on, and another process receives.
+    pub fn close(&self, registry: &Registry) {
+        // An error means that no edge comes anyway.
+        let _ = registry.deregister(&mut SourceFd(&self.socket.as_raw_fd()));
     }
 
     /// The next datagrams, of at most `largest` bytes: how many.

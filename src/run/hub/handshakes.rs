@@ -6,6 +6,7 @@ use std::time::Instant;
 use super::out::EndReason;
 use super::part::Part;
 use super::server::Reception;
+use super::stopping::succession::Succession;
 use super::tunnel::Side;
 use super::Hub;
 use crate::error::Error;
@@ -20,7 +21,7 @@ impl Hub {
     /// A handshake. A server that stops answers none.
     pub(super) fn handshake(&mut self, home: Home, from: SocketAddr, request: &Request, tls: bool, now: Instant) {
         let (number, workers) = (self.next_number(), self.workers.len());
-        let (Part::Server(server), None) = (&mut self.part, self.stopping) else { return };
+        let (Part::Server(server), None) = (&mut self.part, self.stopping) else { return self.out.close(home) };
         let Reception { answer, begun, surplus } = server.asked((number, from), request, tls, workers, now);
         self.touched.extend(begun.then_some(number));
         if let Some(surplus) = surplus {
@@ -78,7 +79,7 @@ impl Hub {
 
     /// The server's answer to our handshake.
     pub(super) fn answered(&mut self, answer: Result<Answered, Error>, now: Instant) {
-        if self.stopping.is_some() {
+        if self.stopping.is_some() || self.succession.as_ref().is_some_and(Succession::is_over) {
             return;
         }
         if let Err(why) = &answer {
@@ -97,6 +98,8 @@ impl Hub {
             Some(Side::Egress) => self.ingress.close(),
             None => return control.into_iter().for_each(|home| self.out.close(home)),
         }
+        // What users come in through is known now.
+        self.shared.inherited.close();
         if let (Some(home), Some(tunnel)) = (control, client.tunnel_mut(number)) {
             tunnel.begin_control(home, Vec::new(), now, &mut self.out);
             self.flush(number, now);

@@ -13,6 +13,7 @@ mod waiting;
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -132,6 +133,27 @@ impl Ingress {
         for from in self.sniffing.clear() {
             self.leave(Proto::Tcp(Some(from.ip())), None);
         }
+    }
+
+    /// The sockets at which users come in.
+    pub fn sockets(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let listeners = match &self.listeners {
+            Opening::Open(listeners) => Some(listeners),
+            Opening::Closed { .. } | Opening::Unwanted => None,
+        };
+        listeners.into_iter().flat_map(Listeners::sockets)
+    }
+
+    /// Another process has those sockets from now on. Who has come in goes on.
+    pub fn hand_on(&mut self, registry: &Registry) {
+        if let Opening::Open(listeners) = std::mem::replace(&mut self.listeners, Opening::Unwanted) {
+            listeners.hand_on(registry);
+        }
+    }
+
+    /// Whether users wait, for a connection or to be looked at.
+    pub fn has_pending(&self) -> bool {
+        self.waiting.first().is_some() || self.sniffing.deadline().is_some()
     }
 
     /// An edge of a listener, or of a user whose first bytes are looked at.

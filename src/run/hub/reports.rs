@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::out::EndReason;
 use super::part::Part;
+use super::stopping::succession::Succession;
 use super::tunnel::Tunnel;
 use super::Hub;
 use crate::log as lines;
@@ -25,7 +26,9 @@ impl Hub {
 
     /// Logs the figures; dashboards read them.
     pub(super) fn check_point(&self, ping: Duration) {
-        if !self.shared.config.limits.check_point && !self.shared.held {
+        // Readers of figures are told by the process that has the ports.
+        let is_over = self.succession.as_ref().is_some_and(Succession::is_over);
+        if is_over || !self.shared.config.limits.check_point && !self.shared.held {
             return;
         }
         let pool = self.part.tunnels().map(Tunnel::idle).sum();

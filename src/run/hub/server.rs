@@ -4,6 +4,7 @@ mod admission;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -113,6 +114,16 @@ impl Server {
     /// Whether the tunnel port is open.
     pub fn is_open(&self) -> bool {
         !self.acceptors.is_empty()
+    }
+
+    /// The sockets of the tunnel port.
+    pub fn sockets(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.acceptors.iter().map(Acceptor::as_fd)
+    }
+
+    /// Another process has the tunnel port from now on.
+    pub fn hand_on(&mut self, registry: &Registry) {
+        self.acceptors.drain(..).for_each(|acceptor| acceptor.close(registry));
     }
 
     /// An edge of the tunnel port.
@@ -310,7 +321,13 @@ impl Server {
 
     fn open(&mut self, registry: &Registry) -> Result<(), Error> {
         for address in listening_addresses(&self.shared.config.tunnel)? {
-            let acceptor = Acceptor::open(address, self.shared.tunnel_keepalive, registry, Token(TUNNEL_TOKEN));
+            let acceptor = Acceptor::open(
+                address,
+                self.shared.tunnel_keepalive,
+                &self.shared.inherited,
+                registry,
+                Token(TUNNEL_TOKEN),
+            );
             self.acceptors.push(acceptor.map_err(|error| Error::listen(address, "the tunnel", error))?);
         }
         Ok(())

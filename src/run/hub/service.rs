@@ -7,14 +7,25 @@ use super::Hub;
 use crate::notify::ServiceStatus;
 
 impl Hub {
-    /// That the ports are open, a sign of life when it is due, and how the tunnels are.
-    pub(super) fn tell_manager(&mut self, now: Instant) {
-        let Some(manager) = &mut self.manager else { return };
+    /// Whether it is known where users come in: a client hears that of its server.
+    pub(in crate::run) fn knows_its_ports(&self) -> bool {
+        !matches!(self.part, Part::Client(_))
+    }
+
+    /// Whether all ports are open that should be by now.
+    pub(in crate::run) fn is_open(&self) -> bool {
         let listens = match &self.part {
             Part::Server(server) => server.is_open(),
             Part::Client(_) | Part::Single(_) => true,
         };
-        if listens && !self.ingress.is_closed() {
+        listens && !self.ingress.is_closed()
+    }
+
+    /// That the ports are open, a sign of life when it is due, and how the tunnels are.
+    pub(super) fn tell_manager(&mut self, now: Instant) {
+        let listens = self.is_open();
+        let Some(manager) = &mut self.manager else { return };
+        if listens {
             manager.ready();
         }
         manager.alive(now);

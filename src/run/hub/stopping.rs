@@ -7,11 +7,14 @@
 //!
 //! A UDP session has no end of its own, so it is not waited for.
 
+pub(in crate::run) mod succession;
+
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use signal_hook::consts::SIGHUP;
+use signal_hook::consts::{SIGHUP, SIGUSR1, SIGUSR2};
 
+use self::succession::Succession;
 use super::out::EndReason;
 use super::reports::ended;
 use super::server::Server;
@@ -23,8 +26,8 @@ use crate::run::messages::Job;
 /// A stage of the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stopping {
-    /// Connections may finish.
-    Draining { until: Instant },
+    /// Connections may finish. A signal told so, or another process has the ports.
+    Draining { until: Instant, told: Option<Instant> },
     /// Workers end what is left. So many have not done so yet.
     Closing { until: Instant, workers: usize, code: u8 },
 }
@@ -33,7 +36,7 @@ impl Stopping {
     /// When it goes on, whatever else happens.
     pub fn deadline(self) -> Instant {
         match self {
-            Stopping::Draining { until } | Stopping::Closing { until, .. } => until,
+            Stopping::Draining { until, .. } | Stopping::Closing { until, .. } => until,
         }
     }
 }
@@ -41,20 +44,27 @@ impl Stopping {
 impl Hub {
     /// A signal came.
     pub(super) fn signalled(&mut self, signal: i32, now: Instant) {
-        match self.stopping {
-            _ if signal == SIGHUP => {
-                self.part.reload(now);
-                self.manager.iter().for_each(|manager| manager.reloaded());
-            }
+        if signal == SIGHUP {
+            return self.hung_up(now);
+        }
+        self.succession.iter_mut().for_each(|succession| succession.pass(signal));
+        let limits = &self.shared.config.limits;
+        let follows = self.succession.as_ref().is_some_and(Succession::follows);
+        match &mut self.stopping {
+            _ if [SIGUSR1, SIGUSR2].contains(&signal) => {}
             None => {
-                let limits = &self.shared.config.limits;
                 let (tcps, _) = self.ingress.slots.counts();
                 log::info!("Stopping: {tcps} connections have {:?} to finish", limits.shutdown);
-                self.stopping = Some(Stopping::Draining { until: now + limits.shutdown });
+                self.stopping = Some(Stopping::Draining { until: now + limits.shutdown, told: Some(now) });
                 self.manager.iter().for_each(|manager| manager.stopping(limits.shutdown));
                 self.leave(Tunnel::drain);
                 self.workers.iter().for_each(|worker| worker.send(Job::Drain));
             }
+            Some(Stopping::Draining { until, told: told @ None }) => {
+                (*until, *told) = ((now + limits.shutdown).min(*until), Some(now));
+            }
+            // A service manager tells all processes, and the first one passes on what it hears.
+            Some(Stopping::Draining { told: Some(told), .. }) if follows && now < *told + ECHO => {}
             Some(Stopping::Draining { .. }) => {
                 log::warn!("Stopped at once by a second signal");
                 self.close(1, now);
@@ -92,17 +102,19 @@ impl Hub {
         let is_over = now >= stopping.deadline();
         match stopping {
             Stopping::Draining { .. } => {
-                if is_over || self.ingress.slots.counts().0 == 0 {
+                if is_over || !self.carries() {
                     self.close(0, now);
                 }
                 None
             }
             Stopping::Closing { workers, code, .. } => {
                 let done = is_over || workers == 0;
-                if done {
-                    log::info!(event = "stopped"; "{} stopped", self.shared.name());
+                match self.succession.as_ref().is_some_and(Succession::is_over) {
+                    _ if !done => {}
+                    true => log::info!("Nobody is left in this process"),
+                    false => log::info!(event = "stopped"; "{} stopped", self.shared.name()),
                 }
-                done.then(|| ExitCode::from(code))
+                done.then(|| self.exit_code(code))
             }
         }
     }
@@ -114,7 +126,13 @@ impl Hub {
         self.shared.stats.add(ended(reason), 1);
         self.deadlines.set(number, None);
         let survivors = reason.survivors(self.stopping.is_some(), hears_goodbye);
-        self.workers.iter().for_each(|worker| worker.send(Job::End { tunnel: number, survivors }));
+        // Users of the peer's whose launch came with the end are on their way before it.
+        while let Some(event) = self.targets.poll(now) {
+            self.dispatch(event);
+        }
+        for worker in 0..self.workers.len() {
+            self.out.job(worker, Job::End { tunnel: number, survivors });
+        }
         self.ingress.waiting.shrink();
         if self.stopping.is_none() {
             log::log!(reason.level(), event = "tunnel_down", peer:% = peer; "Tunnel with {peer} ended: {reason}");
@@ -122,7 +140,7 @@ impl Hub {
     }
 
     /// Ends what is left: peers hear it first.
-    fn close(&mut self, code: u8, now: Instant) {
+    pub(super) fn close(&mut self, code: u8, now: Instant) {
         self.stopping = Some(Stopping::Closing { until: now + CLOSING, workers: self.workers.len(), code });
         self.leave(Tunnel::leave);
         self.carry_out(now);
@@ -130,7 +148,7 @@ impl Hub {
     }
 
     /// No new connections come in, and peers are told.
-    fn leave(&mut self, tell: fn(&mut Tunnel)) {
+    pub(super) fn leave(&mut self, tell: fn(&mut Tunnel)) {
         self.ingress.close();
         self.part.server().into_iter().for_each(Server::close);
         for number in self.part.tunnels().map(Tunnel::number).collect::<Vec<_>>() {
@@ -143,5 +161,7 @@ impl Hub {
     }
 }
 
+/// A signal that comes so soon after the first one is the same.
+const ECHO: Duration = Duration::from_secs(1);
 /// How long workers may take to end what is left. They need one turn; one that is stuck is not waited for.
 const CLOSING: Duration = Duration::from_millis(300);

@@ -23,7 +23,7 @@ use crate::logic::control::Control;
 use crate::logic::dialect::Dialect;
 use crate::logic::fingerprint::FingerprintCheck;
 use crate::logic::launched::Launched;
-use crate::logic::pool::{Grant, Pool, Taken};
+use crate::logic::pool::{Pool, Taken};
 use crate::logic::terms::TunnelNo;
 use crate::logic::terms::{Direction, Feature, Terms};
 use crate::logic::wire::{Fingerprint, Id, CONTROL};
@@ -279,6 +279,7 @@ impl Tunnel {
             TunnelEvent::Closed(why) => {
                 // What was said last says more than the end: the first reason counts.
                 self.follow_control(now, out);
+                self.grant(now, out);
                 let replaced = self.replaced.take().map(|(reason, _)| reason);
                 out.push(Action::Over(replaced.unwrap_or(EndReason::Lost(why))));
             }
@@ -334,17 +335,7 @@ impl Tunnel {
     pub fn advance(&mut self, now: Instant, out: &mut Out) {
         self.state_certificate(now, out);
         self.follow_control(now, out);
-        while let Some(Grant { id, home, worker, launch }) = self.pool.poll() {
-            if self.side == Side::Ingress {
-                log::warn!("{:?} refused: users come in here, the peer must not send any", launch.address);
-                out.close(home);
-                continue;
-            }
-            out.loads.begin(worker);
-            self.live += 1;
-            self.launched.given(id, home, now);
-            out.push(Action::Dial { home, user: launch, framed: self.framed() });
-        }
+        self.grant(now, out);
         self.refill(now, out);
     }
 

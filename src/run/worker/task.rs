@@ -173,8 +173,9 @@ impl Task {
             Task::Stage(_) | Task::Idle(_) => return false,
         };
         match (survivors, self.proto()) {
-            // The peer may sleep, and hears its goodbye on that stream when it wakes: a stream that is given up is reset.
-            (Survivors::Tcp, None) => !own,
+            // The peer may sleep, and hears its goodbye on that stream when it wakes; or it has said goodbye, and launches are on their way
+            // to it: a stream that is given up is reset.
+            (Survivors::Tcp | Survivors::All, None) => !own,
             (Survivors::None, _) | (_, None) => false,
             (Survivors::Own, Some(proto)) => own && matches!(proto, Proto::Tcp(_)),
             (Survivors::Tcp, Some(proto)) => matches!(proto, Proto::Tcp(_)),

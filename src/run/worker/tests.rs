@@ -10,6 +10,7 @@ use super::*;
 use crate::config::{parse, Command};
 use crate::logic::slab::Slab;
 use crate::net::budget::Budget;
+use crate::net::inherited::Inherited;
 use crate::net::tcp::SocketKeepalive;
 use crate::run::channel::{channel, Waker};
 use crate::run::policy::AcceptPolicy;
@@ -70,6 +71,7 @@ impl Rig {
             untold: Default::default(),
             up: None,
             down: None,
+            inherited: Inherited::default(),
             held: false,
         });
         let (registry, now) = (poll.registry().try_clone().unwrap(), epoch());

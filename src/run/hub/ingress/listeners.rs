@@ -1,6 +1,7 @@
 //! The ports at which users come in.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -28,12 +29,13 @@ impl Listeners {
         let mut listeners = Listeners { tcp: Vec::new(), udp: Vec::new() };
         for (n, address) in listening_addresses(at)?.into_iter().take(MAX_ADDRESSES).enumerate() {
             if shared.config.tcp {
-                let listener = Acceptor::open(address, shared.keepalive, registry, Token(first + 2 * n));
+                let listener =
+                    Acceptor::open(address, shared.keepalive, &shared.inherited, registry, Token(first + 2 * n));
                 listeners.tcp.push(listener.map_err(|error| Error::listen(address, "TCP", error))?);
             }
             if shared.config.udp {
                 let open = || {
-                    let mut listener = UdpListener::open(address, &shared.budget)?;
+                    let mut listener = UdpListener::open(address, &shared.inherited, &shared.budget)?;
                     listener.register(registry, Token(first + 2 * n + 1))?;
                     Ok::<_, std::io::Error>(listener)
                 };
@@ -41,6 +43,18 @@ impl Listeners {
             }
         }
         Ok(listeners)
+    }
+
+    /// All sockets.
+    pub fn sockets(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let udp = self.udp.iter().map(|(listener, _)| listener.as_fd());
+        self.tcp.iter().map(Acceptor::as_fd).chain(udp)
+    }
+
+    /// Another process has them from now on.
+    pub fn hand_on(self, registry: &Registry) {
+        self.tcp.into_iter().for_each(|listener| listener.close(registry));
+        self.udp.iter().for_each(|(listener, _)| listener.close(registry));
     }
 
     /// A connection or a datagram came, to the listener with this number after `first`.

@@ -8,6 +8,7 @@ use crate::config::Transport;
 use crate::logic::control::{Codec, Control, Do, Why};
 use crate::logic::dialect::Dialect;
 use crate::logic::fingerprint::{Judged, Statement, Verdict};
+use crate::logic::pool::Grant;
 use crate::logic::terms::{Direction, Feature};
 use crate::logic::wire::Id;
 use crate::run::hub::out::{Action, EndReason, Out, PeerUser};
@@ -142,7 +143,11 @@ impl Tunnel {
                         self.peer
                     );
                 }
-                Do::Over(why) => out.push(Action::Over(EndReason::Control(why))),
+                Do::Over(why) => {
+                    // What the peer said before counts.
+                    self.grant(now, out);
+                    out.push(Action::Over(EndReason::Control(why)));
+                }
             }
         }
     }
@@ -157,6 +162,21 @@ impl Tunnel {
         let proto = if udp { Proto::Udp(session) } else { Proto::Tcp(None) };
         if self.pool.claim(id, PeerUser { address, proto }, now).is_err() {
             log::debug!("A user for connection {id}, too many or twice: ignored");
+        }
+    }
+
+    /// Launches whose connections are there go on to targets.
+    pub(super) fn grant(&mut self, now: Instant, out: &mut Out) {
+        while let Some(Grant { id, home, worker, launch }) = self.pool.poll() {
+            if self.side == Side::Ingress {
+                log::warn!("{:?} refused: users come in here, the peer must not send any", launch.address);
+                out.close(home);
+                continue;
+            }
+            out.loads.begin(worker);
+            self.live += 1;
+            self.launched.given(id, home, now);
+            out.push(Action::Dial { home, user: launch, framed: self.framed() });
         }
     }
 
