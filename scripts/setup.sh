@@ -60,6 +60,7 @@ test  nroff                     groff-base            groff-base        groff   
 test  systemd-analyze           systemd               systemd           systemd           -
 test  buildah                   buildah               buildah           buildah           buildah
 test  lintian                   lintian               lintian           lintian           -
+test  rpmbuild                  rpm                   rpm-build         rpm-tools         -
 test  promtool                  prometheus            golang-github-prometheus prometheus   prometheus
 test  amtool                    prometheus-alertmanager golang-github-prometheus-alertmanager alertmanager alertmanager
 END
