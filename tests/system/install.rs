@@ -121,7 +121,8 @@ fn the_units_pass_systemds_own_check() {
     let Some(analyze) = program("systemd-analyze") else { return };
     let Some(root) = Root::new("lib/systemd/systemd") else { return };
     root.installed(&["--prefix", "/usr", BINARY]);
-    for unit in ["nodepass@web.service", "nodepass-master.service"] {
+    // The process after the first one speaks to systemd, too: two tenths more (NotifyAccess).
+    for (unit, most) in [("nodepass@web.service", 16), ("nodepass-master.service", 14)] {
         let folder = root.path("usr/lib/systemd/system");
         let text = fs::read_to_string(folder.join(unit.replace("@web", "@"))).unwrap();
         assert!(text.contains("ExecStart=/usr/bin/nodepass\n"), "{text}");
@@ -135,9 +136,9 @@ fn the_units_pass_systemds_own_check() {
         assert!(status == 0 && ours.is_empty(), "{said}{errors}");
 
         let mut command = Command::new(&analyze);
-        command.args(["security", "--offline=true", "--no-pager", "--threshold=14"]).arg(&file);
+        command.args(["security", "--offline=true", "--no-pager", &format!("--threshold={most}")]).arg(&file);
         let (status, said, errors) = output(command);
-        assert_eq!(status, 0, "more exposed than 1.4: {said}{errors}");
+        assert_eq!(status, 0, "more exposed than {most} tenths: {said}{errors}");
     }
 }
 
