@@ -360,7 +360,7 @@ pub const DEAD: &str = "its pool connection is dead, another follows";
 const MAX_SAID: usize = 4096;
 /// Bytes that are kept while none of them is acknowledged: more than what the system takes for a connection that is dead, and what a
 /// relay has read beyond that.
-const MAX_UNANSWERED: usize = 160 * 1024;
+const MAX_UNANSWERED: usize = 256 * 1024;
 /// So many are read at a time while they are kept.
 pub const KEPT_AT_ONCE: usize = 16 * 1024;
 /// What a user has said is kept so long. The tunnel remembers three times as long where the user is.
