@@ -1,15 +1,16 @@
 #!/bin/sh
-# Measures NodePass side by side with a direct connection, nginx, haproxy and rathole.
+# Measures NodePass side by side with a direct connection and other programs.
 #
-#   scripts/bench.sh                 the whole run, about 20 minutes; rewrites the tables of docs/benchmarks.md
+#   scripts/bench.sh                 the whole of docs/benchmarks.md and its chart, about an hour (root)
 #   scripts/bench.sh --quick         one short round, printed only
 #   scripts/bench.sh --only conn     one test (conn, bulk, udp, memory), printed only
 #   scripts/bench.sh --only far      a path with 50 ms and one that loses 1 % as well (root), printed only
 #   scripts/bench.sh --ways single,haproxy      some ways only, printed only
 #   scripts/bench.sh --against BINARY [--quick] [--ways tls]   this build and another one in turn: did it get slower?
 #
-# Programs: NODEPASS, NGINX, HAPROXY and RATHOLE name them; unset, nodepass is built, rathole 0.5 is installed
-# under target/bench, nginx and haproxy are looked for. One that is missing is skipped.
+# With --out docs/benchmarks.md what is printed goes there too. Programs: NODEPASS, NGINX, HAPROXY, SOCAT, REALM, RATHOLE and
+# ORIGINAL name them; unset, nodepass is built, rathole 0.5 is installed under target/bench, the others are looked for on the
+# PATH (the original as nodepass-go114). One that is missing is skipped.
 set -eu
 
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -20,6 +21,9 @@ find_program() { command -v "$1" || PATH=$PATH:/usr/sbin:/sbin:/usr/local/sbin c
 
 NGINX=${NGINX:-$(find_program nginx)}
 HAPROXY=${HAPROXY:-$(find_program haproxy)}
+SOCAT=${SOCAT:-$(find_program socat)}
+REALM=${REALM:-$(find_program realm)}
+ORIGINAL=${ORIGINAL:-$(find_program nodepass-go114)}
 
 if [ -z "${NODEPASS:-}" ]; then
     cargo build --release --bin nodepass || echo "bench: nodepass does not build" >&2
@@ -36,11 +40,6 @@ fi
 
 cargo build --release --quiet --manifest-path tests/bench/Cargo.toml --target-dir "$cache"
 
-# Only a whole run may speak in the documentation.
-if [ $# -eq 0 ]; then
-    set -- --out "$root/docs/benchmarks.md"
-fi
-
 work=$(mktemp -d)
 bench=
 clean_up() {
@@ -55,10 +54,39 @@ trap clean_up EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
 
-export NODEPASS NGINX HAPROXY RATHOLE
-"$cache/release/nodepass-bench" --work "$work" "$@" &
-bench=$!
-status=0
-wait "$bench" || status=$?
-bench=
-exit "$status"
+export NODEPASS NGINX HAPROXY SOCAT REALM RATHOLE ORIGINAL
+
+measure() {
+    "$cache/release/nodepass-bench" --work "$work" "$@" &
+    bench=$!
+    status=0
+    wait "$bench" || status=$?
+    bench=
+    return "$status"
+}
+
+if [ $# -gt 0 ]; then
+    measure "$@"
+    exit
+fi
+
+# between NAME: standard input takes the place of what stands between these marks of the page.
+page=docs/benchmarks.md
+between() {
+    cat > "$work/text"
+    awk -v name="$1" -v text="$work/text" '
+        $0 == "<!-- " name ":end -->" { inside = 0 }
+        !inside
+        $0 == "<!-- " name ":start -->" {
+            inside = 1
+            print ""
+            while ((getline line < text) > 0) print line
+            print ""
+        }' "$page" > "$work/page"
+    cat "$work/page" > "$page"
+}
+
+measure --out "$page"
+measure --only far --out "$page"
+scripts/instructions.sh --short "$NODEPASS" | between instructions
+scripts/floods.sh "$NODEPASS" | between floods

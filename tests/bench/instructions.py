@@ -294,6 +294,7 @@ def main():
     words.add_argument("--ways", default=",".join(WAYS))
     words.add_argument("--loads", default=",".join(UNITS))
     words.add_argument("--keep")
+    words.add_argument("--short", action="store_true")
     words.add_argument("binaries", nargs="+")
     words = words.parse_args()
     ways, loads = words.ways.split(","), words.loads.split(",")
@@ -304,7 +305,7 @@ def main():
         sys.exit(f"instructions: {missing[0]} is not here: install it")
     work = words.keep or tempfile.mkdtemp()
     try:
-        table(words.binaries, ways, loads, work)
+        (short_table if words.short else table)(words.binaries, ways, loads, work)
     finally:
         if not words.keep:
             shutil.rmtree(work)
@@ -325,6 +326,17 @@ def table(binaries, ways, loads, work):
             costs.append(measure(os.path.realpath(binary), way, loads, folder))
         for load in loads:
             print("| " + " | ".join([way, UNITS[load]] + cells([cost[load] for cost in costs])) + " |", flush=True)
+
+
+def short_table(binaries, ways, loads, work):
+    """Of one binary: a row for each way, and in it thousands of instructions and system calls of both processes."""
+    print("| way | " + " | ".join(UNITS[load] for load in loads) + " |\n| --- |" + " ---: |" * len(loads))
+    for way in ways:
+        folder = os.path.join(work, way)
+        os.makedirs(folder, exist_ok=True)
+        costs = measure(os.path.realpath(binaries[0]), way, loads, folder)
+        sums = [[sum(part[kind] for part in costs[load].values()) for kind in (0, 1)] for load in loads]
+        print(f"| {way} | " + " | ".join(f"{figure(count / 1000)}; {figure(calls)}" for count, calls in sums) + " |", flush=True)
 
 
 def cells(costs):

@@ -23,7 +23,7 @@ use crate::visits;
 pub fn run(programs: &Programs, other: &Path, ways: &[Way], rounds: usize) -> io::Result<()> {
     let target = Target::start(programs)?;
     let mut table = Vec::new();
-    for &way in ways.iter().filter(|way| is_ours(**way)) {
+    for &way in ways.iter().filter(|way| way.is_ours()) {
         let mut pairs = Pairs::default();
         for round in 1..=rounds {
             machine::quiet(QUIET);
@@ -164,10 +164,6 @@ fn interval(ratios: &[f64]) -> Option<(f64, f64)> {
         (chance, left_out) = (next, left_out + 1);
     }
     Some((*sorted.get(left_out)?, *sorted.get(count - 1 - left_out)?))
-}
-
-fn is_ours(way: Way) -> bool {
-    way == Way::Single || way.pool().is_some()
 }
 
 /// How often the interval may miss the true median.

@@ -26,37 +26,38 @@ use crate::held;
 use crate::programs::{Programs, Running, Way};
 use path::{tunnel_device, Path};
 
-/// Measures `ways` over each path in `rounds` rounds and prints a table; other ways than tunnels and the direct one are
-/// left out. `congestion` is what TCP goes by in both namespaces.
-pub fn run(programs: &Programs, ways: &[Way], rounds: usize, congestion: Option<&str>) -> io::Result<()> {
+/// Measures `ways` over each path in `rounds` rounds; the table. Other ways than our tunnels and the direct one are left
+/// out. `congestion` is what TCP goes by in both namespaces.
+pub fn run(programs: &Programs, ways: &[Way], rounds: usize, congestion: Option<&str>) -> io::Result<String> {
     let land = Land::new(congestion)?;
-    println!("| path | way | one user, MB/s | CPU s/GB | eight users, MB/s | CPU s/GB |");
-    println!("| --- | --- | ---: | ---: | ---: | ---: |");
-    for fate in FATES {
-        let mut found: Vec<(Way, [Vec<Bulk>; 2])> = Vec::new();
-        found.extend(ways.iter().filter(|way| reachable(**way)).map(|way| (*way, Default::default())));
+    let mut found: Vec<(Way, [[Vec<Bulk>; 2]; FATES.len()])> =
+        ways.iter().filter(|way| reachable(**way)).map(|way| (*way, Default::default())).collect();
+    for (at, fate) in FATES.into_iter().enumerate() {
         for round in 1..=rounds {
             for (way, results) in &mut found {
                 let one = land.measure(programs, *way, fate);
                 eprintln!("far {round}: {}: {}: {one:?}", fate.name, way.key());
-                for (all, bulk) in results.iter_mut().zip(one.into_iter().flatten()) {
+                for (all, bulk) in results[at].iter_mut().zip(one.into_iter().flatten()) {
                     all.push(bulk);
                 }
             }
         }
-        for (way, results) in found {
-            let figures = results.each_ref().map(|all| {
-                let middle = |pick: fn(&Bulk) -> f64| median(all.iter().map(pick)).unwrap_or(f64::NAN);
-                format!("{:.2} | {:.2}", middle(|bulk| bulk.speed) * 1000.0, middle(|bulk| bulk.cost))
-            });
-            println!("| {} | {} | {} |", fate.name, way.name(), figures.join(" | "));
-        }
     }
-    Ok(())
+    let columns: String =
+        FATES.iter().map(|fate| format!(" {}: one user, MB/s | CPU s/GB | eight | CPU s/GB |", fate.name)).collect();
+    let mut table = format!("| way |{columns}\n| --- |{}\n", " ---: |".repeat(4 * FATES.len()));
+    for (way, results) in found {
+        let figures = results.iter().flatten().map(|all| {
+            let middle = |pick: fn(&Bulk) -> f64| median(all.iter().map(pick)).unwrap_or(f64::NAN);
+            format!("{:.1} | {:.2}", middle(|bulk| bulk.speed) * 1000.0, middle(|bulk| bulk.cost))
+        });
+        table += &format!("| {} | {} |\n", way.name(), figures.collect::<Vec<_>>().join(" | "));
+    }
+    Ok(table)
 }
 
 fn reachable(way: Way) -> bool {
-    way == Way::Direct || way.pool().is_some()
+    way == Way::Direct || (way.is_ours() && way.pool().is_some())
 }
 
 /// What happens to packets, in each direction.

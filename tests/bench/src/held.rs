@@ -23,8 +23,6 @@ pub struct Held {
     pub before: Memory,
     pub during: Memory,
     pub after: Memory,
-    /// Descriptors before and after: the difference should be none.
-    pub descriptors: (usize, usize),
 }
 
 /// Each process of `way` as it is now.
@@ -59,7 +57,6 @@ pub fn run(way: &Running, end: &End, count: usize, pause: Duration) -> io::Resul
         before: before.memory,
         during: during.memory,
         after: after.memory,
-        descriptors: (before.descriptors, after.descriptors),
     });
     Ok((held.collect(), missing))
 }

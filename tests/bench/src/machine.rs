@@ -33,28 +33,23 @@ pub fn facts(programs: &Programs) -> Vec<(&'static str, String)> {
         ("processor", processor()),
         ("memory", field_of("/proc/meminfo", "MemTotal")),
         ("load before the run", read("/proc/loadavg").split(' ').take(3).collect::<Vec<_>>().join(" ")),
-        (
-            "ports left behind",
-            format!(
-                "tcp_tw_reuse {}, ip_local_port_range {}",
-                read("/proc/sys/net/ipv4/tcp_tw_reuse"),
-                read("/proc/sys/net/ipv4/ip_local_port_range").replace('\t', "-")
-            ),
-        ),
+        ("TCP", read("/proc/sys/net/ipv4/tcp_congestion_control")),
     ];
     if let Some(path) = &programs.nodepass {
         let size = fs::metadata(path).map_or(0, |meta| meta.len());
         let version = said_by(path, "version", "");
-        facts.push(("nodepass", format!("{version}; binary {:.2} MB", size as f64 / 1e6)));
+        facts.push(("nodepass", format!("{version}; {size} bytes")));
     }
-    if let Some(path) = &programs.nginx {
-        facts.push(("nginx", said_by(path, "-v", "nginx version:")));
-    }
-    if let Some(path) = &programs.haproxy {
-        facts.push(("haproxy", said_by(path, "-v", "HAProxy version")));
-    }
-    if let Some(path) = &programs.rathole {
-        facts.push(("rathole", said_by(path, "--version", "Build Version:")));
+    for (name, program, argument, label) in [
+        ("nginx", &programs.nginx, "-v", "nginx version: nginx/"),
+        ("haproxy", &programs.haproxy, "-v", "HAProxy version"),
+        ("socat", &programs.socat, "-V", "socat version"),
+        ("realm", &programs.realm, "--version", "realm"),
+        ("rathole", &programs.rathole, "--version", "Build Version:"),
+        ("original", &programs.original, "version", ""),
+    ] {
+        let first = |text: String| text.split(" on ").next().unwrap_or_default().split(" - ").next().map(str::to_owned);
+        facts.extend(program.as_ref().and_then(|path| Some((name, first(said_by(path, argument, label))?))));
     }
     facts
 }

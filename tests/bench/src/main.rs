@@ -1,4 +1,4 @@
-//! Measures NodePass beside a direct connection, nginx, haproxy and rathole, in one run on one machine.
+//! Measures NodePass beside a direct connection and other programs, in one run on one machine.
 //!
 //! ```text
 //!  for each test:  for each round:  for each way:  start, warm up, measure, stop
@@ -9,6 +9,7 @@
 
 mod against;
 mod bulk;
+mod chart;
 mod datagrams;
 mod end;
 mod far;
@@ -58,7 +59,10 @@ fn run(plan: &Plan) -> io::Result<()> {
         nodepass: found("NODEPASS"),
         nginx: found("NGINX"),
         haproxy: found("HAPROXY"),
+        socat: found("SOCAT"),
+        realm: found("REALM"),
         rathole: found("RATHOLE"),
+        original: found("ORIGINAL"),
         work: plan.work.clone(),
     };
     let mut ways = Vec::new();
@@ -74,7 +78,9 @@ fn run(plan: &Plan) -> io::Result<()> {
     }
     if plan.only.as_deref() == Some("far") {
         let ways: Vec<Way> = ways.iter().map(|found| found.way).collect();
-        return far::run(&programs, &ways, plan.rounds(), plan.congestion.as_deref());
+        let table = far::run(&programs, &ways, plan.rounds(), plan.congestion.as_deref())?;
+        println!("{table}");
+        return plan.out.as_ref().map_or(Ok(()), |file| write_between_markers(file, "far", &table));
     }
     if let Some(other) = &plan.against {
         let ways: Vec<Way> = ways.iter().map(|found| found.way).collect();
@@ -85,10 +91,11 @@ fn run(plan: &Plan) -> io::Result<()> {
     bench.measure()?;
     let text = report::render(&plan.title(), &facts, &bench.findings);
     println!("{text}");
-    match &plan.out {
-        Some(file) => write_between_markers(file, &text),
-        None => Ok(()),
+    let Some(file) = &plan.out else { return Ok(()) };
+    if let Some(chart) = chart::render(&bench.findings) {
+        fs::write(file.with_extension("svg"), chart)?;
     }
+    write_between_markers(file, "bench", &text)
 }
 
 /// What to do, as the command line says.
@@ -220,34 +227,29 @@ impl Bench<'_> {
         }
     }
 
+    /// Thousands of users at once; memory does not change from round to round.
     fn held(&mut self) -> io::Result<()> {
         let end = End::start()?;
         let pause = self.plan.pick(GONE, GONE_QUICK);
         let count = self.findings.held_users;
-        self.each_round(
-            "held",
-            |_| true,
-            end.address,
-            held::probe,
-            |running, found| {
-                if running.parts.is_empty() {
-                    return Ok("nothing to weigh".into());
-                }
-                end.release();
-                let (all, missing) = held::run(running, &end, count, pause)?;
-                found.missing += missing;
-                if found.held.is_empty() {
-                    let parts = running.parts.iter();
-                    found.held = parts.map(|part| (part.name, Vec::new())).collect();
-                }
-                for ((_, rounds), held) in found.held.iter_mut().zip(&all) {
-                    rounds.push(*held);
-                }
-                let grown = |held: &held::Held| held.during.rss.saturating_sub(held.before.rss);
-                let grown: Vec<u64> = all.iter().map(grown).collect();
-                Ok(format!("grew by {grown:?} KiB, {missing} users missing"))
-            },
-        );
+        self.each_round("held", 1, Way::carries_crowds, end.address, held::probe, |running, found| {
+            if running.parts.is_empty() {
+                return Ok("nothing to weigh".into());
+            }
+            end.release();
+            let (all, missing) = held::run(running, &end, count, pause)?;
+            found.missing += missing;
+            if found.held.is_empty() {
+                let parts = running.parts.iter();
+                found.held = parts.map(|part| (part.name, Vec::new())).collect();
+            }
+            for ((_, rounds), held) in found.held.iter_mut().zip(&all) {
+                rounds.push(*held);
+            }
+            let grown = |held: &held::Held| held.during.rss.saturating_sub(held.before.rss);
+            let grown: Vec<u64> = all.iter().map(grown).collect();
+            Ok(format!("grew by {grown:?} KiB, {missing} users missing"))
+        });
         Ok(())
     }
 
@@ -256,6 +258,7 @@ impl Bench<'_> {
         let window = self.plan.pick(WINDOW, WINDOW_QUICK);
         self.each_round(
             "bulk",
+            self.plan.rounds(),
             |_| true,
             end.address,
             held::probe,
@@ -278,11 +281,19 @@ impl Bench<'_> {
         let target = datagrams::Target::start_at(end.address)?;
         let window = self.plan.pick(WINDOW, WINDOW_QUICK);
         let sessions = self.findings.held_users;
-        self.each_round("udp", Way::carries_datagrams, target.address, datagrams::probe, |running, found| {
-            let seen = datagrams::run(running, &target, sessions, window)?;
-            found.datagrams.push(seen);
-            Ok(format!("{seen:?}"))
-        });
+        self.each_round(
+            "udp",
+            self.plan.rounds(),
+            Way::carries_datagrams,
+            target.address,
+            datagrams::probe,
+            |running, found| {
+                let sessions = if found.way.carries_crowds() { sessions } else { 0 };
+                let seen = datagrams::run(running, &target, sessions, window)?;
+                found.datagrams.push(seen);
+                Ok(format!("{seen:?}"))
+            },
+        );
         Ok(())
     }
 
@@ -297,6 +308,7 @@ impl Bench<'_> {
         let alone = self.plan.pick(ALONE, ALONE_QUICK);
         self.each_round(
             "conn",
+            self.plan.rounds(),
             |_| true,
             web.entry,
             visits::probe,
@@ -322,17 +334,18 @@ impl Bench<'_> {
         Ok(())
     }
 
-    /// Every way that fits in turn, fresh each time, as often as there are rounds; `test` measures and says in a few words what
+    /// Every way that fits in turn, fresh each time, in so many rounds; `test` measures and says in a few words what
     /// it saw. A way that fails is told of and left out of the round.
     fn each_round(
         &mut self,
         name: &str,
+        rounds: usize,
         fits: fn(Way) -> bool,
         target: SocketAddr,
         probe: fn(SocketAddr) -> bool,
         mut test: impl FnMut(&Running, &mut Found) -> io::Result<String>,
     ) {
-        for round in 1..=self.plan.rounds() {
+        for round in 1..=rounds {
             for found in self.findings.ways.iter_mut().filter(|found| fits(found.way)) {
                 self.findings.measured += 1;
                 if !machine::quiet(self.plan.pick(QUIET, QUIET_QUICK)) {
@@ -365,21 +378,19 @@ fn found(variable: &str) -> Option<PathBuf> {
     path.is_file().then_some(path)
 }
 
-/// Replaces what stands between the two markers of `file`.
-fn write_between_markers(file: &PathBuf, text: &str) -> io::Result<()> {
+/// Replaces what stands between the two markers of that name in `file`.
+fn write_between_markers(file: &PathBuf, name: &str, text: &str) -> io::Result<()> {
+    let [start, end] = ["start", "end"].map(|side| format!("<!-- {name}:{side} -->"));
     let old = fs::read_to_string(file)?;
-    let parts = old.split_once(START_MARKER).and_then(|(head, rest)| Some((head, rest.split_once(END_MARKER)?.1)));
-    let (head, tail) = parts.ok_or_else(|| io::Error::other(format!("{}: no markers", file.display())))?;
-    let new = format!("{head}{START_MARKER}\n\n{text}\n{END_MARKER}{tail}");
-    fs::write(file, new)
+    let parts = old.split_once(&start).and_then(|(head, rest)| Some((head, rest.split_once(&end)?.1)));
+    let (head, tail) = parts.ok_or_else(|| io::Error::other(format!("{}: no markers {name}", file.display())))?;
+    fs::write(file, format!("{head}{start}\n\n{text}\n{end}{tail}"))
 }
 
 const USAGE: &str =
-    "usage: nodepass-bench [--quick] [--only conn|bulk|udp|memory|far] [--ways direct,nginx,haproxy,rathole,single,tunnel,tls,quic,ws,h2] [--congestion cubic] [--against BINARY] [--out FILE] [--work DIR]
-programs: environment NODEPASS, NGINX, HAPROXY, RATHOLE (paths)";
+    "usage: nodepass-bench [--quick] [--only conn|bulk|udp|memory|far] [--ways direct,nginx,haproxy,socat,realm,rathole,go-single,go-tunnel,go-tls,single,tunnel,tls,quic,ws,h2] [--congestion cubic] [--against BINARY] [--out FILE] [--work DIR]
+programs: environment NODEPASS, NGINX, HAPROXY, SOCAT, REALM, RATHOLE, ORIGINAL (paths)";
 const TESTS: [&str; 5] = ["conn", "bulk", "udp", "memory", "far"];
-const START_MARKER: &str = "<!-- bench:start -->";
-const END_MARKER: &str = "<!-- bench:end -->";
 /// The median of so many is kept.
 const ROUNDS: usize = 3;
 /// Pairs of runs where two builds are compared.

@@ -27,14 +27,21 @@ pub fn memory(pid: u32) -> io::Result<Memory> {
     Ok(Memory { rss: field("Rss:"), pss: field("Pss:"), private: field("Private_Clean:") + field("Private_Dirty:") })
 }
 
-/// Processor seconds, user and system together, that process `pid` has used since its start; the kernel
-/// counts in ticks of 10 ms.
+/// A process and the children that it has now: a program may make one for each user.
+pub fn family(pid: u32) -> impl Iterator<Item = u32> {
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    let children: Vec<u32> = children.split_whitespace().filter_map(|pid| pid.parse().ok()).collect();
+    std::iter::once(pid).chain(children)
+}
+
+/// Processor seconds, user and system together, that process `pid` and the children that it has buried have used since
+/// its start; the kernel counts in ticks of 10 ms.
 pub fn processor_seconds(pid: u32) -> io::Result<f64> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     // The second field is the name in brackets and may hold anything: count from the last bracket.
     let after_name = text.rsplit(')').next().unwrap_or("");
     let ticks: u64 =
-        after_name.split_whitespace().skip(STAT_UTIME).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
+        after_name.split_whitespace().skip(STAT_UTIME).take(4).filter_map(|field| field.parse::<u64>().ok()).sum();
     // SAFETY: sysconf only reads a constant of the system.
     let per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) }.max(1);
     Ok(ticks as f64 / per_second as f64)
@@ -50,5 +57,5 @@ pub fn descriptors(pid: u32) -> io::Result<usize> {
     Ok(fs::read_dir(format!("/proc/{pid}/fd"))?.count())
 }
 
-/// Position of `utime` in `/proc/PID/stat`, counted from the field after the name; `stime` follows it.
+/// Position of `utime` in `/proc/PID/stat`, counted from the field after the name; `stime`, `cutime` and `cstime` follow it.
 const STAT_UTIME: usize = 11;

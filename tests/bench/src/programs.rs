@@ -18,7 +18,12 @@ pub enum Way {
     Direct,
     Nginx,
     Haproxy,
+    Socat,
+    Realm,
     Rathole,
+    GoSingle,
+    GoTunnel,
+    GoTunnelTls,
     Single,
     Tunnel,
     TunnelTls,
@@ -29,11 +34,16 @@ pub enum Way {
 
 impl Way {
     /// All of them, in the order of the tables and of each round.
-    pub const ALL: [Way; 10] = [
+    pub const ALL: [Way; 15] = [
         Way::Direct,
         Way::Nginx,
         Way::Haproxy,
+        Way::Socat,
+        Way::Realm,
         Way::Rathole,
+        Way::GoSingle,
+        Way::GoTunnel,
+        Way::GoTunnelTls,
         Way::Single,
         Way::Tunnel,
         Way::TunnelTls,
@@ -48,7 +58,12 @@ impl Way {
             Way::Direct => "direct",
             Way::Nginx => "nginx stream",
             Way::Haproxy => "haproxy",
+            Way::Socat => "socat",
+            Way::Realm => "realm",
             Way::Rathole => "rathole",
+            Way::GoSingle => "original single-end",
+            Way::GoTunnel => "original tunnel",
+            Way::GoTunnelTls => "original tunnel, tls=1",
             Way::Single => "nodepass single-end",
             Way::Tunnel => "nodepass tunnel",
             Way::TunnelTls => "nodepass tunnel, tls=1",
@@ -64,7 +79,12 @@ impl Way {
             Way::Direct => "direct",
             Way::Nginx => "nginx",
             Way::Haproxy => "haproxy",
+            Way::Socat => "socat",
+            Way::Realm => "realm",
             Way::Rathole => "rathole",
+            Way::GoSingle => "go-single",
+            Way::GoTunnel => "go-tunnel",
+            Way::GoTunnelTls => "go-tls",
             Way::Single => "single",
             Way::Tunnel => "tunnel",
             Way::TunnelTls => "tls",
@@ -79,11 +99,26 @@ impl Way {
         self != Way::Haproxy
     }
 
+    /// Whether thousands of users can be there at once: socat has a process for each.
+    pub fn carries_crowds(self) -> bool {
+        self != Way::Socat
+    }
+
+    /// Whether it is a build of this project.
+    pub fn is_ours(self) -> bool {
+        self == Way::Single || (self.pool().is_some() && !self.is_original())
+    }
+
+    /// Whether it is NodePass in Go.
+    pub fn is_original(self) -> bool {
+        matches!(self, Way::GoSingle | Way::GoTunnel | Way::GoTunnelTls)
+    }
+
     /// What a tunnel's server is told of its pool; `None` for a way that is no tunnel of NodePass.
     pub fn pool(self) -> Option<&'static str> {
         match self {
-            Way::Tunnel => Some("tls=0"),
-            Way::TunnelTls => Some("tls=1"),
+            Way::Tunnel | Way::GoTunnel => Some("tls=0"),
+            Way::TunnelTls | Way::GoTunnelTls => Some("tls=1"),
             Way::Quic => Some("tls=1&type=1"),
             Way::Ws => Some("tls=1&type=2"),
             Way::H2 => Some("tls=1&type=3"),
@@ -98,7 +133,11 @@ pub struct Programs {
     pub nodepass: Option<PathBuf>,
     pub nginx: Option<PathBuf>,
     pub haproxy: Option<PathBuf>,
+    pub socat: Option<PathBuf>,
+    pub realm: Option<PathBuf>,
     pub rathole: Option<PathBuf>,
+    /// The original, in Go.
+    pub original: Option<PathBuf>,
     /// A directory for configuration and logs, removed by the caller.
     pub work: PathBuf,
 }
@@ -111,12 +150,20 @@ impl Programs {
 
     /// The program that `way` needs, and whether this machine has it.
     pub fn has(&self, way: Way) -> bool {
+        way == Way::Direct || self.of(way).is_some()
+    }
+
+    /// The program that forwards.
+    fn of(&self, way: Way) -> &Option<PathBuf> {
         match way {
-            Way::Direct => true,
-            Way::Nginx => self.nginx.is_some(),
-            Way::Haproxy => self.haproxy.is_some(),
-            Way::Rathole => self.rathole.is_some(),
-            Way::Single | Way::Tunnel | Way::TunnelTls | Way::Quic | Way::Ws | Way::H2 => self.nodepass.is_some(),
+            Way::Direct => &None,
+            Way::Nginx => &self.nginx,
+            Way::Haproxy => &self.haproxy,
+            Way::Socat => &self.socat,
+            Way::Realm => &self.realm,
+            Way::Rathole => &self.rathole,
+            Way::GoSingle | Way::GoTunnel | Way::GoTunnelTls => &self.original,
+            Way::Single | Way::Tunnel | Way::TunnelTls | Way::Quic | Way::Ws | Way::H2 => &self.nodepass,
         }
     }
 
@@ -126,11 +173,13 @@ impl Programs {
             Way::Direct => Ok(Running { entry: target, parts: Vec::new() }),
             Way::Nginx => self.start_nginx(target),
             Way::Haproxy => self.start_haproxy(target),
+            Way::Socat => self.start_socat(target),
+            Way::Realm => self.start_realm(target),
             Way::Rathole => self.start_rathole(target),
-            Way::Single => self.start_single(target),
-            Way::Tunnel | Way::TunnelTls | Way::Quic | Way::Ws | Way::H2 => {
-                self.start_tunnel(target, way.pool().unwrap_or_default())
-            }
+            _ => match way.pool() {
+                Some(pool) => self.start_tunnel(known(self.of(way))?, target, pool),
+                None => self.start_single(known(self.of(way))?, target),
+            },
         }
     }
 
@@ -149,7 +198,7 @@ impl Programs {
     /// The server of a tunnel that no client has found yet.
     pub fn start_lone_server(&self, pool: &str) -> io::Result<Running> {
         let (tunnel, entry) = (free_address()?, free_address()?);
-        let server = self.nodepass("server", &server_url(tunnel, entry, pool))?;
+        let server = self.nodepass(known(&self.nodepass)?, "server", &server_url(tunnel, entry, pool))?;
         Ok(Running { entry, parts: vec![server] })
     }
 
@@ -241,16 +290,42 @@ impl Programs {
         })
     }
 
-    fn start_single(&self, target: SocketAddr) -> io::Result<Running> {
+    fn start_socat(&self, target: SocketAddr) -> io::Result<Running> {
         let entry = free_address()?;
-        let url = format!("client://{entry}/{target}?mode=1&log=warn");
-        Ok(Running { entry, parts: vec![self.nodepass("client", &url)?] })
+        let part = |name, protocol: &str, queue: &str| {
+            let mut command = Command::new(known(&self.socat)?);
+            command.arg(format!("{protocol}-LISTEN:{},bind={},fork,reuseaddr{queue}", entry.port(), entry.ip()));
+            command.arg(format!("{protocol}:{target}"));
+            self.spawn(name, command)
+        };
+        Ok(Running { entry, parts: vec![part("socat", "TCP4", ",backlog=4096")?, part("socat for UDP", "UDP4", "")?] })
     }
 
-    fn start_tunnel(&self, target: SocketAddr, pool: &str) -> io::Result<Running> {
+    fn start_realm(&self, target: SocketAddr) -> io::Result<Running> {
+        let entry = free_address()?;
+        let mut command = Command::new(known(&self.realm)?);
+        command.args([
+            "--udp",
+            "--listen",
+            &entry.to_string(),
+            "--remote",
+            &target.to_string(),
+            "--log-level",
+            "error",
+        ]);
+        Ok(Running { entry, parts: vec![self.spawn("realm", command)?] })
+    }
+
+    fn start_single(&self, program: &Path, target: SocketAddr) -> io::Result<Running> {
+        let entry = free_address()?;
+        let url = format!("client://{entry}/{target}?mode=1&log=warn");
+        Ok(Running { entry, parts: vec![self.nodepass(program, "client", &url)?] })
+    }
+
+    fn start_tunnel(&self, program: &Path, target: SocketAddr, pool: &str) -> io::Result<Running> {
         let (tunnel, entry) = (free_address()?, free_address()?);
-        let server = self.nodepass("server", &server_url(tunnel, entry, pool))?;
-        Ok(Running { entry, parts: vec![server, self.nodepass("client", &client_url(tunnel, target))?] })
+        let server = self.nodepass(program, "server", &server_url(tunnel, entry, pool))?;
+        Ok(Running { entry, parts: vec![server, self.nodepass(program, "client", &client_url(tunnel, target))?] })
     }
 
     /// A tunnel whose processes live in network namespaces of their own: the server, which listens at `tunnel`, with the
@@ -274,8 +349,8 @@ impl Programs {
         Ok(Running { entry, parts })
     }
 
-    fn nodepass(&self, role: &'static str, url: &str) -> io::Result<Part> {
-        let mut command = Command::new(known(&self.nodepass)?);
+    fn nodepass(&self, program: &Path, role: &'static str, url: &str) -> io::Result<Part> {
+        let mut command = Command::new(program);
         command.arg(url);
         self.spawn(role, command)
     }
@@ -355,7 +430,8 @@ impl Running {
 
     /// Processor seconds of all its processes since their start.
     pub fn processor_seconds(&self) -> f64 {
-        self.parts.iter().filter_map(|part| process::processor_seconds(part.pid()).ok()).sum()
+        let all = self.parts.iter().flat_map(|part| process::family(part.pid()));
+        all.filter_map(|pid| process::processor_seconds(pid).ok()).sum()
     }
 }
 
@@ -363,6 +439,10 @@ impl Drop for Running {
     fn drop(&mut self) {
         for part in &mut self.parts {
             // It may have left by itself; then there is nothing to end.
+            for pid in process::family(part.pid()).skip(1) {
+                // SAFETY: kill takes numbers; these are children of our own child.
+                unsafe { libc::kill(pid as i32, libc::SIGKILL) };
+            }
             let _ = part.child.kill();
             let _ = part.child.wait();
         }
@@ -392,8 +472,8 @@ fn client_url(tunnel: SocketAddr, target: SocketAddr) -> String {
     format!("client://{KEY}@{tunnel}/{target}?mode=2&log=warn")
 }
 
-fn known(program: &Option<PathBuf>) -> io::Result<&PathBuf> {
-    program.as_ref().ok_or_else(|| io::Error::other("program not found"))
+fn known(program: &Option<PathBuf>) -> io::Result<&Path> {
+    program.as_deref().ok_or_else(|| io::Error::other("program not found"))
 }
 
 /// What the web server answers, with a head of about 150 bytes before it.

@@ -36,8 +36,6 @@ pub struct Times {
     pub p50: f64,
     /// 99 of 100 visits were quicker.
     pub p99: f64,
-    /// The slowest visit.
-    pub max: f64,
 }
 
 /// Makes `count` visits to `entry`, `at_once` of them side by side.
@@ -224,7 +222,7 @@ fn summary(mut times: Vec<u32>) -> Times {
         let last = times.len().saturating_sub(1);
         times.get(index.min(last)).map_or(0.0, |&t| f64::from(t))
     };
-    Times { p50: at(0.50), p99: at(0.99), max: at(1.0) }
+    Times { p50: at(0.50), p99: at(0.99) }
 }
 
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n";
