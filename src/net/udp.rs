@@ -457,7 +457,7 @@ mod tests {
 
     #[test]
     fn a_wildcard_listener_answers_from_the_address_that_was_asked() {
-        let listener = UdpListener::open(any("0.0.0.0").into(), &Inherited::default(), &Budget::PLENTY).unwrap();
+        let listener = listener(any("0.0.0.0")).unwrap();
         for asked in ["127.0.0.1", "127.0.0.2", "127.8.9.10"] {
             speaks_through(&listener, "127.0.0.1", asked);
         }
@@ -465,9 +465,7 @@ mod tests {
 
     #[test]
     fn a_wildcard_ipv6_listener_serves_both_families_from_the_address_that_was_asked() {
-        let Ok(listener) =
-            UdpListener::open(ListenAddr { address: any("[::]"), dual: true }, &Inherited::default(), &Budget::PLENTY)
-        else {
+        let Ok(listener) = listener(ListenAddr { address: any("[::]"), dual: true }) else {
             return skip("IPv6");
         };
         speaks_through(&listener, "::1", "::1");
@@ -477,12 +475,8 @@ mod tests {
 
     #[test]
     fn a_listener_of_one_address_serves_that_address() {
-        speaks_through(
-            &UdpListener::open(any("127.0.0.3").into(), &Inherited::default(), &Budget::PLENTY).unwrap(),
-            "127.0.0.1",
-            "127.0.0.3",
-        );
-        match UdpListener::open(any("[::1]").into(), &Inherited::default(), &Budget::PLENTY) {
+        speaks_through(&listener(any("127.0.0.3")).unwrap(), "127.0.0.1", "127.0.0.3");
+        match listener(any("[::1]")) {
             Ok(listener) => speaks_through(&listener, "::1", "::1"),
             Err(_) => skip("IPv6"),
         }
@@ -490,10 +484,8 @@ mod tests {
 
     #[test]
     fn a_user_on_the_local_link_is_answered_on_that_link() {
-        let (Ok(listener), Some(here)) = (
-            UdpListener::open(ListenAddr { address: any("[::]"), dual: true }, &Inherited::default(), &Budget::PLENTY),
-            on_the_link(),
-        ) else {
+        let (Ok(listener), Some(here)) = (listener(ListenAddr { address: any("[::]"), dual: true }), on_the_link())
+        else {
             return skip("a link-local address");
         };
         let user = Plain::bind(SocketAddr::V6(here)).unwrap();
@@ -779,7 +771,7 @@ mod tests {
 
     #[test]
     fn what_a_full_receive_buffer_loses_is_told_at_first_and_when_it_has_doubled() {
-        let listener = UdpListener::open(any("127.0.0.1").into(), &Inherited::default(), &Budget::PLENTY).unwrap();
+        let listener = listener(any("127.0.0.1")).unwrap();
         let user = Plain::bind(any("127.0.0.1")).unwrap();
         user.connect(listener.local().unwrap()).unwrap();
         let mut batch = PacketQueue::default();
@@ -853,10 +845,14 @@ mod tests {
         (session, target)
     }
 
+    /// A listener with a socket of its own.
+    fn listener(at: impl Into<ListenAddr>) -> io::Result<UdpListener> {
+        UdpListener::open(at.into(), &Inherited::default(), &Budget::PLENTY)
+    }
+
     /// A session of a user who is a plain socket of ours.
     fn of_user(framed: bool, largest: usize) -> (Session, Plain) {
-        let listener =
-            Arc::new(UdpListener::open(any("127.0.0.1").into(), &Inherited::default(), &Budget::PLENTY).unwrap());
+        let listener = Arc::new(listener(any("127.0.0.1")).unwrap());
         let user = Plain::bind(any("127.0.0.1")).unwrap();
         user.connect(listener.local().unwrap()).unwrap();
         user.set_read_timeout(Some(GRACE)).unwrap();

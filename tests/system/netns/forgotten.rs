@@ -24,10 +24,7 @@ fn pool_connections_that_wait_are_remembered_by_a_nat_that_soon_forgets() {
 #[test]
 fn users_who_ask_over_forgotten_connections_are_served_by_others_at_once() {
     let target = |space: &Space| tcp_target(space, echo);
-    let user = |to| match exchange(to, &[7; 100])? == [7; 100] {
-        true => Ok(()),
-        false => Err(io::ErrorKind::InvalidData.into()),
-    };
+    let user = |to| same(&exchange(to, &[7; 100])?, &[7; 100]);
     over_forgotten_connections(target, user);
 }
 
@@ -45,10 +42,7 @@ fn users_who_listen_over_forgotten_connections_hear_the_target_at_once() {
         user.set_read_timeout(Some(GRACE))?;
         let mut heard = [0; BANNER.len()];
         (&user).read_exact(&mut heard)?;
-        match heard == BANNER {
-            true => Ok(()),
-            false => Err(io::ErrorKind::InvalidData.into()),
-        }
+        same(&heard, &BANNER)
     };
     over_forgotten_connections(target, user);
 }
@@ -67,10 +61,7 @@ fn users_who_say_much_over_forgotten_connections_lose_nothing() {
         let (user, data) = (try_connect(to)?, noise(3, MUCH));
         (&user).write_all(&data)?;
         end(&user);
-        match try_rest(&user) == Ok(data) {
-            true => Ok(()),
-            false => Err(io::ErrorKind::InvalidData.into()),
-        }
+        same(&try_rest(&user).unwrap_or_default(), &data)
     };
     over_forgotten_connections(target, user);
 }
@@ -146,6 +137,14 @@ fn tunnel<'a>(land: &'a Land, kind: &str, forward: bool) -> Carried<'a> {
     client.says("CHECK_POINT|", GRACE);
     server.says("CHECK_POINT|", GRACE);
     Carried::over(land, server, client)
+}
+
+/// Whether that came which was to come.
+fn same(came: &[u8], expected: &[u8]) -> io::Result<()> {
+    match came == expected {
+        true => Ok(()),
+        false => Err(io::ErrorKind::InvalidData.into()),
+    }
 }
 
 /// A target there, which does that with each connection.
