@@ -19,7 +19,7 @@ fn a_url_may_be_in_a_file_on_standard_input_or_in_the_environment() {
     let by_variable = || Process::nodepass_with(&[], &[("NP_URL", &url)]);
     let by_input = || {
         let mut command = Command::new("sh");
-        command.args(["-c", "echo \"$1\" | exec \"$0\" -", env!("CARGO_BIN_EXE_nodepass"), &url]);
+        command.args(["-c", "exec \"$0\" - <<END\n$1\nEND", env!("CARGO_BIN_EXE_nodepass"), &url]);
         Process::run("standard input", command)
     };
     let starts: [&dyn Fn() -> Process; 3] = [&by_file, &by_variable, &by_input];
