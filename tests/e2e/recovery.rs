@@ -246,8 +246,8 @@ fn a_target_that_is_down_costs_its_users_their_connections_and_nothing_else() {
         for _ in 0..3 {
             visit();
         }
-        let egress = tunnel.egress();
-        assert!(egress.says("Target not reached", GRACE).contains(&addr.to_string()));
+        // It is said a few times a minute and then summed up, and the start of a slow tunnel may have brought some of them.
+        assert!(tunnel.egress().says("Target not reached", GRACE).contains(&addr.to_string()));
 
         let target = Target::at(addr);
         tunnel.up();
@@ -255,9 +255,7 @@ fn a_target_that_is_down_costs_its_users_their_connections_and_nothing_else() {
         target.handle(drop);
         visit();
         drop(target);
-        let mark = egress.mark();
         visit();
-        egress.says_after(mark, "Target not reached", GRACE);
 
         let _target = Target::at(addr);
         tunnel.up();
