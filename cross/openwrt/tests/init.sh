@@ -49,7 +49,8 @@ quiet() {
 
 # url <section>: the URL it is started with, in the file that it is told.
 url() {
-	called "set_param|file|$ROOT/run/$1"
+	grep -q "^set_param|command|.*|@$ROOT/run/$1\$" "$ROOT/procd" || fail "procd did not hear of $1
+$(cat "$ROOT/procd")"
 	cat "$ROOT/run/$1"
 }
 
@@ -479,6 +480,45 @@ a_reload_says_the_same_of_what_did_not_change() {
 	init reload
 	sed -n '/open_instance|a/,/close_instance/p' "$ROOT/procd" | cmp - "$ROOT/before" || fail "a has changed"
 	[ "$(url b) $(url c)" = 'client://:4/t:2 client://:5/t:2' ] || fail "$(cat "$ROOT/procd")"
+}
+
+a_section_whose_url_alone_has_changed_is_signalled_and_not_started_anew() {
+	local name
+	given <<-'END'
+		config instance 'same'
+			option url 'client://:1/t:2'
+		config instance 'url'
+			option url 'client://:3/t:2'
+		config instance 'both'
+			option url 'client://:4/t:2'
+			option firewall '1'
+		config instance 'ended'
+			option url 'client://:5/t:2'
+		config instance 'quic'
+			option url 'server://:6/t:2?type=1'
+		config instance 'jail'
+			option url 'client://:7/t:2'
+			option jail '1'
+		config master 'm'
+			option url 'master://:8'
+	END
+	init start
+	not_called send_signal
+	for name in same url both ended; do not_called "set_param|file|$ROOT/run/$name"; done
+	for name in quic jail m; do called "set_param|file|$ROOT/run/$name"; done
+	printf '%s 1 10 as it was\n' same url quic jail m >"$ROOT/instances"
+	cp "$ROOT/instances" "$ROOT/after"
+	printf 'both 1 11 as it was\nended 0 stopped\n' >>"$ROOT/instances"
+	printf 'both 1 11 another user\nended 0 stopped\n' >>"$ROOT/after"
+	sed -i 's|t:2|t:9|; s|:8|:9|' "$ROOT/nodepass"
+	sed -i '/same/{n;s|t:9|t:2|;}' "$ROOT/nodepass"
+	init reload
+	called 'send_signal|nodepass|url|HUP'
+	[ "$(grep -c '^send_signal' "$ROOT/procd")" = 1 ] || fail "$(cat "$ROOT/procd")"
+	[ "$(url url)" = 'client://:3/t:9' ] || fail "$(url url)"
+	# Once is enough.
+	init reload
+	not_called send_signal
 }
 
 check_shows_what_would_be_started_without_the_keys() {

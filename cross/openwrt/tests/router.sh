@@ -175,6 +175,7 @@ ok 'and another one' until_so is b running true
 ok 'no list of services or processes shows the key' hidden
 ok 'the firewall is told what is to be open' opened 10102
 ok 'the service runs, and one instance of it' /etc/init.d/nodepass running
+ok 'one of them by its name' /etc/init.d/nodepass running b
 ok 'an instance that is not there does not run' not /etc/init.d/nodepass running nobody
 ok 'lines of the log have their level and no second time' until_so logged 'daemon\.warn nodepass\[[0-9]+\]: [A-Za-z]'
 ok 'what keeps a section from starting is one line an attempt' until_so logged 'daemon\.err nodepass\[[0-9]+\]: Error: .*bad parameter tls'
@@ -184,7 +185,13 @@ ok 'and says so' until_so logged 'daemon\.notice nodepass: section by waits for 
 first_a="$(state a pid)" first_b="$(state b pid)"
 sed -i 's/:10102/:10104/' /etc/config/nodepass
 /etc/init.d/nodepass reload
-ok 'a section that has changed is started anew' until_so differs b "$first_b"
+ok 'a section whose URL has changed is taken over by another process' until_so logged 'nodepass\[[0-9]+\]: .* goes on from here'
+ok 'which the first one waits for' is b pid "$first_b"
+ok 'and the firewall hears of another port' opened 10104
+sed -i "s/:10104'/&\n\toption nofile '4096'/; s/:10104/:10105/" /etc/config/nodepass
+/etc/init.d/nodepass reload
+ok 'one that is to run in another way is started anew' until_so differs b "$first_b"
+ok 'and runs' until_so is b running true
 ok 'and the other runs on' is a pid "$first_a"
 
 ok 'what fails at once is given up' until_so logged 'procd: Instance nodepass::bad s in a crash loop'

@@ -4,7 +4,8 @@
 #   calls to procd       $ROOT/procd, one line a call, its words separated by |
 #   lines for the log    $ROOT/log, as level|text
 #   networks that are up $ROOT/networks, one line each: name, device
-#   what procd has       $ROOT/instances, one line each: name, 1 if it runs
+#   what procd has       $ROOT/instances, one line each: name, 1 if it runs; the number of its process, and what makes it another
+#                        $ROOT/after is that from the second time on that it is asked for
 #
 # shellcheck shell=dash disable=SC3043
 
@@ -123,7 +124,17 @@ network_get_device() { eval "$1=\"\$(sed -n 's/^$2 //p' \"\$ROOT/networks\")\"";
 END
 touch "$ROOT/networks" "$ROOT/instances"
 
-ubus() { :; }
+ubus() {
+	cat "$ROOT/instances"
+	[ ! -e "$ROOT/after" ] || mv "$ROOT/after" "$ROOT/instances"
+}
+
+# What is asked for: the field of an instance is its line here.
+jsonfilter() {
+	stub_at="${2#*\[\'}"
+	sed -n "s/^${stub_at%%\'*} [01] *//p"
+}
+
 json_load() { :; }
 json_select() { stub_at="$1"; }
 json_get_keys() { eval "$1=\"\$(cut -d' ' -f1 \"\$ROOT/instances\")\""; }

@@ -113,6 +113,7 @@ impl Hub {
             return self.reload(now);
         };
         match succession.stage {
+            Stage::Serving if self.stopping.is_some() => return,
             Stage::Serving => {}
             Stage::Starting => return succession.again = true,
             _ => return succession.pass(SIGHUP),
