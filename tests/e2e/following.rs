@@ -223,12 +223,9 @@ fn another_executable_is_news_and_no_key_is_shown() {
     // By a process of its own: one that another test starts meanwhile would keep the file open for writing, and so from being run.
     let copy = |name: &str| -> PathBuf {
         let path = folder.file(name);
-        assert!(std::process::Command::new("cp")
-            .arg(env!("CARGO_BIN_EXE_nodepass"))
-            .arg(&path)
-            .status()
-            .expect("cp")
-            .success());
+        let mut command = std::process::Command::new("cp");
+        command.arg(env!("CARGO_BIN_EXE_nodepass")).arg(&path);
+        assert_eq!(output(command).0, 0);
         path
     };
     let program = copy("program");
