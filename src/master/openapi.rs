@@ -34,7 +34,33 @@ fn accepts_gzip(list: &str) -> bool {
 }
 
 /// OpenAPI 3.1.1, with `{prefix}` and `{version}` to be filled in.
-const DOCUMENT: &str = include_str!("openapi.json");
+static DOCUMENT: &str = match std::str::from_utf8(&DENSE) {
+    Ok(text) => text,
+    Err(_) => panic!("text"),
+};
+
+static DENSE: [u8; dense::<0>(SOURCE).1] = dense(SOURCE).0;
+
+const SOURCE: &[u8] = include_bytes!("openapi.json");
+
+/// JSON without the blanks between its words, as far as it fits, and how long that is.
+const fn dense<const LEN: usize>(json: &[u8]) -> ([u8; LEN], usize) {
+    let (mut out, mut len, mut at, mut is_text) = ([0; LEN], 0, 0, false);
+    while at < json.len() {
+        let byte = json[at];
+        if byte == b'"' && !(is_text && json[at - 1] == b'\\') {
+            is_text = !is_text;
+        }
+        if is_text || !byte.is_ascii_whitespace() {
+            if len < LEN {
+                out[len] = byte;
+            }
+            len += 1;
+        }
+        at += 1;
+    }
+    (out, len)
+}
 
 /// Everything inline.
 const PAGE: &str = include_str!("docs.html");
@@ -56,6 +82,18 @@ mod tests {
         assert_eq!(document["openapi"], "3.1.1");
         assert_eq!(document["servers"][0]["url"], "/a/b");
         assert_eq!(document["info"]["version"], env!("CARGO_PKG_VERSION"));
+    }
+
+    #[test]
+    fn the_document_is_the_source_without_blanks_between_words() {
+        let values =
+            [DOCUMENT.as_bytes(), SOURCE].map(|text| serde_json::from_slice::<serde_json::Value>(text).unwrap());
+        assert_eq!(values[0], values[1]);
+        assert_eq!(DOCUMENT.lines().count(), 1);
+        assert!(
+            !SOURCE.windows(3).any(|bytes| bytes == br#"\\""#),
+            "a backslash before the end of a text is not understood"
+        );
     }
 
     #[test]
