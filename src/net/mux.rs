@@ -35,6 +35,11 @@ pub trait Mux: Send {
     /// Takes in what came, runs the clocks, sends what waits. `Ok(true)`: the bound was reached, there is more.
     /// An error ends the connection and every stream of it; it is the reason, for the log.
     fn advance(&mut self, now: Instant) -> io::Result<bool>;
+    /// The same, where [`advance`](Mux::advance) is called once more in this turn, after its streams: what is to be said may wait for
+    /// what they say.
+    fn take_in(&mut self, now: Instant) -> io::Result<bool> {
+        self.advance(now)
+    }
     /// When the clock has something to say.
     fn deadline(&self) -> Option<Instant>;
     /// Whether something waits for `advance`.

@@ -89,6 +89,7 @@ impl Worker {
             muxes: Muxes::default(),
             tickets: Tickets::default(),
             mux_events: MuxEvents::default(),
+            taking_in: false,
         };
         Worker { inbox, tasks, muxers: Muxers::default(), context, later: Vec::new() }
     }
@@ -105,7 +106,9 @@ impl Worker {
             self.accept(job, now);
         }
         self.tasks.wake(now);
+        self.context.taking_in = true;
         self.muxers.advance(&mut self.tasks, &mut self.context, now);
+        self.context.taking_in = false;
         self.tasks.advance_ready(&mut self.context, now);
         self.muxers.advance(&mut self.tasks, &mut self.context, now);
         self.tasks.tidy(now);

@@ -26,7 +26,6 @@ pub struct QuicClient {
     port: Port,
     connection: Connection,
     streams: Streams,
-    registration: Option<(Registry, Token)>,
     tickets: Option<Sender<Vec<u8>>>,
     settings: Settings,
     dirty: bool,
@@ -57,7 +56,7 @@ impl QuicClient {
         config.set_initial_max_streams_bidi(0);
         let id = random_id()?;
         let scid = quiche::ConnectionId::from_ref(&id);
-        let local = port.sockets[0].local();
+        let local = port.socket().local();
         let mut quic =
             quiche::connect(tls.server_name(), &scid, local, server, &mut config).map_err(io::Error::other)?;
         if let Some(ticket) = tickets.take() {
@@ -69,7 +68,6 @@ impl QuicClient {
             port,
             connection: Connection::new(quic, 0, settings, largest, now),
             streams: Streams::default(),
-            registration: None,
             tickets: Some(tickets.slot()),
             settings: settings.clone(),
             dirty: true,
@@ -83,14 +81,9 @@ impl QuicClient {
     /// Goes on from another address of this machine, or from whichever the system chooses where calls are to begin.
     pub fn migrate(&mut self, from: Option<IpAddr>) -> io::Result<()> {
         let from = from.map(LocalEnd::Address).or_else(|| self.settings.from.clone());
-        let mut fresh = Socket::connect(self.server, from.as_ref(), self.settings.batched)?;
+        let fresh = Socket::connect(self.server, from.as_ref(), self.settings.batched)?;
         self.connection.quic_mut().migrate_source(fresh.local()).map_err(io::Error::other)?;
-        if let Some((registry, token)) = &self.registration {
-            self.port.sockets[0].deregister(registry);
-            fresh.register(registry, *token)?;
-        }
-        fresh.tally = self.port.tally();
-        self.port.sockets[0] = fresh;
+        self.port.replace(fresh)?;
         self.dirty = true;
         Ok(())
     }
@@ -107,7 +100,7 @@ impl QuicClient {
 
     /// Our own address.
     pub fn local(&self) -> SocketAddr {
-        self.port.sockets[0].local()
+        self.port.socket().local()
     }
 
     /// Looks whether packets to the server would leave from another address by now, and if so follows.
@@ -158,24 +151,8 @@ impl QuicClient {
         }
     }
 
-    fn say_all(&mut self, now: Instant) -> io::Result<bool> {
-        let more = self.port.send(&mut self.connection, now)?;
-        self.port.flush(now)?;
-        Ok(more)
-    }
-}
-
-impl Mux for QuicClient {
-    fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
-        self.registration = Some((registry.try_clone()?, token));
-        self.port.sockets[0].register(registry, token)
-    }
-
-    fn note(&mut self, event: &Event) {
-        self.port.sockets[0].note(event);
-    }
-
-    fn advance(&mut self, now: Instant) -> io::Result<bool> {
+    /// Takes in what came and runs the clocks. `true` if there may be more.
+    fn hear(&mut self, now: Instant) -> io::Result<bool> {
         // What was said goes out before what has come is heard: see `Connection::finish`.
         if std::mem::take(&mut self.dirty) {
             self.port.send(&mut self.connection, now)?;
@@ -183,7 +160,7 @@ impl Mux for QuicClient {
         self.now = now;
         let connection = &mut self.connection;
         let server = self.server;
-        let mut more = self.port.receive(now, |_, path, packet| {
+        let more = self.port.receive(now, |_, path, packet| {
             // A socket that follows an address may still hold packets that went to the old one: all came by this one.
             connection.receive(packet, server, path.to, now);
         })?;
@@ -197,12 +174,44 @@ impl Mux for QuicClient {
             }
         }
         self.heed(now);
-        more |= self.say_all(now)?;
         self.next = self.connection.deadline();
-        match self.connection.over() {
-            Some(why) => Err(self.reason(why)),
-            None => Ok(more),
+        Ok(more)
+    }
+
+    fn say_all(&mut self, now: Instant) -> io::Result<bool> {
+        let more = self.port.send(&mut self.connection, now)?;
+        self.port.flush(now)?;
+        self.next = self.connection.deadline();
+        Ok(more)
+    }
+
+    /// How it goes on: an error is its end.
+    fn state(&self, more: bool) -> io::Result<bool> {
+        self.connection.over().map_or(Ok(more), |why| Err(self.reason(why)))
+    }
+}
+
+impl Mux for QuicClient {
+    fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        self.port.register(registry, token)
+    }
+
+    fn note(&mut self, event: &Event) {
+        self.port.note(event);
+    }
+
+    fn take_in(&mut self, now: Instant) -> io::Result<bool> {
+        let more = self.hear(now)?;
+        if self.connection.over().is_some() {
+            self.say_all(now)?;
         }
+        self.dirty = true;
+        self.state(more)
+    }
+
+    fn advance(&mut self, now: Instant) -> io::Result<bool> {
+        let more = self.hear(now)? | self.say_all(now)?;
+        self.state(more)
     }
 
     fn deadline(&self) -> Option<Instant> {

@@ -4,6 +4,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use mio::event::Event;
+use mio::{Registry, Token};
+
 use super::connection::{Connection, Sent};
 use super::packet_size::SMALLEST;
 use super::socket::{Outbox, Socket, Tally};
@@ -13,8 +16,8 @@ use crate::net::stream::ready;
 
 /// Some sockets with their memory.
 pub struct Port {
-    /// The sockets.
-    pub sockets: Vec<Socket>,
+    sockets: Vec<Socket>,
+    registration: Option<(Registry, Token)>,
     inbox: PacketQueue,
     outbox: Outbox,
     largest: usize,
@@ -37,7 +40,40 @@ impl Port {
     pub fn new(sockets: Vec<Socket>, now: Instant) -> Port {
         let v6 = sockets.iter().any(|socket| socket.local().is_ipv6());
         let largest = if v6 { MAX_V6 } else { MAX_V4 };
-        Port { sockets, inbox: PacketQueue::default(), outbox: Outbox::default(), largest, busy: now }
+        let (inbox, outbox) = (PacketQueue::default(), Outbox::default());
+        Port { sockets, registration: None, inbox, outbox, largest, busy: now }
+    }
+
+    /// Registers them, all under one token.
+    pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        self.registration = Some((registry.try_clone()?, token));
+        self.sockets.iter_mut().try_for_each(|socket| socket.register(registry, token))
+    }
+
+    /// Remembers an edge, which may be of any of them.
+    pub fn note(&mut self, event: &Event) {
+        self.sockets.iter_mut().for_each(|socket| socket.note(event));
+    }
+
+    /// The first of them, of a client the only one.
+    pub fn socket(&self) -> &Socket {
+        &self.sockets[0]
+    }
+
+    /// Puts another one in the place of a client's.
+    pub fn replace(&mut self, mut fresh: Socket) -> io::Result<()> {
+        if let Some((registry, token)) = &self.registration {
+            self.sockets[0].deregister(registry);
+            fresh.register(registry, *token)?;
+        }
+        fresh.tally = self.tally();
+        self.sockets[0] = fresh;
+        Ok(())
+    }
+
+    /// Their addresses.
+    pub fn local(&self) -> impl Iterator<Item = SocketAddr> + '_ {
+        self.sockets.iter().map(Socket::local)
     }
 
     /// Largest packet worth trying, in bytes of UDP payload.
@@ -77,7 +113,7 @@ impl Port {
             if sent == Sent::All {
                 return Ok(false);
             }
-            if ready(self.outbox.flush(&mut self.sockets))?.is_none() {
+            if !self.empty_outbox()? {
                 return Ok(false);
             }
         }
@@ -88,12 +124,21 @@ impl Port {
     pub fn flush(&mut self, now: Instant) -> io::Result<()> {
         if !self.outbox.is_empty() {
             self.busy = now;
-            ready(self.outbox.flush(&mut self.sockets))?;
+            self.empty_outbox()?;
         } else if now.saturating_duration_since(self.busy) > QUIET {
             self.outbox.shrink();
             self.inbox.shrink();
         }
         Ok(())
+    }
+
+    /// Whether all of it went; the sockets are told of room as long as they need it.
+    fn empty_outbox(&mut self) -> io::Result<bool> {
+        let went = ready(self.outbox.flush(&mut self.sockets))?.is_some();
+        if let Some((registry, token)) = &self.registration {
+            self.sockets.iter_mut().try_for_each(|socket| socket.watch_room(registry, *token))?;
+        }
+        Ok(went)
     }
 
     /// Whether there is something to receive or to send.

@@ -88,7 +88,7 @@ impl QuicServer {
 
     /// The addresses it listens at.
     pub fn local(&self) -> impl Iterator<Item = SocketAddr> + '_ {
-        self.port.sockets.iter().map(Socket::local)
+        self.port.local()
     }
 
     /// What its sockets did so far.
@@ -107,6 +107,33 @@ impl QuicServer {
         if std::mem::replace(&mut self.too_large, too_large) != too_large {
             self.table.connections.iter_mut().for_each(|(_, connection)| connection.measure());
         }
+    }
+
+    /// Takes in what came and runs the clocks. `true` if there may be more.
+    fn hear(&mut self, now: Instant) -> io::Result<bool> {
+        // What was said goes out before what has come is heard: see `Connection::finish`.
+        if std::mem::take(&mut self.dirty) {
+            self.say(now)?;
+        }
+        self.now = now;
+        let table = &mut self.table;
+        let more = self.port.receive(now, |outbox, path, packet| table.arrived(outbox, path, packet, now))?;
+        table.tick(now)?;
+        self.note_deadline();
+        Ok(more)
+    }
+
+    /// Sends what the connections have to say. `true` if there may be more.
+    fn say(&mut self, now: Instant) -> io::Result<bool> {
+        let mut more = false;
+        for (_, connection) in self.table.connections.iter_mut() {
+            more |= self.port.send(connection, now)?;
+        }
+        Ok(more)
+    }
+
+    fn note_deadline(&mut self) {
+        self.next = self.table.connections.iter().filter_map(|(_, connection)| connection.deadline()).min();
     }
 
     fn with<T>(
@@ -313,32 +340,25 @@ impl Mux for QuicServer {
     }
 
     fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
-        self.port.sockets.iter_mut().try_for_each(|socket| socket.register(registry, token))
+        self.port.register(registry, token)
     }
 
-    /// All sockets have one token, so the edge may be of any.
     fn note(&mut self, event: &Event) {
-        self.port.sockets.iter_mut().for_each(|socket| socket.note(event));
+        self.port.note(event);
+    }
+
+    fn take_in(&mut self, now: Instant) -> io::Result<bool> {
+        let more = self.hear(now)?;
+        self.dirty = true;
+        Ok(more)
     }
 
     /// The end of one connection is no error of the server: its streams are told.
     fn advance(&mut self, now: Instant) -> io::Result<bool> {
-        let table = &mut self.table;
-        // What was said goes out before what has come is heard: see `Connection::finish`.
-        if std::mem::take(&mut self.dirty) {
-            for (_, connection) in table.connections.iter_mut() {
-                self.port.send(connection, now)?;
-            }
-        }
-        self.now = now;
-        let mut more = self.port.receive(now, |outbox, path, packet| table.arrived(outbox, path, packet, now))?;
-        table.tick(now)?;
-        for (_, connection) in table.connections.iter_mut() {
-            more |= self.port.send(connection, now)?;
-        }
+        let more = self.hear(now)? | self.say(now)?;
         self.port.flush(now)?;
-        self.next = table.connections.iter().filter_map(|(_, connection)| connection.deadline()).min();
         self.heed();
+        self.note_deadline();
         Ok(more)
     }
 
@@ -415,11 +435,8 @@ impl Mux for QuicServer {
 
     fn close(&mut self) {
         self.table.close_all();
-        let now = self.now;
-        for (_, connection) in self.table.connections.iter_mut() {
-            let _ = self.port.send(connection, now);
-        }
-        let _ = self.port.flush(now);
+        let _ = self.say(self.now);
+        let _ = self.port.flush(self.now);
     }
 }
 

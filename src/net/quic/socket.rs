@@ -25,10 +25,12 @@ pub struct Socket {
     connected: bool,
     readable: bool,
     writable: bool,
+    /// It is told of room in the kernel's buffer.
+    told_of_room: bool,
     batched: bool,
     segments: bool,
     coalesces: bool,
-    /// What it did so remote.
+    /// What it did so far.
     pub tally: Tally,
 }
 
@@ -103,12 +105,35 @@ impl Socket {
         let _ = mtu::probe_path_size(socket.as_fd(), local.is_ipv6());
         let coalesces = batched && batch::offload_receiving(socket.as_fd());
         let (readable, writable, tally) = (true, true, Tally::default());
-        Ok(Socket { socket, local, connected, readable, writable, batched, segments: batched, coalesces, tally })
+        let told_of_room = false;
+        Ok(Socket {
+            socket,
+            local,
+            connected,
+            readable,
+            writable,
+            told_of_room,
+            batched,
+            segments: batched,
+            coalesces,
+            tally,
+        })
     }
 
-    /// Registers it under `token`.
+    /// Registers it under `token`: for what comes. The kernel would tell of room after each packet that has left.
     pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
-        self.socket.register(registry, token, Interest::READABLE | Interest::WRITABLE)
+        self.socket.register(registry, token, Interest::READABLE)
+    }
+
+    /// Is told of room while it waits for some.
+    pub fn watch_room(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        if self.writable != self.told_of_room {
+            return Ok(());
+        }
+        let interest = if self.writable { Interest::READABLE } else { Interest::READABLE | Interest::WRITABLE };
+        self.socket.reregister(registry, token, interest)?;
+        self.told_of_room = !self.writable;
+        Ok(())
     }
 
     /// Takes it out of the poll.
@@ -357,6 +382,8 @@ const OUTBOX: usize = 4 * 65536;
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn at(port: u16) -> SocketAddr {
@@ -392,6 +419,31 @@ mod tests {
         }
         assert!(outbox.parts.iter().all(|part| part.range.len() <= MAX_MESSAGE));
         assert!(outbox.used <= OUTBOX);
+    }
+
+    #[test]
+    fn only_a_socket_that_waits_for_room_is_told_of_it() {
+        let mut poll = mio::Poll::new().unwrap();
+        let registry = poll.registry().try_clone().unwrap();
+        let mut socket = [Socket::bind(at(0).into(), false).unwrap()];
+        let remote = Socket::bind(at(0).into(), false).unwrap();
+        socket[0].register(&registry, Token(0)).unwrap();
+        let mut outbox = Outbox::default();
+        let mut is_told = |socket: &mut [Socket]| {
+            outbox.room(1200).unwrap()[..1200].fill(1);
+            outbox.add(1200, 0, socket[0].local(), remote.local());
+            socket[0].watch_room(&registry, Token(0)).unwrap();
+            let _ = outbox.flush(socket);
+            let mut events = mio::Events::with_capacity(8);
+            poll.poll(&mut events, Some(Duration::from_millis(50))).unwrap();
+            events.iter().any(Event::is_writable)
+        };
+        assert!(!is_told(&mut socket));
+        // As if the kernel's buffer were full.
+        socket[0].writable = false;
+        assert!(is_told(&mut socket));
+        socket[0].writable = true;
+        assert!(!is_told(&mut socket));
     }
 
     #[test]

@@ -35,6 +35,8 @@ pub struct Context {
     pub tickets: Tickets,
     /// What those connections have brought about and the worker has yet to apply.
     pub mux_events: MuxEvents,
+    /// They take in what came: what they say goes out at the end of the turn.
+    pub taking_in: bool,
 }
 
 /// Users of whom one worker keeps much at a time, which is for a moment: until the first acknowledgement.

@@ -129,10 +129,10 @@ impl MuxTask {
         if let Some(why) = self.over.take() {
             return self.end(&why, context);
         }
-        let Context { muxes, mux_events, hub, .. } = context;
+        let Context { muxes, mux_events, hub, taking_in, .. } = context;
         muxes.stir(&self.hold);
         let Some(mux) = muxes.get_mut(&self.hold) else { return Schedule::End };
-        let result = mux.advance(now);
+        let result = if *taking_in { mux.take_in(now) } else { mux.advance(now) };
         mux_events.edges.extend(std::iter::from_fn(|| mux.changed()));
         let (up, due) = (mux.is_up(), mux.deadline());
         if let Purpose::Open { route, was_up: false } = &self.purpose {
