@@ -45,6 +45,7 @@ pub mod logic {
     pub mod metrics;
     pub mod names;
     pub mod networks;
+    pub mod next_notice;
     pub mod pool;
     pub mod program;
     pub mod proxy;

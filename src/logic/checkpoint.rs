@@ -30,6 +30,13 @@ pub struct CheckPoint {
     pub udptx: u64,
 }
 
+impl CheckPoint {
+    /// Bytes: TCP received and sent, UDP received and sent.
+    pub fn bytes(&self) -> [u64; 4] {
+        [self.tcprx, self.tcptx, self.udprx, self.udptx]
+    }
+}
+
 impl fmt::Display for CheckPoint {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         let CheckPoint { mode, ping, pool, tcps, udps, tcprx, tcptx, udprx, udptx } = self;

@@ -114,6 +114,8 @@ fn exchange(process: &mut UnixStream, given: &str, until: Instant) -> io::Result
 /// A process that was started and has not been waited for.
 pub struct Child {
     process: Process,
+    /// The number of the process that came after it, if one did.
+    next: Option<u32>,
     /// Cut with this value, if not before.
     leash: UnixStream,
     words: Receiver<ChildLine>,
@@ -150,7 +152,7 @@ impl Child {
             // Ctrl-C at the master's terminal is for the master alone, which then stops its children.
             .process_group(0)
             .spawn()?;
-        Ok(Child { process, leash, words, quiet: false, look: None, over: None })
+        Ok(Child { process, next: None, leash, words, quiet: false, look: None, over: None })
     }
 
     /// The next thing it said, if it was announced.
@@ -164,9 +166,19 @@ impl Child {
         self.check(now);
     }
 
-    /// The number of the process.
+    /// The number of the process that serves.
     pub fn process(&self) -> u32 {
-        self.process.id()
+        self.next.unwrap_or_else(|| self.process.id())
+    }
+
+    /// Another process serves now; this one stays until that has ended.
+    pub fn followed_by(&mut self, process: u32) {
+        self.next = Some(process);
+    }
+
+    /// Asks it for the next process, with that URL; whether it was said.
+    pub fn hand_on(&self, url: &str) -> bool {
+        leash::ask_next(&self.leash, url)
     }
 
     /// Asks it to leave at once: along the leash, and by SIGTERM for one that has not taken hold of that yet.

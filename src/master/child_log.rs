@@ -5,6 +5,7 @@
 //!  2026-01-31 18:05:09.123  ERROR  Server error: ...                  trouble
 //!  FIGURES|1.14.0|0,12,...                                            all that it counts and measures
 //!  BAN|192.0.2.1|key|600000                                           a source that it bans, or does no more
+//!  NEXT|done|4711                                                     another process of it has the ports
 //!  anything else                                                      a line
 //! ```
 //!
@@ -20,6 +21,7 @@ use crate::log::{escaped, line_now, Format, Level};
 use crate::logic::bans::BanNotice;
 use crate::logic::checkpoint::CheckPoint;
 use crate::logic::metrics::Figures;
+use crate::logic::next_notice::NextNotice;
 
 /// One line of a child.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +32,8 @@ pub enum ChildLine {
     Figures(Figures),
     /// A source is banned, or is no more.
     Ban(BanNotice),
+    /// The next process of it.
+    Next(NextNotice),
     /// Anything else.
     Line {
         /// As it was said, with the colour of its level and all else [`escaped`]; without its end.
@@ -47,6 +51,9 @@ impl ChildLine {
         }
         if let Ok(notice) = text.parse() {
             return ChildLine::Ban(notice);
+        }
+        if let Ok(notice) = text.parse() {
+            return ChildLine::Next(notice);
         }
         let plain = plain(&text);
         let (level, message) = message(&plain);

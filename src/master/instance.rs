@@ -9,7 +9,11 @@
 //!                      ^---retry or start--- Failed
 //! ```
 //!
+//! A process that can be followed by another one is not stopped for a restart: see `handing`.
+//!
 //! There is never more than one process: the next [`Step::Spawn`] comes after the last one's end was told.
+
+mod handing;
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -30,6 +34,8 @@ pub struct Instance {
     said: [u64; 4],
     /// When the present process began.
     began: Option<Instant>,
+    /// Its process has said that another one can come after it.
+    can_hand_on: bool,
     /// How long the next failure waits for another start, if it is one that starts by itself.
     pause: Duration,
     /// The last lines of its processes.
@@ -54,6 +60,10 @@ pub struct Times {
 pub enum Step {
     /// Start a process with [`Record::url`], if it is still [wanted](Instance::wants_process) when its turn comes.
     Spawn,
+    /// Ask the process to start the next one, with [`Record::url`].
+    HandOn,
+    /// The next one has its place, and all steps before this are done: see [`taken_over`](Instance::taken_over).
+    TakenOver,
     /// Ask the process to leave.
     Terminate,
     /// End the process.
@@ -62,7 +72,7 @@ pub enum Step {
     Publish(What, String),
     /// The record has changed, or it is gone.
     Save,
-    /// It was told to stop, and it has no process now: a call that waits for that may be answered.
+    /// It was told to stop, and it has no process now, or the next one: a call that waits for that may be answered.
     Settled,
 }
 
@@ -77,6 +87,10 @@ enum Life {
     Starting,
     /// It has one.
     Running(Health),
+    /// It was asked to start the next one, and should have done so by then; `again` if the URL is another since.
+    Handing { until: Instant, again: bool },
+    /// The next one has just begun.
+    Taken { again: bool },
     /// It was asked to leave; `kill` is when it is made to.
     Stopping { kill: Option<Instant>, then: Then },
     /// Deleted: nothing comes any more.
@@ -122,6 +136,7 @@ impl Instance {
             times,
             said: [0; 4],
             began: None,
+            can_hand_on: false,
             pause: MIN_PAUSE,
             tail: VecDeque::new(),
             steps: VecDeque::new(),
@@ -147,7 +162,7 @@ impl Instance {
 
     /// Whether it has one.
     pub fn has_process(&self) -> bool {
-        matches!(self.life, Life::Running(_) | Life::Stopping { .. })
+        matches!(self.life, Life::Running(_) | Life::Handing { .. } | Life::Taken { .. } | Life::Stopping { .. })
     }
 
     /// Whether it is deleted, or about to be: no order reaches it.
@@ -167,6 +182,7 @@ impl Instance {
             Life::Stopped | Life::Failed { .. } => self.launch(),
             Life::Stopping { then: then @ Then::Stop, .. } => *then = Then::Start,
             Life::Stopping { .. } | Life::Starting | Life::Running(_) | Life::Gone => {}
+            Life::Handing { .. } | Life::Taken { .. } => {}
         }
     }
 
@@ -174,13 +190,13 @@ impl Instance {
     pub fn stop(&mut self, now: Instant) {
         match &mut self.life {
             Life::Failed { .. } | Life::Starting => self.set_stopped(),
-            Life::Running(_) => self.terminate(Then::Stop, now),
+            Life::Running(_) | Life::Handing { .. } | Life::Taken { .. } => self.terminate(Then::Stop, now),
             Life::Stopping { then: then @ Then::Start, .. } => *then = Then::Stop,
             Life::Stopping { .. } | Life::Stopped | Life::Gone => {}
         }
     }
 
-    /// Stops it if it runs, and starts it.
+    /// Stops it if it runs, and starts it; or the next process takes over.
     pub fn restart(&mut self, now: Instant) {
         self.pause = MIN_PAUSE;
         match &mut self.life {
@@ -188,9 +204,11 @@ impl Instance {
                 self.set_stopped();
                 self.launch();
             }
+            Life::Running(Health::Fresh | Health::Well { .. }) if self.can_hand_on => self.hand_on(now),
             Life::Running(_) => self.terminate(Then::Start, now),
             Life::Stopping { then: then @ Then::Stop, .. } => *then = Then::Start,
             Life::Stopping { .. } | Life::Starting | Life::Gone => {}
+            Life::Handing { .. } | Life::Taken { .. } => {}
         }
     }
 
@@ -201,19 +219,23 @@ impl Instance {
                 self.forget();
                 self.steps.push_back(Step::Settled);
             }
-            Life::Running(_) => self.terminate(Then::Delete, now),
+            Life::Running(_) | Life::Handing { .. } | Life::Taken { .. } => self.terminate(Then::Delete, now),
             Life::Stopping { then, .. } => *then = Then::Delete,
             Life::Gone => return,
         }
         self.steps.push_back(Step::Save);
     }
 
-    /// Gives it another URL and starts it with that: [`Step::Settled`] when the process with the old one has gone.
+    /// Gives it another URL and starts it with that: [`Step::Settled`] when the process with the old one has gone,
+    /// or another one has its ports.
     pub fn replace(&mut self, asked: Asked, now: Instant) {
         if self.is_doomed() {
             return;
         }
         self.record.ask(asked);
+        if let Life::Handing { again, .. } | Life::Taken { again } = &mut self.life {
+            *again = true;
+        }
         self.restart(now);
         if !self.has_process() {
             self.record.status = Status::Stopped;
@@ -254,13 +276,8 @@ impl Instance {
     /// The process that was asked for runs.
     pub fn spawned(&mut self, now: Instant) {
         debug_assert!(self.wants_process(), "a process that was not asked for: {:?}", self.life);
-        self.life = Life::Running(Health::Fresh);
-        self.began = Some(now);
-        self.said = [0; 4];
-        let shown = self.shown();
-        let figures = &mut self.record.figures;
-        (figures.base, figures.reset) = (shown, [0; 4]);
-        self.turn(Status::Running);
+        self.can_hand_on = false;
+        self.begin(now);
     }
 
     /// The process that was asked for cannot be started.
@@ -278,6 +295,7 @@ impl Instance {
             ChildLine::Point(point) => self.checked(point, now),
             // They are kept beside it: see `Supervisor`.
             ChildLine::Figures(_) | ChildLine::Ban(_) => {}
+            ChildLine::Next(notice) => self.told_of_next(notice, now),
             ChildLine::Line { text, trouble } => {
                 let ill = Life::Running(Health::Ill { retry: now + self.times.retry });
                 match self.life {
@@ -303,6 +321,11 @@ impl Instance {
         match self.life {
             Life::Running(_) if success => self.set_stopped(),
             Life::Running(_) => self.fail(now),
+            Life::Handing { .. } | Life::Taken { .. } => {
+                self.set_stopped();
+                self.launch();
+                self.steps.push_back(Step::Settled);
+            }
             Life::Stopping { then, .. } => {
                 self.set_stopped();
                 match then {
@@ -329,12 +352,12 @@ impl Instance {
                 self.life = Life::Running(Health::Ill { retry: now + self.times.retry });
                 self.turn(Status::Error);
             }
-            Life::Running(Health::Ill { .. }) => self.terminate(Then::Start, now),
+            Life::Running(Health::Ill { .. }) | Life::Handing { .. } => self.terminate(Then::Start, now),
             Life::Stopping { kill, .. } => {
                 *kill = None;
                 self.steps.push_back(Step::Kill);
             }
-            Life::Stopped | Life::Starting | Life::Running(Health::Fresh) | Life::Gone => {}
+            Life::Stopped | Life::Starting | Life::Running(Health::Fresh) | Life::Taken { .. } | Life::Gone => {}
         }
     }
 
@@ -342,9 +365,9 @@ impl Instance {
     pub fn deadline(&self) -> Option<Instant> {
         match &self.life {
             Life::Failed { retry } | Life::Running(Health::Ill { retry }) => Some(*retry),
-            Life::Running(Health::Well { until }) => Some(*until),
+            Life::Running(Health::Well { until }) | Life::Handing { until, .. } => Some(*until),
             Life::Stopping { kill, .. } => *kill,
-            Life::Stopped | Life::Starting | Life::Running(Health::Fresh) | Life::Gone => None,
+            Life::Stopped | Life::Starting | Life::Running(Health::Fresh) | Life::Taken { .. } | Life::Gone => None,
         }
     }
 
@@ -358,7 +381,7 @@ impl Instance {
         let number = |figure| i32::try_from(figure).unwrap_or(i32::MAX);
         (figures.mode, figures.ping) = (number(point.mode), number(point.ping));
         (figures.pool, figures.tcps, figures.udps) = (number(point.pool), number(point.tcps), number(point.udps));
-        self.said = [point.tcprx, point.tcptx, point.udprx, point.udptx];
+        self.said = point.bytes();
         for (kind, said) in self.said.into_iter().enumerate() {
             if said < figures.reset[kind] {
                 figures.reset[kind] = 0;

@@ -30,6 +30,7 @@ use crate::log::Level;
 use crate::logic::bans::Bans;
 use crate::logic::guard::Source;
 use crate::logic::metrics::Figures;
+use crate::logic::next_notice::NextNotice;
 use crate::notify::{ServiceManager, ServiceStatus};
 
 /// Where records are kept when the master does not run.
@@ -192,6 +193,13 @@ impl Supervisor {
         match (word, self.slots.get_mut(id)) {
             (ChildLine::Figures(figures), Some(slot)) => slot.figures = Some(figures),
             (ChildLine::Ban(notice), Some(_)) => self.bans.heard(id, notice, now),
+            (word @ ChildLine::Next(NextNotice::Done { process }), Some(slot)) => {
+                slot.figures = None;
+                slot.child.iter_mut().for_each(|child| child.followed_by(process));
+                self.bans.forget(id);
+                log::info!("Instance goes on in another process, and its users finish in the one before [{id}]");
+                self.with(id, now, |instance| instance.said(word, now));
+            }
             (word, _) => self.with(id, now, |instance| instance.said(word, now)),
         }
     }
@@ -217,13 +225,15 @@ impl Supervisor {
     /// Does what an instance wants done.
     pub(super) fn apply_steps(&mut self, id: &str, now: Instant) {
         let Some(slot) = self.slots.get_mut(id) else { return };
-        let mut settled = false;
+        let (mut settled, mut unsaid, mut taken) = (false, false, false);
         while let Some(step) = slot.instance.poll() {
             match (step, &mut slot.child) {
                 (Step::Spawn, _) => self.births.push_back(id.to_string()),
+                (Step::HandOn, Some(child)) => unsaid = !child.hand_on(&slot.instance.record().url),
+                (Step::TakenOver, _) => taken = true,
                 (Step::Terminate, Some(child)) => child.terminate(),
                 (Step::Kill, Some(child)) => child.kill(now),
-                (Step::Terminate | Step::Kill, None) => debug_assert!(false, "no process to end"),
+                (Step::HandOn | Step::Terminate | Step::Kill, None) => debug_assert!(false, "no process to tell"),
                 (Step::Publish(what, line), _) => self.readers.publish(what, slot.instance.record(), line),
                 (Step::Save, _) => {
                     self.keep.changed();
@@ -239,6 +249,12 @@ impl Supervisor {
         if self.slots.get(id).is_some_and(|slot| slot.instance.is_gone()) {
             self.slots.remove(id);
             log::info!("Instance deleted [{id}]");
+        }
+        if unsaid {
+            self.with(id, now, |instance| instance.told_of_next(NextNotice::Failed, now));
+        }
+        if taken {
+            self.with(id, now, |instance| instance.taken_over(now));
         }
     }
 

@@ -38,11 +38,16 @@ pub(super) fn run(
                     log::warn!("The master is gone");
                     post.iter().for_each(|post| post.send(Notice::Signal(SIGTERM)));
                 }
+                // What is said is for the process that came after this one.
+                (LEASH, Some(hub)) if hub.has_handed_on() => {}
                 (LEASH, hub) => {
                     let heard = leash.as_ref().map(Leash::heard).unwrap_or_default();
                     heard.level.into_iter().for_each(lines::change_level);
                     if let Some(hub) = hub {
                         heard.lift.iter().for_each(|source| hub.lift(*source));
+                        if let Some(url) = heard.next {
+                            hub.asked_for_next(url);
+                        }
                         if heard.stop {
                             hub.stop(now);
                         }

@@ -1,5 +1,5 @@
 //! One process after another at the same ports: what SIGHUP brings about where the words that this one was started with, or the
-//! program's file, have changed.
+//! program's file, have changed; and what a master asks for in place of a restart.
 //!
 //! ```text
 //!  this process                                                       the next one
@@ -63,6 +63,11 @@ impl Origin {
     pub fn has_changed(&self) -> Result<bool, Error> {
         let line = self.line.again().transpose().map_err(|fault| fault.error)?;
         Ok(line.is_some_and(|line| line.args != self.line.args) || image(&self.program) != self.image)
+    }
+
+    /// The words of the next process, where they are in no file.
+    pub fn change(&mut self, args: Vec<String>) {
+        self.line.args = args;
     }
 
     /// Starts the next process, which has copies of these sockets and of the way `home`. What becomes of it is told to `post`.

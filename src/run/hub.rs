@@ -67,6 +67,8 @@ pub struct Hub {
     /// The number of the last tunnel.
     tunnels: TunnelNo,
     reported: Option<Instant>,
+    /// Bytes that the last check point told of.
+    told: [u64; 4],
     stopping: Option<Stopping>,
     succession: Option<Succession>,
     /// When the figures are next measured, if any program wants them.
@@ -103,17 +105,13 @@ impl Hub {
             // Not from the start: what is left of a client of this server's last run must not fit the next one's tunnel.
             tunnels: u32::from_be_bytes(out::random_id().0),
             reported: None,
+            told: [0; 4],
             stopping: None,
             succession: None,
             measured: (shared.held || shared.config.metrics.is_some()).then_some(now),
             manager: ServiceManager::from_environment(now),
             shared,
         }
-    }
-
-    /// Users can be handed on to another process.
-    pub(in crate::run) fn succeeds(&mut self, succession: Succession) {
-        self.succession = Some(succession);
     }
 
     /// Where users come in, and how to register that.

@@ -1,6 +1,6 @@
 //! The leash: stdin, when a master holds its other end. It breaks when the master is gone, however that came about; the
 //! instance then leaves as it does on SIGTERM. What the master says along it is one byte each: another log level, that a ban is to be
-//! lifted, whose source follows, or that the instance is to end at once.
+//! lifted, whose source follows, that the next process is to take over, whose URL follows, or that the instance is to end at once.
 
 use std::env::var_os;
 use std::io;
@@ -41,6 +41,7 @@ impl Leash {
                 STOP => heard.stop = true,
                 LIFT_ALL => heard.lift.push(None),
                 LIFT => heard.lift.push(self.source()),
+                NEXT => heard.next = self.url().or(heard.next),
                 level => heard.level = Level::ALL.get(usize::from(level)).copied().or(heard.level),
             }
         }
@@ -54,6 +55,13 @@ impl Leash {
             *byte = self.byte()?;
         }
         Some(Source::of(IpAddr::V6(Ipv6Addr::from(address))))
+    }
+
+    /// The URL that follows, in one piece as well.
+    fn url(&self) -> Option<String> {
+        let length = u16::from_be_bytes([self.byte()?, self.byte()?]);
+        let url: Option<Vec<u8>> = (0..length).map(|_| self.byte()).collect();
+        String::from_utf8(url?).ok()
     }
 
     /// The next byte, if it is there. The descriptor itself may block: it is stdout, too. A pipe says nothing, and an end is an end.
@@ -74,6 +82,8 @@ pub(super) struct Heard {
     pub level: Option<Level>,
     /// Whose bans are to be lifted; `None` stands for all.
     pub lift: Vec<Option<Source>>,
+    /// Another process is to take over, with this URL.
+    pub next: Option<String>,
     /// The instance is to end at once.
     pub stop: bool,
 }
@@ -89,6 +99,12 @@ pub fn ask_lift(leash: &UnixStream, source: Option<Source>) -> bool {
         Some(source) => say(leash, &[&[LIFT][..], &source.address().octets()].concat()),
         None => say(leash, &[LIFT_ALL]),
     }
+}
+
+/// Asks the instance at the other end of a leash to have another process take over, with that URL.
+pub fn ask_next(leash: &UnixStream, url: &str) -> bool {
+    let length = u16::try_from(url.len()).ok().filter(|length| *length <= MAX_URL);
+    length.is_some_and(|length| say(leash, &[&[NEXT], &length.to_be_bytes()[..], url.as_bytes()].concat()))
 }
 
 /// Asks the instance at the other end of a leash to end at once.
@@ -113,6 +129,10 @@ const STOP: u8 = u8::MAX;
 /// The bytes that ask for bans to be lifted: those of the source whose address follows, and all.
 const LIFT: u8 = STOP - 1;
 const LIFT_ALL: u8 = STOP - 2;
+/// The byte that asks for the next process, whose URL follows.
+const NEXT: u8 = STOP - 3;
+/// Bytes of a URL that goes along a leash in one piece.
+const MAX_URL: u16 = 16 * 1024;
 /// Bytes of an address.
 const ADDRESS: usize = 16;
 
@@ -143,6 +163,18 @@ mod tests {
         }
         assert!(ask_level(&master, Level::Debug));
         let lift = vec![sources[0], sources[1], None];
-        assert_eq!(leash.heard(), Heard { level: Some(Level::Debug), lift, stop: false });
+        assert_eq!(leash.heard(), Heard { level: Some(Level::Debug), lift, ..Heard::default() });
+    }
+
+    #[test]
+    fn a_leash_tells_the_url_of_the_next_process_and_one_that_is_too_long_is_not_said() {
+        let (master, instance) = UnixStream::pair().unwrap();
+        let leash = Leash(mio::net::UnixStream::from_std(instance));
+        let url = "x".repeat(usize::from(MAX_URL));
+        assert!(ask_next(&master, &url) && ask_level(&master, Level::Debug));
+        let heard = Heard { level: Some(Level::Debug), next: Some(url.clone()), ..Heard::default() };
+        assert_eq!(leash.heard(), heard);
+        assert!(!ask_next(&master, &(url + "x")));
+        assert_eq!(leash.heard(), Heard::default());
     }
 }

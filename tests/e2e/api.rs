@@ -11,6 +11,7 @@ mod originals;
 mod page;
 mod programs;
 mod recorded;
+mod takeover;
 mod tunnel;
 
 use std::process::Command;

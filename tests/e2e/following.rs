@@ -94,7 +94,7 @@ fn still_there(user: &TcpStream) {
 }
 
 /// Users who come and go at `user` while `during` runs, over TCP and UDP: how many of each, and how many got no answer.
-fn load(user: SocketAddr, during: impl FnOnce()) -> ([usize; 2], Vec<String>) {
+pub fn load(user: SocketAddr, during: impl FnOnce()) -> ([usize; 2], Vec<String>) {
     let (over, counts) = (AtomicBool::new(false), [AtomicUsize::new(0), AtomicUsize::new(0)]);
     let tcp = || {
         let mut stream = try_connect(user)?;

@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use super::out::EndReason;
 use super::part::Part;
-use super::stopping::succession::Succession;
 use super::tunnel::Tunnel;
 use super::Hub;
 use crate::log as lines;
+use crate::logic::checkpoint::CheckPoint;
 use crate::logic::control::Why;
 use crate::logic::metrics::Figure;
 use crate::logic::terms::TunnelNo;
@@ -25,16 +25,24 @@ impl Hub {
     }
 
     /// Logs the figures; dashboards read them.
-    pub(super) fn check_point(&self, ping: Duration) {
+    pub(super) fn check_point(&mut self, ping: Duration) {
         // Readers of figures are told by the process that has the ports.
-        let is_over = self.succession.as_ref().is_some_and(Succession::is_over);
-        if is_over || !self.shared.config.limits.check_point && !self.shared.held {
+        if self.has_handed_on() || !self.shared.config.limits.check_point && !self.shared.held {
             return;
         }
-        let pool = self.part.tunnels().map(Tunnel::idle).sum();
-        let users = self.ingress.slots.counts();
-        let figures = self.shared.stats.check_point(self.part.mode(), ping, pool, users);
+        let figures = self.figures(ping);
+        self.told = figures.bytes();
         crate::event!(event = "check_point"; "{figures}");
+    }
+
+    fn figures(&self, ping: Duration) -> CheckPoint {
+        let pool = self.part.tunnels().map(Tunnel::idle).sum();
+        self.shared.stats.check_point(self.part.mode(), ping, pool, self.ingress.slots.counts())
+    }
+
+    /// Bytes so far, as in a check point.
+    pub(super) fn counted(&self) -> [u64; 4] {
+        self.figures(Duration::ZERO).bytes()
     }
 
     /// Measures what goes up and down, once a report interval if any program wants it, and tells the master.
@@ -44,7 +52,7 @@ impl Hub {
         }
         self.measured = Some(now + self.shared.config.limits.report);
         self.measure();
-        if self.shared.held {
+        if self.shared.held && !self.has_handed_on() {
             lines::tell(&self.shared.stats.figures().to_string());
         }
     }

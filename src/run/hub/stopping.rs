@@ -12,7 +12,7 @@ pub(in crate::run) mod succession;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use signal_hook::consts::{SIGHUP, SIGUSR1, SIGUSR2};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 
 use self::succession::Succession;
 use super::out::EndReason;
@@ -48,6 +48,10 @@ impl Hub {
             return self.hung_up(now);
         }
         self.succession.iter_mut().for_each(|succession| succession.pass(signal));
+        // A master that asks one to leave has told the last one that it is over.
+        if self.shared.held && self.has_handed_on() && [SIGTERM, SIGINT].contains(&signal) {
+            return self.stop(now);
+        }
         let limits = &self.shared.config.limits;
         let follows = self.succession.as_ref().is_some_and(Succession::follows);
         match &mut self.stopping {

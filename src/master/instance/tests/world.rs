@@ -1,6 +1,7 @@
 //! An instance in worlds whose events come in any order, by seeds.
 
 use super::*;
+use crate::logic::next_notice::NextNotice;
 use crate::testing::Dice;
 
 /// A world in which processes start late, end when they like, and ignore signals; it checks what must hold in all of them.
@@ -32,7 +33,12 @@ impl World {
                     assert_eq!(what == What::Create, self.told.is_empty(), "create comes first and once");
                     self.told.push(what);
                 }
-                Step::Settled => assert!(!self.process, "not settled as long as a process is there"),
+                Step::Settled => {
+                    let taken = matches!(self.instance.life, Life::Taken { .. });
+                    assert!(!self.process || taken, "not settled as long as the old process is there");
+                }
+                Step::HandOn => assert!(self.process, "nothing there to be followed, after {why}"),
+                Step::TakenOver => self.instance.taken_over(self.now),
                 Step::Save => {}
             }
         }
@@ -44,7 +50,7 @@ impl World {
 
     fn step(&mut self, dice: &mut Dice) {
         let (now, instance) = (self.now, &mut self.instance);
-        let what = dice.below(14);
+        let what = dice.below(15);
         match what {
             0 => instance.start(),
             1 => instance.stop(now),
@@ -71,7 +77,11 @@ impl World {
                 self.process = false;
                 instance.ended(dice.below(2) == 0, now);
             }
-            12 => instance.amend(&Patch { alias: Some(dice.below(3).to_string()), ..Patch::default() }),
+            12 if self.process => {
+                let notices = [NextNotice::Can, DONE, NextNotice::Failed, NextNotice::Rest([1; 4])];
+                instance.said(ChildLine::Next(notices[dice.below(4) as usize]), now);
+            }
+            13 => instance.amend(&Patch { alias: Some(dice.below(3).to_string()), ..Patch::default() }),
             _ => {
                 self.now += Duration::from_secs(dice.below(2000));
                 instance.tick(self.now);

@@ -19,7 +19,9 @@ use signal_hook::consts::{SIGHUP, SIGTERM};
 
 use super::Stopping;
 use crate::config::Transport;
+use crate::log as lines;
 use crate::logic::control::Why;
+use crate::logic::next_notice::NextNotice;
 use crate::logic::terms::TunnelNo;
 use crate::run::channel::Sender;
 use crate::run::following::{Followers, NextEvent, Origin, SUPPORTED};
@@ -109,6 +111,7 @@ impl Hub {
     /// SIGHUP: certificates are loaded again, or the next process begins where there is more that is new.
     pub(super) fn hung_up(&mut self, now: Instant) {
         let keeps_its_port = self.keeps_its_port();
+        // The instances of a master are told by it.
         let Some(succession) = self.succession.as_mut().filter(|_| SUPPORTED && !self.shared.held) else {
             return self.reload(now);
         };
@@ -128,6 +131,43 @@ impl Hub {
             }
             Ok(true) => self.start_next(),
             Err(why) => log::error!(event = "not_followed"; "SIGHUP: {why}; this process goes on as it is"),
+        }
+    }
+
+    /// The master wants another process with that URL in place of this one.
+    pub(in crate::run) fn asked_for_next(&mut self, url: String) {
+        let can = self.can_hand_on() && self.stopping.is_none();
+        match self.succession.as_mut().filter(|succession| can && matches!(succession.stage, Stage::Serving)) {
+            Some(succession) => {
+                succession.origin.change(vec![url]);
+                self.start_next();
+            }
+            None => self.tell_master(NextNotice::Failed),
+        }
+    }
+
+    /// Whether users can be handed on at all.
+    fn can_hand_on(&self) -> bool {
+        SUPPORTED && !self.keeps_its_port()
+    }
+
+    /// Whether another process has the ports.
+    pub(in crate::run) fn has_handed_on(&self) -> bool {
+        self.succession.as_ref().is_some_and(Succession::is_over)
+    }
+
+    /// A master is told of the processes of its instances.
+    fn tell_master(&self, notice: NextNotice) {
+        if self.shared.held {
+            lines::tell(&notice.to_string());
+        }
+    }
+
+    /// Users can be handed on to another process.
+    pub(in crate::run) fn succeeds(&mut self, succession: Succession) {
+        self.succession = Some(succession);
+        if self.can_hand_on() {
+            self.tell_master(NextNotice::Can);
         }
     }
 
@@ -158,7 +198,7 @@ impl Hub {
         });
         match started {
             Ok(followers) => {
-                log::info!("SIGHUP: the next process starts");
+                log::info!("The next process starts");
                 (succession.followers, succession.stage) = (followers, Stage::Starting);
             }
             Err(error) => self.not_followed(&error.to_string()),
@@ -177,7 +217,8 @@ impl Hub {
     }
 
     fn not_followed(&mut self, why: &str) {
-        log::error!(event = "not_followed"; "SIGHUP: the next process has not started ({why}); this process goes on as it is");
+        log::error!(event = "not_followed"; "The next process has not started ({why}); this process goes on as it is");
+        self.tell_master(NextNotice::Failed);
         self.manager.iter().for_each(|manager| manager.reloaded());
         if let Some(succession) = &mut self.succession {
             (succession.followers, succession.stage) = (None, Stage::Serving);
@@ -206,6 +247,7 @@ impl Hub {
         let (tcps, udps) = self.ingress.slots.counts();
         let limit = self.shared.config.limits.shutdown;
         log::info!(event = "followed"; "Process {pid} goes on from here; {tcps} connections and {udps} UDP sessions have {limit:?} to finish in this one");
+        self.tell_master(NextNotice::Done { process: pid.unsigned_abs() });
         self.manager.take().iter().for_each(|manager| manager.reloaded());
         self.ingress.hand_on(&self.registry);
         let pause = if self.part.is_single() { Duration::ZERO } else { PAUSE };
@@ -273,6 +315,10 @@ impl Hub {
 
     /// The exit code of a process that has ended everything; the first one waits for those after it.
     pub(super) fn exit_code(&mut self, code: u8) -> ExitCode {
+        if self.has_handed_on() {
+            let now = self.counted();
+            self.tell_master(NextNotice::Rest(std::array::from_fn(|n| now[n].saturating_sub(self.told[n]))));
+        }
         let Some(succession) = self.succession.as_mut() else { return ExitCode::from(code) };
         match (succession.failed, succession.followers.take()) {
             (Some(code), _) => ExitCode::from(code),
