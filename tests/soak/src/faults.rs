@@ -99,7 +99,8 @@ impl Fault {
 /// Begins a fault on this world.
 pub fn begin(world: &mut World, dice: &mut Dice) {
     let fault = Fault::any(world, dice);
-    println!("{}: {}", world.tunnel.name, fault.name(world));
+    let ids: Vec<u32> = world.processes.iter().map(crate::process::Process::id).collect();
+    println!("{}: {} (processes {ids:?})", world.tunnel.name, fault.name(world));
     if fault.hurts() {
         world.tunnel.touch();
     }

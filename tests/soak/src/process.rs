@@ -132,7 +132,7 @@ fn spawn(words: &[String], env: &[(String, String)], log: &Arc<Log>) -> Child {
         })
     };
     let mut child = command.spawn().expect("the binary starts");
-    let (output, log) = (child.stdout.take().expect("its output"), log.clone());
+    let (output, log, id) = (child.stdout.take().expect("its output"), log.clone(), child.id());
     thread::spawn(move || {
         for line in BufReader::new(output).lines().map_while(Result::ok) {
             while log.unread.load(Ordering::SeqCst) {
@@ -144,7 +144,7 @@ fn spawn(words: &[String], env: &[(String, String)], log: &Arc<Log>) -> Child {
                 *log.key.lock().unwrap() = key.trim().to_owned();
             }
             if std::env::var_os("SOAK_LOG").is_some() {
-                eprintln!("{line}");
+                eprintln!("{id} {line}");
             }
         }
     });

@@ -88,13 +88,19 @@ impl Tunnel {
 
     /// What came of a user who was there since `start`.
     pub fn record(&self, kind: Kind, start: Instant, result: io::Result<()>) {
-        let touched = self.windows.lock().unwrap().iter().any(|(_, end)| end.is_none_or(|end| end >= start));
+        let windows = self.windows.lock().unwrap();
+        let touched = windows.iter().any(|(_, end)| end.is_none_or(|end| end >= start));
+        let well = windows.last().and_then(|(_, end)| *end).map(|end| start.saturating_duration_since(end));
+        drop(windows);
         match result {
             Ok(()) => self.tally.lock().unwrap().entry(kind).or_default().served += 1,
             Err(error) if touched && error.kind() != ErrorKind::InvalidData => {
                 self.tally.lock().unwrap().entry(kind).or_default().lost += 1;
             }
-            Err(error) => self.fail(format!("{kind:?} after {:?}: {error}", start.elapsed())),
+            Err(error) => self.fail(format!(
+                "{kind:?} after {:?}: {error}; began {well:?} after a fault's last effects",
+                start.elapsed()
+            )),
         }
     }
 
