@@ -92,7 +92,7 @@ fn memory_that_a_crowd_took_goes_back_when_it_is_gone() {
     for (which, before) in before.into_iter().enumerate() {
         let grown = during[which].saturating_sub(before);
         assert!(grown > 2 * CROWD, "{grown} KiB for {CROWD} users");
-        // About a MiB stays whatever the crowd's size: idle pool connections and the room of tables. The rest is the crowd's.
+        // About a MiB of it stays, of crowds of any size up to this one.
         let back = eventually(GRACE, || memory()[which] < before + grown / 2);
         assert!(back, "{before} KiB, {} with a crowd, {} after it", during[which], memory()[which]);
     }
