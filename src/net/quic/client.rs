@@ -174,7 +174,6 @@ impl QuicClient {
             }
         }
         self.heed(now);
-        self.next = self.connection.deadline();
         Ok(more)
     }
 
@@ -206,6 +205,7 @@ impl Mux for QuicClient {
             self.say_all(now)?;
         }
         self.dirty = true;
+        self.next = self.connection.deadline();
         self.state(more)
     }
 

@@ -119,7 +119,6 @@ impl QuicServer {
         let table = &mut self.table;
         let more = self.port.receive(now, |outbox, path, packet| table.arrived(outbox, path, packet, now))?;
         table.tick(now)?;
-        self.note_deadline();
         Ok(more)
     }
 
@@ -350,6 +349,7 @@ impl Mux for QuicServer {
     fn take_in(&mut self, now: Instant) -> io::Result<bool> {
         let more = self.hear(now)?;
         self.dirty = true;
+        self.note_deadline();
         Ok(more)
     }
 
