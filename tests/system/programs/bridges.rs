@@ -35,7 +35,7 @@ struct Cluster {
     /// From each broker to the next.
     tunnels: Vec<Tunnel>,
     _brokers: Vec<Process>,
-    _folder: Folder,
+    folder: Folder,
     addrs: Vec<SocketAddr>,
     /// One at each broker, who hears everything.
     subscribers: Vec<Process>,
@@ -72,14 +72,14 @@ impl Cluster {
             broker.says(&format!("Received SUBACK from local.bridge-{at}"), GRACE * 2);
             broker.says(&format!("Sending SUBACK to bridge-{}", (at + 2) % addrs.len()), GRACE * 2);
         }
-        Cluster { tunnels, _brokers: brokers, _folder: folder, addrs, subscribers }
+        Cluster { tunnels, _brokers: brokers, folder, addrs, subscribers }
     }
 
     fn cut_in_turn(mut self) {
         let publishers: Vec<Process> =
             (0..self.addrs.len()).flat_map(|at| ["1", "2"].map(|qos| self.publishes(at, qos))).collect();
         for at in 0..self.tunnels.len() {
-            // In the middle of what is being said.
+            // In the middle of what is being said: nobody says that it is the end before all tunnels were cut.
             let heard = self.subscribers[0].mark();
             assert!(eventually(GRACE * 3, || self.subscribers[0].mark() > heard + BETWEEN_CUTS), "messages come");
             let tunnel = &mut self.tunnels[at];
@@ -91,21 +91,23 @@ impl Cluster {
                 tunnel.restart_client();
             }
         }
+        self.folder.write(ENOUGH, "");
         for publisher in publishers {
             assert_eq!(publisher.wait(GRACE * 6), 0);
         }
         for (at, subscriber) in self.subscribers.iter().enumerate() {
-            for topic in self.topics() {
-                subscriber.says(&format!("{topic} end"), GRACE * 6);
-            }
-            self.has_all(at, subscriber);
+            self.hears_all(at, subscriber);
         }
     }
 
-    /// A publisher at that broker, who says numbers and then that this is the end.
+    /// A publisher at that broker, who says numbers until it is enough, and then that this is the end after how many.
     fn publishes(&self, at: usize, qos: &str) -> Process {
         let publish = client("mosquitto_pub", self.addrs[at]);
-        let numbers = format!("for n in $(seq {MESSAGES}); do echo $n; sleep 0.01; done; echo end");
+        let enough = self.folder.path().join(ENOUGH);
+        let numbers = format!(
+            "n=0; until [ -e {} ]; do n=$((n+1)); echo $n; sleep 0.01; done; echo end after $n",
+            enough.display()
+        );
         let mut command = std::process::Command::new("sh");
         command.args(["-c", &format!("({numbers}) | \"$@\""), "-"]).arg(publish.get_program()).args(publish.get_args());
         command.args(["-l", "-q", qos, "-t", &format!("from/{at}/{qos}")]);
@@ -116,11 +118,18 @@ impl Cluster {
         (0..self.addrs.len()).flat_map(|at| ["1", "2"].map(|qos| format!("from/{at}/{qos}"))).collect()
     }
 
-    fn has_all(&self, at: usize, subscriber: &Process) {
+    fn hears_all(&self, at: usize, subscriber: &Process) {
+        let ends = self.topics().into_iter().map(|topic| {
+            let end = format!("{topic} end after ");
+            let line = subscriber.says(&end, GRACE * 6);
+            let said: usize = line.strip_prefix(&end).and_then(|said| said.parse().ok()).expect("how many there were");
+            (topic, said)
+        });
+        let ends: Vec<_> = ends.collect();
         let mut times: HashMap<String, usize> = HashMap::new();
         subscriber.lines().into_iter().for_each(|line| *times.entry(line).or_default() += 1);
-        for topic in self.topics() {
-            for n in 1..=MESSAGES {
+        for (topic, said) in ends {
+            for n in 1..=said {
                 let count = times.get(&format!("{topic} {n}")).copied().unwrap_or(0);
                 let once = topic.ends_with("/2");
                 assert!(count == 1 || (count > 1 && !once), "broker {at}: {topic} {n} came {count} times");
@@ -143,7 +152,7 @@ fn broker(at: usize, next: usize, addr: SocketAddr, tunnel: SocketAddr) -> Strin
     )
 }
 
-/// Numbers that each publisher says.
-const MESSAGES: usize = 400;
+/// The file that tells the publishers that it is enough.
+const ENOUGH: &str = "enough";
 /// Lines that a subscriber hears from one cut to the next.
 const BETWEEN_CUTS: usize = 300;
