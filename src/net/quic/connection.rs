@@ -37,8 +37,8 @@ pub struct Connection {
     stage: Stage,
     /// Ends of ours that are said later: when, and of which stream.
     ends: BinaryHeap<Reverse<(Instant, u64)>>,
-    /// Streams on which the other side's end is heard only once ours has gone out.
-    unheard: Vec<StreamNo>,
+    /// Streams on which the other side's end is heard only once ours is safe: when to look again.
+    unheard: BinaryHeap<Reverse<(Instant, u64)>>,
     /// Streams whose first words wait for room.
     holding: Vec<StreamNo>,
     /// Streams that wait for room and have some of their own, in the order in which they are told of the connection's.
@@ -110,7 +110,7 @@ impl Connection {
             leaving: HashMap::new(),
             stage: Stage::Starting,
             ends: BinaryHeap::new(),
-            unheard: Vec::new(),
+            unheard: BinaryHeap::new(),
             holding: Vec::new(),
             queue: VecDeque::new(),
             promised: 0,
@@ -253,7 +253,7 @@ impl Connection {
         self.now = now;
         self.judge(streams);
         self.gather(streams);
-        self.unheard.drain(..).for_each(|stream| streams.queue_edge(stream));
+        self.hear_again(streams);
         for stream in std::mem::take(&mut self.holding) {
             let _ = self.say_held(stream, streams);
         }
@@ -421,8 +421,9 @@ impl Connection {
             Stage::Closed(_) => None,
         };
         let end = self.ends.peek().map(|Reverse((at, _))| *at);
-        let at_once = (!self.unheard.is_empty() || self.kept_waiting).then_some(self.now);
-        [self.quic.timeout_instant(), self.paced, own, end, at_once].into_iter().flatten().min()
+        let unheard = self.unheard.peek().map(|Reverse((at, _))| *at);
+        let at_once = self.kept_waiting.then_some(self.now);
+        [self.quic.timeout_instant(), self.paced, own, end, unheard, at_once].into_iter().flatten().min()
     }
 }
 

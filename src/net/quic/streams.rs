@@ -29,8 +29,8 @@ pub struct StreamEntry {
     pub send: QuicSend,
     /// When bytes were last taken to be sent, and in which round.
     pub drained: Option<(Instant, u64)>,
-    /// In which round of packets our end was said.
-    pub finished: Option<u64>,
+    /// Our end, if it was said.
+    pub finished: Option<OwnEnd>,
     /// Its first words, while there is no room for them.
     pub held: Vec<u8>,
     token: Option<Token>,
@@ -48,6 +48,17 @@ impl StreamEntry {
     pub fn redeem(&mut self) -> usize {
         usize::from(std::mem::take(&mut self.promised)) * TURN
     }
+}
+
+/// Our end of a stream has been said.
+#[derive(Clone, Copy, Debug)]
+pub struct OwnEnd {
+    /// In which round of packets.
+    pub round: u64,
+    /// Packets that the connection had lost by then, or when this was looked at last.
+    pub losses: usize,
+    /// When the other side's end, which waits for ours, has come, and when to look again.
+    pub waiting: Option<(Instant, Instant)>,
 }
 
 /// Bytes that a stream may want to send when it is told that there is room: a relay's buffer.

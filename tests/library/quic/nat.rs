@@ -28,6 +28,12 @@ impl Nat {
         self.outside = open();
     }
 
+    /// What waits on its way to the server is lost: how many packets.
+    pub fn lose(&mut self) -> usize {
+        let mut packet = [0; 65536];
+        std::iter::from_fn(|| self.inside.recv_from(&mut packet).ok()).count()
+    }
+
     /// Passes on what waits.
     pub fn pump(&mut self) {
         let mut packet = [0; 65536];

@@ -26,26 +26,75 @@ fn echo(both: &mut Both, nat: &mut Option<Nat>, near: StreamNo, far: StreamNo, l
     assert!(came == bytes);
 }
 
-#[test]
-fn a_nat_that_takes_another_port_does_not_end_the_connection() {
+/// Two ends with a NAT between them, and a stream with one byte sent on it and read.
+fn behind_a_nat() -> (Both, Nat, StreamNo, StreamNo) {
     let server = server(&settings(), &identity());
-    let mut nat = Some(Nat::before(server.mux.local().next().unwrap()));
-    let at = nat.as_ref().unwrap().address();
-    let mut both = Both::of(client(at, &any_server(), &settings(), &mut Default::default()), server);
+    let mut nat = Nat::before(server.mux.local().next().unwrap());
+    let client = client(nat.address(), &any_server(), &settings(), &mut Default::default());
+    let mut both = Both::of(client, server);
     both.until_true(|both| {
-        nat.as_mut().unwrap().pump();
+        nat.pump();
         both.client.mux.is_up() && both.server.mux.is_up()
     });
     let near = both.client.mux.open().unwrap();
     both.client.write(near, b"x").unwrap();
     let mut far = None;
     both.until_true(|both| {
-        nat.as_mut().unwrap().pump();
+        nat.pump();
         far = far.or_else(|| both.server.mux.accept());
         far.is_some()
     });
     let far = far.unwrap().0;
     both.server.read(far, &mut Vec::new()).unwrap();
+    (both, nat, near, far)
+}
+
+#[test]
+fn an_end_that_is_lost_comes_all_the_same_when_its_stream_is_released() {
+    let (mut both, mut nat, near, far) = behind_a_nat();
+    // All bytes are acknowledged before the end is said.
+    for _ in 0..100 {
+        nat.pump();
+        both.turn();
+    }
+    both.client.mux.finish(near).unwrap();
+    both.turn();
+    assert!(nat.lose() > 0);
+    both.client.mux.release(near);
+    both.until_true(|both| {
+        nat.pump();
+        both.server.read(far, &mut Vec::new()).unwrap()
+    });
+}
+
+#[test]
+fn an_end_that_is_lost_comes_all_the_same_when_the_other_sides_comes_first() {
+    let (mut both, mut nat, near, far) = behind_a_nat();
+    for _ in 0..100 {
+        nat.pump();
+        both.turn();
+    }
+    both.client.mux.finish(near).unwrap();
+    both.turn();
+    assert!(nat.lose() > 0);
+    both.server.mux.finish(far).unwrap();
+    let mut over = false;
+    both.until_true(|both| {
+        nat.pump();
+        over = over || both.client.read(near, &mut Vec::new()).unwrap();
+        over
+    });
+    both.client.mux.release(near);
+    both.until_true(|both| {
+        nat.pump();
+        both.server.read(far, &mut Vec::new()).unwrap()
+    });
+}
+
+#[test]
+fn a_nat_that_takes_another_port_does_not_end_the_connection() {
+    let (mut both, nat, near, far) = behind_a_nat();
+    let mut nat = Some(nat);
     for _ in 0..12 {
         echo(&mut both, &mut nat, near, far, 100_000);
         nat.as_mut().unwrap().rebind();

@@ -8,11 +8,11 @@ use std::cmp::Reverse;
 use std::io::{self, ErrorKind};
 use std::time::{Duration, Instant};
 
-use quiche::Shutdown;
+use quiche::{PathStats, Shutdown};
 
 use super::Connection;
 use crate::net::mux::StreamNo;
-use crate::net::quic::streams::{QuicRecv, QuicSend, Streams};
+use crate::net::quic::streams::{OwnEnd, QuicRecv, QuicSend, StreamEntry, Streams};
 use crate::net::stream::{would_block, Buffer};
 
 /// A stream that is in use no more, and that quiche still knows.
@@ -49,12 +49,12 @@ impl Connection {
         match entry.recv {
             QuicRecv::Ended => return Ok(0),
             QuicRecv::Reset => return Err(ErrorKind::ConnectionReset.into()),
-            // See `finish`: with the other side's end quiche would forget ours.
-            QuicRecv::Open if entry.finished == Some(self.round) => {
-                self.unheard.push(stream);
-                return would_block();
+            QuicRecv::Open => {
+                if self.must_wait(entry) {
+                    return would_block();
+                }
             }
-            QuicRecv::Open | QuicRecv::Cut => {}
+            QuicRecv::Cut => {}
         }
         let is_cut = entry.recv == QuicRecv::Cut;
         match self.quic.stream_recv(entry.id, into.room(1)) {
@@ -76,6 +76,47 @@ impl Connection {
             _ => {
                 entry.recv = QuicRecv::Reset;
                 Err(ErrorKind::ConnectionReset.into())
+            }
+        }
+    }
+
+    /// Whether the other side's end is the next to be read, and ours may still be lost: see `finish`. An edge is owed then.
+    ///
+    /// Ours is safe when nothing is under way, or when nothing was lost for as long as it takes to notice.
+    fn must_wait(&mut self, entry: &mut StreamEntry) -> bool {
+        let Some(own) = entry.finished.as_mut() else { return false };
+        if own.round == self.round {
+            self.unheard.push(Reverse((self.now, entry.id)));
+            return true;
+        }
+        if !self.quic.stream_finished(entry.id) || self.quic.stream_readable_len(entry.id, 1) > 0 {
+            return false;
+        }
+        let Some(path) = self.quic.path_stats().find(|path| path.active) else { return false };
+        let (since, due) = own.waiting.unwrap_or((self.now, self.now));
+        if own.waiting.is_some() && due > self.now {
+            return true;
+        }
+        let lossless = losses(&path) == own.losses;
+        // A packet that is under way has a clock, which runs out by then; all others are slow.
+        let clock = self.now + 8 * (path.rtt + 4 * path.rttvar + SLOWEST_ACK);
+        let under_way = self.quic.timeout_instant().is_some_and(|at| at < clock);
+        if lossless && (own.waiting.is_some() || !under_way) || self.now > since + MANY_LOSSES {
+            return false;
+        }
+        own.losses = losses(&path);
+        let due = self.now + 3 * path.rtt + 2 * SLOWEST_ACK;
+        own.waiting = Some((since, due));
+        self.unheard.push(Reverse((due, entry.id)));
+        true
+    }
+
+    /// Tells of the ends that may be heard now.
+    pub(super) fn hear_again(&mut self, streams: &mut Streams) {
+        while let Some(Reverse((_, id))) = self.unheard.peek().copied().filter(|Reverse((at, _))| *at <= self.now) {
+            self.unheard.pop();
+            if let Some(stream) = self.numbers.get(&id) {
+                streams.queue_edge(*stream);
             }
         }
     }
@@ -162,7 +203,8 @@ impl Connection {
     /// quiche takes a stream for over, and forgets it, once both sides have ended it and all of its bytes are acknowledged,
     /// even if our end has not been sent, or was lost. So an end that could not go with the last bytes and comes after the
     /// other side's is said only when those bytes have been acknowledged: the next acknowledgement is its own. Where the other
-    /// side's comes after ours it is not heard before ours has gone out, which it does in the turn in which it is said.
+    /// side's comes after ours it is not heard before ours has gone out, which it does in the turn in which it is said; and one
+    /// that comes alone is not heard while ours may still be lost, since hearing it is what makes quiche forget.
     pub fn finish(&mut self, stream: StreamNo, streams: &mut Streams) -> io::Result<()> {
         self.say_held(stream, streams)?;
         let entry = streams.get_mut(stream).ok_or(ErrorKind::NotConnected)?;
@@ -187,7 +229,8 @@ impl Connection {
         match self.quic.stream_send(entry.id, b"", true) {
             Ok(_) => {
                 entry.send = QuicSend::Finished;
-                entry.finished = Some(self.round);
+                let losses = self.quic.path_stats().find(|path| path.active).map_or(0, |path| losses(&path));
+                entry.finished = Some(OwnEnd { round: self.round, losses, waiting: None });
                 Ok(())
             }
             Err(_) => {
@@ -248,6 +291,11 @@ impl Connection {
     }
 }
 
+/// Packets that were lost, and clocks that ran out for want of an acknowledgement.
+fn losses(path: &PathStats) -> usize {
+    path.lost + path.total_pto_count
+}
+
 /// Bytes that a stream begins with: an opening, or an id.
 const FIRST_WORDS: usize = 16;
 /// quiche's default urgency.
@@ -257,5 +305,9 @@ const PRIORITY: u8 = 127;
 const LINGER: Duration = Duration::from_secs(10);
 /// What was sent is acknowledged by then, in the shortest of networks.
 const SETTLED: Duration = Duration::from_millis(5);
+/// An acknowledgement is put off that long at most, as quiche does and tells its peers.
+const SLOWEST_ACK: Duration = Duration::from_millis(25);
+/// Where packets are lost all the time: an end that was lost was said again by then, most likely more than once.
+const MANY_LOSSES: Duration = Duration::from_secs(1);
 /// How many bytes that wait are counted.
 const PEEK: usize = 65536;
