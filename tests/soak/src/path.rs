@@ -5,9 +5,10 @@ use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicU8, Ordering};
+use std::sync::mpsc::{channel, Receiver, Sender};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -43,7 +44,9 @@ impl Path {
                 thread::spawn(move || path.carry(local, server));
             }
         });
-        thread::spawn(move || udp.carry_datagrams(&socket, server));
+        let (late, due) = channel();
+        thread::spawn(move || send_when_due(&due));
+        thread::spawn(move || udp.carry_datagrams(&socket, server, &late));
         path
     }
 
@@ -111,7 +114,7 @@ impl Path {
         }
     }
 
-    fn carry_datagrams(self: &Arc<Path>, front: &Arc<UdpSocket>, server: SocketAddr) {
+    fn carry_datagrams(self: &Arc<Path>, front: &Arc<UdpSocket>, server: SocketAddr, late: &Sender<Late>) {
         let mut sockets: HashMap<(SocketAddr, u8), Arc<UdpSocket>> = HashMap::new();
         let (mut packet, mut dice) = (vec![0; 65536], Dice::new(7));
         loop {
@@ -123,36 +126,66 @@ impl Path {
             let back = sockets.entry((client, source)).or_insert_with(|| {
                 let back = Arc::new(UdpSocket::bind(self.source()).expect("a socket of the path"));
                 back.connect(server).expect("a UDP socket has no peer that refuses");
-                back.set_read_timeout(Some(Duration::from_secs(60))).expect("a timeout");
-                let (path, from, front) = (self.clone(), back.clone(), front.clone());
-                thread::spawn(move || path.answer(&from, &front, client));
+                back.set_read_timeout(Some(LOOK)).expect("a timeout");
+                let (path, from, front, late) = (self.clone(), back.clone(), front.clone(), late.clone());
+                thread::spawn(move || path.answer(&from, &front, client, &late));
                 back
             });
-            if self.lets_through(count, &mut dice) {
-                let _ = back.send(&packet[..count]);
-            }
+            self.pass(&packet[..count], back, None, &mut dice, late);
         }
     }
 
-    fn answer(&self, from: &UdpSocket, front: &UdpSocket, client: SocketAddr) {
+    /// Carries answers, as long as the socket is kept for the client.
+    fn answer(&self, from: &Arc<UdpSocket>, front: &Arc<UdpSocket>, client: SocketAddr, late: &Sender<Late>) {
         let (mut packet, mut dice) = (vec![0; 65536], Dice::new(11));
-        loop {
+        while Arc::strong_count(from) > 1 {
             match from.recv(&mut packet) {
-                Ok(count) if self.lets_through(count, &mut dice) => drop(front.send_to(&packet[..count], client)),
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Ok(count) => self.pass(&packet[..count], front, Some(client), &mut dice, late),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 // The server's port is closed for the moment.
                 Err(_) => thread::sleep(Duration::from_millis(1)),
             }
         }
     }
 
-    /// A datagram's fate. Delay is for TCP: here it would make one of all that come after.
-    fn lets_through(&self, count: usize, dice: &mut Dice) -> bool {
+    /// A datagram's fate.
+    fn pass(&self, packet: &[u8], by: &Arc<UdpSocket>, to: Option<SocketAddr>, dice: &mut Dice, late: &Sender<Late>) {
         let largest = self.largest.load(Ordering::SeqCst) as usize;
         let lost = dice.next() % 1000 < self.loss.load(Ordering::SeqCst) || self.silent.load(Ordering::SeqCst);
-        !lost && (largest == 0 || count <= largest)
+        if lost || (largest != 0 && packet.len() > largest) {
+            return;
+        }
+        match self.delay.load(Ordering::SeqCst) {
+            0 => send(packet, by, to),
+            delay => {
+                let due = Instant::now() + Duration::from_millis(delay);
+                let _ = late.send(Late { due, packet: packet.to_vec(), by: by.clone(), to });
+            }
+        }
     }
+}
+
+/// A datagram that is under way on a slow path.
+struct Late {
+    due: Instant,
+    packet: Vec<u8>,
+    by: Arc<UdpSocket>,
+    /// None: to the socket's peer.
+    to: Option<SocketAddr>,
+}
+
+fn send_when_due(late: &Receiver<Late>) {
+    for late in late {
+        thread::sleep(late.due.saturating_duration_since(Instant::now()));
+        send(&late.packet, &late.by, late.to);
+    }
+}
+
+fn send(packet: &[u8], by: &UdpSocket, to: Option<SocketAddr>) {
+    let _ = match to {
+        Some(to) => by.send_to(packet, to),
+        None => by.send(packet),
+    };
 }
 
 fn dial(from: SocketAddr, to: SocketAddr) -> io::Result<TcpStream> {
@@ -164,3 +197,5 @@ fn dial(from: SocketAddr, to: SocketAddr) -> io::Result<TcpStream> {
 
 /// Addresses of clients, old ones included, for which a socket is kept.
 const MAX_SOCKETS: usize = 512;
+/// How often a thread looks whether its socket is still kept.
+const LOOK: Duration = Duration::from_secs(1);
