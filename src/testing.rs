@@ -1,7 +1,9 @@
 //! What unit tests share: chance that comes again, a moment to count from, a handshake, and how a test is skipped.
 
+use std::sync::Arc;
 use std::time::Instant;
 
+use mio::{Poll, Registry};
 use rustls::{ClientConnection, Error, ServerConnection};
 
 #[path = "../tests/support/dice.rs"]
@@ -13,6 +15,11 @@ mod skip;
 
 pub use dice::Dice;
 pub use skip::skip;
+
+/// Where sockets of that poll are registered.
+pub fn registry(poll: &Poll) -> Arc<Registry> {
+    Arc::new(poll.registry().try_clone().unwrap())
+}
 
 /// A TLS session in memory, until neither side has anything to say: what the client finds wrong, if it does.
 pub fn shake_hands(client: &mut ClientConnection, server: &mut ServerConnection) -> Result<(), Error> {

@@ -104,7 +104,7 @@ impl Front {
             acceptors.push(acceptor);
         }
         let http = Http::start(answer).map_err(failed)?;
-        let registry = poller.registry().try_clone().map_err(failed)?;
+        let registry = Arc::new(poller.registry().try_clone().map_err(failed)?);
         let (orders, received) = channel(poller.waker());
         let now = Instant::now();
         let front = FrontThread::new(registry, (acceptors, admission), (certs, reload), cors, http, received, now);
@@ -148,7 +148,7 @@ impl Drop for Front {
 
 /// Everything that the thread owns.
 struct FrontThread {
-    registry: Registry,
+    registry: Arc<Registry>,
     acceptors: Vec<Acceptor>,
     admission: Admission,
     certs: Option<Certs>,
@@ -207,7 +207,7 @@ impl Limits {
 
 impl FrontThread {
     fn new(
-        registry: Registry,
+        registry: Arc<Registry>,
         (acceptors, admission): (Vec<Acceptor>, Admission),
         (certs, reload): (Option<Certs>, Duration),
         cors: Cors,

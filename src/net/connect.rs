@@ -1,6 +1,7 @@
 //! Dialling: one address after the other until one answers.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mio::event::Event;
@@ -48,7 +49,7 @@ impl Connect {
     }
 
     /// Goes on; call again until `Wait`, `Reached` or `Failed`.
-    pub fn advance(&mut self, registry: &Registry, now: Instant) -> Outcome {
+    pub fn advance(&mut self, registry: &Arc<Registry>, now: Instant) -> Outcome {
         let Some((tcp, started)) = &mut self.current else {
             return self.start(registry, now);
         };
@@ -66,7 +67,7 @@ impl Connect {
         }
     }
 
-    fn start(&mut self, registry: &Registry, now: Instant) -> Outcome {
+    fn start(&mut self, registry: &Arc<Registry>, now: Instant) -> Outcome {
         let Some(&address) = self.addresses.get(self.at) else {
             let none = || Error::unreachable("", "no address to dial");
             return Outcome::Failed(self.failure.take().unwrap_or_else(none));
@@ -123,6 +124,7 @@ mod tests {
     use socket2::{Domain, Socket, Type};
 
     use super::*;
+    use crate::testing::registry;
 
     #[test]
     fn the_second_address_is_used_when_the_first_refuses() {
@@ -172,16 +174,16 @@ mod tests {
         let mut connect = Connect::new(vec![silent, silent], None, TIMEOUT, SocketKeepalive::after(TIMEOUT), Token(0));
         let begin = Instant::now();
         assert_eq!(connect.deadline(), None);
-        assert!(matches!(connect.advance(poll.registry(), begin), Outcome::Wait));
+        assert!(matches!(connect.advance(&registry(&poll), begin), Outcome::Wait));
         assert_eq!(connect.deadline(), Some(begin + TIMEOUT));
         let almost = begin + TIMEOUT - Duration::from_nanos(1);
-        assert!(matches!(connect.advance(poll.registry(), almost), Outcome::Wait));
+        assert!(matches!(connect.advance(&registry(&poll), almost), Outcome::Wait));
 
         let later = begin + TIMEOUT;
-        assert!(matches!(connect.advance(poll.registry(), later), Outcome::Missed(0)));
+        assert!(matches!(connect.advance(&registry(&poll), later), Outcome::Missed(0)));
         let error = connect.failure().unwrap();
         assert_eq!((error.subject(), error.cause()), (silent.to_string().as_str(), &Cause::Timeout(TIMEOUT)));
-        assert!(matches!(connect.advance(poll.registry(), later), Outcome::Wait));
+        assert!(matches!(connect.advance(&registry(&poll), later), Outcome::Wait));
         assert_eq!(connect.deadline(), Some(later + TIMEOUT));
     }
 
@@ -214,7 +216,7 @@ mod tests {
         fn outcome(&mut self) -> Outcome {
             let now = Instant::now();
             loop {
-                match self.connect.advance(self.poll.registry(), now) {
+                match self.connect.advance(&registry(&self.poll), now) {
                     Outcome::Wait => {
                         let mut events = Events::with_capacity(8);
                         self.poll.poll(&mut events, Some(GRACE)).unwrap();

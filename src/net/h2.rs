@@ -24,6 +24,7 @@ mod queue;
 use std::cell::{Cell, RefCell};
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mio::event::Event;
@@ -297,7 +298,7 @@ impl<C: Lower> H2<C> {
 }
 
 impl<C: Lower> Mux for H2<C> {
-    fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+    fn register(&mut self, registry: &Arc<Registry>, token: Token) -> io::Result<()> {
         self.lower.socket().register(registry, token)
     }
 

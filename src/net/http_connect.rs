@@ -116,7 +116,7 @@ mod tests {
         let mut tcp = Tcp::dial(listener.local_addr().unwrap(), None, SocketKeepalive::after(KEEPALIVE_AFTER)).unwrap();
         let (proxy, _) = listener.accept().unwrap();
         let poll = Poll::new().unwrap();
-        tcp.register(poll.registry(), Token(0)).unwrap();
+        tcp.register(&crate::testing::registry(&poll), Token(0)).unwrap();
         tcp.connected().unwrap();
         (tcp, proxy, poll)
     }

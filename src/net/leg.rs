@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use mio::event::Event;
@@ -72,7 +73,7 @@ impl Own {
     }
 
     /// Registers its socket under `token`, once.
-    pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+    pub fn register(&mut self, registry: &Arc<Registry>, token: Token) -> io::Result<()> {
         match self {
             Own::Udp(session) => session.register(registry, token),
             other => other.socket().map_or(Ok(()), |tcp| tcp.register(registry, token)),
@@ -173,7 +174,7 @@ impl Leg {
     }
 
     /// Registers its socket under `token`, once. A stream of a shared connection has none.
-    pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+    pub fn register(&mut self, registry: &Arc<Registry>, token: Token) -> io::Result<()> {
         match self {
             Leg::Own(own) => own.register(registry, token),
             Leg::Mux(_) => Ok(()),

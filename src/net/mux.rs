@@ -12,6 +12,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::mpsc::{channel, Receiver, Sender};
+use std::sync::Arc;
 use std::time::Instant;
 
 use mio::event::Event;
@@ -29,7 +30,7 @@ use crate::logic::wire::Fingerprint;
 /// is owed by [`Mux::changed`]. They may leave output behind: [`Mux::is_dirty`] says so, and `advance` sends it.
 pub trait Mux: Send {
     /// Registers the socket.
-    fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()>;
+    fn register(&mut self, registry: &Arc<Registry>, token: Token) -> io::Result<()>;
     /// Remembers an edge of the socket.
     fn note(&mut self, event: &Event);
     /// Takes in what came, runs the clocks, sends what waits. `Ok(true)`: the bound was reached, there is more.

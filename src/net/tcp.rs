@@ -3,6 +3,7 @@
 use std::io::{self, IoSlice, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 use mio::event::{Event, Source};
@@ -19,10 +20,14 @@ use crate::logic::local_end::LocalEnd;
 
 /// A connected (or connecting) socket with remembered readiness.
 ///
-/// It is registered once, for both directions and for edges only. `readable` and `writable` say what may be tried; each is
-/// cleared by the `WouldBlock` that the kernel answers, and while it is cleared no system call is made.
+/// It is registered for edges only: of what comes, and of room from the moment when it first waits for some, as nearly every socket
+/// has room at once and many never lack it. `readable` and `writable` say what may be tried; each is cleared by the `WouldBlock`
+/// that the kernel answers, and while it is cleared no system call is made.
 pub struct Tcp {
     socket: TcpStream,
+    /// Where it is registered, as long as it is not told of room there.
+    untold: Option<(Arc<Registry>, Token)>,
+    connected: bool,
     readable: bool,
     writable: bool,
     failed: bool,
@@ -32,9 +37,18 @@ pub struct Tcp {
 }
 
 impl Tcp {
-    /// Wraps a socket that was accepted or is being connected. Nothing is known of it, so both directions may be tried.
+    /// Wraps a socket that was accepted. Nothing is known of it, so both directions may be tried.
     pub fn new(socket: TcpStream) -> Tcp {
-        Tcp { socket, readable: true, writable: true, failed: false, ending: false, urgent: false }
+        Tcp {
+            socket,
+            untold: None,
+            connected: true,
+            readable: true,
+            writable: true,
+            failed: false,
+            ending: false,
+            urgent: false,
+        }
     }
 
     /// Starts to connect to `to`, from the local end `from` if one is given; kept alive as `keepalive` says.
@@ -48,18 +62,23 @@ impl Tcp {
             sys::choose_port_late(socket.as_fd());
             bind::bind(&socket, from, to)?;
         }
-        match socket.connect(&to.into()) {
-            Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error),
-            // Nothing has come yet, and what comes makes an edge.
-            _ => Ok(Tcp { readable: false, ..Tcp::new(TcpStream::from_std(socket.into())) }),
-        }
+        let connected = match socket.connect(&to.into()) {
+            Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => return Err(error),
+            result => result.is_ok(),
+        };
+        // Nothing has come yet, and what comes makes an edge.
+        let socket = TcpStream::from_std(socket.into());
+        Ok(Tcp { readable: false, writable: connected, connected, ..Tcp::new(socket) })
     }
 
     /// Whether a dialled socket has connected: `WouldBlock` while it has not, the reason when it can't.
     pub fn connected(&mut self) -> io::Result<()> {
+        if self.connected {
+            return Ok(());
+        }
         match self.socket.peer_addr() {
             Ok(_) => {
-                self.writable = true;
+                (self.connected, self.writable) = (true, true);
                 Ok(())
             }
             Err(error) if error.kind() == io::ErrorKind::NotConnected => match self.socket.take_error()? {
@@ -71,8 +90,24 @@ impl Tcp {
     }
 
     /// Registers it under `token`, once.
-    pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
-        self.socket.register(registry, token, EDGES)
+    pub fn register(&mut self, registry: &Arc<Registry>, token: Token) -> io::Result<()> {
+        if !self.writable {
+            return self.socket.register(registry, token, EDGES | Interest::WRITABLE);
+        }
+        self.socket.register(registry, token, EDGES)?;
+        self.untold = Some((registry.clone(), token));
+        Ok(())
+    }
+
+    /// Learns from what came of a write whether there is room, and is told of it from the first time that there is none.
+    fn wrote(&mut self, result: io::Result<usize>) -> io::Result<usize> {
+        self.writable = !is_blocked(&result);
+        if let (false, Some((registry, token))) = (self.writable, &self.untold) {
+            // Room that has come meanwhile makes an edge, too.
+            self.socket.reregister(registry, *token, EDGES | Interest::WRITABLE)?;
+            self.untold = None;
+        }
+        result
     }
 
     /// Takes it out of that poll, so that another thread can have it. What was not read stays in it.
@@ -194,7 +229,7 @@ impl Write for Tcp {
             return would_block();
         }
         let result = again(|| self.socket.write_vectored(from));
-        self.writable = !is_blocked(&result);
+        let result = self.wrote(result);
         // What the other side said before it closed may wait, though no edge has told of it yet.
         self.readable |= result.is_err() && self.writable;
         result
@@ -230,8 +265,7 @@ impl Splice for Tcp {
             return would_block();
         }
         let result = pipe.give_to(self.socket.as_fd());
-        self.writable = !is_blocked(&result);
-        result
+        self.wrote(result)
     }
 }
 
@@ -385,11 +419,11 @@ const QUESTIONS: u32 = 3;
 const MIN_INTERVAL: Duration = Duration::from_secs(1);
 /// Whether a read that leaves room has emptied the socket. On Linux urgent data, which cuts a read short, is known by an edge.
 const SHORT_READS_TELL: bool = cfg!(any(target_os = "linux", target_os = "android"));
-/// What is watched: both directions, and urgent data where the system tells of it.
+/// What is always watched: what comes, and urgent data where the system tells of it.
 #[cfg(any(target_os = "linux", target_os = "android"))]
-const EDGES: Interest = Interest::READABLE.add(Interest::WRITABLE).add(Interest::PRIORITY);
+const EDGES: Interest = Interest::READABLE.add(Interest::PRIORITY);
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
-const EDGES: Interest = Interest::READABLE.add(Interest::WRITABLE);
+const EDGES: Interest = Interest::READABLE;
 
 #[cfg(test)]
 mod tests {
@@ -398,7 +432,7 @@ mod tests {
     use mio::{Events, Poll};
 
     use super::*;
-    use crate::testing::skip;
+    use crate::testing::{registry, skip};
 
     #[test]
     fn accepted_sockets_inherit_no_delay_and_keep_alive() {
@@ -454,7 +488,7 @@ mod tests {
         let (mut tcp, mut peer) = pair();
         let mut poll = Poll::new().unwrap();
         let mut events = Events::with_capacity(8);
-        tcp.register(poll.registry(), Token(0)).unwrap();
+        tcp.register(&registry(&poll), Token(0)).unwrap();
         peer.write_all(b"bye").unwrap();
         drop(peer);
         while !tcp.is_ending() {
@@ -573,7 +607,7 @@ mod tests {
     fn after_would_block_nothing_is_tried_until_an_edge_is_noted() {
         let (mut tcp, mut peer) = pair();
         let mut poll = Poll::new().unwrap();
-        tcp.register(poll.registry(), Token(0)).unwrap();
+        tcp.register(&registry(&poll), Token(0)).unwrap();
         let mut bytes = [0; 8];
         assert_eq!(tcp.read(&mut bytes).unwrap_err().kind(), io::ErrorKind::WouldBlock);
         peer.write_all(b"knock").unwrap();
@@ -587,6 +621,40 @@ mod tests {
         events.iter().for_each(|event| tcp.note(event));
         assert_eq!(tcp.waiting().unwrap(), 1);
         assert_eq!(tcp.read(&mut bytes).unwrap(), 5);
+    }
+
+    #[test]
+    fn a_socket_is_told_of_room_only_after_it_lacked_some() {
+        let listener = PlainListener::bind("127.0.0.1:0").unwrap();
+        let dialled = Tcp::dial(listener.local_addr().unwrap(), None, SocketKeepalive::after(KEEPALIVE_AFTER)).unwrap();
+        let (accepted, _) = listener.accept().unwrap();
+        accepted.set_nonblocking(true).unwrap();
+        let accepted = Tcp::new(TcpStream::from_std(accepted));
+        let mut poll = Poll::new().unwrap();
+        let mut events = Events::with_capacity(8);
+        let mut both = [dialled, accepted];
+        for (at, tcp) in both.iter_mut().enumerate() {
+            tcp.connected().unwrap();
+            tcp.register(&registry(&poll), Token(at)).unwrap();
+        }
+        poll.poll(&mut events, Some(Duration::from_millis(50))).unwrap();
+        assert!(events.is_empty(), "an edge for nothing");
+
+        // It is told of room each time that it lacks some.
+        for at in [0, 1, 0, 1] {
+            let [one, other] = &mut both;
+            let (full, reader) = if at == 0 { (one, other) } else { (other, one) };
+            while full.write(&[7; 16 * 1024]).is_ok() {}
+            while !full.writable {
+                reader.readable = true;
+                while reader.read(&mut [0; 16 * 1024]).is_ok() {}
+                poll.poll(&mut events, Some(GRACE)).unwrap();
+                assert!(!events.is_empty(), "no edge came");
+                events.iter().filter(|event| event.token() == Token(at)).for_each(|event| full.note(event));
+            }
+            assert!(full.write(b"more").is_ok());
+            while reader.read(&mut [0; 16 * 1024]).is_ok() {}
+        }
     }
 
     #[test]

@@ -496,7 +496,7 @@ mod tests {
         let server = thread::spawn(move || serve(listener.accept().unwrap().0, config));
         let mut tcp = Tcp::dial(address, None, SocketKeepalive::after(KEEPALIVE_AFTER)).unwrap();
         let mut poll = Poll::new().unwrap();
-        tcp.register(poll.registry(), Token(0)).unwrap();
+        tcp.register(&crate::testing::registry(&poll), Token(0)).unwrap();
         let trust = certs::client(Trust::ANY, Alpn::Raw).unwrap();
         let mut tls = Tls::connect(tcp, trust, certs::server_name("127.0.0.1").unwrap(), &Budget::PLENTY).unwrap();
 

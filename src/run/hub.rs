@@ -53,7 +53,7 @@ use crate::run::user::User;
 pub struct Hub {
     shared: Arc<Shared>,
     workers: Vec<Sender<Job>>,
-    registry: Registry,
+    registry: Arc<Registry>,
     inbox: Receiver<Notice>,
     part: Part,
     targets: TargetRouter,
@@ -81,7 +81,7 @@ impl Hub {
     pub(in crate::run) fn new(
         shared: Arc<Shared>,
         workers: Vec<Sender<Job>>,
-        registry: Registry,
+        registry: Arc<Registry>,
         inbox: Receiver<Notice>,
         sender: Sender<Notice>,
         part: Part,
@@ -115,7 +115,7 @@ impl Hub {
     }
 
     /// Where users come in, and how to register that.
-    pub(in crate::run) fn ingress(&mut self) -> (&mut Ingress, &Registry) {
+    pub(in crate::run) fn ingress(&mut self) -> (&mut Ingress, &Arc<Registry>) {
         (&mut self.ingress, &self.registry)
     }
 

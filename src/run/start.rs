@@ -73,7 +73,7 @@ pub fn start(config: Config, origin: Origin) -> Result<ExitCode, Error> {
 
     listen_for_signals(sender.clone()).map_err(failed)?;
 
-    let registry = threads[0].registry().try_clone().map_err(failed)?;
+    let registry = Arc::new(threads[0].registry().try_clone().map_err(failed)?);
     let (part, user_port) = part(&shared, &registry, epoch)?;
     let mut hub = Hub::new(shared.clone(), senders, registry, inbox, sender.clone(), part, epoch);
     let (ingress, registry) = hub.ingress();
@@ -91,7 +91,7 @@ pub fn start(config: Config, origin: Origin) -> Result<ExitCode, Error> {
     hub.succeeds(Succession::new(origin, sender.clone(), metrics, home));
     let mut first = None;
     for (index, (poller, inbox)) in threads.into_iter().zip(inboxes).enumerate() {
-        let registry = poller.registry().try_clone().map_err(failed)?;
+        let registry = Arc::new(poller.registry().try_clone().map_err(failed)?);
         let worker = Worker::new(index, inbox, sender.clone(), registry, shared.clone(), epoch);
         match index {
             0 => first = Some((poller, worker)),

@@ -71,7 +71,7 @@ impl Worker {
         index: usize,
         inbox: Receiver<Job>,
         hub: Sender<Notice>,
-        registry: Registry,
+        registry: Arc<Registry>,
         shared: Arc<Shared>,
         now: Instant,
     ) -> Worker {

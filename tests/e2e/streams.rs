@@ -99,7 +99,7 @@ impl Few {
             let (dead, mut server) = (Arc::clone(&dead), server);
             spawn(move || {
                 let poll = Poll::new().expect("a poll");
-                server.register(poll.registry(), Token(0)).expect("a poll");
+                server.register(&registry(&poll), Token(0)).expect("a poll");
                 play(server, poll, &dead)
             });
         }
@@ -133,7 +133,7 @@ fn answer(mut stream: TcpStream, transport: u8, identity: &Identity, dead: &Atom
     let mut tls =
         Tls::accept(Tcp::new(mio::net::TcpStream::from_std(stream)), identity.config.clone(), &Budget::PLENTY)?;
     let (mut poll, mut events) = (Poll::new()?, Events::with_capacity(8));
-    tls.socket().register(poll.registry(), Token(0))?;
+    tls.socket().register(&registry(&poll), Token(0))?;
     while ready(tls.handshake())?.is_none() {
         let _ = poll.poll(&mut events, Some(TICK));
         events.iter().for_each(|event| tls.socket().note(event));

@@ -448,7 +448,7 @@ struct Rig<F> {
 impl<F: Far> Rig<F> {
     fn new(mut leg: Own, far: F) -> Rig<F> {
         let poll = Poll::new().unwrap();
-        leg.register(poll.registry(), Token(0)).unwrap();
+        leg.register(&crate::support::registry(&poll), Token(0)).unwrap();
         Rig::over(LocalEnd::Own(leg), far, poll)
     }
 

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Token};
@@ -26,7 +27,7 @@ pub struct End<M: ?Sized> {
 impl<M: Mux + ?Sized> End<M> {
     pub fn new(mut mux: Box<M>) -> End<M> {
         let poll = Poll::new().unwrap();
-        mux.register(poll.registry(), Token(0)).unwrap();
+        mux.register(&Arc::new(poll.registry().try_clone().unwrap()), Token(0)).unwrap();
         End::registered(mux, poll)
     }
 

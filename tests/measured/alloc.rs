@@ -2,7 +2,7 @@
 //! there already.
 
 use crate::alone;
-use crate::support::skip;
+use crate::support::{registry, skip};
 use nodepass::net::relay::Half;
 use nodepass::net::stream::Stores;
 use nodepass::net::sys;
@@ -90,8 +90,8 @@ impl Relay {
         let poll = mio::Poll::new().unwrap();
         let ((user, near), (target, far)) = (pair(), pair());
         let (mut near, mut far) = (Tcp::new(near), Tcp::new(far));
-        near.register(poll.registry(), NEAR).unwrap();
-        far.register(poll.registry(), FAR).unwrap();
+        near.register(&registry(&poll), NEAR).unwrap();
+        far.register(&registry(&poll), FAR).unwrap();
         let (forth, back) = (Half::default(), Half::default());
         let (events, stores) = (mio::Events::with_capacity(64), Stores::new(16 * 1024, splice));
         Relay { poll, events, near, far, forth, back, stores, user, target }

@@ -221,7 +221,7 @@ const MAX_READ: usize = 64 << 10;
 /// Most bytes of it that are read and written, both counted.
 const MAX_COPIED: i64 = 256 * 1024;
 /// Most calls for ten users: for them, for the refill, for waiting.
-const MAX_SERVER: [usize; 3] = [200, 75, 85];
+const MAX_SERVER: [usize; 3] = [200, 75, 70];
 const MAX_CLIENT: [usize; 3] = [270, 125, 85];
 /// Most calls of a process at rest in three report intervals: some 30, or 50 where the control connection happens to be
 /// with another thread than the hub and each word between them wakes one.

@@ -1,14 +1,20 @@
 //! Ports of our own, users, and waiting.
 
 use super::{present, Dice, GRACE};
+use mio::{Poll, Registry};
 use socket2::{Domain, Socket, Type};
 use std::cell::RefCell;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener};
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
+
+/// Where sockets of that poll are registered.
+pub fn registry(poll: &Poll) -> Arc<Registry> {
+    Arc::new(poll.registry().try_clone().expect("a descriptor"))
+}
 
 /// A port that is free for TCP and UDP on every local address, below the ephemeral range (so that no outgoing
 /// connection takes it meanwhile), and that no other test gets: not in this process, and not in another one that

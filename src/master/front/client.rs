@@ -16,6 +16,7 @@ mod proxying;
 
 use std::io;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use mio::event::Event;
@@ -166,7 +167,7 @@ impl Client {
     }
 
     /// Registers its connection under `token`, once.
-    pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+    pub fn register(&mut self, registry: &Arc<Registry>, token: Token) -> io::Result<()> {
         self.leg.register(registry, token)
     }
 

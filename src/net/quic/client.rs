@@ -3,6 +3,7 @@
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::mpsc::Sender;
+use std::sync::Arc;
 use std::time::Instant;
 
 use mio::event::Event;
@@ -191,7 +192,7 @@ impl QuicClient {
 }
 
 impl Mux for QuicClient {
-    fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+    fn register(&mut self, registry: &Arc<Registry>, token: Token) -> io::Result<()> {
         self.port.register(registry, token)
     }
 

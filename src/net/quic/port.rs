@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mio::event::Event;
@@ -17,7 +18,7 @@ use crate::net::stream::ready;
 /// Some sockets with their memory.
 pub struct Port {
     sockets: Vec<Socket>,
-    registration: Option<(Registry, Token)>,
+    registration: Option<(Arc<Registry>, Token)>,
     inbox: PacketQueue,
     outbox: Outbox,
     largest: usize,
@@ -45,8 +46,8 @@ impl Port {
     }
 
     /// Registers them, all under one token.
-    pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
-        self.registration = Some((registry.try_clone()?, token));
+    pub fn register(&mut self, registry: &Arc<Registry>, token: Token) -> io::Result<()> {
+        self.registration = Some((registry.clone(), token));
         self.sockets.iter_mut().try_for_each(|socket| socket.register(registry, token))
     }
 

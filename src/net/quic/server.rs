@@ -12,6 +12,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mio::event::Event;
@@ -338,7 +339,7 @@ impl Mux for QuicServer {
         Ok(())
     }
 
-    fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+    fn register(&mut self, registry: &Arc<Registry>, token: Token) -> io::Result<()> {
         self.port.register(registry, token)
     }
 

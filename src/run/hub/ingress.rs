@@ -168,7 +168,7 @@ impl Ingress {
     }
 
     /// Lets users in, a bounded number: see [`Ingress::next`] and [`Ingress::deliver`]. `bars` says which sources are banned.
-    pub fn admit(&mut self, registry: &Registry, bars: &mut Bars, now: Instant) {
+    pub fn admit(&mut self, registry: &Arc<Registry>, bars: &mut Bars, now: Instant) {
         self.sniff(registry, now);
         // A listener that lacked descriptors is not ready until it is tried again: so every open one is asked.
         if !matches!(&self.listeners, Opening::Open(_)) {
@@ -287,7 +287,7 @@ impl Ingress {
         }
     }
 
-    fn admit_tcp(&mut self, socket: TcpStream, from: SocketAddr, registry: &Registry, now: Instant) {
+    fn admit_tcp(&mut self, socket: TcpStream, from: SocketAddr, registry: &Arc<Registry>, now: Instant) {
         let proto = Proto::Tcp(Some(from.ip()));
         if !self.enter(proto, from, now) {
             return;

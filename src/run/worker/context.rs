@@ -20,7 +20,7 @@ pub struct Context {
     /// What the instance shares.
     pub shared: Arc<Shared>,
     /// Where sockets are registered.
-    pub registry: Registry,
+    pub registry: Arc<Registry>,
     /// The hub.
     pub hub: Sender<Notice>,
     /// Buffers and pipes for TCP relays.

@@ -74,7 +74,7 @@ impl Rig {
             inherited: Inherited::default(),
             held: false,
         });
-        let (registry, now) = (poll.registry().try_clone().unwrap(), epoch());
+        let (registry, now) = (crate::testing::registry(&poll), epoch());
         let worker = Worker::new(0, inbox, hub, registry, shared, now);
         Rig { poll, worker, jobs, notices, now }
     }

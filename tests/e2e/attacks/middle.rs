@@ -253,7 +253,7 @@ fn carry(
     };
     let mut near = Tls::accept(plain(near)?, identity.config.clone(), &Budget::PLENTY)?;
     let (mut poll, mut events) = (Poll::new()?, Events::with_capacity(8));
-    near.socket().register(poll.registry(), Token(0))?;
+    near.socket().register(&registry(&poll), Token(0))?;
     while ready(near.handshake())?.is_none() {
         let _ = poll.poll(&mut events, Some(TICK));
         events.iter().for_each(|event| near.socket().note(event));
@@ -262,7 +262,7 @@ fn carry(
     let speech = if near.speaks_http1() { Alpn::Http1 } else { speech };
     let trusting = client(Trust::ANY, speech).expect("a configuration");
     let mut far = Tls::connect(plain(far)?, trusting, server_name("nodepass.invalid")?, &Budget::PLENTY)?;
-    far.socket().register(poll.registry(), Token(1))?;
+    far.socket().register(&registry(&poll), Token(1))?;
     let (mut to_server, mut to_client) = (Pass::new(ear), Pass::new(ear));
     while !to_server.closed || !to_client.closed {
         let _ = poll.poll(&mut events, Some(TICK));
@@ -293,7 +293,7 @@ fn quic(at: SocketAddr, server: SocketAddr, identity: &Identity, ear: Arc<Ear>) 
     let mut near = QuicServer::bind(&[at.into()], identity, &settings, Instant::now()).expect("a port");
     near.allow(&[AllowedPeer { tunnel: 1, address: at.ip(), connections: 1 }], identity).expect("a certificate");
     let mut poll = Poll::new().expect("a poll");
-    near.register(poll.registry(), Token(0)).expect("a poll");
+    near.register(&registry(&poll), Token(0)).expect("a poll");
     let own = identity.leaf;
     spawn(move || {
         let trusting = ClientTls::new(Trust::ANY, "").expect("a configuration");
@@ -318,7 +318,7 @@ fn quic(at: SocketAddr, server: SocketAddr, identity: &Identity, ear: Arc<Ear>) 
                     let made =
                         QuicClient::connect(server, &trusting, &settings, &mut Tickets::default(), Instant::now());
                     let mut made = made.expect("a socket");
-                    made.register(poll.registry(), Token(1)).expect("a poll");
+                    made.register(&registry(&poll), Token(1)).expect("a poll");
                     far = Some(made);
                 }
                 continue;

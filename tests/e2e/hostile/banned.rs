@@ -97,7 +97,7 @@ fn quic_gets_in(port: SocketAddr) -> bool {
     let made = QuicClient::connect(port, &trusting, &settings, &mut Tickets::default(), Instant::now());
     let mut made = made.expect("a socket");
     let (mut poll, mut events) = (Poll::new().expect("a poll"), Events::with_capacity(64));
-    made.register(poll.registry(), Token(0)).expect("a poll");
+    made.register(&registry(&poll), Token(0)).expect("a poll");
     let mut ended = false;
     let so = eventually(GRACE, || {
         let _ = poll.poll(&mut events, Some(Duration::from_millis(20)));

@@ -109,7 +109,7 @@ fn quic_connections_without_streams_end() {
                 let made =
                     QuicClient::connect(tunnel.tunnel, &trusting, &settings, &mut Tickets::default(), Instant::now());
                 let mut made = made.expect("a socket");
-                made.register(poll.registry(), Token(number)).expect("a poll");
+                made.register(&registry(&poll), Token(number)).expect("a poll");
                 made
             })
             .collect();

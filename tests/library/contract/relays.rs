@@ -224,8 +224,8 @@ fn world(via: &Via, small: bool) -> (TcpStream, TcpStream, Relays) {
 /// The client's end of a WebSocket is its far leg, the server's end its near one.
 fn relay(mut a: Own, mut b: Own, splice: bool, end: Option<End>) -> io::Result<()> {
     let mut poll = Poll::new()?;
-    a.register(poll.registry(), Token(0))?;
-    b.register(poll.registry(), Token(1))?;
+    a.register(&crate::support::registry(&poll), Token(0))?;
+    b.register(&crate::support::registry(&poll), Token(1))?;
     while !(established(&mut a)? && established(&mut b)?) {
         listen(&mut poll, [&mut a, &mut b], GRACE)?;
     }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use mio::{Events, Poll, Token};
 
 use super::pair::{limits, nonblocking, server_config, End};
-use crate::support::{finish, finished, program, python, start_child};
+use crate::support::{finish, finished, program, python, registry, start_child};
 use nodepass::net::budget::Budget;
 use nodepass::net::h2::H2;
 use nodepass::net::mux::{Mux, StreamNo};
@@ -130,7 +130,7 @@ fn serve(socket: std::net::TcpStream) {
     let peer = socket.peer_addr().unwrap();
     let mut poll = Poll::new().unwrap();
     let mut tls = Tls::accept(nonblocking(socket), server_config(), &Budget::PLENTY).unwrap();
-    tls.socket().register(poll.registry(), Token(0)).unwrap();
+    tls.socket().register(&registry(&poll), Token(0)).unwrap();
     let mut events = Events::with_capacity(8);
     loop {
         match ready(tls.handshake()) {

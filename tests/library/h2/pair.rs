@@ -58,7 +58,7 @@ pub fn sessions() -> [(Tls, Poll); 2] {
         [Tls::connect(one, client, name, &Budget::PLENTY), Tls::accept(two, server_config(), &Budget::PLENTY)]
             .map(|tls| (tls.unwrap(), Poll::new().unwrap(), false));
     for (tls, poll, _) in &mut ends {
-        tls.socket().register(poll.registry(), Token(0)).unwrap();
+        tls.socket().register(&crate::support::registry(poll), Token(0)).unwrap();
     }
     while ends.iter().any(|(.., done)| !done) {
         for (tls, poll, done) in ends.iter_mut().filter(|(.., done)| !done) {

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
 use mio::net::TcpStream;
@@ -51,7 +52,7 @@ impl Sniffing {
         &mut self,
         socket: TcpStream,
         address: SocketAddr,
-        registry: &Registry,
+        registry: &Arc<Registry>,
         now: Instant,
     ) -> io::Result<Option<Verdicted>> {
         let sniff = Sniff::new(self.block, now);
