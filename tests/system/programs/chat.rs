@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 fn two_hundred_users_of_a_chat_are_back_after_each_restart_of_client_and_server() {
     let each = USERS / cells().len();
     each_tunnel(|builder| {
-        let mut chat = Chat::new(builder, each);
+        let mut chat = Chat::new(builder, each, HEARTBEAT);
         for side in [Side::Server, Side::Client] {
             for signal in [libc::SIGTERM, libc::SIGKILL] {
                 chat.survives(side, signal);
@@ -32,7 +32,7 @@ fn a_chat_of_an_hour_survives_restarts() {
     let until = Instant::now() + Duration::from_secs(60 * minutes);
     each_tunnel(|builder| {
         let name = format!("{:?} type={} tls={}", builder.flow(), builder.transport(), u8::from(builder.encrypted()));
-        let mut chat = Chat::new(builder, USERS);
+        let mut chat = Chat::new(builder, USERS, HEARTBEAT_OF_MANY);
         let (mut restarts, mut longest) = (0, Duration::ZERO);
         while Instant::now() < until {
             chat.tunnel.client.reports(PAUSE);
@@ -62,10 +62,10 @@ struct Chat {
 }
 
 impl Chat {
-    fn new(builder: Builder, count: usize) -> Chat {
+    fn new(builder: Builder, count: usize, heartbeat: Duration) -> Chat {
         let room = Room::open();
         let tunnel = builder.target(room.addr).start();
-        let users: Vec<Arc<User>> = (0..count).map(|_| User::enters(tunnel.user)).collect();
+        let users: Vec<Arc<User>> = (0..count).map(|_| User::enters(tunnel.user, heartbeat)).collect();
         let chat = Chat { tunnel, room, users, said: 0 };
         chat.all_beat();
         chat
@@ -125,12 +125,12 @@ struct User {
 }
 
 impl User {
-    fn enters(room: SocketAddr) -> Arc<User> {
+    fn enters(room: SocketAddr, heartbeat: Duration) -> Arc<User> {
         let user = Arc::new(User::default());
         let stays = Arc::clone(&user);
         std::thread::spawn(move || {
             while !stays.leaves.load(Ordering::SeqCst) {
-                if stays.talks(room).is_err() {
+                if stays.talks(room, heartbeat).is_err() {
                     stays.losses.fetch_add(1, Ordering::SeqCst);
                     // As a program waits before it tries again.
                     std::thread::sleep(AGAIN);
@@ -140,12 +140,12 @@ impl User {
         user
     }
 
-    fn talks(&self, room: SocketAddr) -> std::io::Result<()> {
+    fn talks(&self, room: SocketAddr, heartbeat: Duration) -> std::io::Result<()> {
         let mut stream = try_connect(room)?;
         let mut lines = BufReader::new(stream.try_clone()?);
         let mut line = String::new();
         for beat in 0.. {
-            writeln!(stream, "{beat}")?;
+            stream.write_all(format!("{beat}\n").as_bytes())?;
             let answer = format!("beat {beat}\n");
             line.clear();
             while line != answer {
@@ -163,7 +163,7 @@ impl User {
             if self.leaves.load(Ordering::SeqCst) {
                 return Ok(());
             }
-            std::thread::sleep(HEARTBEAT);
+            std::thread::sleep(heartbeat);
         }
         Ok(())
     }
@@ -215,6 +215,8 @@ impl Room {
 const USERS: usize = 200;
 /// How often each asks whether the room is there.
 const HEARTBEAT: Duration = Duration::from_millis(200);
+/// In the chat of an hour, whose users are ten times as many.
+const HEARTBEAT_OF_MANY: Duration = Duration::from_secs(1);
 /// Before a lost connection is replaced.
 const AGAIN: Duration = Duration::from_millis(100);
 /// Check points, one a second, between restarts in the chat of an hour.
