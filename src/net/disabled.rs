@@ -16,6 +16,7 @@ pub mod quic {
     use crate::logic::local_end::LocalEnd;
     use crate::net::budget::Budget;
     use crate::net::certs::{Identity, Trust};
+    use crate::net::inherited::Inherited;
     use crate::net::listen_addr::ListenAddr;
     use crate::net::mux::Mux;
 
@@ -72,6 +73,7 @@ pub mod quic {
     /// Always an error.
     pub fn listen(
         _addresses: &[ListenAddr],
+        _inherited: &Inherited,
         _identity: &Identity,
         _settings: &Settings,
         _now: Instant,

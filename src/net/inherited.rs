@@ -1,32 +1,44 @@
-//! Listening sockets that this process has from the one before it. What listens at the address of one takes it instead of a new one.
+//! Listening sockets that this process has from the one before it. What listens at the address of one takes it instead of a new one. And
+//! pipes, by which packets go back to processes before.
 
 use std::os::fd::OwnedFd;
 use std::sync::{Mutex, PoisonError};
 
-use socket2::{Socket, Type};
+use socket2::{SockRef, Socket, Type};
 
 use super::listen_addr::ListenAddr;
 
 /// The sockets that nothing has taken.
 #[derive(Debug, Default)]
-pub struct Inherited(Mutex<Vec<Socket>>);
+pub struct Inherited {
+    sockets: Mutex<Vec<Socket>>,
+    pipes: Mutex<Vec<OwnedFd>>,
+}
 
 impl Inherited {
-    /// These sockets.
-    pub fn new(sockets: Vec<OwnedFd>) -> Inherited {
-        Inherited(Mutex::new(sockets.into_iter().map(Socket::from).collect()))
+    /// These sockets and pipes.
+    pub fn new(all: Vec<OwnedFd>) -> Inherited {
+        let (sockets, pipes): (Vec<_>, Vec<_>) = all.into_iter().partition(|fd| SockRef::from(fd).r#type().is_ok());
+        let sockets = sockets.into_iter().map(Socket::from).collect();
+        Inherited { sockets: Mutex::new(sockets), pipes: Mutex::new(pipes) }
+    }
+
+    /// All pipes, in the order in which they were handed over.
+    pub fn take_pipes(&self) -> Vec<OwnedFd> {
+        std::mem::take(&mut self.pipes.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The socket of that type at that address and for the same families, if there is one.
     pub fn take(&self, at: ListenAddr, kind: Type) -> Option<Socket> {
-        let mut sockets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sockets = self.sockets.lock().unwrap_or_else(PoisonError::into_inner);
         let found = sockets.iter().position(|socket| is_at(socket, at, kind))?;
         Some(sockets.swap_remove(found))
     }
 
     /// Closes what nothing has taken.
     pub fn close(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.sockets.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.take_pipes();
     }
 }
 
@@ -40,6 +52,18 @@ fn is_at(socket: &Socket, ListenAddr { address, dual }: ListenAddr, kind: Type) 
 mod tests {
     use super::*;
     use std::net::{SocketAddr, TcpListener, UdpSocket};
+    use std::os::fd::AsRawFd;
+
+    #[test]
+    fn pipes_are_told_from_sockets_and_taken_in_their_order() {
+        let (reader, writer) = std::io::pipe().unwrap();
+        let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let at = ListenAddr::from(udp.local_addr().unwrap());
+        let numbers = [reader.as_raw_fd(), writer.as_raw_fd()];
+        let inherited = Inherited::new(vec![reader.into(), udp.into(), writer.into()]);
+        assert_eq!(inherited.take_pipes().iter().map(AsRawFd::as_raw_fd).collect::<Vec<_>>(), numbers);
+        assert!(inherited.take_pipes().is_empty() && inherited.take(at, Type::DGRAM).is_some());
+    }
 
     #[test]
     fn a_socket_is_taken_once_by_what_listens_at_its_address() {

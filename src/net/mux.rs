@@ -11,6 +11,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::sync::mpsc::{channel, Receiver, Sender};
 use std::sync::Arc;
 use std::time::Instant;
@@ -75,6 +76,14 @@ pub trait Mux: Send {
     }
     /// Says goodbye, as far as that goes without waiting.
     fn close(&mut self);
+    /// Copies of the sockets of a port that many share, and of the ways to processes before this one: for the one that comes after it.
+    fn handed_over(&self) -> io::Result<Vec<OwnedFd>> {
+        Ok(Vec::new())
+    }
+    /// Another process receives at such a port from now on, and passes on by this pipe what is of connections here.
+    fn hand_on(&mut self, _passed: OwnedFd, _registry: &Registry, _token: Token) -> io::Result<()> {
+        Ok(())
+    }
     /// Only these peers are let in from now on at a port that many share, and shown this certificate; connections that were
     /// let in for others are closed. A connection of its own has nothing to do.
     fn allow(&mut self, _peers: &[AllowedPeer], _identity: &Identity) -> io::Result<()> {

@@ -30,6 +30,7 @@
 mod client;
 mod connection;
 mod packet_size;
+mod passing;
 mod port;
 mod reset;
 mod server;
@@ -53,6 +54,7 @@ use quiche::CongestionControlAlgorithm;
 
 use super::budget::Budget;
 use super::certs::Identity;
+use super::inherited::Inherited;
 use super::listen_addr::ListenAddr;
 use super::mux::Mux;
 use super::random;
@@ -136,14 +138,15 @@ pub fn connect(
     Ok(Box::new(QuicClient::connect(server, tls, settings, tickets, now)?))
 }
 
-/// A server's port: [`QuicServer::bind`].
+/// A server's port: [`QuicServer::open`].
 pub fn listen(
     addresses: &[ListenAddr],
+    inherited: &Inherited,
     identity: &Identity,
     settings: &Settings,
     now: Instant,
 ) -> io::Result<Box<dyn Mux>> {
-    Ok(Box::new(QuicServer::bind(addresses, identity, settings, now)?))
+    Ok(Box::new(QuicServer::open(addresses, inherited, identity, settings, now)?))
 }
 
 /// What both sides ask of quiche.

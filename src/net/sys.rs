@@ -23,6 +23,30 @@ pub fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     }
 }
 
+/// A pipe that keeps packets of up to 4096 bytes apart and never waits: (reading end, writing end). It holds as many as an unprivileged
+/// process may have in it.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub fn packet_pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    let mut ends = [0 as RawFd; 2];
+    // SAFETY: `ends` has room for the two descriptors; on success both are new and ours. The size takes a number, and may stay as it is.
+    unsafe {
+        check(libc::pipe2(ends.as_mut_ptr(), libc::O_NONBLOCK | libc::O_CLOEXEC | libc::O_DIRECT) as isize)?;
+        let (reader, writer) = (OwnedFd::from_raw_fd(ends[0]), OwnedFd::from_raw_fd(ends[1]));
+        libc::fcntl(ends[1], libc::F_SETPIPE_SZ, PACKET_PIPE);
+        Ok((reader, writer))
+    }
+}
+
+/// A pipe that keeps packets apart: there is none here.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub fn packet_pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// Bytes of a pipe for packets, each of which takes a page of it.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const PACKET_PIPE: libc::c_int = 1024 * 1024;
+
 /// Moves up to `limit` bytes between a pipe and a socket without a copy. `Ok(0)` only at the end of the stream.
 #[cfg(target_os = "linux")]
 pub fn splice(from: BorrowedFd<'_>, to: BorrowedFd<'_>, limit: usize) -> io::Result<usize> {

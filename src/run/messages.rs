@@ -8,6 +8,7 @@
 //! ```
 
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -65,6 +66,8 @@ pub enum Job {
     },
     /// Which streams are wanted from now on at such a port.
     Policy(Arc<AcceptPolicy>),
+    /// Another process receives at such a port from now on, and passes on by this pipe what is of connections here.
+    HandOn(OwnedFd),
     /// Send the answer to a handshake and close the connection.
     Answer {
         /// The connection.

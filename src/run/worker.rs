@@ -155,6 +155,7 @@ impl Worker {
             }
             Job::Serve { mux, policy } => muxers.serve(mux, policy, tasks, context),
             Job::Policy(policy) => muxers.set_policy(policy, tasks, context),
+            Job::HandOn(pipe) => muxers.hand_on(pipe, tasks, context),
             Job::Answer { key, bytes } => {
                 if let Some(Task::Stage(Stage::Inbound(inbound))) = tasks.get_mut(key) {
                     inbound.answer(bytes);

@@ -504,8 +504,8 @@ a_section_whose_url_alone_has_changed_is_signalled_and_not_started_anew() {
 	END
 	init start
 	not_called send_signal
-	for name in same url both ended; do not_called "set_param|file|$ROOT/run/$name"; done
-	for name in quic jail m; do called "set_param|file|$ROOT/run/$name"; done
+	for name in same url both ended quic; do not_called "set_param|file|$ROOT/run/$name"; done
+	for name in jail m; do called "set_param|file|$ROOT/run/$name"; done
 	printf '%s 1 10 as it was\n' same url quic jail m >"$ROOT/instances"
 	cp "$ROOT/instances" "$ROOT/after"
 	printf 'both 1 11 as it was\nended 0 stopped\n' >>"$ROOT/instances"
@@ -514,7 +514,8 @@ a_section_whose_url_alone_has_changed_is_signalled_and_not_started_anew() {
 	sed -i '/same/{n;s|t:9|t:2|;}' "$ROOT/nodepass"
 	init reload
 	called 'send_signal|nodepass|url|HUP'
-	[ "$(grep -c '^send_signal' "$ROOT/procd")" = 1 ] || fail "$(cat "$ROOT/procd")"
+	called 'send_signal|nodepass|quic|HUP'
+	[ "$(grep -c '^send_signal' "$ROOT/procd")" = 2 ] || fail "$(cat "$ROOT/procd")"
 	[ "$(url url)" = 'client://:3/t:9' ] || fail "$(url url)"
 	# Once is enough.
 	init reload

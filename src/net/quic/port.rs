@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,7 @@ use mio::{Registry, Token};
 
 use super::connection::{Connection, Sent};
 use super::packet_size::SMALLEST;
+use super::passing::{Younger, FRAME};
 use super::socket::{Outbox, Socket, Tally};
 use crate::net::batch::PacketQueue;
 use crate::net::mtu::{self, HEADERS_V4, HEADERS_V6};
@@ -23,6 +25,8 @@ pub struct Port {
     outbox: Outbox,
     largest: usize,
     busy: Instant,
+    /// Where packets come from while another process receives.
+    younger: Option<Younger>,
 }
 
 /// Where a packet came from and went to.
@@ -42,7 +46,7 @@ impl Port {
         let v6 = sockets.iter().any(|socket| socket.local().is_ipv6());
         let largest = if v6 { MAX_V6 } else { MAX_V4 };
         let (inbox, outbox) = (PacketQueue::default(), Outbox::default());
-        Port { sockets, registration: None, inbox, outbox, largest, busy: now }
+        Port { sockets, registration: None, inbox, outbox, largest, busy: now, younger: None }
     }
 
     /// Registers them, all under one token.
@@ -107,6 +111,45 @@ impl Port {
         Ok(more)
     }
 
+    /// Another process receives from now on, and passes on what is of connections here.
+    pub fn hand_on(&mut self, passed: OwnedFd, registry: &Registry, token: Token) -> io::Result<()> {
+        self.younger = Some(Younger::new(passed, registry, token)?);
+        self.sockets.iter_mut().try_for_each(|socket| socket.set_deaf(true, registry, token))
+    }
+
+    /// Whether another process receives.
+    pub fn is_deaf(&self) -> bool {
+        self.younger.is_some()
+    }
+
+    /// Hands over what another process has passed on, up to a bound. `true` if there may be more.
+    pub fn receive_passed(&mut self, mut each: impl FnMut(&mut Outbox, PacketPath, &mut [u8])) -> io::Result<bool> {
+        let mut room = [0; FRAME];
+        for _ in 0..PASSED {
+            let Some(younger) = &mut self.younger else { return Ok(false) };
+            match younger.next(&mut room) {
+                Ok(Some((from, to, len))) => {
+                    let is_at = |local: SocketAddr| {
+                        local.is_ipv4() == to.is_ipv4() && (local.ip() == to.ip() || local.ip().is_unspecified())
+                    };
+                    if let Some(socket) = self.sockets.iter().position(|socket| is_at(socket.local())) {
+                        each(&mut self.outbox, PacketPath { socket, from, to }, &mut room[..len]);
+                    }
+                }
+                // It is gone, or has no such port: then this one has it again.
+                Ok(None) => {
+                    self.younger = None;
+                    if let Some((registry, token)) = &self.registration {
+                        self.sockets.iter_mut().try_for_each(|socket| socket.set_deaf(false, registry, *token))?;
+                    }
+                    return Ok(true);
+                }
+                Err(_) => return Ok(false),
+            }
+        }
+        Ok(true)
+    }
+
     /// Sends what a connection has to say. `true` if there may be more: the bound was reached.
     pub fn send(&mut self, connection: &mut Connection, now: Instant) -> io::Result<bool> {
         for _ in 0..SENDS {
@@ -142,6 +185,11 @@ impl Port {
         Ok(went)
     }
 
+    /// Copies of the sockets, for the next process.
+    pub fn copied(&self) -> impl Iterator<Item = io::Result<OwnedFd>> + '_ {
+        self.sockets.iter().map(Socket::copied)
+    }
+
     /// Whether there is something to receive or to send.
     pub fn is_dirty(&self) -> bool {
         self.sockets.iter().any(Socket::is_readable) || self.outbox.can_go(&self.sockets)
@@ -160,6 +208,8 @@ pub fn largest_to(peer: SocketAddr, most: usize) -> usize {
 
 /// Most receiving calls in a turn, for each socket; each brings up to 256 KiB.
 const RECEIVES: usize = 8;
+/// Most packets in a turn that another process has passed on.
+const PASSED: usize = 256;
 /// Most times that the outbox is filled and sent for one connection in a turn.
 const SENDS: usize = 8;
 /// Memory for packets is given back after so long without any.

@@ -5,13 +5,14 @@
 //!          --Initial from the expected address, without a token--> Retry (nothing is kept)
 //!          --Initial with a good token--> new connection, if there is room
 //!          --any other version--> Version Negotiation
-//!          --of a connection that is not known--> stateless reset
+//!          --of a connection that is not known--> to the processes before this one; there are none: stateless reset
 //!          --anything else--> nothing
 //! ```
 
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,7 @@ use mio::{Registry, Token};
 use quiche::{ConnectionId, Header, Type};
 
 use super::connection::Connection;
+use super::passing::Older;
 use super::port::{largest_to, PacketPath, Port};
 use super::socket::{Outbox, Socket, Tally};
 use super::streams::Streams;
@@ -30,6 +32,7 @@ use crate::logic::slab::{Key, Slab};
 use crate::logic::strangers::Strangers;
 use crate::logic::wire::Fingerprint;
 use crate::net::certs::Identity;
+use crate::net::inherited::Inherited;
 use crate::net::listen_addr::ListenAddr;
 use crate::net::mux::{AllowedPeer, Mux, StreamNo};
 use crate::net::random;
@@ -60,6 +63,10 @@ struct ConnectionTable {
     leaf: Fingerprint,
     settings: Settings,
     largest: usize,
+    /// Processes before this one, which may have connections of their own.
+    older: Older,
+    /// Another process has the port: what is not known is of another's.
+    handed_on: bool,
 }
 
 impl QuicServer {
@@ -70,7 +77,20 @@ impl QuicServer {
         settings: &Settings,
         now: Instant,
     ) -> io::Result<QuicServer> {
-        let sockets = addresses.iter().map(|at| Socket::bind(*at, settings.batched)).collect::<io::Result<Vec<_>>>()?;
+        QuicServer::open(addresses, &Inherited::default(), identity, settings, now)
+    }
+
+    /// The same, with the sockets that are `inherited`. Packets that come there may be of connections in processes before.
+    pub fn open(
+        addresses: &[ListenAddr],
+        inherited: &Inherited,
+        identity: &Identity,
+        settings: &Settings,
+        now: Instant,
+    ) -> io::Result<QuicServer> {
+        let opened = addresses.iter().map(|at| Socket::open(*at, inherited, settings.batched));
+        let (sockets, known): (Vec<_>, Vec<_>) = opened.collect::<io::Result<Vec<_>>>()?.into_iter().unzip();
+        let older = if known.iter().all(|known| *known) { inherited.take_pipes() } else { Vec::new() };
         let port = Port::new(sockets, now);
         let table = ConnectionTable {
             connections: Slab::new(),
@@ -83,6 +103,8 @@ impl QuicServer {
             leaf: identity.leaf,
             settings: settings.clone(),
             largest: port.largest(),
+            older: Older::new(older),
+            handed_on: false,
         };
         Ok(QuicServer { port, table, dirty: false, next: None, now, too_large: 0 })
     }
@@ -118,7 +140,9 @@ impl QuicServer {
         }
         self.now = now;
         let table = &mut self.table;
-        let more = self.port.receive(now, |outbox, path, packet| table.arrived(outbox, path, packet, now))?;
+        let mut more = self.port.receive(now, |outbox, path, packet| table.arrived(outbox, path, packet, now))?;
+        more |= self.port.receive_passed(|outbox, path, packet| table.arrived(outbox, path, packet, now))?;
+        table.handed_on = self.port.is_deaf();
         table.tick(now)?;
         Ok(more)
     }
@@ -188,6 +212,8 @@ impl ConnectionTable {
         let known = id.and_then(|id| self.routes.get(&id).copied());
         let key = match known {
             Some(key) => key,
+            None if OF_CONNECTIONS.contains(&header.ty) && self.older.pass(path.from, path.to, packet) => return,
+            None if self.handed_on => return,
             None if header.ty == Type::Short => return self.disown(outbox, id, path, packet.len(), now),
             None => match self.stranger(outbox, &header, path, packet.len(), now) {
                 Some(key) => key,
@@ -434,6 +460,16 @@ impl Mux for QuicServer {
         self.table.connections.get_mut(key).into_iter().for_each(Connection::decide);
     }
 
+    fn handed_over(&self) -> io::Result<Vec<OwnedFd>> {
+        self.port.copied().chain(self.table.older.copies()).collect()
+    }
+
+    fn hand_on(&mut self, passed: OwnedFd, registry: &Registry, token: Token) -> io::Result<()> {
+        self.port.hand_on(passed, registry, token)?;
+        (self.table.handed_on, self.dirty) = (true, true);
+        Ok(())
+    }
+
     fn close(&mut self) {
         self.table.close_all();
         let _ = self.say(self.now);
@@ -441,6 +477,8 @@ impl Mux for QuicServer {
     }
 }
 
+/// Packets that follow the first ones of a connection, and so have an id of ours.
+const OF_CONNECTIONS: [Type; 3] = [Type::Short, Type::Handshake, Type::ZeroRTT];
 /// Most connections at a time beyond one for each tunnel, those included that are being made or closed: more come when a client
 /// starts anew, or from strangers behind the same address.
 const MAX_SPARE: usize = 15;

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::ops::Range;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use mio::event::{Event, Source};
 use mio::net::UdpSocket;
@@ -14,6 +14,7 @@ use socket2::{Domain, Protocol, Type};
 use super::packet_size::SMALLEST;
 use crate::logic::local_end::LocalEnd;
 use crate::net::batch::{self, cannot_segment, Outgoing, PacketQueue, MAX_BATCH, MAX_MESSAGE, MAX_SEGMENTS};
+use crate::net::inherited::Inherited;
 use crate::net::listen_addr::ListenAddr;
 use crate::net::stream::would_block;
 use crate::net::{bind, mtu, sys};
@@ -30,6 +31,8 @@ pub struct Socket {
     batched: bool,
     segments: bool,
     coalesces: bool,
+    /// Another process receives.
+    deaf: bool,
     /// What it did so far.
     pub tally: Tally,
 }
@@ -76,6 +79,14 @@ impl std::ops::Add for Tally {
 }
 
 impl Socket {
+    /// A socket at `at` for all peers, or the one there that is `inherited`; and whether it was.
+    pub fn open(at: ListenAddr, inherited: &Inherited, batched: bool) -> io::Result<(Socket, bool)> {
+        match inherited.take(at, Type::DGRAM) {
+            Some(socket) => Ok((Socket::over(socket, false, batched)?, true)),
+            None => Ok((Socket::bind(at, batched)?, false)),
+        }
+    }
+
     /// A socket at `at` for all peers.
     pub fn bind(at: ListenAddr, batched: bool) -> io::Result<Socket> {
         let ListenAddr { address, dual } = at;
@@ -105,7 +116,7 @@ impl Socket {
         let _ = mtu::probe_path_size(socket.as_fd(), local.is_ipv6());
         let coalesces = batched && batch::offload_receiving(socket.as_fd());
         let (readable, writable, tally) = (true, true, Tally::default());
-        let told_of_room = false;
+        let (told_of_room, deaf) = (false, false);
         Ok(Socket {
             socket,
             local,
@@ -116,6 +127,7 @@ impl Socket {
             batched,
             segments: batched,
             coalesces,
+            deaf,
             tally,
         })
     }
@@ -130,10 +142,13 @@ impl Socket {
         if self.writable != self.told_of_room {
             return Ok(());
         }
-        let interest = if self.writable { Interest::READABLE } else { Interest::READABLE | Interest::WRITABLE };
-        self.socket.reregister(registry, token, interest)?;
         self.told_of_room = !self.writable;
-        Ok(())
+        match (self.deaf, self.told_of_room) {
+            (false, false) => self.socket.reregister(registry, token, Interest::READABLE),
+            (false, true) => self.socket.reregister(registry, token, Interest::READABLE | Interest::WRITABLE),
+            (true, false) => self.socket.deregister(registry),
+            (true, true) => self.socket.register(registry, token, Interest::WRITABLE),
+        }
     }
 
     /// Takes it out of the poll.
@@ -154,7 +169,23 @@ impl Socket {
 
     /// Whether packets may wait to be received.
     pub fn is_readable(&self) -> bool {
-        self.readable
+        self.readable && !self.deaf
+    }
+
+    /// Whether another process receives in place of this one, which goes on sending.
+    pub fn set_deaf(&mut self, deaf: bool, registry: &Registry, token: Token) -> io::Result<()> {
+        (self.deaf, self.readable) = (deaf, true);
+        match (deaf, self.told_of_room) {
+            (true, false) => self.socket.deregister(registry),
+            (true, true) => self.socket.reregister(registry, token, Interest::WRITABLE),
+            (false, false) => self.socket.register(registry, token, Interest::READABLE),
+            (false, true) => self.socket.reregister(registry, token, Interest::READABLE | Interest::WRITABLE),
+        }
+    }
+
+    /// The socket itself, for the next process.
+    pub fn copied(&self) -> io::Result<OwnedFd> {
+        self.socket.as_fd().try_clone_to_owned()
     }
 
     /// Whether packets may be sent.
@@ -164,7 +195,7 @@ impl Socket {
 
     /// Receives as much as one call gives. Errors that the network reported are counted and are not ours.
     pub fn receive(&mut self, inbox: &mut PacketQueue) -> io::Result<usize> {
-        if !self.readable {
+        if !self.is_readable() {
             return would_block();
         }
         let (slot, most) = if self.coalesces { (COALESCED, SLOTS) } else { (PLAIN, MAX_BATCH) };

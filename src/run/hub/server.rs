@@ -3,8 +3,9 @@
 mod admission;
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::IpAddr;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -29,6 +30,7 @@ use crate::net::certs::{Certs, Identity};
 use crate::net::listen::Acceptor;
 use crate::net::mux::Mux;
 use crate::net::quic;
+use crate::net::sys::packet_pipe;
 use crate::run::messages::Job;
 use crate::run::policy::{AcceptPolicy, ExpectedTunnel, HandshakeTls};
 use crate::run::shared::Shared;
@@ -55,6 +57,9 @@ pub(in crate::run) struct Server {
     psk: Option<Psk>,
     reload: Instant,
     policy: Arc<AcceptPolicy>,
+    /// Copies of what the QUIC port consists of, and the pipe by which its packets come when another process has it.
+    quic: Vec<OwnedFd>,
+    passed: Option<OwnedFd>,
     /// The worker that has the QUIC port does not know the policy yet.
     policy_changed: bool,
     flow: Direction,
@@ -94,6 +99,8 @@ impl Server {
             certs,
             reload: now + config.limits.reload,
             policy: Arc::new(policy),
+            quic: Vec::new(),
+            passed: None,
             policy_changed: false,
             flow,
             tunnels: BTreeMap::new(),
@@ -118,12 +125,23 @@ impl Server {
 
     /// The sockets of the tunnel port.
     pub fn sockets(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.acceptors.iter().map(Acceptor::as_fd)
+        self.acceptors.iter().map(Acceptor::as_fd).chain(self.quic.iter().map(AsFd::as_fd))
     }
 
-    /// Another process has the tunnel port from now on.
-    pub fn hand_on(&mut self, registry: &Registry) {
+    /// The next process is to start: the end of a pipe into which it puts what comes to the QUIC port for connections in this one.
+    pub fn way_back(&mut self) -> io::Result<Option<OwnedFd>> {
+        if self.quic.is_empty() {
+            return Ok(None);
+        }
+        let (reader, writer) = packet_pipe()?;
+        self.passed = Some(reader);
+        Ok(Some(writer))
+    }
+
+    /// Another process has the tunnel port from now on. Where it receives for QUIC as well: the other end of that pipe.
+    pub fn hand_on(&mut self, registry: &Registry) -> Option<OwnedFd> {
         self.acceptors.drain(..).for_each(|acceptor| acceptor.close(registry));
+        self.passed.take()
     }
 
     /// An edge of the tunnel port.
@@ -347,8 +365,11 @@ impl Server {
             self.shared.budget,
         )
         .with_trial(self.policy.trial);
-        let port = quic::listen(&addresses, identity, &settings, now);
-        port.map(Some).map_err(|error| Error::listen(&config.tunnel, "QUIC over UDP", error))
+        let opened = quic::listen(&addresses, &self.shared.inherited, identity, &settings, now);
+        let opened = opened.and_then(|port| Ok((port.handed_over()?, port)));
+        let (copies, port) = opened.map_err(|error| Error::listen(&config.tunnel, "QUIC over UDP", error))?;
+        self.quic = copies;
+        Ok(Some(port))
     }
 
     /// Which connections are wanted has changed.

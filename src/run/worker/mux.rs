@@ -10,10 +10,12 @@
 //! ```
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Instant;
 
 use mio::event::Event;
+use mio::Token;
 
 use super::context::{token, Context, Side};
 use super::idle::Idle;
@@ -246,6 +248,21 @@ impl MuxTask {
             if let Err(error) = mux.allow(&peers, identity) {
                 log::error!("The new certificate cannot be used for QUIC, the old one stays: {error}");
             }
+        }
+    }
+
+    /// Whether many share it.
+    pub fn is_port(&self) -> bool {
+        matches!(self.purpose, Purpose::Port(_))
+    }
+
+    /// Another process receives at this port from now on.
+    pub fn hand_on(&mut self, pipe: OwnedFd, token: Token, context: &mut Context) {
+        self.ready = true;
+        let Context { muxes, registry, .. } = context;
+        muxes.stir(&self.hold);
+        if let Some(Err(error)) = muxes.get_mut(&self.hold).map(|mux| mux.hand_on(pipe, registry, token)) {
+            log::error!("Connections of QUIC in this process are lost: {error}");
         }
     }
 

@@ -4,6 +4,7 @@
 //! something happened to, or whose clock is due.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -66,6 +67,15 @@ impl Muxers {
             if let Some(Task::Mux(task)) = tasks.get_mut(*key) {
                 task.set_policy(&policy, &mut context.muxes);
             }
+        }
+    }
+
+    /// Another process receives at such a port from now on: there is one.
+    pub fn hand_on(&mut self, pipe: OwnedFd, tasks: &mut Tasks, context: &mut Context) {
+        let is_port = |key: &&Key| mux(tasks.get(**key)).is_some_and(MuxTask::is_port);
+        let Some(key) = self.keys.iter().find(is_port).copied() else { return };
+        if let Some(Task::Mux(task)) = tasks.get_mut(key) {
+            task.hand_on(pipe, token(key, Side::Remote), context);
         }
     }
 

@@ -64,7 +64,12 @@ impl Pair {
 
 #[test]
 fn a_restart_refuses_nobody_and_long_users_finish_where_they_are() {
-    let types = [Some(0), cfg!(feature = "ws").then_some(2), cfg!(feature = "h2").then_some(3)];
+    let types = [
+        Some(0),
+        cfg!(feature = "quic").then_some(1),
+        cfg!(feature = "ws").then_some(2),
+        cfg!(feature = "h2").then_some(3),
+    ];
     side_by_side(types.into_iter().flatten().map(|kind| (format!("type={kind}"), kind)), restarted);
 }
 

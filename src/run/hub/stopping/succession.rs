@@ -18,7 +18,6 @@ use std::time::{Duration, Instant};
 use signal_hook::consts::{SIGHUP, SIGTERM};
 
 use super::Stopping;
-use crate::config::Transport;
 use crate::log as lines;
 use crate::logic::control::Why;
 use crate::logic::next_notice::NextNotice;
@@ -29,7 +28,7 @@ use crate::run::hub::out::EndReason;
 use crate::run::hub::part::Part;
 use crate::run::hub::tunnel::Tunnel;
 use crate::run::hub::Hub;
-use crate::run::messages::Notice;
+use crate::run::messages::{Job, Notice};
 
 /// What this process knows of those before and after it.
 pub(in crate::run) struct Succession {
@@ -110,7 +109,6 @@ impl Succession {
 impl Hub {
     /// SIGHUP: certificates are loaded again, or the next process begins where there is more that is new.
     pub(super) fn hung_up(&mut self, now: Instant) {
-        let keeps_its_port = self.keeps_its_port();
         // The instances of a master are told by it.
         let Some(succession) = self.succession.as_mut().filter(|_| SUPPORTED && !self.shared.held) else {
             return self.reload(now);
@@ -123,12 +121,6 @@ impl Hub {
         }
         match succession.origin.has_changed() {
             Ok(false) => self.reload(now),
-            Ok(true) if keeps_its_port => {
-                log::warn!(
-                    "SIGHUP: users of QUIC cannot be handed on to another process: a restart brings what is new"
-                );
-                self.reload(now);
-            }
             Ok(true) => self.start_next(),
             Err(why) => log::error!(event = "not_followed"; "SIGHUP: {why}; this process goes on as it is"),
         }
@@ -136,7 +128,7 @@ impl Hub {
 
     /// The master wants another process with that URL in place of this one.
     pub(in crate::run) fn asked_for_next(&mut self, url: String) {
-        let can = self.can_hand_on() && self.stopping.is_none();
+        let can = SUPPORTED && self.stopping.is_none();
         match self.succession.as_mut().filter(|succession| can && matches!(succession.stage, Stage::Serving)) {
             Some(succession) => {
                 succession.origin.change(vec![url]);
@@ -144,11 +136,6 @@ impl Hub {
             }
             None => self.tell_master(NextNotice::Failed),
         }
-    }
-
-    /// Whether users can be handed on at all.
-    fn can_hand_on(&self) -> bool {
-        SUPPORTED && !self.keeps_its_port()
     }
 
     /// Whether another process has the ports.
@@ -166,7 +153,7 @@ impl Hub {
     /// Users can be handed on to another process.
     pub(in crate::run) fn succeeds(&mut self, succession: Succession) {
         self.succession = Some(succession);
-        if self.can_hand_on() {
+        if SUPPORTED {
             self.tell_master(NextNotice::Can);
         }
     }
@@ -177,13 +164,8 @@ impl Hub {
         self.manager.iter().for_each(|manager| manager.reloaded());
     }
 
-    /// Packets of QUIC come to one port whichever process their connections are in.
-    fn keeps_its_port(&self) -> bool {
-        matches!(self.part, Part::Server(_)) && self.shared.config.transport == Transport::Quic
-    }
-
     fn start_next(&mut self) {
-        let sockets = self.sockets();
+        let sockets = self.sockets_and_pipe();
         let Some(succession) = &mut self.succession else { return };
         self.manager.iter().for_each(|manager| manager.reloading());
         let notices = succession.notices.clone();
@@ -203,6 +185,14 @@ impl Hub {
             }
             Err(error) => self.not_followed(&error.to_string()),
         }
+    }
+
+    fn sockets_and_pipe(&mut self) -> io::Result<Vec<OwnedFd>> {
+        let mut all = self.sockets()?;
+        if let Some(server) = self.part.server() {
+            all.extend(server.way_back()?);
+        }
+        Ok(all)
     }
 
     /// Copies of all sockets at which something comes in.
@@ -286,14 +276,19 @@ impl Hub {
         let until = now + self.shared.config.limits.shutdown;
         let registry = &self.registry;
         self.stopping.get_or_insert(Stopping::Draining { until, told: None });
-        self.part.server().into_iter().for_each(|server| server.hand_on(registry));
+        let passed = self.part.server().and_then(|server| server.hand_on(registry));
         self.leave(Tunnel::leave);
         // One that is not up yet would take the place of the next process's.
         let hears = |tunnel: &&Tunnel| tunnel.is_up() && tunnel.hears_goodbye();
         let deaf: Vec<TunnelNo> = self.part.tunnels().filter(|tunnel| !hears(tunnel)).map(Tunnel::number).collect();
         deaf.into_iter().for_each(|number| self.end_tunnel(number, &EndReason::Control(Why::Goodbye), now));
         self.carry_out(now);
-        let moment = if matches!(self.part, Part::Client(_)) { MOMENT } else { Duration::ZERO };
+        let waits = passed.is_some() || matches!(self.part, Part::Client(_));
+        let moment = if waits { MOMENT } else { Duration::ZERO };
+        // Packets wait in the kernel until the next process receives.
+        if let (Some(passed), Some(worker)) = (passed, self.workers.first()) {
+            worker.send(Job::HandOn(passed));
+        }
         let Some(succession) = &mut self.succession else { return };
         if let Stage::Closed { line, .. } = std::mem::replace(&mut succession.stage, Stage::Serving) {
             succession.stage = Stage::Leaving { line: Some(line), go: now + moment, settled: now + SETTLED };
@@ -337,7 +332,7 @@ const PAUSE: Duration = Duration::from_millis(200);
 const WAITING: Duration = Duration::from_secs(1);
 /// How often it is looked whether they still do.
 const LOOK: Duration = Duration::from_millis(20);
-/// Time for a server to hear its client's goodbye.
+/// Time for a server to hear its client's goodbye, and for the worker that has the QUIC port to leave it alone.
 const MOMENT: Duration = Duration::from_millis(100);
 /// Time for peers to end their tunnels.
 const SETTLED: Duration = Duration::from_secs(2);
