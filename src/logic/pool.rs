@@ -250,6 +250,11 @@ impl<H: Copy + Eq + Hash, L> Pool<H, L> {
         self.launches.expired(now)
     }
 
+    /// Whether launches wait for connections.
+    pub fn awaits(&self) -> bool {
+        self.launches.deadline().is_some()
+    }
+
     /// The peer finds that connection dead. Its home, if no user of the peer's has it.
     pub fn withdraw(&mut self, id: Id) -> Option<H> {
         let idle = self.leave(id).map(|idle| idle.place);

@@ -44,6 +44,8 @@ pub(in crate::run) struct Tunnel {
     stage: Stage,
     /// Another client has its place: it ends for that reason when its own client has heard it, or then.
     replaced: Option<(EndReason, Instant)>,
+    /// It is over for that reason once the connections have come for which users of the peer's wait, or then.
+    over: Option<(EndReason, Instant)>,
     pool: Pool<Home, PeerUser>,
     launched: Launched<Home>,
     check: FingerprintCheck,
@@ -118,6 +120,7 @@ impl Tunnel {
             launched: Launched::new(max_idle),
             check: FingerprintCheck::new(checked, limits.pool_get, limits.report),
             replaced: None,
+            over: None,
             opener,
             live: 0,
             rtt: Duration::ZERO,
@@ -281,7 +284,7 @@ impl Tunnel {
                 self.follow_control(now, out);
                 self.grant(now, out);
                 let replaced = self.replaced.take().map(|(reason, _)| reason);
-                out.push(Action::Over(replaced.unwrap_or(EndReason::Lost(why))));
+                self.end(replaced.unwrap_or(EndReason::Lost(why)), now, out);
             }
         }
     }
@@ -313,30 +316,16 @@ impl Tunnel {
         }
     }
 
-    /// The client at `by` gets its place. A peer that knows the feature `taken` is told, and has a moment to hear it; it serves no
-    /// more users.
-    pub fn replace(&mut self, by: SocketAddr, now: Instant, out: &mut Out) {
-        let same = by.ip() == self.peer.ip();
-        let hint = match same {
-            true => "",
-            false => "; if this goes on, two clients share one key: give each a server of its own, or raise clients",
-        };
-        let reason = EndReason::TakenOver { why: format!("{by} takes it over{hint}"), same };
-        match &mut self.stage {
-            Stage::Up { control, .. } if self.terms.features.contains(&Feature::Taken) => {
-                control.taken(by);
-                self.replaced = Some((reason, now + GOODBYE));
-            }
-            _ => out.push(Action::Over(reason)),
-        }
-    }
-
     /// Carries out what has been decided: signals, launches, pool connections.
     pub fn advance(&mut self, now: Instant, out: &mut Out) {
         self.state_certificate(now, out);
         self.follow_control(now, out);
         self.grant(now, out);
         self.refill(now, out);
+        let awaits = self.awaits();
+        if let Some((reason, _)) = self.over.take_if(|(_, until)| now >= *until || !awaits) {
+            out.push(Action::Over(reason));
+        }
     }
 
     /// Time has passed.
@@ -376,8 +365,8 @@ impl Tunnel {
             Stage::Opening { until } => Some(*until),
         };
         let opener = self.opener.as_ref().and_then(Opener::deadline);
-        let replaced = self.replaced.as_ref().map(|(_, until)| *until);
-        [stage, opener, replaced, self.check.deadline(), self.pool.deadline()].into_iter().flatten().min()
+        let [replaced, over] = [&self.replaced, &self.over].map(|end| end.as_ref().map(|(_, until)| *until));
+        [stage, opener, replaced, over, self.check.deadline(), self.pool.deadline()].into_iter().flatten().min()
     }
 
     /// A connection of the tunnel's: the control connection, or one for the pool, or one too many (server).
@@ -480,8 +469,6 @@ fn lag(terms: &Terms, authenticated: bool) -> usize {
     }
 }
 
-/// Time for a client to hear that another has its place.
-const GOODBYE: Duration = Duration::from_secs(1);
 /// So many times the usual wait for the first pool connection, where the client may have to fall back to TCP.
 const FALLBACK_TIME: u32 = 3;
 /// So many times `max` may be idle where streams overtake the signals about those before them.

@@ -304,7 +304,7 @@ impl Hub {
             None | Some(Stage::Serving | Stage::Starting) => tcps > 0,
             Some(Stage::Closed { .. } | Stage::Leaving { line: Some(_), .. }) => true,
             Some(Stage::Leaving { .. }) => tcps + udps > 0 || self.part.tunnels().next().is_some(),
-            Some(Stage::Left) => tcps + udps > 0,
+            Some(Stage::Left) => tcps + udps > 0 || self.part.tunnels().any(Tunnel::awaits),
         }
     }
 

@@ -1,7 +1,7 @@
 //! A tunnel's control connection: how it begins, what it asks for, and the certificate check with originals.
 
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{Side, Stage, Tunnel};
 use crate::config::Transport;
@@ -37,6 +37,39 @@ impl Tunnel {
         if let Stage::Up { control, .. } = &mut self.stage {
             control.goodbye();
         }
+    }
+
+    /// The client at `by` gets its place. A peer that knows the feature `taken` is told, and has a moment to hear it; it serves no
+    /// more users.
+    pub fn replace(&mut self, by: SocketAddr, now: Instant, out: &mut Out) {
+        let same = by.ip() == self.peer.ip();
+        let hint = match same {
+            true => "",
+            false => "; if this goes on, two clients share one key: give each a server of its own, or raise clients",
+        };
+        let reason = EndReason::TakenOver { why: format!("{by} takes it over{hint}"), same };
+        match &mut self.stage {
+            Stage::Up { control, .. } if self.terms.features.contains(&Feature::Taken) => {
+                control.taken(by);
+                self.replaced = Some((reason, now + GOODBYE));
+            }
+            _ => out.push(Action::Over(reason)),
+        }
+    }
+
+    /// It is over. What the peer said before counts: users whose connections are still on their way get them.
+    pub(super) fn end(&mut self, reason: EndReason, now: Instant, out: &mut Out) {
+        if self.awaits() {
+            let patience = if self.opener.take().is_some() { GOODBYE } else { LEAVING };
+            self.over.get_or_insert((reason, now + patience));
+        } else if self.over.is_none() {
+            out.push(Action::Over(reason));
+        }
+    }
+
+    /// Whether users of the peer's wait for connections that are on their way.
+    pub fn awaits(&self) -> bool {
+        self.pool.awaits()
     }
 
     /// That connection is the control connection; `first` goes out before all signals.
@@ -144,9 +177,8 @@ impl Tunnel {
                     );
                 }
                 Do::Over(why) => {
-                    // What the peer said before counts.
                     self.grant(now, out);
-                    out.push(Action::Over(EndReason::Control(why)));
+                    self.end(EndReason::Control(why), now, out);
                 }
             }
         }
@@ -204,3 +236,8 @@ impl Tunnel {
         format!("{flow}; {transport} pool of at most {}, tls={}{extra}", self.terms.max, self.terms.tls)
     }
 }
+
+/// Time for a client to hear that another has its place, and for connections on their way where another tunnel is to follow.
+const GOODBYE: Duration = Duration::from_secs(1);
+/// How long one that has said goodbye itself, and so calls nobody after it, waits for the connections of its last users.
+const LEAVING: Duration = Duration::from_secs(5);

@@ -76,12 +76,19 @@ fn where_a_nat_forgets_all_that_waits_every_user_is_served_within_a_moment() {
 fn when_a_side_stops_the_other_hears_it_and_the_relays_go_on() {
     for side in [SERVER, CLIENT] {
         for seed in 1..=SEEDS / 4 {
-            let mut world = World::new(seed, Fault::Any);
+            let mut world = World::new(seed, Fault::SlowWorkers);
             world.later(5000, What::Stop(side));
+            // So many users at that time that each waits for a connection that is just being opened.
+            for millis in 0..CROWD {
+                let at = 5000 - CROWD / 2 + millis;
+                world.later(at, What::User(epoch() + Duration::from_millis(at)));
+            }
             world.run();
             let goodbye = EndReason::Control(Why::Goodbye);
             assert_eq!(world.over.first(), Some(&goodbye), "seed {seed}");
             assert_eq!(goodbye.survivors(false, true), Survivors::All);
+            let lost = |link: &&Link| link.alive && link.carries == [true, false];
+            assert_eq!(world.links.iter().filter(lost).count(), 0, "seed {seed}: users whom no target hears of");
         }
     }
 }
@@ -94,6 +101,8 @@ enum Fault {
     OtherCertificate,
     Silence,
     Forgets,
+    /// The client's tunnel hears late of a connection that is open.
+    SlowWorkers,
 }
 
 /// One end and where its connections live.
@@ -147,6 +156,8 @@ struct World {
     cut: usize,
     over: Vec<EndReason>,
     users: u16,
+    /// No more of them come in.
+    stopped: bool,
     /// When the user of a link came.
     since: HashMap<usize, Instant>,
     /// Users who had to have another connection, and the longest that one waited.
@@ -194,6 +205,7 @@ impl World {
             cut: 0,
             over: Vec::new(),
             users: 0,
+            stopped: false,
             since: HashMap::new(),
             retried: 0,
             longest: Duration::ZERO,
@@ -267,6 +279,7 @@ impl World {
                 self.links.iter_mut().filter(idle).for_each(|link| link.forgotten = true);
             }
             What::Stop(side) => {
+                self.stopped |= side == SERVER;
                 self.ends[side].tunnel.drain();
                 self.settle(side);
             }
@@ -276,6 +289,9 @@ impl World {
     /// A user comes in at the server, and comes again later where there is no connection.
     fn user(&mut self, since: Instant) {
         let end = &mut self.ends[SERVER];
+        if self.stopped {
+            return;
+        }
         if !end.tunnel.can_serve() {
             return self.later(100, What::User(since));
         }
@@ -376,8 +392,10 @@ impl World {
                 }
                 Action::Over(reason) => {
                     self.over.push(reason);
-                    let late = self.late();
-                    self.later(late, What::Event(1 - side, TunnelEvent::Closed("closed".into())));
+                    self.stopped = true;
+                    // After what was said.
+                    let arrival = self.now.max(self.ends[side].said) + Duration::from_millis(self.late());
+                    self.at(arrival, What::Event(1 - side, TunnelEvent::Closed("closed".into())));
                 }
                 Action::CheckPoint | Action::Trouble { .. } | Action::Opened | Action::Proven | Action::Pin(_) => {}
             }
@@ -397,7 +415,7 @@ impl World {
                 let link = self.link(side, key);
                 self.links[link].id = Some(id);
                 let home = self.links[link].homes[CLIENT];
-                let late = self.late();
+                let late = self.late() + if self.fault == Fault::SlowWorkers { 300 } else { 0 };
                 self.later(late, What::Event(CLIENT, TunnelEvent::Opened { home, id, fp: Some(self.certificate()) }));
                 if id != CONTROL && self.fault != Fault::Forgets && self.dice.below(self.losses()) == 0 {
                     let die = self.dice.below(4000u64);
@@ -569,5 +587,7 @@ const UNACKNOWLEDGED: u64 = 250;
 const SEEDS: u64 = 200;
 /// Steps of a world: many times what it takes.
 const MAX_STEPS: usize = 100_000;
+/// Users who come in as many milliseconds when a side stops.
+const CROWD: u64 = 200;
 /// Users of a world.
 const USERS: usize = 100;
