@@ -142,12 +142,27 @@ impl Socket {
         if self.writable != self.told_of_room {
             return Ok(());
         }
+        let before = self.interest();
         self.told_of_room = !self.writable;
+        self.watch_instead_of(before, registry, token)
+    }
+
+    /// What it is watched for.
+    fn interest(&self) -> Option<Interest> {
         match (self.deaf, self.told_of_room) {
-            (false, false) => self.socket.reregister(registry, token, Interest::READABLE),
-            (false, true) => self.socket.reregister(registry, token, Interest::READABLE | Interest::WRITABLE),
-            (true, false) => self.socket.deregister(registry),
-            (true, true) => self.socket.register(registry, token, Interest::WRITABLE),
+            (false, false) => Some(Interest::READABLE),
+            (false, true) => Some(Interest::READABLE | Interest::WRITABLE),
+            (true, false) => None,
+            (true, true) => Some(Interest::WRITABLE),
+        }
+    }
+
+    fn watch_instead_of(&mut self, before: Option<Interest>, registry: &Registry, token: Token) -> io::Result<()> {
+        match (before, self.interest()) {
+            (Some(_), Some(now)) => self.socket.reregister(registry, token, now),
+            (None, Some(now)) => self.socket.register(registry, token, now),
+            (Some(_), None) => self.socket.deregister(registry),
+            (None, None) => Ok(()),
         }
     }
 
@@ -174,13 +189,9 @@ impl Socket {
 
     /// Whether another process receives in place of this one, which goes on sending.
     pub fn set_deaf(&mut self, deaf: bool, registry: &Registry, token: Token) -> io::Result<()> {
+        let before = self.interest();
         (self.deaf, self.readable) = (deaf, true);
-        match (deaf, self.told_of_room) {
-            (true, false) => self.socket.deregister(registry),
-            (true, true) => self.socket.reregister(registry, token, Interest::WRITABLE),
-            (false, false) => self.socket.register(registry, token, Interest::READABLE),
-            (false, true) => self.socket.reregister(registry, token, Interest::READABLE | Interest::WRITABLE),
-        }
+        self.watch_instead_of(before, registry, token)
     }
 
     /// The socket itself, for the next process.
