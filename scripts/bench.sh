@@ -70,14 +70,14 @@ if [ $# -gt 0 ]; then
     exit
 fi
 
-# between NAME: standard input takes the place of what stands between these marks of the page.
+# Standard input takes the place of what stands between the marks of instructions on the page.
 page=docs/benchmarks.md
-between() {
+instructions() {
     cat > "$work/text"
-    awk -v name="$1" -v text="$work/text" '
-        $0 == "<!-- " name ":end -->" { inside = 0 }
+    awk -v text="$work/text" '
+        $0 == "<!-- instructions:end -->" { inside = 0 }
         !inside
-        $0 == "<!-- " name ":start -->" {
+        $0 == "<!-- instructions:start -->" {
             inside = 1
             print ""
             while ((getline line < text) > 0) print line
@@ -88,5 +88,4 @@ between() {
 
 measure --out "$page"
 measure --only far --out "$page"
-scripts/instructions.sh --short "$NODEPASS" | between instructions
-scripts/floods.sh "$NODEPASS" | between floods
+scripts/instructions.sh --short "$NODEPASS" | instructions

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Floods, and what a handshake costs: the tables of docs/benchmarks.md. Needs root, `ip`, /dev/net/tun and openssl.
+# Floods, and what a handshake costs: the tables of docs/measurements.md. Needs root, `ip`, /dev/net/tun and openssl.
 #
 #   scripts/floods.sh target/release/nodepass            one binary
 #   scripts/floods.sh BEFORE AFTER                        two, in turn

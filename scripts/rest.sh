@@ -1,5 +1,5 @@
 #!/bin/sh
-# What a tunnel's two processes hold at rest, by pool size, TLS and transport, as a table for docs/benchmarks.md:
+# What a tunnel's two processes hold at rest, by pool size, TLS and transport, as a table for docs/measurements.md:
 #
 #   scripts/rest.sh target/cross/nodepass-x86_64 [more binaries]
 #

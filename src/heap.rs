@@ -5,7 +5,7 @@
 //! where Rust's own way is to abort. Its supervisor starts it again.
 //!
 //! Static builds bring dlmalloc, for their C code too: beside the allocator that comes with their C library it takes 8 KiB for
-//! an encrypted connection instead of 15, and what a crowd leaves can be given back (docs/benchmarks.md, "Static builds").
+//! an encrypted connection instead of 15, and what a crowd leaves can be given back (docs/measurements.md, "Static builds").
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::io::{stderr, Write};
