@@ -329,7 +329,10 @@ impl Worker {
     /// The user of that pool connection stays with it, or is lost with it.
     fn keep(&mut self, key: Key, id: Id) {
         match self.tasks.get_mut(key) {
-            Some(Task::Relay(relay)) if relay.unheard_id() == Some(id) => relay.keep(),
+            Some(Task::Relay(relay)) if relay.unheard_id() == Some(id) => {
+                relay.keep();
+                self.tasks.queue(key);
+            }
             Some(Task::Stage(Stage::Doubt(doubt))) if doubt.id() == id => {
                 doubt.abort();
                 self.tasks.end_user(key, &self.context);

@@ -134,6 +134,7 @@ impl Relay {
 
     /// Both directions once; whether one of them has more to do.
     fn pump(&mut self, context: &mut Context, now: Instant) -> io::Result<bool> {
+        let full = self.is_full();
         let Context { shared, tcp, udp, muxes, .. } = context;
         let stores = if self.is_udp() { udp } else { tcp };
         let limited = self.join.proto.is_some();
@@ -146,7 +147,7 @@ impl Relay {
         let pumped = match kept {
             Some((said, most)) => {
                 let budget = budget.min(KEPT_AT_ONCE);
-                self.rx.pump(&mut Keeping { user: local, said, most }, remote, budget, stores)
+                self.rx.pump(&mut Keeping { user: local, said, most, full }, remote, budget, stores)
             }
             None => self.rx.pump(local, remote, budget, stores),
         };
@@ -178,7 +179,13 @@ impl Relay {
             shared.stats.add(Figure::TcpReceived, rx.moved as u64);
             shared.stats.add(Figure::TcpSent, tx.moved as u64);
         }
-        Ok(rx.again || tx.again)
+        // What was not read makes no other edge.
+        Ok(rx.again || tx.again || full && !self.is_full())
+    }
+
+    /// Whether no more is read of the user until the egress has answered.
+    fn is_full(&self) -> bool {
+        self.unheard.as_ref().is_some_and(|unheard| unheard.is_full())
     }
 
     /// Passes on what came for the hub, and the figures.

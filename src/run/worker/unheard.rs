@@ -67,6 +67,8 @@ struct Retry {
     until: Instant,
     /// More than so many bytes are kept only if nothing is acknowledged then.
     most: usize,
+    /// There is no room for more, and the egress was asked: no more is read before it has answered.
+    full: bool,
     place: Option<Arc<()>>,
 }
 
@@ -117,7 +119,7 @@ impl Unheard {
         }
         let most = said.bytes.len().max(MAX_SAID);
         let said = Some(said).filter(|said| said.tries < MAX_TRIES);
-        let user = Retry { from, proto, said, until: now + KEPT, most, place: None };
+        let user = Retry { from, proto, said, until: now + KEPT, most, full: false, place: None };
         Unheard { id, sent, user: Some(user) }
     }
 
@@ -141,6 +143,11 @@ impl Unheard {
         let Retry { said, proto, .. } = self.user.as_mut()?;
         let most = if matches!(proto, Proto::Udp(_)) { MAX_SAID } else { usize::MAX };
         Some((said.as_mut()?, most))
+    }
+
+    /// Whether no more is to be read of the user for now.
+    pub fn is_full(&self) -> bool {
+        self.user.as_ref().is_some_and(|retry| retry.said.is_some() && retry.full)
     }
 
     /// So many bytes of the user, or of the target, have gone on over it.
@@ -170,6 +177,11 @@ impl Unheard {
         let Some(said) = &retry.said else { return Seen::Nothing };
         let has_grown = said.bytes.len() > retry.most;
         if !is_due && !has_grown {
+            return Seen::Nothing;
+        }
+        if self.sent.look == Look::Never {
+            // The egress was asked, and may have nothing of what a proxy on the way acknowledges: all is kept until it answers.
+            retry.full = !retry.grow(places);
             return Seen::Nothing;
         }
         let undelivered = undelivered();
@@ -239,7 +251,7 @@ impl Retry {
     fn grow(&mut self, places: &Places) -> bool {
         let len = self.said.as_ref().map_or(0, |said| said.bytes.len());
         self.place = self.place.take().or_else(|| places.take());
-        self.most = 2 * len;
+        self.most = (2 * len).min(MAX_UNANSWERED);
         self.place.is_some() && len <= MAX_UNANSWERED
     }
 }
@@ -252,10 +264,15 @@ pub struct Keeping<'a> {
     pub said: &'a mut Said,
     /// What is read beyond so many bytes is not kept.
     pub most: usize,
+    /// Nothing is read.
+    pub full: bool,
 }
 
 impl Stream for Keeping<'_> {
     fn fill(&mut self, into: &mut Buffer) -> io::Result<usize> {
+        if self.full {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
         let before = into.bytes().len();
         let count = self.user.fill(into)?;
         let new = &into.bytes()[before..];
@@ -482,6 +499,29 @@ mod tests {
         says(&mut again, 1, 500);
         assert_eq!(look(&mut again, 450, 500), Seen::Nothing);
         assert!(!again.may_retry());
+    }
+
+    #[test]
+    fn once_the_egress_is_asked_all_is_kept_until_it_answers_whoever_acknowledges_it() {
+        for (room, places) in [(MAX_UNANSWERED, 1), (MAX_SAID, 0)] {
+            let (mut unheard, places) = (user(Said::default()), Places::new(places));
+            says(&mut unheard, 100, 0);
+            assert_eq!(unheard.look(|| Some(LOOK), &places, at(250)), Seen::Ask);
+            // A proxy has taken it, and the egress may have heard nothing.
+            let mut count = 100;
+            while !unheard.is_full() {
+                assert!(count <= room + KEPT_AT_ONCE, "{count} bytes are kept");
+                says(&mut unheard, KEPT_AT_ONCE, 300);
+                count += KEPT_AT_ONCE;
+                assert_eq!(unheard.look(none_left, &places, at(300)), Seen::Nothing);
+            }
+            assert!(count > room && unheard.may_retry());
+            assert_eq!(unheard.user.as_ref().and_then(|retry| Some(retry.said.as_ref()?.bytes.len())), Some(count));
+            // No answer comes: the user stays with this connection.
+            assert_eq!(unheard.deadline(), Some(at(10_000)));
+            unheard.sent(0, at(10_000));
+            assert!(!unheard.is_full() && !unheard.may_retry());
+        }
     }
 
     #[test]
