@@ -73,14 +73,16 @@ impl Connect {
             return Outcome::Failed(self.failure.take().unwrap_or_else(none));
         };
         let dialled = Tcp::dial(address, self.from.as_ref(), self.keepalive).and_then(|mut tcp| {
+            // On loopback it is connected already: no wake-up is needed to learn that, and registered after the question it makes none.
+            let connected = ready(tcp.connected())?;
             tcp.register(registry, self.token)?;
-            Ok(tcp)
+            Ok((tcp, connected))
         });
         match dialled {
-            Ok(tcp) => {
+            Ok((tcp, Some(()))) => Outcome::Reached(self.at, Duration::ZERO, tcp),
+            Ok((tcp, None)) => {
                 self.current = Some((tcp, now));
-                // On loopback it is connected already, and no wake-up is needed to learn that.
-                self.advance(registry, now)
+                Outcome::Wait
             }
             Err(error) => self.miss(error.into()),
         }
