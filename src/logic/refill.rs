@@ -112,15 +112,16 @@ impl Refill {
         std::mem::take(&mut self.errors) > idle / 2
     }
 
-    /// Whether to open the first connection now, which becomes the control connection: alone, so that it is the first.
-    pub fn open_first(&mut self, now: Instant) -> bool {
+    /// How many to open now while the tunnel is not up, with so many idle: one that becomes the control connection, and `ahead` more
+    /// with it, if the pool takes as many.
+    pub fn begin(&mut self, ahead: usize, idle: usize, now: Instant) -> usize {
         if now < self.next && (self.opening > 0 || self.failing) {
-            return false;
+            return 0;
         }
         self.next = now + self.pause;
-        let first = self.opening == 0;
-        self.opening = 1;
-        first
+        let missing = (1 + ahead.min(self.capacity)).saturating_sub(idle + self.opening);
+        self.opening += missing;
+        missing
     }
 
     /// When to ask again; a pool that is full, at its smallest and slowest needs no clock.
@@ -164,27 +165,45 @@ mod tests {
     }
 
     #[test]
-    fn the_first_connection_is_opened_alone() {
+    fn the_first_connection_is_opened_alone_or_with_some_of_the_pool() {
+        for (ahead, rest) in [(0, 10), (4, 6)] {
+            let now = Instant::now();
+            let mut refill = refill(now);
+            assert_eq!(refill.begin(ahead, 0, now), 1 + ahead);
+            assert_eq!(refill.begin(ahead, 0, now), 0);
+            refill.failed();
+            assert_eq!(refill.begin(ahead, 0, now), 0, "the next try waits for the clock");
+            assert_eq!(refill.begin(ahead, 0, refill.next), 1);
+            (0..=ahead).for_each(|_| refill.opened());
+            assert_eq!(refill.open(ahead, now), rest);
+        }
+    }
+
+    #[test]
+    fn no_more_of_the_pool_is_opened_ahead_than_it_takes() {
         let now = Instant::now();
-        let mut refill = refill(now);
-        assert!(refill.open_first(now));
-        assert!(!refill.open_first(now));
-        refill.failed();
-        assert!(!refill.open_first(now), "the next try waits for the clock");
-        assert!(refill.open_first(refill.next));
+        let pause = Duration::from_secs(1);
+        for (min, first) in [(0, 1), (1, 2), (64, 5)] {
+            let mut refill = Refill::new(min, 100, pause, pause, now);
+            assert_eq!(refill.begin(4, 0, now), first);
+        }
+        // One was opened, and is lost again before the tunnel is up.
+        let mut refill = Refill::new(1, 100, pause, pause, now);
+        refill.begin(4, 0, now);
         refill.opened();
-        assert_eq!(refill.open(0, now), 10);
+        assert_eq!(refill.begin(4, 1, refill.next), 0);
+        assert_eq!(refill.begin(4, 0, refill.next), 1);
     }
 
     #[test]
     fn a_first_connection_that_takes_long_is_waited_for_without_haste() {
         let now = Instant::now();
         let mut refill = refill(now);
-        assert!(refill.open_first(now));
+        assert_eq!(refill.begin(0, 0, now), 1);
         for n in 1..10 {
             let due = now + n * Duration::from_millis(100);
             assert_eq!(refill.deadline(), Some(due));
-            assert!(!refill.open_first(due));
+            assert_eq!(refill.begin(0, 0, due), 0);
         }
     }
 

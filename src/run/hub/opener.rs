@@ -35,9 +35,13 @@ impl Opener {
         self.flushing.or_else(|| self.refill.deadline())
     }
 
-    /// The first one, which becomes the control connection: alone, so that it is the first.
-    pub fn open_first(&mut self, secret: Option<&Secret>, now: Instant, out: &mut Out) {
-        if self.refill.open_first(now) {
+    /// The first ones, with so many of the pool open. The server makes one of them the control connection: whichever is through first.
+    /// Some of the pool come with it, so that the first users need not wait for as many round trips again. The rest comes when the
+    /// tunnel is up, with tickets of these. An original is given the first one alone.
+    pub fn begin(&mut self, idle: usize, secret: Option<&Secret>, now: Instant, out: &mut Out) {
+        let ahead = if secret.is_some() && !self.route.transport.is_shared() { AHEAD } else { 0 };
+        for _ in 0..self.refill.begin(ahead, idle, now) {
+            // Any may become the control connection, which lives there.
             out.job(0, Job::Open(Wanted::new(&self.route, secret)));
         }
     }
@@ -80,5 +84,7 @@ impl Wanted {
     }
 }
 
+/// Connections for the pool that are opened together with the control connection. Each costs a handshake without a ticket.
+const AHEAD: usize = 4;
 /// Time for a flush to arrive.
 const FLUSHING: Duration = Duration::from_millis(400);

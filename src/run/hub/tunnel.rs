@@ -61,9 +61,9 @@ pub(in crate::run) struct Tunnel {
 }
 
 enum Stage {
-    /// No pool connection has come. Without one by then it has failed.
+    /// The control connection has not come. Without one by then the tunnel has failed.
     Opening { until: Instant },
-    /// The first one is the control connection.
+    /// The first one that the server has heard of is the control connection.
     Up { control: Box<Control>, home: Home },
 }
 
@@ -447,7 +447,7 @@ impl Tunnel {
     fn refill(&mut self, now: Instant, out: &mut Out) {
         let Some(opener) = &mut self.opener else { return };
         match self.stage {
-            Stage::Opening { .. } => opener.open_first(self.secret.as_ref(), now, out),
+            Stage::Opening { .. } => opener.begin(self.pool.idle(), self.secret.as_ref(), now, out),
             Stage::Up { .. } => opener.open(&mut self.pool, self.secret.as_ref(), now, out),
         }
     }
