@@ -7,6 +7,7 @@
 //!   relay     a path to a server that is narrow, or closed    relay.rs
 //!   net       free ports, users, waiting                              net.rs
 //!   program   finding programs, folders, certificates                 program.rs
+//!   load      users who come and go, and who stay               load.rs
 //!   dice      chance that comes again with its seed                 dice.rs
 //!   skip      tests that cannot run on this machine                   skip.rs
 //! ```
@@ -17,6 +18,7 @@
 #![allow(dead_code, unused_imports)]
 
 pub mod dice;
+pub mod load;
 pub mod net;
 pub mod process;
 pub mod program;
@@ -26,6 +28,7 @@ pub mod target;
 pub mod tunnel;
 
 pub use dice::*;
+pub use load::*;
 pub use net::*;
 pub use process::*;
 pub use program::*;

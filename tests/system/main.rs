@@ -17,6 +17,7 @@ mod page;
 mod programs;
 mod proxy;
 mod small;
+mod systemd;
 
 #[path = "../support/mod.rs"]
 mod support;

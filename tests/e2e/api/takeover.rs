@@ -1,7 +1,6 @@
 //! A restart, or another URL, of an instance that runs: the next process takes over, nobody is refused, and users finish where they are.
 
 use super::*;
-use crate::following::load;
 use std::net::{SocketAddr, TcpStream};
 
 /// Longer than this test waits for anything; and a session that nothing more comes for is soon over.
@@ -33,11 +32,6 @@ fn long_user(at: SocketAddr) -> TcpStream {
     let user = connect(at);
     still_there(&user);
     user
-}
-
-fn still_there(user: &TcpStream) {
-    put(user, b"still there");
-    assert_eq!(take(user, 11), b"still there");
 }
 
 impl Pair {

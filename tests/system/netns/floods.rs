@@ -1,5 +1,5 @@
 //! Floods, measured: users served meanwhile, their waits, the server's memory, processor time and log. And what a handshake costs.
-//! Not run by default: `scripts/floods.sh` runs each by name, for two binaries in turn, and makes the tables of docs/benchmarks.md.
+//! Not run by default: `scripts/floods.sh` runs each by name, for two binaries in turn, and makes the tables of docs/measurements.md.
 //!
 //! A flood comes from a hundred addresses of the server's own namespace: there `ip route add local` makes whole ranges this machine's.
 
