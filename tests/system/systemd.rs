@@ -171,15 +171,14 @@ fn processes_that_crash_or_hang_are_started_again_by_systemd() {
     system.control("daemon-reload", "--no-pager");
     let (_target, user) = system.tunnel((0, 1));
     let unit = name("server");
-    let mut restarts = 0;
     // Of two processes, the one that waits, and the one that serves.
-    for (last, signal) in [(false, libc::SIGKILL), (true, libc::SIGKILL), (true, libc::SIGSTOP)] {
+    let faults = [(false, libc::SIGKILL), (true, libc::SIGKILL), (true, libc::SIGSTOP)];
+    for (restarts, (last, signal)) in faults.into_iter().enumerate() {
         system.reload(&unit);
         let both = system.processes(&unit);
         // SAFETY: a plain system call; the process is this test's.
         unsafe { libc::kill(both[usize::from(last)], signal) };
-        restarts += 1;
-        let again = eventually(GRACE, || system.property("NRestarts", &unit) == restarts.to_string());
+        let again = eventually(GRACE, || system.property("NRestarts", &unit) == (restarts + 1).to_string());
         assert!(again, "{last} {signal}: {}", system.control("status --no-pager", &unit));
         until("a user", GRACE, || exchange(user, b"are you there"));
         assert!(eventually(GRACE, || system.processes(&unit).iter().all(|pid| !both.contains(pid))));
