@@ -279,7 +279,12 @@ pub fn parse_answer(bytes: &[u8], ended: bool) -> ServerAnswer {
         Ok(None) if full => ServerAnswer::Bad("the server's answer is too long"),
         Ok(None) if ended => ServerAnswer::Bad("the server's answer is cut short"),
         Ok(None) => ServerAnswer::NeedMore,
-        Err(why) => Program::foreign(bytes).map_or(ServerAnswer::Bad(why), ServerAnswer::Foreign),
+        Err(why) => {
+            // What is decided stays so: bytes behind the head may be more the next time.
+            let head = &bytes[..bytes.len().min(MAX_HEAD)];
+            let head = &head[..end_of_head(head, 0).unwrap_or(head.len())];
+            Program::foreign(head).map_or(ServerAnswer::Bad(why), ServerAnswer::Foreign)
+        }
     }
 }
 

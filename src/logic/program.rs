@@ -42,7 +42,7 @@ impl Program {
         if answer.len() >= 3 && [0x15, 0x16].contains(&answer[0]) && answer[1] == 3 {
             return Program::Tls;
         }
-        if !answer.starts_with(b"HTTP/") {
+        if !answer.starts_with(b"HTTP/1.") {
             return match answer.len() {
                 POOL_ID => Program::Pool,
                 length => Program::Other(answer[..length.min(SHOWN)].to_vec()),
@@ -162,6 +162,7 @@ mod tests {
         assert_eq!(of(tls), Program::OriginalOf2);
         assert_eq!(of("HTTP/1.1 200 OK\nContent-Type: text/plain\n\n192.0.2.7\n"), Program::OriginalOf12);
         assert_eq!(of("HTTP/1.1 404 Not Found\nServer: nginx/1.22\n\n<html>"), Program::Web(404, "nginx/1.22".into()));
+        assert_eq!(of("HTTP/0.1 504 Gateway Timeout\n\n"), Program::Other(b"HTTP/0.1 504 Gat".to_vec()));
         assert_eq!(of("HTTP/1.1 502 Bad Gateway\nServer: nginx\n\n"), Program::Proxy(502, "nginx".into()));
         assert_eq!(Program::of(b"SSH-2.0-OpenSSH_9.2\r\n"), Program::Ssh);
         assert_eq!(Program::of(&[0x15, 3, 1, 0, 2, 2, 70]), Program::Tls);
