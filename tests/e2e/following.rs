@@ -168,12 +168,9 @@ fn without_news_no_process_follows() {
 #[test]
 fn another_executable_is_news_and_no_key_is_shown() {
     let (folder, target, user) = (Folder::new(), Target::echo(), free_addr());
-    // By a process of its own: one that another test starts meanwhile would keep the file open for writing, and so from being run.
     let copy = |name: &str| -> PathBuf {
         let path = folder.file(name);
-        let mut command = std::process::Command::new("cp");
-        command.arg(env!("CARGO_BIN_EXE_nodepass")).arg(&path);
-        assert_eq!(output(command).0, 0);
+        copy_program(env!("CARGO_BIN_EXE_nodepass").as_ref(), &path);
         path
     };
     let program = copy("program");

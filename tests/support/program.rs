@@ -20,6 +20,15 @@ pub fn program(name: &str) -> Option<PathBuf> {
     found
 }
 
+/// Copies an executable that is to be run. By a process of its own: one that another test starts meanwhile would keep the file open for
+/// writing, and so from being run.
+pub fn copy_program(from: &Path, to: &Path) {
+    let mut command = Command::new("cp");
+    command.arg(from).arg(to);
+    let (status, _, errors) = output(command);
+    assert_eq!(status, 0, "{errors}");
+}
+
 /// A Python that has this module: `target/python`, as `.ci/run` makes it, or the system's. If none has it, the test is skipped.
 pub fn python(module: &str) -> Option<&'static str> {
     let ours = concat!(env!("CARGO_MANIFEST_DIR"), "/target/python/bin/python");

@@ -86,10 +86,7 @@ impl System {
     /// Another executable with the same content: news for those that run it.
     fn replace_program(&self) {
         let [program, newer] = ["usr/local/bin/nodepass", "usr/local/bin/newer"].map(|place| self.path(place));
-        // By a process of its own: one that another test starts meanwhile would keep the file open for writing, and so from being run.
-        let mut command = Command::new("cp");
-        command.arg(&program).arg(&newer);
-        assert_eq!(output(command).0, 0);
+        copy_program(&program, &newer);
         std::fs::rename(newer, program).expect("a new name");
     }
 

@@ -1,6 +1,7 @@
 //! Two tunnels play against each other on a virtual clock: the server's end and the client's (`world.rs`). A seed decides what is
 //! late, what is lost and when; messages of the control connection stay in order, those of different connections do not.
 
+mod ends;
 mod world;
 
 use super::*;

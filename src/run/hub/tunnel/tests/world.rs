@@ -2,11 +2,9 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
-use std::sync::LazyLock;
 
 use super::super::*;
-use crate::config::{parse, Command};
-use crate::logic::auth::{Agreement, Initiator, Numbers, Psk, Responder, SessionId};
+use super::ends::{config, route, secrets};
 use crate::logic::refill::Refill;
 use crate::logic::slab::{Key, Slab};
 use crate::testing::{epoch, Dice};
@@ -365,26 +363,30 @@ impl World {
                     self.later(0, What::Event(SERVER, TunnelEvent::Lost(id)));
                 }
             }
-            Job::Question { key, id, .. } => {
-                let Some(link) = self.ends[side].keys.get(key).copied().filter(|link| self.links[*link].forgotten)
-                else {
-                    return self.later(0, What::Event(side, TunnelEvent::Kept(id)));
-                };
-                self.ends[side].keys.remove(key);
-                self.release(link, side);
-                self.later(0, What::Event(side, TunnelEvent::Lost(id)));
-            }
-            Job::Close(key) => {
-                if let Some(link) = self.ends[side].keys.remove(key) {
-                    self.links[link].alive = false;
-                    if let Some(id) = self.links[link].id.filter(|_| !self.links[link].forgotten) {
-                        let late = self.late();
-                        self.later(late, What::Event(1 - side, TunnelEvent::Ended(id)));
-                    }
-                }
-            }
+            Job::Question { key, id, .. } => self.question(side, key, id),
+            Job::Close(key) => self.close(side, key),
             Job::Control { .. } => {}
             _ => panic!("a tunnel does not ask for that"),
+        }
+    }
+
+    /// Whether anything has come over a connection: it has, unless the NAT has forgotten it.
+    fn question(&mut self, side: usize, key: Key, id: Id) {
+        let Some(link) = self.ends[side].keys.get(key).copied().filter(|link| self.links[*link].forgotten) else {
+            return self.later(0, What::Event(side, TunnelEvent::Kept(id)));
+        };
+        self.ends[side].keys.remove(key);
+        self.release(link, side);
+        self.later(0, What::Event(side, TunnelEvent::Lost(id)));
+    }
+
+    /// An end closes a connection; the other hears it, unless the NAT has forgotten it.
+    fn close(&mut self, side: usize, key: Key) {
+        let Some(link) = self.ends[side].keys.remove(key) else { return };
+        self.links[link].alive = false;
+        if let Some(id) = self.links[link].id.filter(|_| !self.links[link].forgotten) {
+            let late = self.late();
+            self.later(late, What::Event(1 - side, TunnelEvent::Ended(id)));
         }
     }
 
@@ -453,48 +455,6 @@ impl World {
             assert!(end.tunnel.live() <= self.granted.len(), "more users than came");
         }
     }
-}
-
-fn config() -> Config {
-    let url = "server://key@127.0.0.1:1/127.0.0.1:2?max=32";
-    let Ok(parsed) = parse(&[url.into()], &|_| None) else { panic!("no URL") };
-    let Command::Run(config) = parsed.command else { panic!("no instance") };
-    *config
-}
-
-fn route(config: &Config) -> Arc<ServerRoute> {
-    Arc::new(ServerRoute {
-        tunnel: 1,
-        from: None,
-        addresses: Vec::new(),
-        via: None,
-        tls: None,
-        quic: None,
-        transport: Transport::Tcp,
-        connections: 1,
-        carriers: 1,
-        dialect: Dialect::Json,
-        authority: String::new(),
-        pins: None,
-        roots: false,
-        ws_eof: false,
-        quiet: false,
-        round: Duration::ZERO,
-        dial: config.limits.tcp_dial,
-        timeout: config.limits.handshake,
-    })
-}
-
-/// The keys of both ends.
-fn secrets() -> (Option<Secret>, Option<Secret>) {
-    static PSK: LazyLock<Psk> = LazyLock::new(|| Psk::stretch(b"testkey"));
-    let (initiator, message) = Initiator::new(&PSK, &[]).unwrap();
-    let terms = Terms { flow: Direction::Reverse, max: 1, tls: 0, transport: 0, features: Vec::new() };
-    let agreement = Agreement { terms, fp: None, session: SessionId(1) };
-    let (message, server) = Responder::read(&PSK, &message).unwrap().answer(&agreement).unwrap();
-    let (_, client) = initiator.finish(&message).unwrap();
-    let secret = |keys| Some(Secret { keys: Arc::new(keys), session: SessionId(1), used: Numbers::default() });
-    (secret(server), secret(client))
 }
 
 pub const SERVER: usize = 0;
