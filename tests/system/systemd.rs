@@ -107,9 +107,17 @@ impl System {
         let list = self.path("sys/fs/cgroup").join(group.trim_start_matches('/')).join("cgroup.procs");
         let mut pids: Vec<_> =
             std::fs::read_to_string(list).unwrap_or_default().lines().filter_map(|pid| pid.parse().ok()).collect();
-        pids.sort_unstable();
+        // Numbers begin again from the lowest one some day.
+        pids.sort_by_key(|pid| started(*pid));
         pids
     }
+}
+
+/// When a process started, in the kernel's ticks; none is the earliest.
+fn started(pid: i32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name, the second field, may have blanks and brackets.
+    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
 }
 
 impl Drop for System {

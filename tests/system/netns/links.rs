@@ -62,8 +62,9 @@ impl Links<'_> {
         land.path.loses(1000);
         land.server.run("ip addr add 10.99.0.1/32 dev lo");
         land.client.run(&format!("ip route add 10.99.0.1/32 via {} dev path", land.at(1)));
-        // An address of the other link is of use there alone.
+        // An address of the other link is of use there alone; before it has its route, the kernel's own resets go nowhere.
         land.client.run("ip rule add from 10.212.2.2 lookup 100");
+        land.client.run("ip route add unreachable default table 100");
         Links { land }
     }
 
