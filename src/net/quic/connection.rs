@@ -22,7 +22,7 @@ use self::flow::Leaving;
 use super::packet_size::PacketSize;
 use super::reset::Resets;
 use super::socket::Outbox;
-use super::streams::{Streams, TURN};
+use super::streams::{Settling, Streams, TURN};
 use super::{random_id, Id, Settings, SPARE_IDS};
 use crate::logic::slab::{Key, Slab};
 use crate::logic::wire::Fingerprint;
@@ -36,8 +36,11 @@ pub struct Connection {
     leaving: HashMap<u64, Leaving>,
     stage: Stage,
     /// Ends of ours that are said later: when, and of which stream.
-    ends: BinaryHeap<Reverse<(Instant, u64)>>,
-    /// Streams on which the other side's end is heard only once ours is safe: when to look again.
+    ends: BinaryHeap<Reverse<(Settling, u64)>>,
+    /// Ends of ours that were said lately, when, and what was lost when that was looked at last.
+    said: VecDeque<(Instant, u64)>,
+    lost: usize,
+    /// Streams on which the other side's end is heard only once ours is safe, or may have come untold: when to look again.
     unheard: BinaryHeap<Reverse<(Instant, u64)>>,
     /// Streams whose first words wait for room.
     holding: Vec<StreamNo>,
@@ -110,6 +113,8 @@ impl Connection {
             leaving: HashMap::new(),
             stage: Stage::Starting,
             ends: BinaryHeap::new(),
+            said: VecDeque::new(),
+            lost: 0,
             unheard: BinaryHeap::new(),
             holding: Vec::new(),
             queue: VecDeque::new(),
@@ -257,10 +262,15 @@ impl Connection {
         for stream in std::mem::take(&mut self.holding) {
             let _ = self.say_held(stream, streams);
         }
-        while let Some(Reverse((_, id))) = self.ends.peek().copied().filter(|Reverse((at, _))| *at <= now) {
+        while let Some(Reverse((mut bytes, id))) = self.ends.peek().copied().filter(|Reverse((it, _))| it.due <= now) {
             self.ends.pop();
-            let _ = self.quic.stream_send(id, b"", true);
+            if self.may_be_lost(&mut bytes) {
+                self.ends.push(Reverse((bytes, id)));
+            } else {
+                let _ = self.say_end(id);
+            }
         }
+        self.say_ends_again();
         self.part(now);
     }
 
@@ -420,7 +430,7 @@ impl Connection {
             Stage::Up => Some(self.trial.map_or(self.quiet_until, |trial| trial.until.min(self.quiet_until))),
             Stage::Closed(_) => None,
         };
-        let end = self.ends.peek().map(|Reverse((at, _))| *at);
+        let end = self.ends.peek().map(|Reverse((bytes, _))| bytes.due);
         let unheard = self.unheard.peek().map(|Reverse((at, _))| *at);
         let at_once = self.kept_waiting.then_some(self.now);
         [self.quic.timeout_instant(), self.paced, own, end, unheard, at_once].into_iter().flatten().min()

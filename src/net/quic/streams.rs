@@ -37,6 +37,11 @@ pub struct StreamEntry {
     told: bool,
     /// Reading answered `WouldBlock`: an edge is owed.
     pub reader_waits: bool,
+    /// How many streams of the connection were reset by the other side when it did.
+    pub resets: u64,
+    /// When it is looked at once more although nothing was told of it, and how often after that.
+    pub look: Option<Instant>,
+    pub looks: usize,
     /// Writing answered `WouldBlock`: an edge is owed, and nothing is written before it.
     pub writer_waits: bool,
     /// It was told of room, of which as much as [`TURN`] is meant for it.
@@ -55,10 +60,21 @@ impl StreamEntry {
 pub struct OwnEnd {
     /// In which round of packets.
     pub round: u64,
-    /// Packets that the connection had lost by then, or when this was looked at last.
+    /// Whether it may still be lost.
+    pub settling: Settling,
+}
+
+/// Something that was sent and may still be lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Settling {
+    /// When to look at it, for the first time or again.
+    pub due: Instant,
+    /// When it was sent.
+    pub since: Instant,
+    /// Packets that the connection had lost by then, or when it was looked at last.
     pub losses: usize,
-    /// When the other side's end, which waits for ours, has come, and when to look again.
-    pub waiting: Option<(Instant, Instant)>,
+    /// It was looked at, and something was under way or lost.
+    pub looked: bool,
 }
 
 /// Bytes that a stream may want to send when it is told that there is room: a relay's buffer.
@@ -102,6 +118,9 @@ impl Streams {
             token: None,
             told: false,
             reader_waits: true,
+            resets: 0,
+            look: None,
+            looks: 0,
             writer_waits: false,
             promised: false,
         })

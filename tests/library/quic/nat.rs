@@ -30,8 +30,20 @@ impl Nat {
 
     /// What waits on its way to the server is lost: how many packets.
     pub fn lose(&mut self) -> usize {
+        self.hold().len()
+    }
+
+    /// What waits on its way to the server is held up.
+    pub fn hold(&mut self) -> Vec<Vec<u8>> {
         let mut packet = [0; 65536];
-        std::iter::from_fn(|| self.inside.recv_from(&mut packet).ok()).count()
+        std::iter::from_fn(|| self.inside.recv_from(&mut packet).ok().map(|(len, _)| packet[..len].to_vec())).collect()
+    }
+
+    /// Passes on what was held up.
+    pub fn pass(&mut self, held: &[Vec<u8>]) {
+        for packet in held {
+            self.outside.send_to(packet, self.server).unwrap();
+        }
     }
 
     /// Passes on what waits.

@@ -90,6 +90,71 @@ fn an_end_that_is_lost_comes_all_the_same_when_the_other_sides_comes_first() {
 }
 
 #[test]
+fn an_end_that_is_lost_while_the_bytes_before_it_are_slow_comes_all_the_same() {
+    let (mut both, mut nat, near, far) = behind_a_nat();
+    both.server.mux.finish(far).unwrap();
+    both.until_true(|both| {
+        nat.pump();
+        both.client.read(near, &mut Vec::new()).unwrap()
+    });
+    both.client.write(near, b"last").unwrap();
+    both.turn();
+    let slow = nat.hold();
+    assert!(!slow.is_empty());
+    both.client.mux.finish(near).unwrap();
+    // Longer than an acknowledgement usually takes here.
+    let until = Instant::now() + Duration::from_millis(20);
+    while Instant::now() < until {
+        both.turn();
+    }
+    nat.lose();
+    nat.pass(&slow);
+    both.client.mux.release(near);
+    let mut came = Vec::new();
+    both.until_true(|both| {
+        nat.pump();
+        both.server.read(far, &mut came).unwrap()
+    });
+    assert_eq!(came, b"last");
+}
+
+#[test]
+fn an_end_that_is_lost_with_bytes_that_come_otherwise_comes_all_the_same() {
+    let (mut both, mut nat, near, far) = behind_a_nat();
+    let other = both.client.mux.open().unwrap();
+    // So many packets of another stream arrive that those before them are taken for lost; what is said again is lost.
+    let overtake = |both: &mut Both, nat: &mut Nat| {
+        for _ in 0..8 {
+            both.client.write(other, b"more").unwrap();
+            both.turn();
+            let packets = nat.hold();
+            nat.pass(&packets);
+        }
+        both.turn();
+        nat.pump();
+        both.turn();
+        nat.lose()
+    };
+    both.client.write(near, b"last").unwrap();
+    both.turn();
+    let slow = nat.hold();
+    both.client.mux.finish(near).unwrap();
+    both.turn();
+    assert!(!slow.is_empty() && nat.lose() > 0);
+    assert!(overtake(&mut both, &mut nat) > 0);
+    nat.pass(&slow);
+    both.turn();
+    nat.pump();
+    overtake(&mut both, &mut nat);
+    let mut came = Vec::new();
+    both.until_true(|both| {
+        nat.pump();
+        both.server.read(far, &mut came).unwrap()
+    });
+    assert_eq!(came, b"last");
+}
+
+#[test]
 fn a_nat_that_takes_another_port_does_not_end_the_connection() {
     let (mut both, nat, near, far) = behind_a_nat();
     let mut nat = Some(nat);

@@ -12,7 +12,7 @@ use quiche::{PathStats, Shutdown};
 
 use super::Connection;
 use crate::net::mux::StreamNo;
-use crate::net::quic::streams::{OwnEnd, QuicRecv, QuicSend, StreamEntry, Streams};
+use crate::net::quic::streams::{OwnEnd, QuicRecv, QuicSend, Settling, StreamEntry, Streams};
 use crate::net::stream::{would_block, Buffer};
 
 /// A stream that is in use no more, and that quiche still knows.
@@ -63,15 +63,18 @@ impl Connection {
                 if over {
                     entry.recv = QuicRecv::Ended;
                 } else if count == 0 {
-                    entry.reader_waits = true;
-                    return would_block();
+                    return self.ran_dry(entry);
+                }
+                if count > 0 {
+                    entry.looks = LOOKS.len();
                 }
                 Ok(count)
             }
-            // quiche keeps no mark of a reset that follows an end whose last bytes are missing.
-            Err(quiche::Error::Done) if !is_cut && !self.quic.stream_finished(entry.id) => {
-                entry.reader_waits = true;
-                would_block()
+            Err(quiche::Error::Done) if !is_cut && !self.quic.stream_finished(entry.id) => self.ran_dry(entry),
+            // It has ended, and quiche did not tell. It keeps no mark either of a reset that follows an end whose last bytes are missing.
+            Err(quiche::Error::Done) if !is_cut && self.resets() == entry.resets => {
+                entry.recv = QuicRecv::Ended;
+                Ok(0)
             }
             _ => {
                 entry.recv = QuicRecv::Reset;
@@ -80,9 +83,28 @@ impl Connection {
         }
     }
 
-    /// Whether the other side's end is the next to be read, and ours may still be lost: see `finish`. An edge is owed then.
+    /// Nothing is left to read: an edge is owed.
     ///
-    /// Ours is safe when nothing is under way, or when nothing was lost for as long as it takes to notice.
+    /// quiche does not tell of an end that comes with bytes which have all been read, since they were sent twice. So a stream that bytes came
+    /// on is looked at again a little later.
+    fn ran_dry(&mut self, entry: &mut StreamEntry) -> io::Result<usize> {
+        entry.reader_waits = true;
+        entry.resets = self.resets();
+        if entry.looks > 0 && entry.look.is_none_or(|due| due <= self.now) {
+            entry.looks -= 1;
+            let due = self.now + LOOKS[entry.looks];
+            entry.look = Some(due);
+            self.unheard.push(Reverse((due, entry.id)));
+        }
+        would_block()
+    }
+
+    /// Streams that the other side has reset.
+    fn resets(&self) -> u64 {
+        self.quic.stats().reset_stream_count_remote
+    }
+
+    /// Whether the other side's end is the next to be read, and ours may still be lost: see `finish`. An edge is owed then.
     fn must_wait(&mut self, entry: &mut StreamEntry) -> bool {
         let Some(own) = entry.finished.as_mut() else { return false };
         if own.round == self.round {
@@ -92,22 +114,31 @@ impl Connection {
         if !self.quic.stream_finished(entry.id) || self.quic.stream_readable_len(entry.id, 1) > 0 {
             return false;
         }
-        let Some(path) = self.quic.path_stats().find(|path| path.active) else { return false };
-        let (since, due) = own.waiting.unwrap_or((self.now, self.now));
-        if own.waiting.is_some() && due > self.now {
+        let before = own.settling.due;
+        let waits = self.may_be_lost(&mut own.settling);
+        if waits && own.settling.due != before {
+            self.unheard.push(Reverse((own.settling.due, entry.id)));
+        }
+        waits
+    }
+
+    /// Whether what was sent may still be lost. It is safe when nothing is under way, or when nothing was lost for as long as it takes to
+    /// notice.
+    pub(super) fn may_be_lost(&self, settling: &mut Settling) -> bool {
+        if settling.looked && settling.due > self.now {
             return true;
         }
-        let lossless = losses(&path) == own.losses;
+        let Some(path) = self.quic.path_stats().find(|path| path.active) else { return false };
+        let lossless = losses(&path) == settling.losses;
         // A packet that is under way has a clock, which runs out by then; all others are slow.
         let clock = self.now + 8 * (path.rtt + 4 * path.rttvar + SLOWEST_ACK);
         let under_way = self.quic.timeout_instant().is_some_and(|at| at < clock);
-        if lossless && (own.waiting.is_some() || !under_way) || self.now > since + MANY_LOSSES {
+        if lossless && (settling.looked || !under_way) || self.now > settling.since + MANY_LOSSES {
             return false;
         }
-        own.losses = losses(&path);
-        let due = self.now + 3 * path.rtt + 2 * SLOWEST_ACK;
-        own.waiting = Some((since, due));
-        self.unheard.push(Reverse((due, entry.id)));
+        settling.losses = losses(&path);
+        settling.due = self.now + 3 * path.rtt + 2 * SLOWEST_ACK;
+        settling.looked = true;
         true
     }
 
@@ -213,11 +244,12 @@ impl Connection {
             QuicSend::Stopped => return Err(ErrorKind::BrokenPipe.into()),
             QuicSend::Open => {}
         }
+        let path = self.quic.path_stats().find(|path| path.active);
+        let losses = path.as_ref().map_or(0, losses);
         if let (Some((at, round)), true) = (entry.drained, entry.recv != QuicRecv::Open) {
-            let rtt = self.quic.path_stats().find(|path| path.active).map_or(SETTLED, |path| path.rtt);
-            let settled = at + (3 * rtt).clamp(SETTLED, LINGER);
-            if round != self.round && settled > self.now {
-                self.ends.push(Reverse((settled, entry.id)));
+            let due = at + path.map_or(SETTLED, |path| (3 * path.rtt).clamp(SETTLED, LINGER));
+            if round != self.round && due > self.now {
+                self.ends.push(Reverse((Settling { due, since: at, losses, looked: false }, entry.id)));
                 entry.send = QuicSend::Finished;
                 return Ok(());
             }
@@ -226,17 +258,46 @@ impl Connection {
             entry.writer_waits = true;
             return would_block();
         }
-        match self.quic.stream_send(entry.id, b"", true) {
-            Ok(_) => {
+        match self.say_end(entry.id) {
+            Ok(()) => {
                 entry.send = QuicSend::Finished;
-                let losses = self.quic.path_stats().find(|path| path.active).map_or(0, |path| losses(&path));
-                entry.finished = Some(OwnEnd { round: self.round, losses, waiting: None });
+                let settling = Settling { due: self.now, since: self.now, losses, looked: false };
+                entry.finished = Some(OwnEnd { round: self.round, settling });
                 Ok(())
             }
             Err(_) => {
                 entry.send = QuicSend::Stopped;
                 Err(ErrorKind::ConnectionReset.into())
             }
+        }
+    }
+
+    /// Our end of a stream goes out, with its last bytes if they are still here.
+    pub(super) fn say_end(&mut self, id: u64) -> quiche::Result<()> {
+        self.quic.stream_send(id, b"", true)?;
+        if self.said.is_empty() {
+            self.lost = self.quic.path_stats().find(|path| path.active).map_or(0, |path| losses(&path));
+        }
+        self.said.push_back((self.now, id));
+        Ok(())
+    }
+
+    /// After a loss the ends that were said lately are said once more: quiche does not repeat one that went with bytes in a packet that
+    /// is lost, where another packet brought the bytes.
+    pub(super) fn say_ends_again(&mut self) {
+        if self.said.is_empty() {
+            return;
+        }
+        let Some(path) = self.quic.path_stats().find(|path| path.active) else { return };
+        let losses = losses(&path);
+        if std::mem::replace(&mut self.lost, losses) != losses {
+            for (_, id) in &self.said {
+                let _ = self.quic.stream_send(*id, b"", true);
+            }
+        }
+        let lately = MANY_LOSSES.max(8 * path.rtt);
+        while self.said.front().is_some_and(|(at, _)| self.now > *at + lately) {
+            self.said.pop_front();
         }
     }
 
@@ -309,5 +370,7 @@ const SETTLED: Duration = Duration::from_millis(5);
 const SLOWEST_ACK: Duration = Duration::from_millis(25);
 /// Where packets are lost all the time: an end that was lost was said again by then, most likely more than once.
 const MANY_LOSSES: Duration = Duration::from_secs(1);
+/// When a stream that has run dry is looked at again, the last time first: what was lost was sent again by then.
+const LOOKS: [Duration; 2] = [Duration::from_secs(4), Duration::from_secs(1)];
 /// How many bytes that wait are counted.
 const PEEK: usize = 65536;
