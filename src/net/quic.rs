@@ -50,7 +50,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use boring::ssl::SslContextBuilder;
-use quiche::CongestionControlAlgorithm;
+use quiche::{BbrParams, CongestionControlAlgorithm};
 
 use super::budget::Budget;
 use super::certs::Identity;
@@ -168,6 +168,7 @@ fn config(settings: &Settings, context: SslContextBuilder, largest: usize) -> io
         config.set_initial_max_stream_data_bidi_remote(budget.quic_start);
         config.set_max_stream_window(budget.quic_stream);
         config.set_active_connection_id_limit(PATHS);
+        config.set_custom_bbr_params(BbrParams { loss_threshold: Some(LOSSES), ..BbrParams::default() });
         config.grease(false);
         Ok::<_, quiche::Error>(config)
     };
@@ -194,6 +195,9 @@ fn random_id() -> io::Result<Id> {
     random::bytes()
 }
 
+/// The share of a round trip's bytes that BBR takes for chance, like losses over radio; more means that the path is full. With the 1.5 % of quiche a
+/// small window of a path that loses 1 % at random stays small: two packets of a hundred are often lost.
+const LOSSES: f32 = 0.05;
 /// A path is a long one from this round trip on: several times the fineness of timers.
 const LONG: Duration = Duration::from_millis(5);
 /// The name of the protocol inside.
