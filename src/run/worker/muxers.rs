@@ -82,19 +82,25 @@ impl Muxers {
     /// A pool connection is to be opened on a shared connection of its tunnel; they are made if there is none.
     pub fn request(&mut self, wanted: Wanted, tasks: &mut Tasks, context: &mut Context, now: Instant) {
         let tunnel = wanted.route.tunnel;
-        let lives =
-            |(of, keys): &(TunnelNo, Vec<Key>)| *of == tunnel && keys.iter().any(|key| tasks.get(*key).is_some());
-        if !self.current.as_ref().is_some_and(lives) {
+        let lost = |(of, keys): &mut (TunnelNo, Vec<Key>)| {
+            keys.retain(|key| tasks.get(*key).is_some());
+            *of != tunnel || keys.is_empty()
+        };
+        if self.current.as_mut().is_none_or(lost) {
             self.fail_wanted(context);
             if !self.connect(&wanted.route, tasks, context, now) {
                 let event = TunnelEvent::Failed(Some(Error::system("", "no socket to be had")));
                 return context.hub.send(Notice::Tunnel { number: tunnel, event });
             }
-            for _ in 1..wanted.route.carriers {
-                self.connect(&wanted.route, tasks, context, now);
-            }
         }
+        // Also in place of those that were lost since.
+        while self.carriers() < wanted.route.carriers && self.connect(&wanted.route, tasks, context, now) {}
         self.wanted.push_back(wanted);
+    }
+
+    /// How many connections carry the tunnel's pool, or will.
+    fn carriers(&self) -> usize {
+        self.current.as_ref().map_or(0, |(_, keys)| keys.len())
     }
 
     /// Makes one more connection on that route. `false`: there is no socket for it.
