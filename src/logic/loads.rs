@@ -29,16 +29,18 @@ impl Loads {
         self.relays[worker] = self.relays[worker].saturating_sub(1);
     }
 
-    /// The least busy of these workers; the first of equals.
+    /// The least busy of these workers for a user; the first of equals.
     ///
-    /// The first worker shares its thread with the hub: a few more relays there cost less than waking another thread.
-    pub fn least_busy(&self, workers: impl Iterator<Item = usize>) -> Option<usize> {
-        workers.min_by_key(|&worker| self.relays[worker] + if worker > 0 { HEAD_START } else { 0 })
+    /// The first worker shares its thread with the hub: a few more relays there cost less than waking another thread. Datagrams come by
+    /// way of the hub, so each that is alone would wake it.
+    pub fn least_busy(&self, udp: bool, workers: impl Iterator<Item = usize>) -> Option<usize> {
+        let head_start = if udp { HEAD_START_UDP } else { HEAD_START };
+        workers.min_by_key(|&worker| self.relays[worker] + if worker > 0 { head_start } else { 0 })
     }
 
-    /// The least busy of all.
-    pub fn quietest(&self) -> usize {
-        self.least_busy(0..self.relays.len()).unwrap_or_default()
+    /// The least busy of all for a user.
+    pub fn quietest(&self, udp: bool) -> usize {
+        self.least_busy(udp, 0..self.relays.len()).unwrap_or_default()
     }
 
     /// Each worker in turn.
@@ -50,6 +52,8 @@ impl Loads {
 
 /// So many relays more than others the first worker takes.
 const HEAD_START: usize = 2;
+/// So many where the next is a session of datagrams: one that has gone silent is counted until its time is up.
+const HEAD_START_UDP: usize = 6;
 
 #[cfg(test)]
 mod tests {
@@ -58,18 +62,18 @@ mod tests {
     #[test]
     fn the_least_busy_worker_is_chosen_and_the_first_has_a_head_start() {
         let mut loads = Loads::new(3);
-        assert_eq!(loads.quietest(), 0);
+        assert_eq!(loads.quietest(false), 0);
         for _ in 0..HEAD_START {
             loads.begin(0);
         }
-        assert_eq!(loads.quietest(), 0);
+        assert_eq!(loads.quietest(false), 0);
         loads.begin(0);
-        assert_eq!(loads.quietest(), 1);
+        assert_eq!((loads.quietest(false), loads.quietest(true)), (1, 0));
         loads.begin(1);
-        assert_eq!(loads.least_busy([1, 2].into_iter()), Some(2));
+        assert_eq!(loads.least_busy(false, [1, 2].into_iter()), Some(2));
         loads.end(0);
-        assert_eq!(loads.quietest(), 0);
-        assert_eq!(loads.least_busy(std::iter::empty()), None);
+        assert_eq!(loads.quietest(false), 0);
+        assert_eq!(loads.least_busy(false, std::iter::empty()), None);
     }
 
     #[test]

@@ -158,15 +158,15 @@ impl<H: Copy + Eq + Hash, L> Pool<H, L> {
         Ok(())
     }
 
-    /// Takes the newest idle connection at the least busy worker that has one.
-    pub fn take(&mut self, loads: &Loads) -> Option<Taken<H>> {
+    /// Takes the newest idle connection at the least busy worker that has one, for a user of TCP or of UDP.
+    pub fn take(&mut self, udp: bool, loads: &Loads) -> Option<Taken<H>> {
         for stack in &mut self.stacks {
             while stack.last().is_some_and(|id| !self.idle.contains_key(id)) {
                 stack.pop();
             }
         }
         let workers = (0..self.stacks.len()).filter(|&worker| !self.stacks[worker].is_empty());
-        let worker = loads.least_busy(workers)?;
+        let worker = loads.least_busy(udp, workers)?;
         let id = self.stacks[worker].pop()?;
         let idle = self.leave(id)?;
         self.vacate();
@@ -220,7 +220,7 @@ impl<H: Copy + Eq + Hash, L> Pool<H, L> {
     ///
     /// The newest, since an original picks the oldest: so both rarely pick the same.
     pub fn prove(&mut self, loads: &Loads) -> Option<(Id, Option<Fingerprint>)> {
-        let Taken { id, home, worker } = self.take(loads)?;
+        let Taken { id, home, worker } = self.take(false, loads)?;
         self.proving.insert(id, Place { home, worker });
         Some((id, self.gone.back().and_then(|(_, fp)| *fp)))
     }
@@ -288,7 +288,7 @@ impl<H: Copy + Eq + Hash, L> Pool<H, L> {
     pub fn next_worker(&mut self, loads: &mut Loads) -> usize {
         if self.vacant > 0 {
             self.vacant -= 1;
-            return loads.quietest();
+            return loads.quietest(false);
         }
         loads.next_in_turn()
     }
@@ -407,7 +407,7 @@ mod tests {
 
     /// The home of the connection that a user gets.
     fn taken(pool: &mut Sut, loads: &mut Loads) -> Option<u32> {
-        let taken = pool.take(loads)?;
+        let taken = pool.take(false, loads)?;
         loads.begin(taken.worker);
         Some(taken.home)
     }
@@ -505,7 +505,7 @@ mod tests {
         let (mut pool, fp) = (pool(1), Some(Fingerprint::of(b"leaf")));
         pool.opened(id(1), 1, 0, fp).unwrap();
         pool.gone(id(1));
-        assert_eq!(pool.take(&Loads::new(1)), None);
+        assert_eq!(pool.take(false, &Loads::new(1)), None);
         assert_eq!(pool.verify(id(1)), Some(Named { fp, home: None }));
         assert_eq!(pool.verify(id(7)), None);
     }

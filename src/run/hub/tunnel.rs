@@ -299,7 +299,7 @@ impl Tunnel {
     /// A pool connection for a user who comes in here. The peer is told with the next [`advance`](Tunnel::advance).
     pub fn take(&mut self, user: SocketAddr, udp: bool, now: Instant, out: &mut Out) -> Option<Granted> {
         let Stage::Up { control, .. } = &mut self.stage else { return None };
-        let Taken { id, home, worker } = self.pool.take(&out.loads)?;
+        let Taken { id, home, worker } = self.pool.take(udp, &out.loads)?;
         out.loads.begin(worker);
         self.live += 1;
         self.launched.given(id, home, now);

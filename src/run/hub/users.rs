@@ -63,7 +63,7 @@ impl Hub {
                 self.out.job(home.worker, Job::Dial { key: home.key, tunnel, request, proto });
             }
             TargetEvent::Forward { user, request } => {
-                let worker = self.out.loads.quietest();
+                let worker = self.out.loads.quietest(matches!(user.proto(), Proto::Udp(_)));
                 self.out.loads.begin(worker);
                 let ticket = self.targets.sent(worker, user.proto());
                 let tls = match &self.part {
