@@ -44,7 +44,7 @@ pub fn facts(programs: &Programs) -> Vec<(&'static str, String)> {
         ("nginx", &programs.nginx, "-v", "nginx version: nginx/"),
         ("haproxy", &programs.haproxy, "-v", "HAProxy version"),
         ("socat", &programs.socat, "-V", "socat version"),
-        ("realm", &programs.realm, "--version", "realm"),
+        ("realm", &programs.realm, "--version", "Realm"),
         ("rathole", &programs.rathole, "--version", "Build Version:"),
         ("original", &programs.original, "version", ""),
     ] {
