@@ -48,6 +48,6 @@ fn begun(kind: &str, round_trip: Duration) -> Option<[Duration; 2]> {
     Some([began.elapsed(), filled])
 }
 
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 3;
 /// How often the server tells the state of its pool: what the times are exact to.
 const REPORT: &str = "5ms";
