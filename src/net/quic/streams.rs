@@ -37,11 +37,11 @@ pub struct StreamEntry {
     told: bool,
     /// Reading answered `WouldBlock`: an edge is owed.
     pub reader_waits: bool,
-    /// How many streams of the connection were reset by the other side when it did.
-    pub resets: u64,
-    /// When it is looked at once more although nothing was told of it, and how often after that.
-    pub look: Option<Instant>,
-    pub looks: usize,
+    /// How many streams of the connection were reset by the other side when it did, as far as 32 bits count.
+    pub resets: u32,
+    /// It is going to be looked at once more although nothing was told of it, and how often after that.
+    pub looking: bool,
+    pub looks: u8,
     /// Writing answered `WouldBlock`: an edge is owed, and nothing is written before it.
     pub writer_waits: bool,
     /// It was told of room, of which as much as [`TURN`] is meant for it.
@@ -119,7 +119,7 @@ impl Streams {
             told: false,
             reader_waits: true,
             resets: 0,
-            look: None,
+            looking: false,
             looks: 0,
             writer_waits: false,
             promised: false,

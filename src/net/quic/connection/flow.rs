@@ -66,7 +66,7 @@ impl Connection {
                     return self.ran_dry(entry);
                 }
                 if count > 0 {
-                    entry.looks = LOOKS.len();
+                    entry.looks = LOOKS.len() as u8;
                 }
                 Ok(count)
             }
@@ -90,18 +90,17 @@ impl Connection {
     fn ran_dry(&mut self, entry: &mut StreamEntry) -> io::Result<usize> {
         entry.reader_waits = true;
         entry.resets = self.resets();
-        if entry.looks > 0 && entry.look.is_none_or(|due| due <= self.now) {
+        if entry.looks > 0 && !entry.looking {
             entry.looks -= 1;
-            let due = self.now + LOOKS[entry.looks];
-            entry.look = Some(due);
-            self.unheard.push(Reverse((due, entry.id)));
+            entry.looking = true;
+            self.unheard.push(Reverse((self.now + LOOKS[usize::from(entry.looks)], entry.id)));
         }
         would_block()
     }
 
     /// Streams that the other side has reset.
-    fn resets(&self) -> u64 {
-        self.quic.stats().reset_stream_count_remote
+    fn resets(&self) -> u32 {
+        self.quic.stats().reset_stream_count_remote as u32
     }
 
     /// Whether the other side's end is the next to be read, and ours may still be lost: see `finish`. An edge is owed then.
@@ -146,8 +145,11 @@ impl Connection {
     pub(super) fn hear_again(&mut self, streams: &mut Streams) {
         while let Some(Reverse((_, id))) = self.unheard.peek().copied().filter(|Reverse((at, _))| *at <= self.now) {
             self.unheard.pop();
-            if let Some(stream) = self.numbers.get(&id) {
-                streams.queue_edge(*stream);
+            if let Some(stream) = self.numbers.get(&id).copied() {
+                if let Some(entry) = streams.get_mut(stream) {
+                    entry.looking = false;
+                }
+                streams.queue_edge(stream);
             }
         }
     }
