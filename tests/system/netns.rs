@@ -9,7 +9,6 @@
 //! to be a user or a target there. The test itself carries the packets (`netns/path.rs`), so that it can delay and lose
 //! them as it likes in any kernel, with or without netem.
 
-mod beginnings;
 mod carriers;
 mod floods;
 mod forgotten;
