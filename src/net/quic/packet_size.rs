@@ -111,7 +111,7 @@ impl PacketSize {
 }
 
 /// The path that packets take now.
-fn active(quic: &quiche::Connection) -> Option<PathStats> {
+pub fn active(quic: &quiche::Connection) -> Option<PathStats> {
     quic.path_stats().find(|path| path.active)
 }
 

@@ -62,6 +62,25 @@ fn with_a_lost_end() -> (Both, Nat, StreamNo, StreamNo) {
     (both, nat, near, far)
 }
 
+/// The client says its last bytes on that stream, and the path holds them up.
+fn last_bytes(both: &mut Both, nat: &mut Nat, near: StreamNo) -> Vec<Vec<u8>> {
+    both.client.write(near, b"last").unwrap();
+    both.turn();
+    let slow = nat.hold();
+    assert!(!slow.is_empty());
+    slow
+}
+
+/// Whatever is under way, the server hears these bytes and the end after them.
+fn come_with_their_end(both: &mut Both, nat: &mut Nat, far: StreamNo) {
+    let mut came = Vec::new();
+    both.until_true(|both| {
+        nat.pump();
+        both.server.read(far, &mut came).unwrap()
+    });
+    assert_eq!(came, b"last");
+}
+
 #[test]
 fn an_end_that_is_lost_comes_all_the_same_when_its_stream_is_released() {
     let (mut both, mut nat, near, far) = with_a_lost_end();
@@ -97,10 +116,7 @@ fn an_end_that_is_lost_while_the_bytes_before_it_are_slow_comes_all_the_same() {
         nat.pump();
         both.client.read(near, &mut Vec::new()).unwrap()
     });
-    both.client.write(near, b"last").unwrap();
-    both.turn();
-    let slow = nat.hold();
-    assert!(!slow.is_empty());
+    let slow = last_bytes(&mut both, &mut nat, near);
     both.client.mux.finish(near).unwrap();
     // Longer than an acknowledgement usually takes here.
     let until = Instant::now() + Duration::from_millis(20);
@@ -110,12 +126,7 @@ fn an_end_that_is_lost_while_the_bytes_before_it_are_slow_comes_all_the_same() {
     nat.lose();
     nat.pass(&slow);
     both.client.mux.release(near);
-    let mut came = Vec::new();
-    both.until_true(|both| {
-        nat.pump();
-        both.server.read(far, &mut came).unwrap()
-    });
-    assert_eq!(came, b"last");
+    come_with_their_end(&mut both, &mut nat, far);
 }
 
 #[test]
@@ -135,23 +146,16 @@ fn an_end_that_is_lost_with_bytes_that_come_otherwise_comes_all_the_same() {
         both.turn();
         nat.lose()
     };
-    both.client.write(near, b"last").unwrap();
-    both.turn();
-    let slow = nat.hold();
+    let slow = last_bytes(&mut both, &mut nat, near);
     both.client.mux.finish(near).unwrap();
     both.turn();
-    assert!(!slow.is_empty() && nat.lose() > 0);
+    assert!(nat.lose() > 0);
     assert!(overtake(&mut both, &mut nat) > 0);
     nat.pass(&slow);
     both.turn();
     nat.pump();
     overtake(&mut both, &mut nat);
-    let mut came = Vec::new();
-    both.until_true(|both| {
-        nat.pump();
-        both.server.read(far, &mut came).unwrap()
-    });
-    assert_eq!(came, b"last");
+    come_with_their_end(&mut both, &mut nat, far);
 }
 
 #[test]

@@ -12,6 +12,7 @@ use quiche::{PathStats, Shutdown};
 
 use super::Connection;
 use crate::net::mux::StreamNo;
+use crate::net::quic::packet_size::active;
 use crate::net::quic::streams::{OwnEnd, QuicRecv, QuicSend, Settling, StreamEntry, Streams};
 use crate::net::stream::{would_block, Buffer};
 
@@ -127,7 +128,7 @@ impl Connection {
         if settling.looked && settling.due > self.now {
             return true;
         }
-        let Some(path) = self.quic.path_stats().find(|path| path.active) else { return false };
+        let Some(path) = active(&self.quic) else { return false };
         let lossless = losses(&path) == settling.losses;
         // A packet that is under way has a clock, which runs out by then; all others are slow.
         let clock = self.now + 8 * (path.rtt + 4 * path.rttvar + SLOWEST_ACK);
@@ -246,7 +247,7 @@ impl Connection {
             QuicSend::Stopped => return Err(ErrorKind::BrokenPipe.into()),
             QuicSend::Open => {}
         }
-        let path = self.quic.path_stats().find(|path| path.active);
+        let path = active(&self.quic);
         let losses = path.as_ref().map_or(0, losses);
         if let (Some((at, round)), true) = (entry.drained, entry.recv != QuicRecv::Open) {
             let due = at + path.map_or(SETTLED, |path| (3 * path.rtt).clamp(SETTLED, LINGER));
@@ -278,7 +279,7 @@ impl Connection {
     pub(super) fn say_end(&mut self, id: u64) -> quiche::Result<()> {
         self.quic.stream_send(id, b"", true)?;
         if self.said.is_empty() {
-            self.lost = self.quic.path_stats().find(|path| path.active).map_or(0, |path| losses(&path));
+            self.lost = active(&self.quic).map_or(0, |path| losses(&path));
         }
         self.said.push_back((self.now, id));
         Ok(())
@@ -290,7 +291,7 @@ impl Connection {
         if self.said.is_empty() {
             return;
         }
-        let Some(path) = self.quic.path_stats().find(|path| path.active) else { return };
+        let Some(path) = active(&self.quic) else { return };
         let losses = losses(&path);
         if std::mem::replace(&mut self.lost, losses) != losses {
             for (_, id) in &self.said {
