@@ -75,6 +75,7 @@ fn every_way_through(proxy: Maker, transport: u8) {
     for tls in [1, 2] {
         let Some(edge) = Edge::new(proxy, transport, tls) else { return };
         let client = edge.client(NAME, &edge.authority.ca());
+        client.says("is up", GRACE);
         let line = edge.server.says("is up", GRACE);
         assert!(line.contains("edge"), "{line}");
         until("a user", GRACE, || exchange(edge.user, b"hello"));
