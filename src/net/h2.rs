@@ -61,7 +61,7 @@ impl Limits {
     /// Windows for 1 Gbit/s at 50 ms, or as much as memory allows.
     pub fn new(streams: u32, report: Duration, budget: &Budget) -> Limits {
         let Budget { h2_start: start, h2_stream: window, h2_spare: spare, h2_outbox: outbox, .. } = *budget;
-        Limits { streams, start, window, spare, outbox, report }
+        Limits { streams, start, window, spare, outbox: flows::whole_frames(outbox), report }
     }
 
     fn terms(&self) -> SessionSettings {

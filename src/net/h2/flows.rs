@@ -437,6 +437,12 @@ pub const CONNECT_ERROR: u32 = 0xa;
 /// The peer asks for too much.
 pub const ENHANCE_YOUR_CALM: u32 = 0xb;
 
+/// About so many bytes of data, in frames that are full. A few bytes more would be a frame, a record and a system call of their own,
+/// each time, at either side.
+pub fn whole_frames(bytes: usize) -> usize {
+    (bytes / DATA).max(1) * DATA
+}
+
 /// Bytes of frames that wait for the socket: four TLS records, and room for a frame of the largest size behind three.
 pub const OUTPUT: usize = 4 * (HEAD + PAYLOAD);
 /// Most bytes of data in a frame: with its header they are one TLS record.
