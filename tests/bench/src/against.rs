@@ -100,6 +100,7 @@ fn sample(programs: &Programs, way: Way, target: &Target) -> io::Result<Sample> 
         ("a datagram up, CPU µs", seen.up.cost),
         ("a datagram down, CPU µs", seen.down.cost),
         ("a lone datagram and its echo, µs", seen.echo),
+        ("the same on one processor, µs", seen.near),
     ]);
     Ok(sample)
 }

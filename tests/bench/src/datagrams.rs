@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
-use crate::process;
-use crate::programs::Running;
+use crate::process::{self, OneProcessor};
+use crate::programs::{Part, Running};
 
 /// What a way made of datagrams.
 #[derive(Clone, Copy, Default, Debug)]
@@ -20,6 +20,8 @@ pub struct Datagrams {
     pub down: Flow,
     /// One at a time there and back, the median, in microseconds.
     pub echo: f64,
+    /// The same with load, target and all processes on one processor.
+    pub near: f64,
     /// Resident bytes of all processes for each of many sessions.
     pub session: f64,
     /// Processor time of all processes while each of these says one datagram a second, of one core.
@@ -111,9 +113,13 @@ pub fn run(way: &Running, target: &Target, sessions: usize, window: Duration) ->
         let _ = reader.join();
         flow
     };
-    let echo = echo(way.entry)?;
+    let apart = echo(way.entry)?;
+    let near = {
+        let _held = OneProcessor::hold(way.parts.iter().map(Part::pid))?;
+        echo(way.entry)?
+    };
     let (session, murmur, missing) = many(way, sessions)?;
-    Ok(Datagrams { up, down, echo, session, murmur, missing })
+    Ok(Datagrams { up, down, echo: apart, near, session, murmur, missing })
 }
 
 fn flow(way: &Running, window: Duration, counted: impl Fn() -> u64) -> Flow {

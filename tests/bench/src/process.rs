@@ -1,4 +1,4 @@
-//! What Linux knows about a process: memory, processor time, threads and descriptors, read from `/proc`.
+//! What Linux knows about a process: memory, processor time, threads and descriptors, read from `/proc`; and where it may run.
 
 use std::fs;
 use std::io;
@@ -32,6 +32,49 @@ pub fn family(pid: u32) -> impl Iterator<Item = u32> {
     let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
     let children: Vec<u32> = children.split_whitespace().filter_map(|pid| pid.parse().ok()).collect();
     std::iter::once(pid).chain(children)
+}
+
+/// Keeps processes, and this program, on one processor while it lives: none that sleeps has to be woken there.
+pub struct OneProcessor {
+    processes: Vec<u32>,
+    before: libc::cpu_set_t,
+}
+
+impl OneProcessor {
+    /// These processes with all their threads and children; new threads of theirs follow.
+    pub fn hold(processes: impl IntoIterator<Item = u32>) -> io::Result<OneProcessor> {
+        let processes = processes.into_iter().chain([std::process::id()]).flat_map(family).collect();
+        // SAFETY: all zeros is the empty set, which the calls read and fill up to its size.
+        let (before, last) = unsafe {
+            let (mut before, mut last): (libc::cpu_set_t, libc::cpu_set_t) = std::mem::zeroed();
+            if libc::sched_getaffinity(0, size_of_val(&before), &raw mut before) != 0 {
+                return Err(io::Error::last_os_error());
+            }
+            let set = (0..libc::CPU_SETSIZE as usize).rev().find(|at| libc::CPU_ISSET(*at, &before));
+            libc::CPU_SET(set.unwrap_or(0), &mut last);
+            (before, last)
+        };
+        let held = OneProcessor { processes, before };
+        held.place(&last)?;
+        Ok(held)
+    }
+
+    fn place(&self, set: &libc::cpu_set_t) -> io::Result<()> {
+        for process in &self.processes {
+            for thread in fs::read_dir(format!("/proc/{process}/task"))? {
+                let number = thread?.file_name().to_string_lossy().parse().unwrap_or(-1);
+                // SAFETY: the set outlives the call. A thread that has ended meanwhile is an error, and none here.
+                unsafe { libc::sched_setaffinity(number, size_of_val(set), set) };
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for OneProcessor {
+    fn drop(&mut self) {
+        let _ = self.place(&self.before);
+    }
 }
 
 /// Processor seconds, user and system together, that process `pid` and the children that it has buried have used since

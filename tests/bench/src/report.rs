@@ -78,9 +78,10 @@ fn bulk(findings: &Findings) -> String {
 fn datagrams(findings: &Findings) -> String {
     let mut text = heading(
         "Datagrams",
-        "| way | up, k/s | CPU µs each | down, k/s | CPU µs each | echo, µs | x direct | a session, bytes | its CPU, µs each | sessions missing |",
+        "| way | up, k/s | CPU µs each | down, k/s | CPU µs each | echo, µs | x direct | on one processor, µs | x direct | a session, bytes | its CPU, µs each | sessions missing |",
     );
     let echo = |way| findings.of(way)?.datagrams(|seen| seen.echo);
+    let near = |way| findings.of(way)?.datagrams(|seen| seen.near);
     for found in findings.ways.iter().filter(|found| !found.datagrams.is_empty()) {
         let missing: usize = found.datagrams.iter().map(|seen| seen.missing).sum();
         let of_many = |value: Option<f64>| value.filter(|_| found.way.carries_crowds());
@@ -94,6 +95,8 @@ fn datagrams(findings: &Findings) -> String {
                 number(found.datagrams(|seen| seen.down.cost), 1),
                 number(echo(found.way), 0),
                 number(ratio(echo(found.way), echo(Way::Direct)), 2),
+                number(near(found.way), 0),
+                number(ratio(near(found.way), near(Way::Direct)), 2),
                 number(of_many(found.datagrams(|seen| seen.session)), 0),
                 number(of_many(found.datagrams(|seen| seen.murmur * 1e6 / findings.held_users as f64)), 0),
                 missing.to_string(),
@@ -214,19 +217,19 @@ fn user_targets(findings: &Findings, list: &mut Targets) {
 fn datagram_targets(findings: &Findings, list: &mut Targets) {
     // Datagrams for each second of processor time, the worse direction.
     let worse = |ours, other| {
-        let directions: [fn(&Datagrams) -> f64; 2] = [|seen| seen.up.cost, |seen| seen.down.cost];
+        let directions: [DatagramPick; 2] = [|seen| seen.up.cost, |seen| seen.down.cost];
         let each = |pick| ratio(findings.of(other)?.datagrams(pick), findings.of(ours)?.datagrams(pick));
         directions.into_iter().filter_map(each).reduce(f64::min)
     };
     list.over("datagrams a CPU second, single-end, of realm's", worse(Way::Single, Way::Realm), 1.5);
     list.over("datagrams a CPU second, plain tunnel, of rathole's", worse(Way::Tunnel, Way::Rathole), 2.0);
     list.over("datagrams a CPU second, tls=1, of the original's", worse(Way::TunnelTls, Way::GoTunnelTls), 1.5);
-    let echo = |way| findings.of(way)?.datagrams(|seen| seen.echo);
-    list.under(
-        "a lone datagram's echo, single-end, of direct's time",
-        ratio(echo(Way::Single), echo(Way::Direct)),
-        3.5,
-    );
+    let picks: [(&str, DatagramPick); 2] = [("", |seen| seen.echo), (", on one processor", |seen| seen.near)];
+    for (place, pick) in picks {
+        let echo = |way| findings.of(way)?.datagrams(pick);
+        let times = ratio(echo(Way::Single), echo(Way::Direct));
+        list.under(&format!("a lone datagram's echo, single-end, of direct's time{place}"), times, 3.5);
+    }
     let single = findings.of(Way::Single);
     let session = single.and_then(|found| found.datagrams(|seen| seen.session / 1024.0));
     list.under("a session of datagrams, single-end, KiB", session, 3.0);
@@ -290,6 +293,8 @@ fn number(value: Option<f64>, digits: usize) -> String {
 
 /// A figure of a run of visits.
 type Pick = fn(&Visits) -> f64;
+/// A figure of a run of datagrams.
+type DatagramPick = fn(&Datagrams) -> f64;
 const ANSWER: Pick = |visits| visits.answer.p50;
 const P99_ANSWER: Pick = |visits| visits.answer.p99;
 /// The columns of the bulk table.
