@@ -67,7 +67,8 @@ impl Budget {
         h2_stream: 16 * MIB as u32,
         // Two of the largest, as no stream gets more than half of what is left.
         h2_spare: 32 * MIB,
-        h2_outbox: 64 * KIB,
+        // Twice what is sent at once: half of it may go while the other half comes.
+        h2_outbox: 128 * KIB,
         // One of them carries 64 MB/s at 50 ms with the buffers that Linux gives it.
         h2_carriers: 4,
     };

@@ -487,8 +487,8 @@ thread_local! {
 
 /// Bytes of plaintext that are taken in at once: as many as the other side sends at once.
 const READ: usize = LARGE;
-/// Bytes that one turn takes in before others have theirs.
-const READ_AT_ONCE: usize = 256 * 1024;
+/// Bytes that one turn takes in before others have theirs, and users get them: few enough to be in the processor's cache still.
+const READ_AT_ONCE: usize = READ;
 /// Room in the output for any frame of ours.
 const ROOM: usize = super::nghttp2::HEAD + super::nghttp2::PAYLOAD;
 /// Requests that were answered with an error and whose end has not come: the oldest is reset for one more.

@@ -195,8 +195,8 @@ fn handshakes() {
         for tls in [0, 1, 2] {
             let files = if tls == 2 { format!("&{}", authority.parameters()) } else { String::new() };
             let query = format!("tls={tls}&auth={auth}&max=8{files}");
-            let Some(near) = begun(&query, auth, Duration::ZERO, &authority) else { return };
-            let Some(far) = begun(&query, auth, FAR, &authority) else { return };
+            let Some(near) = begun(&query, auth, 1, Duration::ZERO, &authority) else { return };
+            let Some(far) = begun(&query, auth, 1, FAR, &authority) else { return };
             let trips = far.first.saturating_sub(near.first).as_secs_f64() / FAR.as_secs_f64();
             let ms = |time: Duration| time.as_secs_f64() * 1e3;
             println!(
@@ -210,6 +210,22 @@ fn handshakes() {
     }
 }
 
+/// A row for each kind of pool, filled to 64: the least, the median and the most of three times from the client's start to the first user's answer.
+#[test]
+#[ignore = "a measurement"]
+fn first_users() {
+    let Some(authority) = Authority::new("tunnel.test") else { return };
+    for (transport, tls) in kinds() {
+        for round in [FAR / 4, FAR] {
+            let query = format!("type={transport}&tls={tls}&max=64");
+            let first = |_| begun(&query, 1, 64, round, &authority).map(|begun| begun.first.as_millis());
+            let Some(mut times) = (0..3).map(first).collect::<Option<Vec<_>>>() else { return };
+            times.sort_unstable();
+            println!("FIRST|type={transport}, tls={tls}|{}|{times:?}", round.as_millis());
+        }
+    }
+}
+
 /// What it took from the client's start to the first user's answer.
 struct Begun {
     server: Duration,
@@ -218,7 +234,7 @@ struct Begun {
 }
 
 /// `None` where there are no namespaces.
-fn begun(query: &str, auth: u8, round: Duration, authority: &Authority) -> Option<Begun> {
+fn begun(query: &str, auth: u8, min: usize, round: Duration, authority: &Authority) -> Option<Begun> {
     let land = Land::new()?;
     land.path.delays(round / 2);
     let stage = Stage::server(&land, query);
@@ -226,7 +242,7 @@ fn begun(query: &str, auth: u8, round: Duration, authority: &Authority) -> Optio
     let before = processor_time(&stage.process);
     let began = Instant::now();
     let url = format!(
-        "client://{KEY}@{}:{TUNNEL}/127.0.0.1:{TARGET}?mode=2&min=1&auth={auth}&sni=tunnel.test&log=info",
+        "client://{KEY}@{}:{TUNNEL}/127.0.0.1:{TARGET}?mode=2&min={min}&auth={auth}&sni=tunnel.test&log=info",
         land.at(1)
     );
     let client = land.client.nodepass_with(&url, "60s", &[("SSL_CERT_FILE", &authority.ca())]);
