@@ -96,6 +96,7 @@ pub mod net {
     pub mod random;
     pub mod relay;
     pub mod resolve;
+    mod sessions;
     pub mod stream;
     pub mod sys;
     pub mod tcp;

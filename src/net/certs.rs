@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{verify_server_cert_signed_by_trust_anchor, WebPkiServerVerifier};
+use rustls::client::{verify_server_cert_signed_by_trust_anchor, Resumption, WebPkiServerVerifier};
 use rustls::crypto::{ring, verify_tls12_signature, verify_tls13_signature, CryptoProvider};
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
@@ -16,6 +16,7 @@ use rustls::{
 };
 
 use super::cert_errors::{explain, explain_own, out_of_date, valid_until};
+use super::sessions::Sessions;
 use crate::error::Error;
 use crate::logic::wire::Fingerprint;
 
@@ -315,7 +316,7 @@ pub fn client(trust: Trust, alpn: Alpn) -> Result<Arc<ClientConfig>, Error> {
     let mut config = builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
     config.enable_sni = trust.roots;
     config.alpn_protocols = alpn.offers();
-    config.resumption = rustls::client::Resumption::in_memory_sessions(RESUMABLE);
+    config.resumption = Resumption::store(Arc::new(Sessions::default()));
     Ok(Arc::new(config))
 }
 
@@ -450,19 +451,24 @@ const ROOTS: &str = "install the system's (package ca-certificates), or name a f
 const SWAPPED: &str = "crt names the certificate's file, key the key's";
 /// A self-signed certificate is valid for this long.
 const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
-/// Servers whose sessions a client can resume.
-const RESUMABLE: usize = 256;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::sessions::MOST;
     use crate::testing::shake_hands;
     use rustls::{ClientConnection, HandshakeKind, ServerConnection};
 
     /// A session in memory, to its end: how both sides came to it.
     fn meet(server: &Identity, client: &Arc<ClientConfig>) -> [HandshakeKind; 2] {
-        let name = ServerName::try_from("a.example").unwrap();
-        let mut client = ClientConnection::new(Arc::clone(client), name).unwrap();
+        finish(server, begin(client, "a.example"))
+    }
+
+    fn begin(client: &Arc<ClientConfig>, name: &'static str) -> ClientConnection {
+        ClientConnection::new(Arc::clone(client), ServerName::try_from(name).unwrap()).unwrap()
+    }
+
+    fn finish(server: &Identity, mut client: ClientConnection) -> [HandshakeKind; 2] {
         let mut server = ServerConnection::new(Arc::clone(&server.config)).unwrap();
         shake_hands(&mut client, &mut server).unwrap();
         [client.handshake_kind().unwrap(), server.handshake_kind().unwrap()]
@@ -492,6 +498,21 @@ mod tests {
         }
         let two = identity();
         assert_eq!([meet(&two, &client), meet(&two, &client)], [full, resumed]);
+    }
+
+    #[test]
+    fn a_pool_that_is_refilled_all_at_once_resumes_as_many_sessions_as_are_kept_and_none_of_another_server() {
+        let server = Certs::new(Origin::Memory, Audience::Pool(Alpn::Raw)).unwrap().current();
+        let client = client(Trust::ANY, Alpn::Raw).unwrap();
+        let refill = |count: usize, name: &'static str| {
+            let begun: Vec<_> = (0..count).map(|_| begin(&client, name)).collect();
+            let kinds = begun.into_iter().map(|begun| finish(&server, begun));
+            kinds.filter(|kinds| *kinds == [HandshakeKind::Resumed; 2]).count()
+        };
+        assert_eq!(refill(MOST + 8, "a.example"), 0);
+        assert_eq!(refill(MOST, "a.example"), MOST);
+        assert_eq!(refill(MOST + 8, "a.example"), MOST);
+        assert_eq!([refill(1, "b.example"), refill(1, "b.example"), refill(1, "a.example")], [0, 1, 0]);
     }
 
     #[test]

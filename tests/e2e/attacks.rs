@@ -108,12 +108,13 @@ fn a_recorded_handshake_takes_an_originals_tunnel_in_the_clear_and_none_of_an_au
     let Some(authority) = Authority::new(NAME) else { return };
     for cell in cells(&[(0, 0)]) {
         let scene = Scene::new(cell, 0, &authority);
-        let users = thief(&scene);
+        // A connection of the client's own that comes in between can get what is meant for the thief, who then tries again.
+        let users = (0..5).map(|_| thief(&scene)).find(|_| scene.tunnels() > 1);
+        let users = users.unwrap_or_else(|| panic!("the thief is a client as good as any: {:?}", scene.server.lines()));
         assert!(
             users > 0 || cell.flow == Flow::Forward,
             "the recording is good for a place in the pool, and for users"
         );
-        assert!(scene.tunnels() > 1, "the thief is a client as good as any: {:?}", scene.server.lines());
 
         let scene = Scene::new(cell, 2, &authority);
         let user = connect(scene.user);
