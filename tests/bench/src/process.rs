@@ -55,25 +55,25 @@ impl OneProcessor {
             (before, last)
         };
         let held = OneProcessor { processes, before };
-        held.place(&last)?;
+        held.place(&last);
         Ok(held)
     }
 
-    fn place(&self, set: &libc::cpu_set_t) -> io::Result<()> {
+    /// Where a process or a thread has ended meanwhile there is nothing to do.
+    fn place(&self, set: &libc::cpu_set_t) {
         for process in &self.processes {
-            for thread in fs::read_dir(format!("/proc/{process}/task"))? {
-                let number = thread?.file_name().to_string_lossy().parse().unwrap_or(-1);
-                // SAFETY: the set outlives the call. A thread that has ended meanwhile is an error, and none here.
+            for thread in fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten() {
+                let number = thread.file_name().to_string_lossy().parse().unwrap_or(-1);
+                // SAFETY: the set outlives the call.
                 unsafe { libc::sched_setaffinity(number, size_of_val(set), set) };
             }
         }
-        Ok(())
     }
 }
 
 impl Drop for OneProcessor {
     fn drop(&mut self) {
-        let _ = self.place(&self.before);
+        self.place(&self.before);
     }
 }
 
