@@ -53,6 +53,7 @@ pub mod logic {
     pub mod reminder;
     pub mod scheduler;
     pub mod secret_hash;
+    pub mod serial;
     pub mod slab;
     pub mod sniff;
     pub mod strangers;
@@ -96,6 +97,7 @@ pub mod net {
     pub mod random;
     pub mod relay;
     pub mod resolve;
+    pub mod serial;
     mod sessions;
     pub mod stream;
     pub mod sys;

@@ -545,7 +545,7 @@ mod tests {
         assert_eq!(
             text.split("\r\n\r\n").nth(1),
             Some(
-                "{\"flow\":\"+\",\"max\":7,\"tls\":\"2\",\"type\":\"3\",\"features\":[\"udp-frame\",\"ws-eof\",\"edge\",\"fallback\",\"taken\",\"goodbye\",\"gone\",\"carriers\"]}\n"
+                "{\"flow\":\"+\",\"max\":7,\"tls\":\"2\",\"type\":\"3\",\"features\":[\"udp-frame\",\"ws-eof\",\"edge\",\"fallback\",\"taken\",\"goodbye\",\"gone\",\"carriers\",\"reuse\"]}\n"
             )
         );
         assert_eq!(parse_answer(&bytes, false), terms(full()));

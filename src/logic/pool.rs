@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  opened(id, home)   gone(id)  ended(id)   a connection is ready; it died; its peer ended its direction
+//!  returned(id, home)                       its user has left, and it is ready for another
 //!  take() -> Taken                          any connection, for a user (ingress)
 //!  claim(id, launch)  poll() -> Grant       that connection, for a launch of the peer's (egress)
 //!  late(now)  unclaimed(now)                launches that waited too long; connections for which none came
@@ -158,6 +159,12 @@ impl<H: Copy + Eq + Hash, L> Pool<H, L> {
         Ok(())
     }
 
+    /// A connection that was taken is free for another user.
+    pub fn returned(&mut self, id: Id, home: H, worker: usize) -> Result<(), H> {
+        self.vacant = self.vacant.saturating_sub(1);
+        self.opened(id, home, worker, None)
+    }
+
     /// Takes the newest idle connection at the least busy worker that has one, for a user of TCP or of UDP.
     pub fn take(&mut self, udp: bool, loads: &Loads) -> Option<Taken<H>> {
         for stack in &mut self.stacks {
@@ -241,6 +248,18 @@ impl<H: Copy + Eq + Hash, L> Pool<H, L> {
     /// Drops all idle connections at the side that dials: launches for them may be on their way, so they linger.
     pub fn flush_late(&mut self, now: Instant) {
         for (id, place) in self.all_idle() {
+            self.linger(id, place, now);
+        }
+    }
+
+    /// Gives up so many idle connections, those that have waited longest: their homes are to be closed.
+    pub fn shed(&mut self, count: usize) -> Vec<H> {
+        self.oldest(count).into_iter().map(|(_, place)| place.home).collect()
+    }
+
+    /// The same at the side that dials: launches for them may be on their way, so they linger.
+    pub fn shed_late(&mut self, count: usize, now: Instant) {
+        for (id, place) in self.oldest(count) {
             self.linger(id, place, now);
         }
     }
@@ -332,6 +351,23 @@ impl<H: Copy + Eq + Hash, L> Pool<H, L> {
                 (id, idle.place)
             })
             .collect()
+    }
+
+    /// Takes so many of those out that have waited longest.
+    fn oldest(&mut self, count: usize) -> Vec<(Id, Place<H>)> {
+        let mut taken = Vec::new();
+        for stack in &mut self.stacks {
+            stack.retain(|id| self.idle.contains_key(id));
+        }
+        while taken.len() < count {
+            let Some(stack) = self.stacks.iter_mut().max_by_key(|stack| stack.len()).filter(|stack| !stack.is_empty())
+            else {
+                break;
+            };
+            let id = stack.remove(0);
+            taken.extend(self.leave(id).map(|idle| (id, idle.place)));
+        }
+        taken
     }
 
     fn remember(&mut self, id: Id, fp: Option<Fingerprint>) {
@@ -461,6 +497,33 @@ mod tests {
         taken(&mut pool, &mut loads).unwrap();
         assert_eq!(pool.next_worker(&mut loads), 0);
         assert_eq!(pool.next_worker(&mut loads), 2, "in turn again");
+    }
+
+    #[test]
+    fn a_connection_whose_user_has_left_is_there_for_the_next_one() {
+        let (mut pool, mut loads) = (pool(2), Loads::new(2));
+        pool.opened(id(1), 1, 1, None).unwrap();
+        for _ in 0..3 {
+            assert_eq!((taken(&mut pool, &mut loads), taken(&mut pool, &mut loads)), (Some(1), None));
+            pool.returned(id(1), 1, 1).unwrap();
+        }
+        assert_eq!(pool.returned(id(1), 1, 1), Err(1), "twice");
+        assert_eq!(pool.next_worker(&mut loads), 1, "in turn: nothing is missing");
+    }
+
+    #[test]
+    fn those_that_have_waited_longest_are_given_up_first_and_linger_where_launches_may_come() {
+        let (mut pool, now) = (pool(2), Instant::now());
+        for n in 1..=4 {
+            pool.opened(id(n), n.into(), usize::from(n) % 2, None).unwrap();
+        }
+        assert_eq!(pool.shed(1), [1], "of the last worker of those with as many");
+        pool.shed_late(2, now);
+        assert_eq!(pool.idle(), 1);
+        pool.claim(id(2), "x", now).unwrap();
+        assert_eq!(grants(&mut pool), [("x", 2)]);
+        assert_eq!(pool.shed(9), [4]);
+        assert_eq!(pool.unclaimed(now + Duration::from_secs(5)), Some(3));
     }
 
     #[test]

@@ -21,6 +21,8 @@ pub struct Refill {
     failing: bool,
     /// The clock has nothing to change.
     resting: bool,
+    /// Idle connections to give up.
+    surplus: usize,
 }
 
 impl Refill {
@@ -42,6 +44,7 @@ impl Refill {
             errors: 0,
             failing: false,
             resting: false,
+            surplus: 0,
         }
     }
 
@@ -50,6 +53,19 @@ impl Refill {
         self.opening = self.opening.saturating_sub(1);
         self.made += 1;
         self.failing = false;
+    }
+
+    /// A user's connection is free for another user, with so many idle. Whether it is wanted: what users take and bring back comes and goes
+    /// by itself, so some more than the capacity are kept while that goes on.
+    pub fn takes_back(&mut self, idle: usize) -> bool {
+        self.made += 1;
+        idle < (2 * self.capacity).min(self.max)
+    }
+
+    /// How many idle connections are to be given up, since the last call: in a round in which nobody needed one, half of those beyond the
+    /// capacity.
+    pub fn surplus(&mut self) -> usize {
+        std::mem::take(&mut self.surplus)
     }
 
     /// How many are being opened.
@@ -78,7 +94,8 @@ impl Refill {
             return 0;
         }
         let missing = self.capacity.saturating_sub(idle + self.opening);
-        self.resting = missing == 0 && self.capacity == self.min && self.pause == self.longest;
+        let settled = idle <= self.capacity && self.capacity == self.min && self.pause == self.longest;
+        self.resting = missing == 0 && settled;
         if missing == 0 {
             self.batch = None;
             return 0;
@@ -94,6 +111,8 @@ impl Refill {
 
     /// A round of the clock: how many were made since the last one moves the capacity, the level moves the pause.
     fn round(&mut self, idle: usize) {
+        let beyond = idle.saturating_sub(self.capacity);
+        self.surplus = if self.made == 0 { beyond.div_ceil(2) } else { 0 };
         if 5 * idle < self.capacity {
             self.pause = self.pause.saturating_sub(STEP).max(self.shortest);
         } else if 5 * idle > 4 * self.capacity {
@@ -162,6 +181,25 @@ mod tests {
             refill.opened();
         }
         assert_eq!(refill.open(5, now + BATCH), 5);
+    }
+
+    #[test]
+    fn connections_that_users_bring_back_are_kept_up_to_twice_the_capacity_and_count_as_made() {
+        let now = Instant::now();
+        let mut refill = refill(now);
+        refill.open(0, now);
+        (0..10).for_each(|_| refill.opened());
+        assert!(refill.takes_back(10) && refill.takes_back(19) && !refill.takes_back(20));
+        refill.open(10, refill.next);
+        assert_eq!(refill.capacity, 11, "a pool that is used grows");
+        let surplus = |refill: &mut Refill, idle| {
+            refill.open(idle, refill.next);
+            (refill.surplus(), refill.surplus())
+        };
+        refill.opened();
+        assert_eq!(surplus(&mut refill, 21), (0, 0), "somebody came");
+        assert_eq!(surplus(&mut refill, 21), (6, 0), "nobody came: the capacity is 10 again");
+        assert_eq!((surplus(&mut refill, 11), surplus(&mut refill, 10)), ((1, 0), (0, 0)));
     }
 
     #[test]

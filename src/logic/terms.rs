@@ -107,11 +107,13 @@ pub enum Feature {
     Gone,
     /// `carriers`: the streams of a pool of type 3 may come on several connections.
     Carriers,
+    /// `reuse`: pool connections of types 0 and 2 carry one user after another.
+    Reuse,
 }
 
 impl Feature {
     /// All of them, in the order in which lists name them.
-    pub const ALL: [Feature; 8] = [
+    pub const ALL: [Feature; 9] = [
         Feature::UdpFrame,
         Feature::WsEof,
         Feature::Edge,
@@ -120,6 +122,7 @@ impl Feature {
         Feature::Goodbye,
         Feature::Gone,
         Feature::Carriers,
+        Feature::Reuse,
     ];
 
     /// Whether it depends on nothing: this program has it in every tunnel with one of its own.
@@ -138,6 +141,7 @@ impl Feature {
             Feature::Goodbye => "goodbye",
             Feature::Gone => "gone",
             Feature::Carriers => "carriers",
+            Feature::Reuse => "reuse",
         }
     }
 

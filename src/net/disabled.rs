@@ -145,6 +145,7 @@ pub mod ws {
     use super::*;
     use crate::logic::wire::Fingerprint;
     use crate::net::lower::Lower;
+    use crate::net::serial::Successive;
     use crate::net::stream::{Buffer, Stream};
     use crate::net::tcp::Tcp;
 
@@ -167,6 +168,16 @@ pub mod ws {
 
         /// Never called, as all that follow.
         pub fn pass_ends(&mut self, _ws_eof: bool) {
+            match *self {}
+        }
+
+        /// Never called.
+        pub fn carry_many(&mut self) {
+            match *self {}
+        }
+
+        /// Never called.
+        pub fn successive(&mut self) -> Option<&mut dyn Successive> {
             match *self {}
         }
 

@@ -10,6 +10,7 @@ use mio::{Registry, Token};
 
 use super::lower::Lower;
 use super::mux::{Loan, MuxStream, Muxes};
+use super::serial::{Serial, Successive};
 use super::stream::{would_block, Buffer, Stream};
 use super::tcp::Tcp;
 use super::tls::Tls;
@@ -31,6 +32,8 @@ pub enum Own {
     Tcp(Tcp),
     /// TLS over TCP.
     Tls(Box<Tls>),
+    /// One stream after another over TLS or TCP.
+    Serial(Serial),
     /// WebSocket messages over TLS or TCP.
     Ws(Box<Ws>),
     /// A UDP user or target.
@@ -66,6 +69,7 @@ impl Own {
         match self {
             Own::Tcp(tcp) => tcp,
             Own::Tls(tls) => &mut **tls,
+            Own::Serial(serial) => serial,
             Own::Ws(ws) => &mut **ws,
             Own::Udp(session) => &mut **session,
             Own::Line(line) => line,
@@ -127,7 +131,12 @@ impl Own {
     /// `quiet` says that the peer has no reason to speak before we do: a connection that does is not the peer's.
     pub fn is_alive(&mut self, quiet: bool) -> bool {
         // Where the peer may speak only its end counts, and that is announced by an edge.
-        if matches!(self, Own::Tcp(tcp) if !quiet && !tcp.is_ending()) {
+        let is_open = match self {
+            Own::Tcp(tcp) => !tcp.is_ending(),
+            Own::Serial(serial) => serial.is_plain_and_open(),
+            Own::Tls(_) | Own::Ws(_) | Own::Udp(_) | Own::Line(_) => false,
+        };
+        if !quiet && is_open {
             return true;
         }
         lives(self.waiting(), quiet)
@@ -138,7 +147,7 @@ impl Own {
         match self {
             Own::Tcp(tcp) => Ok(Box::new(tcp)),
             Own::Tls(tls) => Ok(tls),
-            Own::Ws(_) | Own::Udp(_) | Own::Line(_) => {
+            Own::Serial(_) | Own::Ws(_) | Own::Udp(_) | Own::Line(_) => {
                 Err(io::Error::other("no connection that could carry a WebSocket"))
             }
         }
@@ -149,6 +158,7 @@ impl Own {
         match self {
             Own::Tcp(tcp) => Some(tcp),
             Own::Tls(tls) => Some(tls.socket()),
+            Own::Serial(serial) => Some(serial.socket()),
             Own::Ws(ws) => Some(ws.socket()),
             Own::Udp(_) | Own::Line(_) => None,
         }
@@ -158,6 +168,7 @@ impl Own {
         match self {
             Own::Tcp(tcp) => tcp.waiting(),
             Own::Tls(tls) => tls.waiting(),
+            Own::Serial(serial) => serial.waiting(),
             Own::Ws(ws) => ws.waiting(),
             Own::Udp(_) | Own::Line(_) => would_block(),
         }
@@ -165,6 +176,28 @@ impl Own {
 }
 
 impl Leg {
+    /// What carries one stream after another from now on, if it is a connection of its own that can.
+    pub fn into_successive(self) -> Leg {
+        match self {
+            Leg::Own(Own::Tcp(tcp)) => Leg::Own(Own::Serial(Serial::plain(tcp))),
+            Leg::Own(Own::Tls(tls)) => Leg::Own(Own::Serial(Serial::sealed(tls))),
+            Leg::Own(Own::Ws(mut ws)) => {
+                ws.carry_many();
+                Leg::Own(Own::Ws(ws))
+            }
+            other => other,
+        }
+    }
+
+    /// What carries one stream after another, if it does.
+    pub fn successive(&mut self) -> Option<&mut dyn Successive> {
+        match self {
+            Leg::Own(Own::Serial(serial)) => Some(serial),
+            Leg::Own(Own::Ws(ws)) => ws.successive(),
+            _ => None,
+        }
+    }
+
     /// Lends it for the length of a call. `muxes` are the shared connections of the worker where it lives.
     pub fn lend<'a>(&'a mut self, muxes: &'a mut Muxes) -> Lent<'a> {
         match self {
@@ -282,6 +315,7 @@ impl Leg {
     pub fn peer_fingerprint(&self, muxes: &mut Muxes) -> Option<Fingerprint> {
         match self {
             Leg::Own(Own::Tls(tls)) => tls.peer_fingerprint(),
+            Leg::Own(Own::Serial(serial)) => serial.peer_fingerprint(),
             Leg::Own(Own::Ws(ws)) => ws.peer_fingerprint(),
             Leg::Own(Own::Tcp(_) | Own::Udp(_) | Own::Line(_)) => None,
             Leg::Mux(loan) => muxes.lend(loan)?.mux.peer_fingerprint(),

@@ -29,8 +29,12 @@ pub trait Stream {
     fn flush(&mut self) -> io::Result<()>;
     /// Ends our direction.
     fn finish(&mut self) -> io::Result<()>;
-    /// The bare socket, if bytes need not pass through our memory.
-    fn bare(&mut self) -> Option<&mut dyn Splice> {
+    /// The bare socket from which it takes bytes in, if those need not pass through our memory.
+    fn source(&mut self) -> Option<&mut dyn Splice> {
+        None
+    }
+    /// The bare socket to which it sends bytes out, if those need not pass through our memory.
+    fn sink(&mut self) -> Option<&mut dyn Splice> {
         None
     }
 }
@@ -162,8 +166,8 @@ impl Conduit {
         bulk: bool,
         stores: &mut Stores,
     ) -> io::Result<usize> {
-        let splices = from.bare().is_some_and(|tcp| !tcp.is_urgent());
-        let pipes = splices && bulk && to.bare().is_some();
+        let splices = from.source().is_some_and(|tcp| !tcp.is_urgent());
+        let pipes = splices && bulk && to.sink().is_some();
         let ill_suited = match self {
             Conduit::Memory(buffer) => buffer.is_empty() && !stores.suits(buffer, bulk, pipes),
             Conduit::Kernel(pipe) => pipe.is_empty() && !splices,
@@ -176,7 +180,7 @@ impl Conduit {
             *self = stores.conduit(pipes, bulk);
         }
         match self {
-            Conduit::Kernel(pipe) => match from.bare().filter(|tcp| !tcp.is_urgent()) {
+            Conduit::Kernel(pipe) => match from.source().filter(|tcp| !tcp.is_urgent()) {
                 Some(tcp) => tcp.splice_into(pipe, limit),
                 None => would_block(),
             },
@@ -188,7 +192,7 @@ impl Conduit {
     /// Sends what waits to `to`.
     pub fn drain(&mut self, to: &mut dyn Stream) -> io::Result<usize> {
         match self {
-            Conduit::Kernel(pipe) => match to.bare() {
+            Conduit::Kernel(pipe) => match to.sink() {
                 Some(tcp) => tcp.splice_from(pipe),
                 None => would_block(),
             },

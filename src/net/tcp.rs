@@ -298,7 +298,11 @@ impl Stream for Tcp {
         }
     }
 
-    fn bare(&mut self) -> Option<&mut dyn Splice> {
+    fn source(&mut self) -> Option<&mut dyn Splice> {
+        Some(self)
+    }
+
+    fn sink(&mut self) -> Option<&mut dyn Splice> {
         Some(self)
     }
 }

@@ -7,6 +7,7 @@
 //!   recv:  Between <-> Payload        Between --an empty message--> Ended --Close--> Closed
 //!            Between --Close--> Closed  anything --that breaks the rules--> Failed
 //!   send:    Open <-> Sending           Open --finish--> Marked --both ended--> Closed --the lower one's end--> Ended
+//!   where users follow each other:  Ended --an empty message--> Free       Marked, both ended --renew, is_renewed--> Open, Between
 //! ```
 //!
 //! Message boundaries mean nothing: payload is passed on as it comes, whatever the size of its message, and none of it is
@@ -25,9 +26,10 @@ mod state;
 
 use std::io::{self, ErrorKind};
 
-use tungstenite::protocol::frame::coding::{Control, OpCode};
+use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
 use super::lower::Lower;
+use super::serial::Successive;
 use super::stream::{ready, Buffer, Stream};
 use super::tcp::Tcp;
 use crate::logic::wire::Fingerprint;
@@ -42,6 +44,8 @@ pub struct Ws {
     lower: Box<dyn Lower>,
     side: Masking,
     ws_eof: bool,
+    /// One user follows another.
+    reuse: bool,
     recv: RecvState,
     message: Message,
     send: SendState,
@@ -73,6 +77,19 @@ impl Ws {
         self.ws_eof = ws_eof;
     }
 
+    /// From now on it carries one user after another, if an empty message is an end.
+    pub fn carry_many(&mut self) {
+        self.reuse = self.ws_eof;
+    }
+
+    /// As one that does, if it does.
+    pub fn successive(&mut self) -> Option<&mut dyn Successive> {
+        match self.reuse {
+            true => Some(self),
+            false => None,
+        }
+    }
+
     /// A WebSocket over this connection, on which the upgrade is done. `ws_eof` is whether that feature was agreed on; `early` is
     /// what came after the head of the other side's request or answer, and its size is the caller's limit.
     pub fn new(lower: Box<dyn Lower>, end: End, ws_eof: bool, early: &[u8]) -> Ws {
@@ -87,6 +104,7 @@ impl Ws {
             lower,
             side,
             ws_eof,
+            reuse: false,
             recv,
             message,
             send,
@@ -116,7 +134,7 @@ impl Ws {
                     let _ = self.finish();
                     return Ok(0);
                 }
-                RecvState::Ended | RecvState::Failed(ErrorKind::UnexpectedEof, _) => return Ok(0),
+                RecvState::Ended | RecvState::Free | RecvState::Failed(ErrorKind::UnexpectedEof, _) => return Ok(0),
                 RecvState::Failed(kind, why) => return Err(io::Error::new(*kind, why.clone())),
             }
         }
@@ -148,7 +166,17 @@ impl Ws {
     /// Whether both directions have ended.
     fn is_over(&self) -> bool {
         let send = matches!(self.send, SendState::Marked | SendState::Closed | SendState::Ended);
-        send && matches!(self.recv, RecvState::Ended | RecvState::Closed)
+        send && matches!(self.recv, RecvState::Ended | RecvState::Free | RecvState::Closed)
+    }
+
+    /// Whether both directions of a user have ended, and another may follow.
+    fn is_between_users(&self) -> bool {
+        let ended = matches!(self.recv, RecvState::Ended | RecvState::Free);
+        self.reuse && ended && matches!(self.send, SendState::Marked)
+    }
+
+    fn begin(&mut self) {
+        (self.recv, self.send) = (RecvState::Between, SendState::Open);
     }
 
     /// The socket underneath.
@@ -185,7 +213,7 @@ impl Stream for Ws {
 
     fn flush(&mut self) -> io::Result<()> {
         // The relay does not fill after the peer's end, but pings are to be answered.
-        if matches!(self.recv, RecvState::Ended) && !self.is_over() {
+        if matches!(self.recv, RecvState::Ended) && (!self.is_over() || self.is_between_users()) {
             ready(self.head())?;
         }
         self.send_due()
@@ -211,7 +239,7 @@ impl Ws {
                 }
                 RecvState::Between => self.head()?,
                 RecvState::Payload { .. } => return self.payload(into),
-                RecvState::Ended | RecvState::Closed => {
+                RecvState::Ended | RecvState::Free | RecvState::Closed => {
                     // Our own Close may have waited for this. What does not go now, goes with the next flush or fails there.
                     let _ = self.send_due();
                     return Ok(0);
@@ -219,6 +247,38 @@ impl Ws {
                 RecvState::Failed(kind, why) => return Err(io::Error::new(*kind, why.clone())),
             }
         }
+    }
+}
+
+impl Successive for Ws {
+    fn keep_to_one(&mut self) {
+        self.reuse = false;
+    }
+
+    fn is_over(&self) -> bool {
+        self.is_between_users() && self.out.is_empty()
+    }
+
+    fn renew(&mut self) -> io::Result<()> {
+        if !Successive::is_over(self) || matches!(self.recv, RecvState::Free) {
+            return Err(io::Error::new(ErrorKind::InvalidData, "the next user before the end of this one"));
+        }
+        self.frame(OpCode::Data(Data::Text), &[])?;
+        self.begin();
+        ready(self.push()).map(|_| ())
+    }
+
+    fn is_renewed(&mut self) -> io::Result<bool> {
+        while !matches!(self.recv, RecvState::Free) {
+            if !self.is_between_users() {
+                return Err(ErrorKind::UnexpectedEof.into());
+            }
+            if ready(self.head())?.is_none() {
+                return Ok(false);
+            }
+        }
+        self.begin();
+        Ok(true)
     }
 }
 

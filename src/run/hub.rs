@@ -265,7 +265,9 @@ impl Hub {
 
     fn tunnel_event(&mut self, number: TunnelNo, event: TunnelEvent, now: Instant) {
         let late = match &event {
-            TunnelEvent::Arrived { home, .. } | TunnelEvent::Opened { home, .. } => Some(*home),
+            TunnelEvent::Arrived { home, .. } | TunnelEvent::Opened { home, .. } | TunnelEvent::Free { home, .. } => {
+                Some(*home)
+            }
             _ => None,
         };
         let known = match &mut self.part {

@@ -87,7 +87,11 @@ pub enum Job {
         dialect: Dialect,
         /// Whether an empty message is an end (WebSocket).
         ws_eof: bool,
+        /// Whether it carries one user after another.
+        reuse: bool,
     },
+    /// A pool connection that has had a user is in the pool again: the peer hears that it may have the next one (egress).
+    Renew(Key),
     /// Ask the server for the terms (client).
     Handshake {
         /// How to reach it.
@@ -403,6 +407,13 @@ pub enum TunnelEvent {
     Doubted(Id),
     /// The peer ended its direction of an idle pool connection (egress).
     Ended(Id),
+    /// A user's pool connection is free for another user.
+    Free {
+        /// Where it lives.
+        home: Home,
+        /// Its id.
+        id: Id,
+    },
     /// Bytes from the control connection.
     Said(Vec<u8>),
     /// The control connection has ended.
@@ -440,6 +451,8 @@ pub struct ServerRoute {
     pub roots: bool,
     /// As in [`ExpectedTunnel::ws_eof`](super::policy::ExpectedTunnel::ws_eof).
     pub ws_eof: bool,
+    /// Whether pool connections carry one user after another.
+    pub reuse: bool,
     /// As in [`AcceptPolicy::quiet`].
     pub quiet: bool,
     /// The round trip to the server, as far as known.

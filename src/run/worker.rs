@@ -166,7 +166,10 @@ impl Worker {
                 tasks.start(context, |home, context| Ok(Connector::asking(route, request, home, context).into()));
             }
             Job::Open(wanted) => self.later.push(wanted),
-            Job::Number { key, tunnel, id, dialect, ws_eof } => self.number(key, tunnel, (id, dialect), ws_eof),
+            Job::Number { key, tunnel, id, dialect, ws_eof, reuse } => {
+                self.number(key, tunnel, (id, dialect), (ws_eof, reuse));
+            }
+            Job::Renew(key) => self.renew(key),
             Job::Control { key, tunnel, first } => self.control(key, tunnel, first, now),
             Job::Say { key, bytes } => self.send(key, &bytes, now),
             Job::Join { key, tunnel, user, framed, retried } => self.join((key, tunnel), user, framed, retried, now),
@@ -248,7 +251,7 @@ impl Worker {
     }
 
     /// Writes a pool connection's id, which is what makes it one.
-    fn number(&mut self, key: Key, tunnel: TunnelNo, id: (Id, Dialect), ws_eof: bool) {
+    fn number(&mut self, key: Key, tunnel: TunnelNo, id: (Id, Dialect), (ws_eof, reuse): (bool, bool)) {
         let Some(Task::Idle(idle)) = self.tasks.get_mut(key) else {
             // It has made room before it was known whose it is.
             return self.context.hub.send(Notice::Tunnel { number: tunnel, event: TunnelEvent::Gone(id.0) });
@@ -256,8 +259,24 @@ impl Worker {
         if !idle.assign(tunnel, id, ws_eof, &mut self.context.muxes) {
             self.context.hub.send(Notice::Tunnel { number: idle.tunnel, event: TunnelEvent::Gone(id.0) });
             self.tasks.remove(key);
+        } else if let Some(idle) = reuse.then(|| self.tasks.take_idle(key)).flatten() {
+            self.tasks.put(key, idle.into_successive());
         }
         self.tasks.settle(key, &mut self.context);
+    }
+
+    /// A pool connection that has had a user is in the pool again.
+    fn renew(&mut self, key: Key) {
+        let Some(Task::Idle(idle)) = self.tasks.get_mut(key) else { return };
+        if idle.renew() {
+            // What has come meanwhile was not looked at.
+            self.tasks.queue(key);
+        } else {
+            idle.id.iter().for_each(|id| {
+                self.context.hub.send(Notice::Tunnel { number: idle.tunnel, event: TunnelEvent::Gone(*id) });
+            });
+            self.tasks.remove(key);
+        }
     }
 
     /// That pool connection is the tunnel's control connection from now on; `first` goes out before all signals.
@@ -306,7 +325,7 @@ impl Worker {
                 let unheard = idle.id.filter(|_| retried).map(|id| Unheard::user(id, address, proto, said, now));
                 let about = format!("{address} <-> {}", exchange::far_end(&context.shared, &mut idle.leg)).into();
                 let join = Join { tunnel, proto: Some(proto), target: None, about };
-                let relay = Relay::new(local, idle.leg, join, context, now);
+                let relay = Relay::new(local, idle.leg, join, context, now).from_pool(idle.id, true);
                 tasks.put(key, relay.sending_remote(first).unheard(unheard));
             }
             Err(error) => {

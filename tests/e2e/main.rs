@@ -26,6 +26,7 @@ mod pair;
 mod parameters;
 mod recovery;
 mod relay;
+mod reuse;
 mod service_manager;
 #[cfg(feature = "master")]
 mod state;

@@ -23,6 +23,7 @@ use nodepass::logic::dns::{Family, Question, Reply};
 use nodepass::logic::handshake::{judge, parse_answer, HeadProgress, HeadReader, Keys, ServerAnswer, Verdict};
 use nodepass::logic::http::MAX_ANSWER;
 use nodepass::logic::networks::{entries, Entry, MAX_NETWORKS};
+use nodepass::logic::serial::Incoming;
 use nodepass::logic::sniff::{self, Blocked, FirstBytes};
 use nodepass::logic::terms::{Direction, Terms};
 use nodepass::logic::wire::{
@@ -254,6 +255,24 @@ pub fn frames(data: &[u8]) {
     }
     framed.extend(rest);
     assert_eq!(framed, data);
+}
+
+/// What comes on a connection that carries one stream after another: the first byte says how it is cut.
+pub fn serial(data: &[u8]) {
+    let Some((cut, data)) = data.split_first() else { return };
+    let heard = |most: usize| {
+        let (mut incoming, mut bytes) = (Incoming::default(), Vec::new());
+        for piece in data.chunks(most) {
+            let mut came = piece.to_vec();
+            let Ok(taken) = incoming.take(&mut came) else { return (bytes, None) };
+            bytes.extend_from_slice(&came[taken]);
+        }
+        (bytes, Some((incoming.has_ended(), incoming.is_free(), incoming.is_rest(), incoming.missing())))
+    };
+    let (whole, pieces) = (heard(data.len().max(1)), heard(usize::from(*cut) + 1));
+    assert!(whole.0.len() <= data.len() && pieces.0.starts_with(&whole.0) && whole.1 == pieces.1);
+    // What is taken in one piece is lost as a whole where a rule is broken behind it.
+    assert!(whole.1.is_none() || whole.0 == pieces.0);
 }
 
 /// First bytes, at the tunnel's port and at the users'.

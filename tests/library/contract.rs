@@ -9,6 +9,7 @@
 mod far;
 #[cfg(feature = "ws")]
 mod relays;
+mod serial;
 #[cfg_attr(not(any(feature = "quic", feature = "h2")), allow(dead_code))]
 mod shared;
 #[cfg(feature = "ws")]
@@ -43,6 +44,7 @@ use nodepass::net::tls::Tls;
 use nodepass::net::udp::{conduit_size, Frames, Session, UdpListener};
 #[cfg(feature = "ws")]
 use nodepass::net::ws::{End, Ws};
+use serial::serial;
 use shared::Shared;
 #[cfg(feature = "ws")]
 use websocket::ws;
@@ -105,6 +107,9 @@ contract! {
     tls_1_2_user: tls_server(Audience::Users, &TLS12) => all connections sessions;
     udp_target: udp_target() => all;
     udp_user: udp_user() => all;
+    serial_plain: serial(tcp()) => all connections;
+    serial_server: serial(tls_server(POOL, &TLS13)) => all connections;
+    serial_client: serial(tls_client()) => all connections;
     line: line() => all;
 }
 

@@ -35,6 +35,11 @@ fn any_bytes_are_frames_and_a_rest() {
 }
 
 #[test]
+fn any_stream_of_many_is_taken_apart_alike_in_whatever_pieces_it_comes() {
+    replay("serial", targets::serial);
+}
+
+#[test]
 fn any_first_bytes_are_told_early_and_for_good() {
     replay("sniff", targets::sniff);
 }

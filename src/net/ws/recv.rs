@@ -94,7 +94,7 @@ impl Ws {
                     Err(_) if moved > 0 => break,
                     Err(error) => return Err(error),
                 },
-                RecvState::Ended | RecvState::Closed | RecvState::Failed(..) => break,
+                RecvState::Ended | RecvState::Free | RecvState::Closed | RecvState::Failed(..) => break,
             }
         }
         self.keep_ahead(&room[at..read]);
@@ -124,7 +124,9 @@ impl Ws {
             OpCode::Data(Data::Text) if !(self.ws_eof && header.is_final && length == 0) => {
                 return Some((CloseCode::Unsupported, "a text message"));
             }
-            OpCode::Data(_) if matches!(self.recv, RecvState::Ended) => "a message after the end",
+            // The one that says that the peer is free for the next user.
+            OpCode::Data(Data::Text) if self.reuse && matches!(self.recv, RecvState::Ended) => return None,
+            OpCode::Data(_) if matches!(self.recv, RecvState::Ended | RecvState::Free) => "a message after the end",
             OpCode::Data(Data::Continue) if !begun => "the continuation of no message",
             OpCode::Data(Data::Binary | Data::Text) if begun => "a message within another",
             _ => return None,
@@ -139,7 +141,9 @@ impl Ws {
             true => Message::None,
             false => Message::Begun { empty },
         };
-        if length > 0 {
+        if let RecvState::Ended = self.recv {
+            self.recv = RecvState::Free;
+        } else if length > 0 {
             self.recv = RecvState::Payload { left: length, mask: Mask::new(header.mask) };
         } else if header.is_final && empty && self.ws_eof {
             self.recv = RecvState::Ended;
@@ -184,7 +188,7 @@ impl Ws {
     fn look_ahead(&mut self) -> io::Result<()> {
         match self.lower.read(self.ahead.room(AHEAD)) {
             Ok(0) => match self.recv {
-                RecvState::Ended => self.recv = RecvState::Closed,
+                RecvState::Ended | RecvState::Free => self.recv = RecvState::Closed,
                 _ => self.recv = cut_off(),
             },
             Ok(count) => self.ahead.advance(count),

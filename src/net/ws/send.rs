@@ -58,7 +58,7 @@ impl Ws {
 
     /// Queues what has become due, and sends all that is held back.
     pub(super) fn send_due(&mut self) -> io::Result<()> {
-        if self.is_over() {
+        if self.is_over() && !self.is_between_users() {
             // All was said and heard, and the peer may have left: what of the Close does not reach it is not missed.
             let said = match self.send {
                 SendState::Ended => Ok(()),

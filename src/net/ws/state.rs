@@ -12,6 +12,8 @@ pub(super) enum RecvState {
     Payload { left: u64, mask: Mask },
     /// The peer has sent all. Control frames still come.
     Ended,
+    /// The peer has sent all of its user, and is free for the next one.
+    Free,
     /// The peer has sent Close: nothing comes any more.
     Closed,
     /// The peer broke the rules, was cut off, or closed for a reason that is an error.

@@ -53,6 +53,7 @@ impl Routes {
             pins: None,
             roots: false,
             ws_eof: false,
+            reuse: false,
             quiet: true,
             round: Duration::ZERO,
             dial: config.limits.tcp_dial,
@@ -95,6 +96,7 @@ impl Routes {
             pins,
             roots: terms.tls == 2 || has(Feature::Edge),
             ws_eof: has(Feature::WsEof),
+            reuse: has(Feature::Reuse),
             quiet: terms.flow == Direction::Forward,
             round,
             dial: config.limits.tcp_dial,
@@ -167,6 +169,7 @@ pub(crate) fn features(config: &Config) -> Vec<&'static str> {
         Feature::Edge => config.tunnel.port == HTTPS,
         Feature::Fallback => Transport::Quic.is_built(),
         Feature::Carriers => Transport::Http2.is_built(),
+        Feature::Reuse => true,
         other => other.is_unconditional(),
     };
     Feature::ALL.into_iter().filter(offered).map(Feature::name).collect()

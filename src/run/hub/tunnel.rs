@@ -50,6 +50,8 @@ pub(in crate::run) struct Tunnel {
     launched: Launched<Home>,
     check: FingerprintCheck,
     opener: Option<Opener>,
+    /// This side stops: nothing is idle any more.
+    leaving: bool,
     /// Users whose relays it carries.
     live: usize,
     /// The last round trip on the control connection.
@@ -122,6 +124,7 @@ impl Tunnel {
             replaced: None,
             over: None,
             opener,
+            leaving: false,
             live: 0,
             rtt: Duration::ZERO,
             review: now + limits.report,
@@ -271,6 +274,7 @@ impl Tunnel {
             TunnelEvent::Kept(id) => self.lives(id),
             TunnelEvent::Doubted(id) => self.doubted(id),
             TunnelEvent::Ended(id) => self.pool.ended(id, now),
+            TunnelEvent::Free { home, id } => self.freed(home, id, now, out),
             TunnelEvent::Said(bytes) => {
                 if let Stage::Up { control, .. } = &mut self.stage {
                     control.heard(&bytes, now);
@@ -379,9 +383,9 @@ impl Tunnel {
         while up && (id == CONTROL || self.pool.knows(id)) {
             id = (out.random_id)();
         }
-        let ws_eof = self.terms.features.contains(&Feature::WsEof);
+        let [ws_eof, reuse] = [Feature::WsEof, Feature::Reuse].map(|feature| self.terms.features.contains(&feature));
         let (tunnel, dialect) = (self.number, self.dialect);
-        out.job(home.worker, Job::Number { key: home.key, tunnel, id, dialect, ws_eof });
+        out.job(home.worker, Job::Number { key: home.key, tunnel, id, dialect, ws_eof, reuse });
         self.admit(id, home, fp, now, out);
     }
 
@@ -395,6 +399,22 @@ impl Tunnel {
             opener.refill.opened();
             opener.failing = None;
             out.push(Action::Opened);
+        }
+    }
+
+    /// A user's connection is free for another one: it is idle again, if so many are wanted.
+    fn freed(&mut self, home: Home, id: Id, now: Instant, out: &mut Out) {
+        let leaving = self.leaving || self.replaced.is_some() || self.over.is_some();
+        let wanted = match &mut self.opener {
+            Some(opener) => opener.refill.takes_back(self.pool.idle()),
+            None => self.pool.has_room(),
+        };
+        if leaving || !wanted || self.pool.returned(id, home, home.worker).is_err() {
+            return out.close(home);
+        }
+        self.launched.opened(id, now);
+        if self.side == Side::Egress {
+            out.job(home.worker, Job::Renew(home.key));
         }
     }
 
@@ -449,6 +469,12 @@ impl Tunnel {
         match self.stage {
             Stage::Opening { .. } => opener.begin(self.pool.idle(), self.secret.as_ref(), now, out),
             Stage::Up { .. } => opener.open(&mut self.pool, self.secret.as_ref(), now, out),
+        }
+        let surplus = opener.refill.surplus();
+        match self.side {
+            _ if surplus == 0 || !self.terms.features.contains(&Feature::Reuse) => {}
+            Side::Ingress => self.pool.shed(surplus).into_iter().for_each(|home| out.close(home)),
+            Side::Egress => self.pool.shed_late(surplus, now),
         }
     }
 

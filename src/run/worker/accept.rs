@@ -367,7 +367,7 @@ fn kind_of(leg: &Leg) -> Kind {
     match leg {
         Leg::Own(Own::Tls(_)) => Kind::Tls,
         Leg::Own(Own::Ws(_)) => Kind::WebSocket,
-        Leg::Own(Own::Tcp(_) | Own::Udp(_) | Own::Line(_)) => Kind::Plain,
+        Leg::Own(Own::Tcp(_) | Own::Serial(_) | Own::Udp(_) | Own::Line(_)) => Kind::Plain,
         Leg::Mux(_) => Kind::Stream,
     }
 }

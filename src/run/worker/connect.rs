@@ -438,7 +438,12 @@ impl Call {
     fn idle(&self, leg: Leg, id: Id, home: Home, context: &mut Context) -> Idle {
         let (tunnel, fp) = (self.route.tunnel, leg.peer_fingerprint(&mut context.muxes));
         context.hub.send(Notice::Tunnel { number: tunnel, event: TunnelEvent::Opened { home, id, fp } });
-        Idle { leg, tunnel, id: Some(id), quiet: self.route.quiet && id != CONTROL, ended: false }
+        let idle = Idle { tunnel, id: Some(id), quiet: self.route.quiet && id != CONTROL, ..Idle::of_client(leg) };
+        if self.route.reuse {
+            idle.into_successive()
+        } else {
+            idle
+        }
     }
 
     fn failed(&self, error: Error, context: &Context) -> Next<Connector, PoolTask> {

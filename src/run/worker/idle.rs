@@ -1,5 +1,7 @@
 //! A pool connection that waits for its user.
 
+use std::time::Instant;
+
 use super::context::Context;
 use super::next::Schedule;
 use crate::logic::dialect::Dialect;
@@ -7,8 +9,8 @@ use crate::logic::terms::TunnelNo;
 use crate::logic::wire::{Id, CONTROL};
 use crate::net::leg::{Leg, Own};
 use crate::net::mux::Muxes;
-use crate::net::stream::Buffer;
-use crate::run::messages::{Notice, TunnelEvent};
+use crate::net::stream::{ready, Buffer};
+use crate::run::messages::{Home, Notice, TunnelEvent};
 
 /// A pool connection that waits for its user, at the remote side.
 pub struct Idle {
@@ -22,12 +24,23 @@ pub struct Idle {
     pub quiet: bool,
     /// The peer has ended its direction, and the hub knows.
     pub ended: bool,
+    /// It has had a user, and no other may have it yet.
+    pub spent: Option<Spent>,
+}
+
+/// What a connection that has had a user waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spent {
+    /// That the egress is through with the user, too, and no longer than till then (ingress).
+    Peer(Instant),
+    /// That the hub takes it into the pool (egress).
+    Hub,
 }
 
 impl Idle {
     /// A connection that came to a server, which gives it its tunnel and its id ([`assign`](Idle::assign)).
     pub fn of_server(leg: Leg, quiet: bool) -> Idle {
-        Idle { leg, tunnel: 0, id: None, quiet, ended: false }
+        Idle { leg, tunnel: 0, id: None, quiet, ended: false, spent: None }
     }
 
     /// A connection that a client made, which waits for the hub to say what it is.
@@ -35,11 +48,25 @@ impl Idle {
         Idle::of_server(leg, false)
     }
 
+    /// One that has had a user.
+    pub fn after_user(leg: Leg, tunnel: TunnelNo, id: Id, spent: Spent) -> Idle {
+        let quiet = matches!(spent, Spent::Peer(_));
+        Idle { leg, tunnel, id: Some(id), quiet, ended: false, spent: Some(spent) }
+    }
+
     /// Drops it when it dies, not when a user gets it.
     ///
     /// At the egress an end is not yet a death: it may be that of a user who had nothing to say.
-    pub fn advance(&mut self, context: &mut Context) -> Schedule {
+    pub fn advance(&mut self, home: Home, context: &mut Context, now: Instant) -> Schedule {
+        let unsaid = match self.spent {
+            Some(Spent::Peer(until)) => return self.await_peer(until, home, context, now),
+            Some(Spent::Hub) => return Schedule::Wait,
+            None => self.leg.successive().map_or(Ok(None), |connection| ready(connection.flush())),
+        };
         let muxes = &mut context.muxes;
+        if unsaid.is_err() {
+            return self.end(context);
+        }
         if self.leg.failed(muxes) {
             return self.end(context);
         }
@@ -56,6 +83,34 @@ impl Idle {
         }
     }
 
+    /// It has had a user here: it is the pool's again once the egress is through with that user, too. Where that takes too long, or fails, it ends.
+    fn await_peer(&mut self, until: Instant, home: Home, context: &Context, now: Instant) -> Schedule {
+        let Some((connection, id)) = self.leg.successive().zip(self.id) else { return Schedule::End };
+        match connection.is_renewed() {
+            Ok(true) => {
+                self.spent = None;
+                context.hub.send(Notice::Tunnel { number: self.tunnel, event: TunnelEvent::Free { home, id } });
+                Schedule::Wait
+            }
+            Ok(false) if now < until => Schedule::Wait,
+            Ok(false) | Err(_) => Schedule::End,
+        }
+    }
+
+    /// The pool has it again: the ingress hears that. `false`: it has failed.
+    pub fn renew(&mut self) -> bool {
+        self.spent = None;
+        self.leg.successive().is_some_and(|connection| connection.renew().is_ok())
+    }
+
+    /// When it goes on even without an edge.
+    pub fn deadline(&self) -> Option<Instant> {
+        match self.spent {
+            Some(Spent::Peer(until)) => Some(until),
+            Some(Spent::Hub) | None => None,
+        }
+    }
+
     /// It is that tunnel's: writes its id, which is what makes it a pool connection. `false`: it could not be written.
     pub fn assign(&mut self, tunnel: TunnelNo, (id, dialect): (Id, Dialect), ws_eof: bool, muxes: &mut Muxes) -> bool {
         match &mut self.leg {
@@ -67,6 +122,14 @@ impl Idle {
         self.quiet &= id != CONTROL;
         let mut bytes = Buffer::holding(dialect.id_bytes(id));
         self.leg.lend(muxes).stream().drain(&mut bytes).is_ok() && bytes.is_empty()
+    }
+
+    /// It carries one user after another from now on, unless it is the control connection.
+    pub fn into_successive(self) -> Idle {
+        match self.id {
+            Some(CONTROL) => self,
+            _ => Idle { leg: self.leg.into_successive(), ..self },
+        }
     }
 
     /// Whether a user may have it: it lives, and nothing was said on it that should not be.

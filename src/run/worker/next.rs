@@ -8,6 +8,8 @@ pub enum Schedule {
     Again,
     /// Never: it is dropped, with its sockets.
     End,
+    /// As the pool connection that it leaves: see [`Idle::after_user`](super::idle::Idle::after_user).
+    Spent,
     /// As the user whose pool connection has failed: see [`Doubt`](super::unheard::Doubt).
     Doubt,
 }

@@ -7,6 +7,7 @@ use mio::event::Event;
 
 use super::context::{Context, Side};
 use super::exchange::Join;
+use super::idle::{Idle, Spent};
 use super::next::Schedule;
 use super::unheard::{Doubt, Keeping, Seen, Unheard, DEAD, KEPT_AT_ONCE};
 use crate::logic::metrics::Figure;
@@ -32,6 +33,8 @@ pub struct Relay {
     /// From the remote end to the local one.
     tx: Half,
     join: Join,
+    /// The pool connection that the remote end is, and whether its users come in here.
+    pool: Option<(Id, bool)>,
     /// Until a byte of the other side has come over the pool connection.
     unheard: Option<Box<Unheard>>,
     /// Closed after this long without a byte.
@@ -68,6 +71,7 @@ impl Relay {
             rx,
             tx,
             join,
+            pool: None,
             unheard: None,
             timeout,
             active: now,
@@ -99,6 +103,15 @@ impl Relay {
         self
     }
 
+    /// Its remote end is that pool connection: another user may follow one of TCP.
+    /// `ingress`: its users come in here.
+    pub fn from_pool(mut self, id: Option<Id>, ingress: bool) -> Relay {
+        if let (true, Some(connection)) = (self.is_udp(), self.remote.successive()) {
+            connection.keep_to_one();
+        }
+        Relay { pool: id.map(|id| (id, ingress)), ..self }
+    }
+
     /// Its pool connection has not been heard yet, and may be dead. Where many share one, that is known of it anyhow.
     pub fn unheard(self, unheard: Option<Unheard>) -> Relay {
         let own = self.has_own_connection();
@@ -117,7 +130,7 @@ impl Relay {
         self.look(context, now);
         let broken = pumped.is_err();
         match pumped {
-            Ok(_) if self.is_over() => self.end(None, home, context),
+            Ok(_) if self.is_over() => self.over(home, context),
             _ if self.is_lost(broken, context) => Schedule::Doubt,
             Ok(_) if self.has_failed(context) => self.end(Some("reset".into()), home, context),
             Ok(_) if self.is_refused(context) => self.end(Some("the target refuses".into()), home, context),
@@ -204,7 +217,7 @@ impl Relay {
                     log::debug!("{} datagrams dropped: {}", tally.dropped, self.join.about);
                 }
             }
-            Own::Tcp(_) | Own::Tls(_) | Own::Ws(_) => {}
+            Own::Tcp(_) | Own::Tls(_) | Own::Serial(_) | Own::Ws(_) => {}
         }
     }
 
@@ -277,6 +290,19 @@ impl Relay {
     /// Its pool connection is dead: it ends without what is still on its way.
     pub fn cut(&mut self) {
         self.remote.cut();
+    }
+
+    /// Its pool connection, which another user may get: the ingress waits for the egress, and that for its pool.
+    pub fn into_idle(self, home: Home, context: &Context, now: Instant) -> Option<Idle> {
+        let (tunnel, (id, ingress)) = (self.join.tunnel, self.pool?);
+        let spent = match ingress {
+            true => Spent::Peer(now + context.shared.config.limits.pool_get),
+            false => {
+                context.hub.send(Notice::Tunnel { number: tunnel, event: TunnelEvent::Free { home, id } });
+                Spent::Hub
+            }
+        };
+        Some(Idle::after_user(self.remote, tunnel, id, spent))
     }
 
     /// The user, whose pool connection has failed: what follows is the egress's word.
@@ -421,6 +447,15 @@ impl Relay {
 
     fn is_idle(&self, now: Instant) -> bool {
         self.timeout.is_some_and(|timeout| now >= self.active + timeout)
+    }
+
+    /// Both directions have ended.
+    fn over(&mut self, home: Home, context: &mut Context) -> Schedule {
+        let ended = self.end(None, home, context);
+        match self.remote.successive().is_some_and(|connection| connection.is_over()) {
+            true => Schedule::Spent,
+            false => ended,
+        }
     }
 
     fn end(&mut self, why: Option<String>, home: Home, context: &mut Context) -> Schedule {

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  server:  Inbound --pool connection--> Idle --Join--> Relay            --Dial--> Dialer --> Relay
+//!  both:    Relay --both directions have ended, the connection has not--> Idle
 //!  client:  Connector  --id came----------> Idle --Dial--> Dialer -> Relay  --Join--> Relay
 //!  single:  (TlsAccept, with TLS) ------------------------------------------> Dialer --> Relay
 //!  ingress: Relay --its pool connection fails unheard--> Doubt --the egress has heard nothing--> (the hub: another Join)
@@ -69,7 +70,7 @@ impl Task {
     ) -> Option<(Box<Self>, Schedule)> {
         loop {
             let schedule = match *self {
-                Task::Idle(ref mut idle) => idle.advance(context),
+                Task::Idle(ref mut idle) => idle.advance(home, context, now),
                 Task::Relay(ref mut relay) => relay.advance(home, context, now),
                 Task::Mux(ref mut mux) => mux.advance(context, now),
                 Task::Stage(stage) => match stage.advance(home, context, now) {
@@ -94,6 +95,10 @@ impl Task {
                     let Task::Relay(relay) = *self else { return None };
                     *self = relay.into_doubt(now)?.into();
                 }
+                Schedule::Spent => {
+                    let Task::Relay(relay) = *self else { return None };
+                    *self = relay.into_idle(home, context, now)?.into();
+                }
                 schedule => return Some((self, schedule)),
             }
         }
@@ -114,8 +119,9 @@ impl Task {
         match self {
             Task::Stage(stage) => stage.deadline(),
             Task::Relay(task) => task.deadline(),
+            Task::Idle(task) => task.deadline(),
             // The clocks of a shared connection are finer than the timers: `Muxers` has them.
-            Task::Idle(_) | Task::Mux(_) => None,
+            Task::Mux(_) => None,
         }
     }
 
@@ -241,6 +247,12 @@ macro_rules! stages {
 }
 
 stages! { Inbound Connector TlsAccept Dialer Probe Doubt }
+
+impl From<Idle> for Task {
+    fn from(idle: Idle) -> Task {
+        Task::Idle(idle)
+    }
+}
 
 impl From<Relay> for Task {
     fn from(relay: Relay) -> Task {

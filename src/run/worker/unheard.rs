@@ -24,7 +24,6 @@ use super::next::Next;
 use crate::logic::terms::TunnelNo;
 use crate::logic::wire::Id;
 use crate::net::leg::Own;
-use crate::net::pipe::Splice;
 use crate::net::stream::{Buffer, Stream};
 use crate::net::udp::Frames;
 use crate::run::messages::{Home, Notice};
@@ -256,7 +255,7 @@ impl Retry {
     }
 }
 
-/// A user's stream, of which what is read is kept.
+/// A user's stream, of which what is read is kept: it does not pass through the kernel alone.
 pub struct Keeping<'a> {
     /// The user.
     pub user: &'a mut dyn Stream,
@@ -292,11 +291,6 @@ impl Stream for Keeping<'_> {
 
     fn finish(&mut self) -> io::Result<()> {
         self.user.finish()
-    }
-
-    /// What is spliced could not be kept.
-    fn bare(&mut self) -> Option<&mut dyn Splice> {
-        None
     }
 }
 

@@ -57,12 +57,13 @@ pub fn ws<F: Far + Read + Write>(rig: Rig<F>, end: End) -> Rig<Socket<F>> {
 /// A WebSocket as another program has it, with an empty message for an end.
 pub struct Socket<S> {
     pub ws: WebSocket<S>,
-    ended: bool,
+    /// Empty messages that have come.
+    pub ends: usize,
 }
 
 impl<S: Read + Write> Socket<S> {
     pub fn new(carrier: S, role: Role) -> Socket<S> {
-        Socket { ws: WebSocket::from_raw_socket(carrier, role, None), ended: false }
+        Socket { ws: WebSocket::from_raw_socket(carrier, role, None), ends: 0 }
     }
 
     /// Whether all of it went.
@@ -77,13 +78,13 @@ impl<S: Read + Write> Socket<S> {
     pub fn heard(&mut self, into: &mut Vec<u8>) -> Result<bool, Error> {
         loop {
             match self.ws.read() {
-                Ok(Message::Text(text)) if text.is_empty() => self.ended = true,
+                Ok(Message::Text(text)) if text.is_empty() => self.ends += 1,
                 Ok(Message::Binary(bytes)) => {
-                    assert!(!self.ended, "bytes after the end");
+                    assert!(self.ends == 0, "bytes after the end");
                     into.extend_from_slice(&bytes);
                 }
                 Ok(_) => {}
-                Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => return Ok(self.ended),
+                Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => return Ok(self.ends > 0),
                 Err(error) => return Err(error),
             }
         }
@@ -103,7 +104,7 @@ impl<S: Read + Write + Far> Far for Socket<S> {
 
     fn hear(&mut self, into: &mut Vec<u8>) -> bool {
         match self.heard(into) {
-            Err(Error::ConnectionClosed) if self.ended => true,
+            Err(Error::ConnectionClosed) if self.ends > 0 => true,
             result => result.expect("a WebSocket that lives"),
         }
     }

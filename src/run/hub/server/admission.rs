@@ -191,6 +191,7 @@ fn features_with(transport: Transport, tls: u8, carriers: usize) -> Vec<Feature>
         Feature::Edge => transport != Transport::Quic && tls > 0,
         Feature::Fallback => transport == Transport::Quic,
         Feature::Carriers => transport == Transport::Http2 && carriers > 1,
+        Feature::Reuse => matches!(transport, Transport::Tcp | Transport::WebSocket),
         other => other.is_unconditional(),
     };
     Feature::ALL.into_iter().filter(has).collect()

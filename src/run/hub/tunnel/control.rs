@@ -24,6 +24,7 @@ impl Tunnel {
     /// The program stops: no pool connections are opened any more, and the peer hears that it is to look for another tunnel. A client
     /// keeps what its connection carries by not saying so.
     pub fn drain(&mut self) {
+        self.leaving = true;
         let is_client = self.opener.take().is_some();
         let shared = Transport::from_code(self.terms.transport).is_some_and(Transport::is_shared);
         if !(is_client && shared) {
@@ -33,7 +34,7 @@ impl Tunnel {
 
     /// The program ends: the peer hears that it is to look for another tunnel.
     pub fn leave(&mut self) {
-        self.opener = None;
+        (self.opener, self.leaving) = (None, true);
         if let Stage::Up { control, .. } = &mut self.stage {
             control.goodbye();
         }

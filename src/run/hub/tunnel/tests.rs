@@ -17,6 +17,7 @@ fn whatever_is_late_or_lost_every_user_gets_one_connection_and_one_dial() {
         world.run();
         assert!(world.over.is_empty(), "seed {seed}: {:?}", world.over);
         assert!(world.served > 0, "seed {seed}: no user was served");
+        assert!(world.given_back > 0, "seed {seed}: no user left a connection to another");
         assert_eq!(world.served + world.cut, world.granted.len(), "seed {seed}: a user was given a connection in vain");
     }
 }

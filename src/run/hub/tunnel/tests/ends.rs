@@ -31,6 +31,7 @@ pub fn route(config: &Config) -> Arc<ServerRoute> {
         pins: None,
         roots: false,
         ws_eof: false,
+        reuse: false,
         quiet: false,
         round: Duration::ZERO,
         dial: config.limits.tcp_dial,

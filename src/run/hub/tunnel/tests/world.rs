@@ -51,6 +51,8 @@ pub enum What {
     User(Instant),
     /// A user's relay ends.
     Leave(usize),
+    /// A connection is free for another user at that end.
+    Free(usize, usize),
     /// An idle connection dies.
     Die(usize),
     /// That end's program stops.
@@ -70,6 +72,8 @@ pub struct World {
     pub granted: HashMap<SocketAddr, usize>,
     pub served: usize,
     pub cut: usize,
+    /// Users who left their connection to another.
+    pub given_back: usize,
     pub over: Vec<EndReason>,
     users: u16,
     /// No more of them come in.
@@ -119,6 +123,7 @@ impl World {
             granted: HashMap::new(),
             served: 0,
             cut: 0,
+            given_back: 0,
             over: Vec::new(),
             users: 0,
             stopped: false,
@@ -188,7 +193,15 @@ impl World {
                 self.settle(side);
             }
             What::User(since) => self.user(since),
+            What::Leave(link) if self.dice.below(4u64) > 0 && self.links[link].carries == [true; 2] => {
+                self.give_back(link)
+            }
             What::Leave(link) => self.part(link),
+            What::Free(side, link) => {
+                if let Link { alive: true, id: Some(id), homes, .. } = self.links[link] {
+                    self.happens(What::Event(side, TunnelEvent::Free { home: homes[side], id }));
+                }
+            }
             What::Die(link) => self.die(link),
             What::Forget => {
                 let idle = |link: &&mut Link| link.id.is_some_and(|id| id != CONTROL) && link.user.is_none();
@@ -248,6 +261,18 @@ impl World {
             self.ends[side].keys.remove(self.links[link].homes[side].key);
             self.release(link, side);
         }
+    }
+
+    /// The user of a link leaves it for the next one: the client's end takes it back, and then the server's.
+    fn give_back(&mut self, link: usize) {
+        self.served += 1;
+        self.links[link].user = None;
+        self.given_back += 1;
+        for side in [SERVER, CLIENT] {
+            self.release(link, side);
+        }
+        let late = self.late();
+        self.later(late, What::Free(CLIENT, link));
     }
 
     /// The user of a dead link comes again, for another connection.
@@ -353,7 +378,10 @@ impl World {
                 assert!(link.is_none_or(|link| !self.links[link].forgotten), "a user stays with a dead connection");
             }
             Job::Retake { key, .. } => {
-                if let Some(link) = self.ends[side].keys.get(key).copied() {
+                // The connection may be between two users.
+                if let Some(link) =
+                    self.ends[side].keys.get(key).copied().filter(|link| self.links[*link].user.is_some())
+                {
                     self.retake(link);
                 }
             }
@@ -365,6 +393,13 @@ impl World {
             }
             Job::Question { key, id, .. } => self.question(side, key, id),
             Job::Close(key) => self.close(side, key),
+            Job::Renew(key) => {
+                assert_eq!(side, CLIENT, "the ingress waits to hear that it may");
+                let (link, late) = (self.link(side, key), self.late());
+                if !self.links[link].forgotten {
+                    self.later(late, What::Free(SERVER, link));
+                }
+            }
             Job::Control { .. } => {}
             _ => panic!("a tunnel does not ask for that"),
         }

@@ -1,0 +1,273 @@
+//! A connection that carries one stream after another, over TLS or bare TCP: see [`crate::logic::serial`] for what is said around them.
+//!
+//! ```text
+//!   send:  Open <-> Bytes --finish--> Ended        Open --much was said in the clear, or only one stream is to come--> Rest
+//!   both ended --> the egress says that it is through (renew), the ingress hears it (is_renewed) --> Open, for the next stream
+//! ```
+//!
+//! In the clear much goes through the kernel alone, which knows no heads: a direction in which much is said has the rest of the connection
+//! to itself, ends with it, and no stream follows.
+
+use std::io::{self, ErrorKind};
+
+use super::lower::Lower;
+use super::pipe::Splice;
+use super::stream::{ready, Buffer, Stream};
+use super::tcp::Tcp;
+use crate::logic::serial::{head, Head, Incoming, END, MOST, NEXT, REST};
+use crate::logic::wire::Fingerprint;
+
+/// A connection that carries one stream after another.
+pub struct Serial {
+    lower: Box<dyn Lower>,
+    /// Nothing is between us and the socket.
+    plain: bool,
+    incoming: Incoming,
+    /// The connection has ended, and so has this stream's other direction.
+    cut: bool,
+    send: Send,
+    /// A head, and how much of it has still to go.
+    head: Head,
+    held: usize,
+    /// Bytes of this stream after which it has the rest of the connection to itself.
+    most: usize,
+}
+
+/// How far our direction has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Send {
+    /// A head may come next; so many bytes were said.
+    Open(usize),
+    /// So many bytes of those that a head has promised are still to go.
+    Bytes { left: usize, said: usize },
+    /// Everything is the stream's.
+    Rest,
+    /// The stream has ended.
+    Ended,
+}
+
+/// A connection that carries one stream after another.
+pub trait Successive: Stream {
+    /// The stream that begins is the last one.
+    fn keep_to_one(&mut self);
+    /// Whether both directions have ended, and the connection has not: another stream may follow.
+    fn is_over(&self) -> bool;
+    /// Says that we are through with a stream that is over: the next one may begin. What cannot be sent now goes with the next flush.
+    fn renew(&mut self) -> io::Result<()>;
+    /// Whether the other side is through with a stream that is over: the next one may begin. `false` owes an edge.
+    fn is_renewed(&mut self) -> io::Result<bool>;
+}
+
+impl Serial {
+    /// Over TLS.
+    pub fn sealed(lower: Box<dyn Lower>) -> Serial {
+        Serial::over(lower, false)
+    }
+
+    /// Over a socket.
+    pub fn plain(tcp: Tcp) -> Serial {
+        Serial::over(Box::new(tcp), true)
+    }
+
+    fn over(lower: Box<dyn Lower>, plain: bool) -> Serial {
+        let (incoming, send) = (Incoming::default(), Send::Open(0));
+        Serial { lower, plain, incoming, cut: false, send, head: END, held: 0, most: most(plain) }
+    }
+
+    /// As [`Tcp::waiting`].
+    pub fn waiting(&mut self) -> io::Result<usize> {
+        match self.incoming.has_ended() || self.cut {
+            true => Ok(0),
+            false => self.lower.waiting(),
+        }
+    }
+
+    /// Whether nothing is between us and a socket whose other side has announced no end.
+    pub fn is_plain_and_open(&mut self) -> bool {
+        self.plain && !self.lower.socket().is_ending()
+    }
+
+    /// The socket underneath.
+    pub fn socket(&mut self) -> &mut Tcp {
+        self.lower.socket()
+    }
+
+    /// The fingerprint of the certificate that the other side showed.
+    pub fn peer_fingerprint(&self) -> Option<Fingerprint> {
+        self.lower.fingerprint()
+    }
+
+    fn begin(&mut self) {
+        (self.incoming, self.send, self.most) = (Incoming::default(), Send::Open(0), most(self.plain));
+    }
+
+    fn say(&mut self, head: Head) {
+        (self.head, self.held) = (head, head.len());
+    }
+
+    /// The head before the next of `waiting` bytes.
+    fn promise(&mut self, waiting: usize, said: usize) {
+        if said >= self.most {
+            self.say(REST);
+            self.send = Send::Rest;
+            return;
+        }
+        // With its head it fills whole records: a byte more would be a record of its own.
+        let whole = (waiting + self.head.len()) / RECORD * RECORD;
+        let left = if whole > 0 { whole - self.head.len() } else { waiting }.min(MOST);
+        self.say(head(left));
+        self.send = Send::Bytes { left, said };
+    }
+
+    /// Sends what is held back of a head.
+    fn push(&mut self) -> io::Result<()> {
+        while self.held > 0 {
+            self.held -= self.lower.put(&self.head[self.head.len() - self.held..], &[])?;
+        }
+        self.lower.flush()
+    }
+}
+
+impl Stream for Serial {
+    fn fill(&mut self, into: &mut Buffer) -> io::Result<usize> {
+        loop {
+            if self.incoming.has_ended() || self.cut {
+                return Ok(0);
+            }
+            let is_first = into.is_empty();
+            let room = into.room(1);
+            let count = self.lower.read(room)?;
+            if count == 0 {
+                self.cut = true;
+                return Ok(0);
+            }
+            let bytes = take(&mut self.incoming, &mut room[..count])?;
+            match (bytes.len(), is_first) {
+                (0, _) => {}
+                (count, true) => {
+                    // The heads before it are passed over: nothing has to be moved.
+                    into.advance(bytes.end);
+                    into.consume(bytes.start);
+                    return Ok(count);
+                }
+                (count, false) => {
+                    room.copy_within(bytes, 0);
+                    into.advance(count);
+                    return Ok(count);
+                }
+            }
+        }
+    }
+
+    fn drain(&mut self, from: &mut Buffer) -> io::Result<usize> {
+        let before = from.bytes().len();
+        while from.bytes().len() == before {
+            if let Send::Open(said) = self.send {
+                self.push()?;
+                self.promise(before, said);
+            }
+            let left = match self.send {
+                Send::Bytes { left, .. } => left,
+                Send::Rest => before,
+                Send::Open(_) | Send::Ended => {
+                    return Err(io::Error::new(ErrorKind::BrokenPipe, "the stream has ended"));
+                }
+            };
+            let held = self.head.len() - self.held;
+            let sent = self.lower.put(&self.head[held..], &from.bytes()[..before.min(left)])?;
+            let heads = sent.min(self.held);
+            self.held -= heads;
+            from.consume(sent - heads);
+            if let Send::Bytes { left, said } = &mut self.send {
+                *left -= sent - heads;
+                *said += sent - heads;
+                if *left == 0 {
+                    self.send = Send::Open(*said);
+                }
+            }
+        }
+        Ok(before - from.bytes().len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.push()
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
+        match self.send {
+            Send::Open(_) if !self.cut => {
+                self.push()?;
+                self.say(END);
+                self.send = Send::Ended;
+                self.push()
+            }
+            Send::Ended if !self.cut => self.push(),
+            Send::Bytes { .. } => Err(io::Error::other("an end within what was promised")),
+            // The connection ends with the stream.
+            Send::Open(_) | Send::Ended | Send::Rest => {
+                self.push()?;
+                self.lower.finish()
+            }
+        }
+    }
+
+    fn source(&mut self) -> Option<&mut dyn Splice> {
+        self.incoming.is_rest().then(|| self.lower.source())?
+    }
+
+    fn sink(&mut self) -> Option<&mut dyn Splice> {
+        (self.send == Send::Rest && self.held == 0).then(|| self.lower.sink())?
+    }
+}
+
+impl Successive for Serial {
+    fn keep_to_one(&mut self) {
+        self.most = 0;
+    }
+
+    fn is_over(&self) -> bool {
+        self.send == Send::Ended && self.held == 0 && self.incoming.has_ended() && !self.cut
+    }
+
+    fn renew(&mut self) -> io::Result<()> {
+        if !self.is_over() || self.incoming.is_free() {
+            return Err(io::Error::new(ErrorKind::InvalidData, "the next stream before the end of this one"));
+        }
+        self.begin();
+        self.say(NEXT);
+        ready(self.push()).map(|_| ())
+    }
+
+    fn is_renewed(&mut self) -> io::Result<bool> {
+        while !self.incoming.is_free() {
+            let mut came = [0; 2];
+            let most = self.incoming.missing();
+            match ready(self.lower.read(&mut came[..most]))? {
+                None => return Ok(false),
+                Some(0) => return Err(ErrorKind::UnexpectedEof.into()),
+                Some(count) => _ = take(&mut self.incoming, &mut came[..count])?,
+            }
+        }
+        self.begin();
+        Ok(true)
+    }
+}
+
+/// Takes the heads out of what has come.
+fn take(incoming: &mut Incoming, came: &mut [u8]) -> io::Result<std::ops::Range<usize>> {
+    incoming.take(came).map_err(|why| io::Error::new(ErrorKind::InvalidData, why))
+}
+
+/// After how many bytes a stream has the rest of its connection to itself.
+fn most(plain: bool) -> usize {
+    if plain {
+        MUCH
+    } else {
+        usize::MAX
+    }
+}
+
+/// A stream of so many bytes in the clear costs less where the kernel moves the rest of it than a new connection costs.
+const MUCH: usize = 64 * 1024;
+/// The most plaintext of a TLS record, in bytes.
+const RECORD: usize = 16 * 1024;
