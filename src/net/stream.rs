@@ -274,8 +274,8 @@ impl Stores {
 
     /// Whether that empty buffer is the one to go on with.
     fn suits(&self, buffer: &Buffer, bulk: bool, pipes: bool) -> bool {
-        let better = pipes && self.splice || bulk && self.large.has_more();
-        self.large.is_ours(buffer) || self.usual.is_ours(buffer) && !better
+        let (pipe, large) = (pipes && self.splice, bulk && self.large.has_more());
+        !pipe && (self.large.is_ours(buffer) || self.usual.is_ours(buffer) && !large)
     }
 
     fn keep_buffer(&mut self, buffer: Buffer) {
