@@ -325,7 +325,7 @@ impl Worker {
                 let unheard = idle.id.filter(|_| retried).map(|id| Unheard::user(id, address, proto, said, now));
                 let about = format!("{address} <-> {}", exchange::far_end(&context.shared, &mut idle.leg)).into();
                 let join = Join { tunnel, proto: Some(proto), target: None, about };
-                let relay = Relay::new(local, idle.leg, join, context, now).from_pool(idle.id, true);
+                let relay = Relay::new(local, idle.leg, join, context, now).of_pool(idle.id, true);
                 tasks.put(key, relay.sending_remote(first).unheard(unheard));
             }
             Err(error) => {

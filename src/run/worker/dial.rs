@@ -225,7 +225,7 @@ impl Dialer {
         Next::Become(match self.waiting {
             Waiting::Pool(pool, _, id) => {
                 let relay = Relay::new(reached.into(), pool, join, context, now).sending_local(first);
-                relay.from_pool(id, false).unheard(id.map(Unheard::peer))
+                relay.of_pool(id, false).unheard(id.map(Unheard::peer))
             }
             Waiting::User(user) => Relay::new(user, reached.into().into(), join, context, now).sending_remote(first),
         })

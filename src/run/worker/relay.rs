@@ -105,7 +105,7 @@ impl Relay {
 
     /// Its remote end is that pool connection: another user may follow one of TCP.
     /// `ingress`: its users come in here.
-    pub fn from_pool(mut self, id: Option<Id>, ingress: bool) -> Relay {
+    pub fn of_pool(mut self, id: Option<Id>, ingress: bool) -> Relay {
         if let (true, Some(connection)) = (self.is_udp(), self.remote.successive()) {
             connection.keep_to_one();
         }
