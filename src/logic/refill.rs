@@ -59,7 +59,7 @@ impl Refill {
     /// by itself, so some more than the capacity are kept while that goes on.
     pub fn takes_back(&mut self, idle: usize) -> bool {
         self.made += 1;
-        idle < 2 * self.capacity
+        idle < (2 * self.capacity).min(self.max)
     }
 
     /// How many idle connections are to be given up, since the last call: in a round in which nobody needed one, half of those beyond the
