@@ -194,21 +194,19 @@ impl Stream for Serial {
     }
 
     fn finish(&mut self) -> io::Result<()> {
-        match self.send {
-            Send::Open(_) if !self.cut => {
-                self.push()?;
-                self.say(END);
-                self.send = Send::Ended;
-                self.push()
-            }
-            Send::Ended if !self.cut => self.push(),
-            Send::Bytes { .. } => Err(io::Error::other("an end within what was promised")),
-            // The connection ends with the stream.
-            Send::Open(_) | Send::Ended | Send::Rest => {
-                self.push()?;
-                self.lower.finish()
-            }
+        if let Send::Bytes { .. } = self.send {
+            return Err(io::Error::other("an end within what was promised"));
         }
+        self.push()?;
+        if self.cut || self.send == Send::Rest {
+            // The connection ends with the stream.
+            return self.lower.finish();
+        }
+        if self.send != Send::Ended {
+            self.say(END);
+            self.send = Send::Ended;
+        }
+        self.push()
     }
 
     fn source(&mut self) -> Option<&mut dyn Splice> {

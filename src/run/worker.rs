@@ -4,6 +4,7 @@
 //! starves another and none blocks.
 
 mod accept;
+mod allowance;
 mod connect;
 mod context;
 mod dial;
@@ -34,6 +35,7 @@ use self::context::{token, Context, MuxEvents, Places, Side};
 use self::dial::Dialer;
 use self::exchange::Join;
 use self::muxers::Muxers;
+use self::next::Schedule;
 use self::probe::Probe;
 use self::relay::Relay;
 use self::task::{Stage, Task};
@@ -268,14 +270,9 @@ impl Worker {
     /// A pool connection that has had a user is in the pool again.
     fn renew(&mut self, key: Key) {
         let Some(Task::Idle(idle)) = self.tasks.get_mut(key) else { return };
-        if idle.renew() {
-            // What has come meanwhile was not looked at.
-            self.tasks.queue(key);
-        } else {
-            idle.id.iter().for_each(|id| {
-                self.context.hub.send(Notice::Tunnel { number: idle.tunnel, event: TunnelEvent::Gone(*id) });
-            });
-            self.tasks.remove(key);
+        match idle.renew(&self.context) {
+            Schedule::End => self.tasks.remove(key),
+            _ => self.tasks.queue(key),
         }
     }
 

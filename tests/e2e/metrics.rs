@@ -4,7 +4,7 @@ use crate::support::*;
 use std::net::SocketAddr;
 
 /// What a plain HTTP request is answered with: head and body.
-fn ask(at: SocketAddr, request: &str) -> std::io::Result<String> {
+pub fn ask(at: SocketAddr, request: &str) -> std::io::Result<String> {
     let stream = try_connect(at)?;
     put(&stream, format!("{request} HTTP/1.1\r\nHost: {at}\r\n\r\n").as_bytes());
     Ok(String::from_utf8_lossy(&rest(&stream)).into_owned())

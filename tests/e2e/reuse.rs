@@ -1,5 +1,6 @@
 //! Pool connections that serve one user after another: that they do, and that no user gets anything of another's.
 
+use crate::metrics::ask;
 use crate::support::*;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -26,9 +27,7 @@ fn each_pool(rounds: &str, test: impl Fn(Tunnel, SocketAddr) + Sync) {
 
 /// Pool connections that the client has opened so far.
 fn opened(metrics: SocketAddr) -> usize {
-    let stream = try_connect(metrics).unwrap();
-    put(&stream, format!("GET /metrics HTTP/1.1\r\nHost: {metrics}\r\n\r\n").as_bytes());
-    let text = String::from_utf8_lossy(&rest(&stream)).into_owned();
+    let text = ask(metrics, "GET /metrics").unwrap();
     let name = "nodepass_pool_opens_total{result=\"opened\"} ";
     let value = text.lines().find_map(|line| line.strip_prefix(name));
     value.unwrap_or_else(|| panic!("no {name} in {text}")).parse().unwrap()

@@ -97,10 +97,13 @@ impl Idle {
         }
     }
 
-    /// The pool has it again: the ingress hears that. `false`: it has failed.
-    pub fn renew(&mut self) -> bool {
+    /// The pool has it again: the ingress hears that. What has come meanwhile was not looked at.
+    pub fn renew(&mut self, context: &Context) -> Schedule {
         self.spent = None;
-        self.leg.successive().is_some_and(|connection| connection.renew().is_ok())
+        match self.leg.successive().is_some_and(|connection| connection.renew().is_ok()) {
+            true => Schedule::Again,
+            false => self.end(context),
+        }
     }
 
     /// When it goes on even without an edge.

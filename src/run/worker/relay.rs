@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use mio::event::Event;
 
+use super::allowance::{account, grant, wait_for_memory};
 use super::context::{Context, Side};
 use super::exchange::Join;
 use super::idle::{Idle, Spent};
@@ -12,11 +13,10 @@ use super::next::Schedule;
 use super::unheard::{Doubt, Keeping, Seen, Unheard, DEAD, KEPT_AT_ONCE};
 use crate::logic::metrics::Figure;
 use crate::logic::terms::TunnelNo;
-use crate::logic::timers::Bucket;
 use crate::logic::wire::Id;
 use crate::net::leg::{Leg, Line, Own};
 use crate::net::mux::Muxes;
-use crate::net::relay::{Half, Pumped};
+use crate::net::relay::Half;
 use crate::net::udp::Frames;
 use crate::run::messages::{Home, Notice, TunnelEvent};
 use crate::run::user::{Proto, User};
@@ -485,50 +485,9 @@ fn is_target(own: &Own) -> bool {
     matches!(own, Own::Udp(session) if session.is_target())
 }
 
-/// How much one direction may take in now. One that was told to wait does not ask before its time: so all take turns.
-fn grant(bucket: Option<&Bucket>, held: &mut Option<Instant>, now: Instant) -> usize {
-    let Some(bucket) = bucket else { return BUDGET };
-    if held.is_some_and(|held| now < held) {
-        return 0;
-    }
-    match bucket.grant(now) {
-        Ok(granted) => {
-            *held = None;
-            granted.min(BUDGET)
-        }
-        Err(later) => {
-            *held = Some(later);
-            0
-        }
-    }
-}
-
-/// Takes what was moved out of the bucket.
-fn account(pumped: io::Result<Pumped>, bucket: Option<&Bucket>, budget: usize, now: Instant) -> io::Result<Pumped> {
-    let mut pumped = pumped?;
-    if let Some(bucket) = bucket {
-        bucket.spend(pumped.moved, now);
-    }
-    pumped.again &= budget > 0;
-    Ok(pumped)
-}
-
-/// A direction that found no buffer to be had asks again after a while: a relay that gives one back does not know which others wait.
-fn wait_for_memory(held: &mut Option<Instant>, bucket: Option<&Bucket>, refused: bool, now: Instant) {
-    if refused {
-        *held = Some(now + PAUSE);
-    } else if bucket.is_none() {
-        *held = None;
-    }
-}
-
 /// How often, in the time after which a side is given up, it is seen whether it answers.
 const WATCHES: u32 = 6;
 /// How long a new UDP session lives without a second datagram of its user, and without an answer.
 const NEW_LIFE: Duration = Duration::from_secs(3);
 /// Datagrams of a user that make a session known.
 const SECOND: u8 = 2;
-/// How long a direction waits for a buffer.
-const PAUSE: Duration = Duration::from_millis(50);
-/// Most bytes that one direction takes in before others have their turn.
-const BUDGET: usize = 512 * 1024;

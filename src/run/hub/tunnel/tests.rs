@@ -2,13 +2,15 @@
 //! late, what is lost and when; messages of the control connection stay in order, those of different connections do not.
 
 mod ends;
+mod things;
 mod world;
 
 use super::*;
 use crate::logic::control::Why;
 use crate::run::messages::Survivors;
 use crate::testing::epoch;
-use world::{Fault, Link, What, World, CLIENT, SERVER, USERS};
+use things::{Fault, Link, What};
+use world::{World, CLIENT, SERVER, USERS};
 
 #[test]
 fn whatever_is_late_or_lost_every_user_gets_one_connection_and_one_dial() {

@@ -5,21 +5,10 @@ use std::collections::{BinaryHeap, HashMap};
 
 use super::super::*;
 use super::ends::{config, route, secrets};
+use super::things::{Fault, Link, What};
 use crate::logic::refill::Refill;
 use crate::logic::slab::{Key, Slab};
 use crate::testing::{epoch, Dice};
-
-/// What goes wrong.
-#[derive(Clone, Copy, PartialEq)]
-pub enum Fault {
-    Any,
-    ManyLosses,
-    OtherCertificate,
-    Silence,
-    Forgets,
-    /// The client's tunnel hears late of a connection that is open.
-    SlowWorkers,
-}
 
 /// One end and where its connections live.
 struct End {
@@ -28,37 +17,6 @@ struct End {
     keys: Slab<usize>,
     /// When its last signal arrives at the other end.
     said: Instant,
-}
-
-/// A pool connection, from one end to the other.
-pub struct Link {
-    homes: [Home; 2],
-    id: Option<Id>,
-    pub alive: bool,
-    /// The user that it was given to.
-    user: Option<SocketAddr>,
-    /// Whether each end has a relay for that user.
-    pub carries: [bool; 2],
-    /// Nothing comes through any more, and neither end knows.
-    pub forgotten: bool,
-    /// The target speaks first: only the client can find out.
-    listens: bool,
-}
-
-pub enum What {
-    Event(usize, TunnelEvent),
-    /// A user, who came at that time.
-    User(Instant),
-    /// A user's relay ends.
-    Leave(usize),
-    /// A connection is free for another user at that end.
-    Free(usize, usize),
-    /// An idle connection dies.
-    Die(usize),
-    /// That end's program stops.
-    Stop(usize),
-    /// The NAT between the two forgets what is idle.
-    Forget,
 }
 
 pub struct World {

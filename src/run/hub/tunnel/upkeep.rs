@@ -1,0 +1,57 @@
+//! The upkeep of a tunnel's pool: what users give back, what is opened, and what is given up.
+
+use std::time::Instant;
+
+use super::{Side, Stage, Tunnel};
+use crate::logic::terms::Feature;
+use crate::logic::wire::Id;
+use crate::run::hub::out::Out;
+use crate::run::messages::{Home, Job};
+
+impl Tunnel {
+    /// A user's connection is free for another one: it is idle again, if so many are wanted.
+    pub(super) fn freed(&mut self, home: Home, id: Id, now: Instant, out: &mut Out) {
+        let leaving = self.leaving || self.replaced.is_some() || self.over.is_some();
+        let wanted = match &mut self.opener {
+            Some(opener) => opener.refill.takes_back(self.pool.idle()),
+            None => self.pool.has_room(),
+        };
+        if leaving || !wanted || self.pool.returned(id, home, home.worker).is_err() {
+            return out.close(home);
+        }
+        self.launched.opened(id, now);
+        if self.side == Side::Egress {
+            out.job(home.worker, Job::Renew(home.key));
+        }
+    }
+
+    /// More pool connections fail than are idle: both sides begin anew.
+    pub(super) fn renew_if_sick(&mut self, now: Instant, out: &mut Out) {
+        let idle = self.pool.idle();
+        let (Some(opener), Stage::Up { control, .. }) = (&mut self.opener, &mut self.stage) else { return };
+        if !opener.refill.is_sick(idle) {
+            return;
+        }
+        control.flush();
+        opener.flushed(now);
+        match self.side {
+            Side::Ingress => self.pool.flush().into_iter().for_each(|home| out.close(home)),
+            Side::Egress => self.pool.flush_late(now),
+        }
+    }
+
+    /// Opens what the client's pool lacks.
+    pub(super) fn refill(&mut self, now: Instant, out: &mut Out) {
+        let Some(opener) = &mut self.opener else { return };
+        match self.stage {
+            Stage::Opening { .. } => opener.begin(self.pool.idle(), self.secret.as_ref(), now, out),
+            Stage::Up { .. } => opener.open(&mut self.pool, self.secret.as_ref(), now, out),
+        }
+        let surplus = opener.refill.surplus();
+        match self.side {
+            _ if surplus == 0 || !self.terms.features.contains(&Feature::Reuse) => {}
+            Side::Ingress => self.pool.shed(surplus).into_iter().for_each(|home| out.close(home)),
+            Side::Egress => self.pool.shed_late(surplus, now),
+        }
+    }
+}
