@@ -56,10 +56,10 @@ impl Refill {
     }
 
     /// A user's connection is free for another user, with so many idle. Whether it is wanted: what users take and bring back comes and goes
-    /// by itself, so some more than the capacity are kept while that goes on.
+    /// by itself, so some more than the capacity are kept while that goes on. Those that are being opened count, as they will be idle.
     pub fn takes_back(&mut self, idle: usize) -> bool {
         self.made += 1;
-        idle < (2 * self.capacity).min(self.max)
+        idle + self.opening < (2 * self.capacity).min(self.max)
     }
 
     /// How many idle connections are to be given up, since the last call: in a round in which nobody needed one, half of those beyond the
@@ -200,6 +200,18 @@ mod tests {
         assert_eq!(surplus(&mut refill, 21), (0, 0), "somebody came");
         assert_eq!(surplus(&mut refill, 21), (6, 0), "nobody came: the capacity is 10 again");
         assert_eq!((surplus(&mut refill, 11), surplus(&mut refill, 10)), ((1, 0), (0, 0)));
+    }
+
+    #[test]
+    fn what_comes_back_and_what_is_being_opened_is_together_no_more_than_the_pool_may_hold() {
+        let now = Instant::now();
+        let pause = Duration::from_secs(1);
+        let mut refill = Refill::new(2, 4, pause, pause, now);
+        assert_eq!(refill.open(0, now), 2);
+        assert!(refill.takes_back(1));
+        assert!(!refill.takes_back(2));
+        refill.opened();
+        assert!(refill.takes_back(2));
     }
 
     #[test]

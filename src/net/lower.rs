@@ -11,8 +11,8 @@ use crate::logic::wire::Fingerprint;
 pub trait Lower: Stream + Send {
     /// Reads some bytes; `Ok(0)` at the end of the stream.
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize>;
-    /// Sends some of `head` and then of `rest`, at once where that is possible. Never `Ok(0)`: no room is `WouldBlock`.
-    fn put(&mut self, head: &[u8], rest: &[u8]) -> io::Result<usize>;
+    /// Sends some of these parts, of which one has bytes, together where that is possible. Never `Ok(0)`: no room is `WouldBlock`.
+    fn put(&mut self, parts: [&[u8]; 3]) -> io::Result<usize>;
     /// Whether bytes wait, as [`Tcp::waiting`].
     fn waiting(&mut self) -> io::Result<usize>;
     /// The socket underneath.
@@ -26,8 +26,8 @@ impl Lower for Tcp {
         Read::read(self, into)
     }
 
-    fn put(&mut self, head: &[u8], rest: &[u8]) -> io::Result<usize> {
-        write_both(self, head, rest)
+    fn put(&mut self, parts: [&[u8]; 3]) -> io::Result<usize> {
+        write_parts(self, parts)
     }
 
     fn waiting(&mut self) -> io::Result<usize> {
@@ -48,8 +48,8 @@ impl Lower for Tls {
         Read::read(self, into)
     }
 
-    fn put(&mut self, head: &[u8], rest: &[u8]) -> io::Result<usize> {
-        write_both(self, head, rest)
+    fn put(&mut self, parts: [&[u8]; 3]) -> io::Result<usize> {
+        write_parts(self, parts)
     }
 
     fn waiting(&mut self) -> io::Result<usize> {
@@ -65,10 +65,11 @@ impl Lower for Tls {
     }
 }
 
-fn write_both(into: &mut impl Write, head: &[u8], rest: &[u8]) -> io::Result<usize> {
-    let sent = match (head, rest) {
-        (only, []) | ([], only) => into.write(only),
-        (head, rest) => into.write_vectored(&[IoSlice::new(head), IoSlice::new(rest)]),
+fn write_parts(into: &mut impl Write, parts: [&[u8]; 3]) -> io::Result<usize> {
+    let sent = match parts {
+        [only, [], []] | [[], only, []] => into.write(only),
+        [head, rest, []] => into.write_vectored(&[head, rest].map(IoSlice::new)),
+        parts => into.write_vectored(&parts.map(IoSlice::new)),
     };
     match sent? {
         0 => would_block(),

@@ -86,10 +86,17 @@ impl Half {
                 fills += 1;
                 let bulk = self.bulk || moved >= stores.usual_size();
                 match self.conduit.fill(from, to, budget - moved, bulk, stores) {
-                    Ok(0) => self.state = State::Draining,
+                    Ok(0) => {
+                        self.state = State::Draining;
+                        to.ends_with();
+                    }
                     Ok(count) => {
                         moved += count;
                         went = true;
+                        // An end that is there already goes with the last bytes.
+                        if from.is_ending() {
+                            continue;
+                        }
                     }
                     Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                     Err(error) if error.kind() == ErrorKind::Interrupted => interrupted = true,

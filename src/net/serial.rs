@@ -31,6 +31,8 @@ pub struct Serial {
     held: usize,
     /// Bytes of this stream after which it has the rest of the connection to itself.
     most: usize,
+    /// The end of our direction follows what waits.
+    last: bool,
 }
 
 /// How far our direction has come.
@@ -71,7 +73,7 @@ impl Serial {
 
     fn over(lower: Box<dyn Lower>, plain: bool) -> Serial {
         let (incoming, send) = (Incoming::default(), Send::Open(0));
-        Serial { lower, plain, incoming, cut: false, send, head: END, held: 0, most: most(plain) }
+        Serial { lower, plain, incoming, cut: false, send, head: END, held: 0, most: most(plain), last: false }
     }
 
     /// As [`Tcp::waiting`].
@@ -98,7 +100,8 @@ impl Serial {
     }
 
     fn begin(&mut self) {
-        (self.incoming, self.send, self.most) = (Incoming::default(), Send::Open(0), most(self.plain));
+        (self.incoming, self.send) = (Incoming::default(), Send::Open(0));
+        (self.most, self.last) = (most(self.plain), false);
     }
 
     fn say(&mut self, head: Head) {
@@ -122,7 +125,7 @@ impl Serial {
     /// Sends what is held back of a head.
     fn push(&mut self) -> io::Result<()> {
         while self.held > 0 {
-            self.held -= self.lower.put(&self.head[self.head.len() - self.held..], &[])?;
+            self.held -= self.lower.put([&self.head[self.head.len() - self.held..], &[], &[]])?;
         }
         self.lower.flush()
     }
@@ -173,17 +176,22 @@ impl Stream for Serial {
                     return Err(io::Error::new(ErrorKind::BrokenPipe, "the stream has ended"));
                 }
             };
-            let held = self.head.len() - self.held;
-            let sent = self.lower.put(&self.head[held..], &from.bytes()[..before.min(left)])?;
+            let (held, count) = (self.head.len() - self.held, before.min(left));
+            let end: &[u8] = if self.last && left == before && self.send != Send::Rest { &END } else { &[] };
+            let sent = self.lower.put([&self.head[held..], &from.bytes()[..count], end])?;
             let heads = sent.min(self.held);
+            let bytes = (sent - heads).min(count);
             self.held -= heads;
-            from.consume(sent - heads);
+            from.consume(bytes);
             if let Send::Bytes { left, said } = &mut self.send {
-                *left -= sent - heads;
-                *said += sent - heads;
+                *left -= bytes;
+                *said += bytes;
                 if *left == 0 {
                     self.send = Send::Open(*said);
                 }
+            }
+            if sent > heads + bytes {
+                (self.head, self.held, self.send) = (END, heads + bytes + END.len() - sent, Send::Ended);
             }
         }
         Ok(before - from.bytes().len())
@@ -207,6 +215,17 @@ impl Stream for Serial {
             self.send = Send::Ended;
         }
         self.push()
+    }
+
+    fn is_ending(&self) -> bool {
+        self.incoming.has_ended() || self.cut || self.incoming.is_rest() && self.lower.is_ending()
+    }
+
+    fn ends_with(&mut self) {
+        match self.send {
+            Send::Rest => self.lower.ends_with(),
+            _ => self.last = true,
+        }
     }
 
     fn source(&mut self) -> Option<&mut dyn Splice> {

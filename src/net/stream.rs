@@ -29,6 +29,12 @@ pub trait Stream {
     fn flush(&mut self) -> io::Result<()>;
     /// Ends our direction.
     fn finish(&mut self) -> io::Result<()>;
+    /// Whether the other side is known to have ended its direction, so that the end comes right behind what can still be filled.
+    fn is_ending(&self) -> bool {
+        false
+    }
+    /// `finish` follows the bytes that are drained next: both may go together.
+    fn ends_with(&mut self) {}
     /// The bare socket from which it takes bytes in, if those need not pass through our memory.
     fn source(&mut self) -> Option<&mut dyn Splice> {
         None

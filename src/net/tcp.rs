@@ -33,6 +33,8 @@ pub struct Tcp {
     failed: bool,
     /// The other side's end has been announced.
     ending: bool,
+    /// Our end follows what is written.
+    last: bool,
     urgent: bool,
 }
 
@@ -47,6 +49,7 @@ impl Tcp {
             writable: true,
             failed: false,
             ending: false,
+            last: false,
             urgent: false,
         }
     }
@@ -136,11 +139,6 @@ impl Tcp {
         }
     }
 
-    /// Whether the other side has announced its end. What it said before may still wait to be read.
-    pub fn is_ending(&self) -> bool {
-        self.ending
-    }
-
     /// Whether the other side has reset the connection, or the path has: nothing more can be sent.
     pub fn failed(&self) -> bool {
         self.failed
@@ -228,7 +226,11 @@ impl Write for Tcp {
         if !self.writable {
             return would_block();
         }
-        let result = again(|| self.socket.write_vectored(from));
+        let result = again(|| match self.last {
+            // It waits for the end, and is one packet with that.
+            true => SockRef::from(&self.socket).send_vectored_with_flags(from, MORE),
+            false => self.socket.write_vectored(from),
+        });
         let result = self.wrote(result);
         // What the other side said before it closed may wait, though no edge has told of it yet.
         self.readable |= result.is_err() && self.writable;
@@ -296,6 +298,14 @@ impl Stream for Tcp {
             Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(()),
             result => result,
         }
+    }
+
+    fn is_ending(&self) -> bool {
+        self.ending
+    }
+
+    fn ends_with(&mut self) {
+        self.last = MORE != 0;
     }
 
     fn source(&mut self) -> Option<&mut dyn Splice> {
@@ -423,6 +433,11 @@ const QUESTIONS: u32 = 3;
 const MIN_INTERVAL: Duration = Duration::from_secs(1);
 /// Whether a read that leaves room has emptied the socket. On Linux urgent data, which cuts a read short, is known by an edge.
 const SHORT_READS_TELL: bool = cfg!(any(target_os = "linux", target_os = "android"));
+/// Says that more follows at once.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const MORE: libc::c_int = libc::MSG_MORE;
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+const MORE: libc::c_int = 0;
 /// What is always watched: what comes, and urgent data where the system tells of it.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const EDGES: Interest = Interest::READABLE.add(Interest::PRIORITY);

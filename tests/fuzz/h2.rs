@@ -219,7 +219,7 @@ impl Lower for Memory {
         unreachable!("HTTP/2 fills")
     }
 
-    fn put(&mut self, _: &[u8], _: &[u8]) -> io::Result<usize> {
+    fn put(&mut self, _: [&[u8]; 3]) -> io::Result<usize> {
         unreachable!("HTTP/2 drains")
     }
 

@@ -81,6 +81,7 @@ macro_rules! connections {
     ($made:expr) => {
         clauses! { $made;
             our_end_passes_alone_and_theirs_lives_on
+            bytes_and_the_end_that_they_were_announced_with_arrive_both
             their_end_comes_after_the_last_byte_and_ours_lives_on
             a_reset_is_an_error_and_no_end
             a_far_end_that_does_not_read_is_backpressure_and_an_edge_when_it_does
@@ -181,6 +182,27 @@ fn our_end_passes_alone_and_theirs_lives_on<F: Far>(mut rig: Rig<F>) {
     assert!(!rig.far.hear(&mut Vec::new()), "no end before ours");
     rig.finish();
     rig.until("our end", |rig| rig.far.hear(&mut Vec::new()).then_some(()));
+    rig.say(&message(2, 500));
+    assert_eq!(rig.filled(502), message(2, 500));
+    rig.far.end();
+    rig.their_end();
+}
+
+fn bytes_and_the_end_that_they_were_announced_with_arrive_both<F: Far>(mut rig: Rig<F>) {
+    let sent = flow(0, MANY);
+    let mut from = Buffer::holding(sent.clone());
+    rig.leg.lend().ends_with();
+    let (mut heard, mut over) = (Vec::new(), false);
+    rig.until("all of it and the end", |rig| {
+        while !from.is_empty() && rig.drain(&mut from).is_some() {}
+        if from.is_empty() && ready(rig.leg.lend().flush()).unwrap().is_some() {
+            ready(rig.leg.lend().finish()).unwrap();
+        }
+        over |= rig.far.hear(&mut heard);
+        assert!(!over || from.is_empty(), "an end before the last byte");
+        over.then_some(())
+    });
+    assert!(heard == sent, "the bytes are others");
     rig.say(&message(2, 500));
     assert_eq!(rig.filled(502), message(2, 500));
     rig.far.end();

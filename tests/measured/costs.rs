@@ -46,6 +46,37 @@ fn a_user_through_a_warm_plain_tunnel_costs_few_system_calls() {
 }
 
 #[test]
+fn an_answer_that_ends_the_connection_is_sent_with_its_end() {
+    alone(|| {
+        let Some(strace) = program("strace") else { return };
+        for builder in [Tunnel::reverse(), Tunnel::single()] {
+            let tunnel = builder.both("log=warn").server("max=8").start();
+            tunnel.target.handle(|stream| {
+                take(&stream, 100);
+                put(&stream, &[8; 100]);
+            });
+            let user = || {
+                let user = tunnel.connect();
+                put(&user, &[7; 100]);
+                assert_eq!(rest(&user), [8; 100]);
+            };
+            (0..20).for_each(|_| user());
+            let watches: Vec<Watch> = tunnel.processes().iter().map(|process| Watch::start(&strace, process)).collect();
+            (0..USERS).for_each(|_| user());
+            for (process, calls) in tunnel.processes().iter().zip(watches.into_iter().map(Watch::stop)) {
+                // To the user as one packet, over the pool connection as one record: head, answer, end.
+                let together =
+                    |call: &&Call| call.args.contains("MSG_MORE") || call.args.matches("iov_len").count() == 3;
+                let count = calls.iter().filter(together).count();
+                println!("{process:?}: {count} of {USERS} answers with their ends");
+                // The target may be late with the end.
+                assert!(count >= USERS / 4, "{count} of {USERS}: {:?}", tally(&calls));
+            }
+        }
+    });
+}
+
+#[test]
 fn a_tunnel_at_rest_makes_almost_no_system_calls() {
     alone(|| {
         let Some(strace) = program("strace") else { return };

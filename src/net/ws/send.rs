@@ -23,7 +23,7 @@ impl Ws {
             return Err(io::Error::new(ErrorKind::BrokenPipe, "the WebSocket has ended"));
         };
         let payload = &from.bytes()[..from.bytes().len().min(*left)];
-        let sent = self.lower.put(self.out.bytes(), payload)?;
+        let sent = self.lower.put([self.out.bytes(), payload, &[]])?;
         self.spoke = true;
         let heads = sent.min(self.out.bytes().len());
         self.out.consume(heads);
@@ -122,7 +122,7 @@ impl Ws {
     /// Sends what is held back.
     pub(super) fn push(&mut self) -> io::Result<()> {
         while !self.out.is_empty() {
-            let sent = self.lower.put(self.out.bytes(), &[])?;
+            let sent = self.lower.put([self.out.bytes(), &[], &[]])?;
             self.spoke = true;
             self.out.consume(sent);
         }

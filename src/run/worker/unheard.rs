@@ -292,6 +292,10 @@ impl Stream for Keeping<'_> {
     fn finish(&mut self) -> io::Result<()> {
         self.user.finish()
     }
+
+    fn is_ending(&self) -> bool {
+        self.user.is_ending()
+    }
 }
 
 /// A user whose pool connection has failed before anything came over it: the egress is asked.

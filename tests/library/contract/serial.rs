@@ -208,6 +208,30 @@ fn streams_follow_each_other_whoever_ends_first() {
 }
 
 #[test]
+fn the_last_bytes_take_their_end_along_and_what_has_come_tells_of_one() {
+    let mut rig = serial(tls_client());
+    assert!(!rig.leg.lend().is_ending());
+    let bytes = message(1, 200);
+    rig.far.put(&[&[0, 202][..], &bytes, &[0, 0]].concat());
+    assert_eq!(rig.filled(202), bytes);
+    assert!(rig.leg.lend().is_ending());
+    rig.their_end();
+
+    rig.leg.lend().ends_with();
+    rig.drain_all(&message(2, 200));
+    let mut heard = Vec::new();
+    rig.until("the end with them", |rig| rig.far.hear(&mut heard).then_some(()));
+    assert_eq!(heard, message(2, 200));
+    rig.until("our finish", |rig| ready(rig.leg.lend().finish()).unwrap());
+    assert!(successive(&mut rig).is_over());
+    // The next stream's bytes do not.
+    successive(&mut rig).renew().unwrap();
+    rig.until("to hear that we are through", |rig| rig.far.has_next().then_some(()));
+    rig.far.begin();
+    stream(&mut rig, 3, true);
+}
+
+#[test]
 fn what_comes_between_two_streams_and_is_no_next_one_ends_the_connection() {
     fn ends(act: impl FnOnce(&mut Pieces<far::Session>), kind: ErrorKind) {
         let mut rig = serial(tls_client());

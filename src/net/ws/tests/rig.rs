@@ -46,7 +46,7 @@ impl Stream for Wire {
     }
 
     fn drain(&mut self, from: &mut Buffer) -> io::Result<usize> {
-        let count = self.put(from.bytes(), &[])?;
+        let count = self.put([from.bytes(), &[], &[]])?;
         from.consume(count);
         Ok(count)
     }
@@ -74,8 +74,8 @@ impl Lower for Wire {
         self.held.read(into)
     }
 
-    fn put(&mut self, head: &[u8], rest: &[u8]) -> io::Result<usize> {
-        let from = if head.is_empty() { rest } else { head };
+    fn put(&mut self, parts: [&[u8]; 3]) -> io::Result<usize> {
+        let from = parts.into_iter().find(|part| !part.is_empty()).unwrap_or_default();
         let room = self.room.load(Ordering::Relaxed);
         let count = room.min(from.len());
         if count == 0 {
