@@ -334,11 +334,10 @@ impl Connection {
             }
         }
         while let Some(id) = self.quic.stream_writable_next() {
-            match self.numbers.get(&id) {
-                Some(stream) if streams.get(*stream).is_some_and(|entry| entry.writer_waits) => {
-                    self.queue.push_back(*stream);
-                }
-                _ => {}
+            let Some(&stream) = self.numbers.get(&id) else { continue };
+            if let Some(entry) = streams.get_mut(stream).filter(|entry| entry.writer_waits && !entry.queued) {
+                entry.queued = true;
+                self.queue.push_back(stream);
             }
         }
         self.share_out(streams);
@@ -367,6 +366,7 @@ impl Connection {
                 self.promised_in = self.turn;
                 streams.writable(stream);
             }
+            streams.get_mut(stream).into_iter().for_each(|entry| entry.queued = false);
             self.queue.pop_front();
         }
     }

@@ -44,6 +44,8 @@ pub struct StreamEntry {
     pub looks: u8,
     /// Writing answered `WouldBlock`: an edge is owed, and nothing is written before it.
     pub writer_waits: bool,
+    /// It is in its connection's queue for room, where nobody is twice: who has had the turn and no room of its own left would hold up all others.
+    pub queued: bool,
     /// It was told of room, of which as much as [`TURN`] is meant for it.
     pub promised: bool,
 }
@@ -122,6 +124,7 @@ impl Streams {
             looking: false,
             looks: 0,
             writer_waits: false,
+            queued: false,
             promised: false,
         })
     }

@@ -440,20 +440,20 @@ impl Tunnel {
 
 /// How many times `max` may be idle. Our own client keeps to `max` by itself: it replaces what it took before its signal has
 /// come through here, which is no reason to turn the replacements away. On a shared connection they do not wait for a lost
-/// packet with signals in it.
+/// packet with signals in it, and where users follow each other one connection may be taken and be back several times meanwhile.
 fn lag(terms: &Terms, authenticated: bool) -> usize {
     let shared = Transport::from_code(terms.transport).is_some_and(Transport::is_shared);
-    match (authenticated, shared) {
-        (false, _) => 1,
-        (true, false) => 2,
-        (true, true) => SHARED_LAG,
+    match authenticated {
+        false => 1,
+        true if shared || terms.features.contains(&Feature::Reuse) => LONG_LAG,
+        true => 2,
     }
 }
 
 /// So many times the usual wait for the first pool connection, where the client may have to fall back to TCP.
 const FALLBACK_TIME: u32 = 3;
-/// So many times `max` may be idle where streams overtake the signals about those before them.
-const SHARED_LAG: usize = 8;
+/// So many times `max` may be idle where the client is far ahead of its signals.
+const LONG_LAG: usize = 8;
 
 #[cfg(test)]
 mod tests;

@@ -50,16 +50,14 @@ fn the_pool_never_holds_more_than_max() {
 #[test]
 fn min_above_max_swaps_them_and_the_tunnel_works() {
     each_tunnel(|builder| {
-        // A server lets a client of its own kind replace what it took before the signals about that have come through. On a
-        // connection of many streams nothing but the client's own bounds, 4 to 16 now, keeps the pool small.
-        let most = if builder.is_shared() { 16 } else { 8 };
         let tunnel = builder.client("min=16").server("max=4").start();
         for n in 0..30 {
             tunnel.echo(&noise(n, 100));
         }
         tunnel.udp_echo(b"hello");
         let now = tunnel.server.as_ref().unwrap().checkpoint(|now| now.pool > 0);
-        assert!(now.pool <= most, "{now:?}");
+        // A server lets a client of its own kind be ahead of its signals: what keeps the pool small are the client's bounds, 4 to 16 now.
+        assert!(now.pool <= 16, "{now:?}");
     });
 }
 

@@ -157,7 +157,7 @@ impl Tunnel {
                         self.judge(judged, out);
                     }
                 }
-                Do::Flush => self.renew(out),
+                Do::Flush => self.renew(now, out),
                 Do::Gone(id) => self.told_gone(id, now, out),
                 Do::Kept(id) => self.told_kept(id, out),
                 Do::Doubt(id) => self.told_doubt(id, out),
@@ -213,13 +213,17 @@ impl Tunnel {
         }
     }
 
-    /// The peer asks for a new pool.
-    fn renew(&mut self, out: &mut Out) {
+    /// The peer asks for a new pool. It closes what it has of the old one; of a connection that was given back meanwhile a launch may still
+    /// come, so the egress lets it linger where the peer knows such.
+    fn renew(&mut self, now: Instant, out: &mut Out) {
         let idle = self.pool.idle();
         // A peer that says it again and again does not fill the log.
         if idle > 0 {
             log::info!("The peer asks for a new pool: {idle} idle connections closed");
-            self.pool.flush().into_iter().for_each(|home| out.close(home));
+        }
+        match self.side {
+            Side::Egress if self.terms.features.contains(&Feature::Reuse) => self.pool.flush_late(now),
+            _ => self.pool.flush().into_iter().for_each(|home| out.close(home)),
         }
     }
 

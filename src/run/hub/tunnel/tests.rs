@@ -14,22 +14,26 @@ use world::{World, CLIENT, SERVER, USERS};
 
 #[test]
 fn whatever_is_late_or_lost_every_user_gets_one_connection_and_one_dial() {
-    for seed in 1..=SEEDS {
-        let mut world = World::new(seed, Fault::Any);
+    for (flow, seed) in (1..=SEEDS).flat_map(|seed| [(Direction::Reverse, seed), (Direction::Forward, seed)]) {
+        let mut world = World::flowing(flow, seed, Fault::Any);
         world.run();
-        assert!(world.over.is_empty(), "seed {seed}: {:?}", world.over);
-        assert!(world.served > 0, "seed {seed}: no user was served");
-        assert!(world.given_back > 0, "seed {seed}: no user left a connection to another");
-        assert_eq!(world.served + world.cut, world.granted.len(), "seed {seed}: a user was given a connection in vain");
+        let of = format!("{flow:?}, seed {seed}");
+        assert!(world.over.is_empty(), "{of}: {:?}", world.over);
+        assert!(world.served > 0, "{of}: no user was served");
+        assert!(world.given_back > 0, "{of}: no user left a connection to another");
+        assert_eq!(world.served + world.cut, world.granted.len(), "{of}: a user was given a connection in vain");
     }
 }
 
 #[test]
-fn a_pool_that_fails_again_and_again_comes_back() {
-    for seed in 1..=SEEDS / 4 {
-        let mut world = World::new(seed, Fault::ManyLosses);
+fn a_pool_that_fails_again_and_again_comes_back_and_no_user_is_lost_when_it_is_made_anew() {
+    for (flow, seed) in (1..=SEEDS).flat_map(|seed| [(Direction::Reverse, seed), (Direction::Forward, seed)]) {
+        let mut world = World::flowing(flow, seed, Fault::ManyLosses);
         world.run();
-        assert!(world.over.is_empty() && world.served > 0, "seed {seed}: {} served, {:?}", world.served, world.over);
+        let of = format!("{flow:?}, seed {seed}: {} served", world.served);
+        assert!(world.over.is_empty() && world.served > 0, "{of}, {:?}", world.over);
+        assert_eq!(world.served + world.cut, world.granted.len(), "{of}: a user was given a connection in vain");
+        assert_eq!(world.flushed, 0, "{of}: a user's connection was closed by a flush");
     }
 }
 

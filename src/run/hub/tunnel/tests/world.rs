@@ -24,6 +24,9 @@ pub struct World {
     dice: Dice,
     fault: Fault,
     ends: [End; 2],
+    /// Where users come in, and where their targets are.
+    ingress: usize,
+    egress: usize,
     pub links: Vec<Link>,
     queue: BinaryHeap<Reverse<(Instant, u64)>>,
     things: HashMap<u64, What>,
@@ -32,6 +35,8 @@ pub struct World {
     pub cut: usize,
     /// Users who left their connection to another.
     pub given_back: usize,
+    /// Users whose connection an end had closed when it came to their launch.
+    pub flushed: usize,
     pub over: Vec<EndReason>,
     users: u16,
     /// No more of them come in.
@@ -45,13 +50,16 @@ pub struct World {
 
 impl World {
     pub fn new(seed: u64, fault: Fault) -> World {
+        World::flowing(Direction::Reverse, seed, fault)
+    }
+
+    pub fn flowing(flow: Direction, seed: u64, fault: Fault) -> World {
         let now = epoch();
-        let terms = Terms {
-            flow: Direction::Reverse,
-            max: 32,
-            tls: 1,
-            transport: 0,
-            features: vec![Feature::UdpFrame, Feature::Goodbye, Feature::Gone],
+        let features = vec![Feature::UdpFrame, Feature::Goodbye, Feature::Gone, Feature::Reuse];
+        let terms = Terms { flow, max: 32, tls: 1, transport: 0, features };
+        let (ingress, egress) = match flow {
+            Direction::Reverse => (SERVER, CLIENT),
+            Direction::Forward => (CLIENT, SERVER),
         };
         let config = config();
         let peer = SocketAddr::from(([192, 0, 2, 1], 1));
@@ -75,6 +83,8 @@ impl World {
             dice: Dice(seed),
             fault,
             ends: [end(server, 1), end(client, 2)],
+            ingress,
+            egress,
             links: Vec::new(),
             queue: BinaryHeap::new(),
             things: HashMap::new(),
@@ -82,6 +92,7 @@ impl World {
             served: 0,
             cut: 0,
             given_back: 0,
+            flushed: 0,
             over: Vec::new(),
             users: 0,
             stopped: false,
@@ -166,16 +177,17 @@ impl World {
                 self.links.iter_mut().filter(idle).for_each(|link| link.forgotten = true);
             }
             What::Stop(side) => {
-                self.stopped |= side == SERVER;
+                self.stopped |= side == self.ingress;
                 self.ends[side].tunnel.drain();
                 self.settle(side);
             }
         }
     }
 
-    /// A user comes in at the server, and comes again later where there is no connection.
+    /// A user comes in, and comes again later where there is no connection.
     fn user(&mut self, since: Instant) {
-        let end = &mut self.ends[SERVER];
+        let ingress = self.ingress;
+        let end = &mut self.ends[ingress];
         if self.stopped {
             return;
         }
@@ -189,13 +201,13 @@ impl World {
         let link = *end.keys.get(home.key).expect("a connection that was opened");
         assert_eq!(self.links[link].user.replace(user), None, "a connection that is in use was given away");
         self.granted.insert(user, link);
-        self.links[link].carries[SERVER] = true;
+        self.links[link].carries[ingress] = true;
         self.since.insert(link, since);
-        self.settle(SERVER);
+        self.settle(ingress);
         match self.links[link] {
             Link { forgotten: true, listens: true, .. } => return,
             Link { forgotten: true, id: Some(id), .. } => {
-                return self.later(UNACKNOWLEDGED, What::Event(SERVER, TunnelEvent::Lost(id)));
+                return self.later(UNACKNOWLEDGED, What::Event(ingress, TunnelEvent::Lost(id)));
             }
             _ => {}
         }
@@ -211,7 +223,7 @@ impl World {
     /// The user of a link leaves: the relay ends at each end that has one.
     fn part(&mut self, link: usize) {
         let Link { alive, carries, .. } = &mut self.links[link];
-        match std::mem::take(alive) && carries[CLIENT] {
+        match std::mem::take(alive) && carries[self.egress] {
             true => self.served += 1,
             false => self.cut += 1,
         }
@@ -221,7 +233,7 @@ impl World {
         }
     }
 
-    /// The user of a link leaves it for the next one: the client's end takes it back, and then the server's.
+    /// The user of a link leaves it for the next one: the egress takes it back, and then the ingress.
     fn give_back(&mut self, link: usize) {
         self.served += 1;
         self.links[link].user = None;
@@ -230,15 +242,15 @@ impl World {
             self.release(link, side);
         }
         let late = self.late();
-        self.later(late, What::Free(CLIENT, link));
+        self.later(late, What::Free(self.egress, link));
     }
 
     /// The user of a dead link comes again, for another connection.
     fn retake(&mut self, link: usize) {
         let user = self.links[link].user.take().expect("a user");
         self.granted.remove(&user);
-        self.ends[SERVER].keys.remove(self.links[link].homes[SERVER].key);
-        self.release(link, SERVER);
+        self.ends[self.ingress].keys.remove(self.links[link].homes[self.ingress].key);
+        self.release(link, self.ingress);
         self.retried += 1;
         self.later(0, What::User(self.since[&link]));
     }
@@ -271,8 +283,8 @@ impl World {
             match action {
                 Action::Job(worker, job) => self.job(side, worker, job),
                 Action::Dial { home, user, framed } => {
-                    assert!(framed && side == CLIENT);
-                    let at_home = |link: &Link| link.homes[CLIENT] == home;
+                    assert!(framed && side == self.egress);
+                    let at_home = |link: &Link| link.homes[side] == home;
                     let link = self.links.iter().position(at_home).expect("a connection that was opened");
                     let address = user.address.expect("an address");
                     assert_eq!(
@@ -280,13 +292,13 @@ impl World {
                         Some(&link),
                         "dialled over another connection than the user's"
                     );
-                    assert!(!std::mem::replace(&mut self.links[link].carries[CLIENT], true), "dialled twice");
+                    assert!(!std::mem::replace(&mut self.links[link].carries[side], true), "dialled twice");
                     if let Link { forgotten: true, listens: true, id: Some(id), .. } = self.links[link] {
-                        self.later(UNACKNOWLEDGED, What::Event(CLIENT, TunnelEvent::Doubted(id)));
+                        self.later(UNACKNOWLEDGED, What::Event(side, TunnelEvent::Doubted(id)));
                     }
                     // The worker finds a connection that is gone, and says so.
-                    if self.ends[CLIENT].keys.get(home.key).is_none() {
-                        self.release(link, CLIENT);
+                    if self.ends[side].keys.get(home.key).is_none() {
+                        self.release(link, side);
                     }
                 }
                 Action::Over(reason) => {
@@ -345,17 +357,17 @@ impl World {
             }
             Job::Doubt { key, id } => {
                 if let Some(link) = self.ends[side].keys.get(key).copied() {
-                    assert!(side == SERVER && self.links[link].forgotten, "a user who hears is asked about");
-                    self.later(0, What::Event(SERVER, TunnelEvent::Lost(id)));
+                    assert!(side == self.ingress && self.links[link].forgotten, "a user who hears is asked about");
+                    self.later(0, What::Event(side, TunnelEvent::Lost(id)));
                 }
             }
             Job::Question { key, id, .. } => self.question(side, key, id),
             Job::Close(key) => self.close(side, key),
             Job::Renew(key) => {
-                assert_eq!(side, CLIENT, "the ingress waits to hear that it may");
+                assert_eq!(side, self.egress, "the ingress waits to hear that it may");
                 let (link, late) = (self.link(side, key), self.late());
                 if !self.links[link].forgotten {
-                    self.later(late, What::Free(SERVER, link));
+                    self.later(late, What::Free(self.ingress, link));
                 }
             }
             Job::Control { .. } => {}
@@ -376,7 +388,9 @@ impl World {
     /// An end closes a connection; the other hears it, unless the NAT has forgotten it.
     fn close(&mut self, side: usize, key: Key) {
         let Some(link) = self.ends[side].keys.remove(key) else { return };
-        self.links[link].alive = false;
+        let Link { alive, user, .. } = &mut self.links[link];
+        self.flushed += usize::from(*alive && user.is_some() && side == self.egress);
+        *alive = false;
         if let Some(id) = self.links[link].id.filter(|_| !self.links[link].forgotten) {
             let late = self.late();
             self.later(late, What::Event(1 - side, TunnelEvent::Ended(id)));
