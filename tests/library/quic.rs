@@ -11,6 +11,7 @@ mod trust;
 use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
+use crate::support::Dice;
 use mio::Token;
 use nodepass::net::mux::{AllowedPeer, Mux};
 use nodepass::net::stream::{ready, Buffer};
@@ -243,6 +244,31 @@ fn a_reader_who_stops_stops_its_sender_and_no_other() {
         came.len() >= 1000
     });
     assert!(sent as u64 <= nodepass::net::budget::Budget::PLENTY.quic_start + 1, "{sent}");
+}
+
+#[test]
+fn readers_who_stop_at_any_moment_hold_up_no_other() {
+    let mut dice = Dice(1);
+    for _ in 0..60 {
+        let mut both = Both::joined(&settings());
+        let pairs: Vec<_> = (0..12).map(|_| both.stream()).collect();
+        let (near, far) = both.stream();
+        let block = vec![1; 1 << 20];
+        let (mut left, mut lively) = (vec![0; pairs.len()], Vec::new());
+        left.iter_mut().for_each(|left| *left = dice.below(10));
+        both.until_true(|both| {
+            for (at, (near, far)) in pairs.iter().enumerate() {
+                both.client.write(*near, &block).unwrap();
+                if left[at] > 0 && dice.below(3u64) == 0 {
+                    left[at] -= 1;
+                    both.server.read(*far, &mut Vec::new()).unwrap();
+                }
+            }
+            both.client.write(near, &block[..10_000]).unwrap();
+            both.server.read(far, &mut lively).unwrap();
+            lively.len() >= 500_000
+        });
+    }
 }
 
 #[test]
