@@ -1,7 +1,7 @@
 #!/bin/sh
 # Measures NodePass side by side with a direct connection and other programs.
 #
-#   scripts/bench.sh                 the whole of docs/benchmarks.md and its chart, about an hour (root)
+#   scripts/bench.sh                 the whole of docs/benchmarks.md, its chart, and the counts of docs/measurements.md, about an hour (root)
 #   scripts/bench.sh --quick         one short round, printed only
 #   scripts/bench.sh --only conn     one test (conn, bulk, udp, memory), printed only
 #   scripts/bench.sh --only far      a path with 50 ms and one that loses 1 % as well (root), printed only
@@ -70,8 +70,9 @@ if [ $# -gt 0 ]; then
     exit
 fi
 
-# Standard input takes the place of what stands between the marks of instructions on the page.
+# Standard input takes the place of what stands between the marks of instructions on their page.
 page=docs/benchmarks.md
+counts=docs/measurements.md
 instructions() {
     cat > "$work/text"
     awk -v text="$work/text" '
@@ -82,8 +83,8 @@ instructions() {
             print ""
             while ((getline line < text) > 0) print line
             print ""
-        }' "$page" > "$work/page"
-    cat "$work/page" > "$page"
+        }' "$counts" > "$work/page"
+    cat "$work/page" > "$counts"
 }
 
 measure --out "$page"

@@ -46,7 +46,7 @@ pub fn facts(programs: &Programs) -> Vec<(&'static str, String)> {
         ("socat", &programs.socat, "-V", "socat version"),
         ("realm", &programs.realm, "--version", "Realm"),
         ("rathole", &programs.rathole, "--version", "Build Version:"),
-        ("original", &programs.original, "version", ""),
+        ("original", &programs.original, "version", "nodepass-v"),
     ] {
         let first = |text: String| text.split(" on ").next().unwrap_or_default().split(" - ").next().map(str::to_owned);
         facts.extend(program.as_ref().and_then(|path| Some((name, first(said_by(path, argument, label))?))));
@@ -95,8 +95,9 @@ fn said_by(program: &Path, argument: &str, label: &str) -> String {
     };
     let text = [output.stdout, output.stderr].concat();
     let text = String::from_utf8_lossy(&text).into_owned();
-    let line = text.lines().find_map(|line| line.strip_prefix(label));
-    line.unwrap_or("unknown").trim().to_owned()
+    // The original draws a frame around it.
+    let mut bare = text.lines().map(|line| line.trim_matches(|c: char| c == '│' || c.is_whitespace()));
+    bare.find_map(|line| line.strip_prefix(label)).unwrap_or("unknown").trim().to_owned()
 }
 
 fn field_of(file: &str, name: &str) -> String {
