@@ -169,15 +169,15 @@ impl Stream for Serial {
                 self.push()?;
                 self.promise(before, said);
             }
-            let left = match self.send {
-                Send::Bytes { left, .. } => left,
-                Send::Rest => before,
+            let (left, end): (usize, &[u8]) = match self.send {
+                Send::Bytes { left, .. } if self.last && left == before => (left, &END),
+                Send::Bytes { left, .. } => (left, &[]),
+                Send::Rest => (before, &[]),
                 Send::Open(_) | Send::Ended => {
                     return Err(io::Error::new(ErrorKind::BrokenPipe, "the stream has ended"));
                 }
             };
             let (held, count) = (self.head.len() - self.held, before.min(left));
-            let end: &[u8] = if self.last && left == before && self.send != Send::Rest { &END } else { &[] };
             let sent = self.lower.put([&self.head[held..], &from.bytes()[..count], end])?;
             let heads = sent.min(self.held);
             let bytes = (sent - heads).min(count);
@@ -191,7 +191,9 @@ impl Stream for Serial {
                 }
             }
             if sent > heads + bytes {
-                (self.head, self.held, self.send) = (END, heads + bytes + END.len() - sent, Send::Ended);
+                self.say(END);
+                self.held -= sent - heads - bytes;
+                self.send = Send::Ended;
             }
         }
         Ok(before - from.bytes().len())

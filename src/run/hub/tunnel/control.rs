@@ -221,10 +221,8 @@ impl Tunnel {
         if idle > 0 {
             log::info!("The peer asks for a new pool: {idle} idle connections closed");
         }
-        match self.side {
-            Side::Egress if self.terms.features.contains(&Feature::Reuse) => self.pool.flush_late(now),
-            _ => self.pool.flush().into_iter().for_each(|home| out.close(home)),
-        }
+        let late = self.side == Side::Egress && self.terms.features.contains(&Feature::Reuse);
+        self.drop_idle(late, now, out);
     }
 
     /// The terms in the user's words, with the transport that is really used.

@@ -34,9 +34,14 @@ impl Tunnel {
         }
         control.flush();
         opener.flushed(now);
-        match self.side {
-            Side::Ingress => self.pool.flush().into_iter().for_each(|home| out.close(home)),
-            Side::Egress => self.pool.flush_late(now),
+        self.drop_idle(self.side == Side::Egress, now, out);
+    }
+
+    /// Drops all that is idle, at once or `late`: where launches may still come for it.
+    pub(super) fn drop_idle(&mut self, late: bool, now: Instant, out: &mut Out) {
+        match late {
+            false => self.pool.flush().into_iter().for_each(|home| out.close(home)),
+            true => self.pool.flush_late(now),
         }
     }
 
