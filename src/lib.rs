@@ -97,6 +97,7 @@ pub mod net {
     pub mod random;
     pub mod relay;
     pub mod resolve;
+    mod rest;
     pub mod serial;
     mod sessions;
     pub mod stream;

@@ -27,7 +27,7 @@ pub struct Pool<H, L> {
     stacks: Vec<Vec<Id>>,
     /// Taken for the certificate check; closed by the side that is last.
     proving: HashMap<Id, Place<H>>,
-    /// Not idle any more, but a launch for them may be on its way: the peer ended its direction, or we flushed the pool.
+    /// Not idle any more, but a launch for them may be on its way: the peer ended its direction, we flushed the pool, or have enough.
     lingering: Expiring<Id, Place<H>>,
     /// What we know of connections that are gone: a `verify` may come late.
     gone: VecDeque<(Id, Option<Fingerprint>)>,

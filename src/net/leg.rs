@@ -33,7 +33,7 @@ pub enum Own {
     /// TLS over TCP.
     Tls(Box<Tls>),
     /// One stream after another over TLS or TCP.
-    Serial(Serial),
+    Serial(Box<Serial>),
     /// WebSocket messages over TLS or TCP.
     Ws(Box<Ws>),
     /// A UDP user or target.
@@ -69,7 +69,7 @@ impl Own {
         match self {
             Own::Tcp(tcp) => tcp,
             Own::Tls(tls) => &mut **tls,
-            Own::Serial(serial) => serial,
+            Own::Serial(serial) => &mut **serial,
             Own::Ws(ws) => &mut **ws,
             Own::Udp(session) => &mut **session,
             Own::Line(line) => line,
@@ -179,8 +179,8 @@ impl Leg {
     /// What carries one stream after another from now on, if it is a connection of its own that can.
     pub fn into_successive(self) -> Leg {
         match self {
-            Leg::Own(Own::Tcp(tcp)) => Leg::Own(Own::Serial(Serial::plain(tcp))),
-            Leg::Own(Own::Tls(tls)) => Leg::Own(Own::Serial(Serial::sealed(tls))),
+            Leg::Own(Own::Tcp(tcp)) => Leg::Own(Own::Serial(Box::new(Serial::plain(tcp)))),
+            Leg::Own(Own::Tls(tls)) => Leg::Own(Own::Serial(Box::new(Serial::sealed(tls)))),
             Leg::Own(Own::Ws(mut ws)) => {
                 ws.carry_many();
                 Leg::Own(Own::Ws(ws))
@@ -192,7 +192,7 @@ impl Leg {
     /// What carries one stream after another, if it does.
     pub fn successive(&mut self) -> Option<&mut dyn Successive> {
         match self {
-            Leg::Own(Own::Serial(serial)) => Some(serial),
+            Leg::Own(Own::Serial(serial)) => Some(&mut **serial),
             Leg::Own(Own::Ws(ws)) => ws.successive(),
             _ => None,
         }

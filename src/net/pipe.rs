@@ -24,6 +24,11 @@ impl Pipe {
         self.held == 0
     }
 
+    /// How many bytes it holds.
+    pub fn waiting(&self) -> usize {
+        self.held
+    }
+
     /// Takes up to `limit` bytes out of a socket.
     pub fn take_from(&mut self, socket: BorrowedFd<'_>, limit: usize) -> io::Result<usize> {
         let count = sys::splice(socket, self.writer.as_fd(), limit.clamp(1, MAX_SPLICE))?;

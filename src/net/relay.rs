@@ -63,6 +63,11 @@ impl Half {
         self.state == State::Closed
     }
 
+    /// Bytes that were taken in and have not gone on.
+    pub fn waiting(&self) -> usize {
+        self.conduit.waiting()
+    }
+
     /// Whether the end has been read.
     pub fn has_ended(&self) -> bool {
         self.state != State::Open

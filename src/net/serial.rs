@@ -5,16 +5,20 @@
 //!   both ended --> the egress says that it is through (renew), the ingress hears it (is_renewed) --> Open, for the next stream
 //! ```
 //!
+//! The end of the egress has said so already where it had passed on all that came before the end of the ingress.
+//!
 //! In the clear much goes through the kernel alone, which knows no heads: a direction in which much is said has the rest of the connection
 //! to itself, ends with it, and no stream follows.
 
 use std::io::{self, ErrorKind};
+use std::ops::Range;
 
 use super::lower::Lower;
 use super::pipe::Splice;
+use super::rest::Rest;
 use super::stream::{ready, Buffer, Stream};
 use super::tcp::Tcp;
-use crate::logic::serial::{head, Head, Incoming, END, MOST, NEXT, REST};
+use crate::logic::serial::{Counts, Head, Incoming, Taken, MOST, SHORT};
 use crate::logic::wire::Fingerprint;
 
 /// A connection that carries one stream after another.
@@ -23,6 +27,9 @@ pub struct Serial {
     /// Nothing is between us and the socket.
     plain: bool,
     incoming: Incoming,
+    /// What came after the end of a stream.
+    ahead: Rest,
+    counts: Counts,
     /// The connection has ended, and so has this stream's other direction.
     cut: bool,
     send: Send,
@@ -30,7 +37,7 @@ pub struct Serial {
     head: Head,
     held: usize,
     /// Bytes of this stream after which it has the rest of the connection to itself.
-    most: usize,
+    most: u64,
     /// The end of our direction follows what waits.
     last: bool,
 }
@@ -38,10 +45,10 @@ pub struct Serial {
 /// How far our direction has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Send {
-    /// A head may come next; so many bytes were said.
-    Open(usize),
+    /// A head may come next.
+    Open,
     /// So many bytes of those that a head has promised are still to go.
-    Bytes { left: usize, said: usize },
+    Bytes(usize),
     /// Everything is the stream's.
     Rest,
     /// The stream has ended.
@@ -52,9 +59,12 @@ enum Send {
 pub trait Successive: Stream {
     /// The stream that begins is the last one.
     fn keep_to_one(&mut self);
+    /// All that has come of the stream was passed on, but for so many bytes: our end tells of that (egress).
+    fn passed_on(&mut self, all_but: usize);
     /// Whether both directions have ended, and the connection has not: another stream may follow.
     fn is_over(&self) -> bool;
-    /// Says that we are through with a stream that is over: the next one may begin. What cannot be sent now goes with the next flush.
+    /// Says that we are through with a stream that is over, unless our end has said so: the next one may begin. What cannot be sent now goes
+    /// with the next flush.
     fn renew(&mut self) -> io::Result<()>;
     /// Whether the other side is through with a stream that is over: the next one may begin. `false` owes an edge.
     fn is_renewed(&mut self) -> io::Result<bool>;
@@ -72,14 +82,26 @@ impl Serial {
     }
 
     fn over(lower: Box<dyn Lower>, plain: bool) -> Serial {
-        let (incoming, send) = (Incoming::default(), Send::Open(0));
-        Serial { lower, plain, incoming, cut: false, send, head: END, held: 0, most: most(plain), last: false }
+        Serial {
+            lower,
+            plain,
+            incoming: Incoming::default(),
+            ahead: Rest::default(),
+            counts: Counts::default(),
+            cut: false,
+            send: Send::Open,
+            head: Head::END,
+            held: 0,
+            most: most(plain),
+            last: false,
+        }
     }
 
     /// As [`Tcp::waiting`].
     pub fn waiting(&mut self) -> io::Result<usize> {
         match self.incoming.has_ended() || self.cut {
             true => Ok(0),
+            false if !self.ahead.is_empty() => Ok(self.ahead.bytes().len()),
             false => self.lower.waiting(),
         }
     }
@@ -100,32 +122,52 @@ impl Serial {
     }
 
     fn begin(&mut self) {
-        (self.incoming, self.send) = (Incoming::default(), Send::Open(0));
+        (self.incoming, self.counts, self.send) = (Incoming::default(), Counts::default(), Send::Open);
         (self.most, self.last) = (most(self.plain), false);
     }
 
     fn say(&mut self, head: Head) {
-        (self.head, self.held) = (head, head.len());
+        (self.head, self.held) = (head, head.size());
     }
 
     /// The head before the next of `waiting` bytes.
-    fn promise(&mut self, waiting: usize, said: usize) {
-        if said >= self.most {
-            self.say(REST);
+    fn promise(&mut self, waiting: usize) {
+        if self.counts.said >= self.most {
+            self.say(Head::REST);
             self.send = Send::Rest;
             return;
         }
         // With its head it fills whole records: a byte more would be a record of its own.
-        let whole = (waiting + self.head.len()) / RECORD * RECORD;
-        let left = if whole > 0 { whole - self.head.len() } else { waiting }.min(MOST);
-        self.say(head(left));
-        self.send = Send::Bytes { left, said };
+        let whole = (waiting + SHORT) / RECORD * RECORD;
+        let left = if whole > 0 { whole - SHORT } else { waiting }.min(MOST);
+        self.say(Head::before(left));
+        self.send = Send::Bytes(left);
+    }
+
+    /// Takes in what has come already, or else what the connection has: where the stream's bytes are. `None` at its end.
+    fn take_in(&mut self, room: &mut [u8]) -> io::Result<Option<Range<usize>>> {
+        let early = self.ahead.bytes().len().min(room.len());
+        let count = match early {
+            0 => self.lower.read(room)?,
+            early => early,
+        };
+        if count == 0 {
+            return Ok(None);
+        }
+        room[..early].copy_from_slice(&self.ahead.bytes()[..early]);
+        let invalid = |why| io::Error::new(ErrorKind::InvalidData, why);
+        let Taken { bytes, used } = self.incoming.take(&mut room[..count]).map_err(invalid)?;
+        match early {
+            0 => self.ahead.add(&room[used..count]),
+            _ => self.ahead.consume(used),
+        }
+        Ok(Some(bytes))
     }
 
     /// Sends what is held back of a head.
     fn push(&mut self) -> io::Result<()> {
         while self.held > 0 {
-            self.held -= self.lower.put([&self.head[self.head.len() - self.held..], &[], &[]])?;
+            self.held -= self.lower.put([self.head.last(self.held), &[], &[]])?;
         }
         self.lower.flush()
     }
@@ -139,12 +181,11 @@ impl Stream for Serial {
             }
             let is_first = into.is_empty();
             let room = into.room(1);
-            let count = self.lower.read(room)?;
-            if count == 0 {
+            let Some(bytes) = self.take_in(room)? else {
                 self.cut = true;
                 return Ok(0);
-            }
-            let bytes = take(&mut self.incoming, &mut room[..count])?;
+            };
+            self.counts.heard += bytes.len() as u64;
             match (bytes.len(), is_first) {
                 (0, _) => {}
                 (count, true) => {
@@ -165,33 +206,32 @@ impl Stream for Serial {
     fn drain(&mut self, from: &mut Buffer) -> io::Result<usize> {
         let before = from.bytes().len();
         while from.bytes().len() == before {
-            if let Send::Open(said) = self.send {
+            if let Send::Open = self.send {
                 self.push()?;
-                self.promise(before, said);
+                self.promise(before);
             }
-            let (left, end): (usize, &[u8]) = match self.send {
-                Send::Bytes { left, .. } if self.last && left == before => (left, &END),
-                Send::Bytes { left, .. } => (left, &[]),
-                Send::Rest => (before, &[]),
-                Send::Open(_) | Send::Ended => {
+            let left = match self.send {
+                Send::Bytes(left) => left,
+                Send::Rest => before,
+                Send::Open | Send::Ended => {
                     return Err(io::Error::new(ErrorKind::BrokenPipe, "the stream has ended"));
                 }
             };
-            let (held, count) = (self.head.len() - self.held, before.min(left));
-            let sent = self.lower.put([&self.head[held..], &from.bytes()[..count], end])?;
+            let ends = self.last && self.send == Send::Bytes(before);
+            let end = if ends { Some(Head::end(self.counts.end())) } else { None };
+            let last = end.as_ref().map_or(&[][..], |end| end.last(end.size()));
+            let count = before.min(left);
+            let sent = self.lower.put([self.head.last(self.held), &from.bytes()[..count], last])?;
             let heads = sent.min(self.held);
             let bytes = (sent - heads).min(count);
             self.held -= heads;
+            self.counts.said += bytes as u64;
             from.consume(bytes);
-            if let Send::Bytes { left, said } = &mut self.send {
-                *left -= bytes;
-                *said += bytes;
-                if *left == 0 {
-                    self.send = Send::Open(*said);
-                }
+            if let Send::Bytes(left) = self.send {
+                self.send = if left == bytes { Send::Open } else { Send::Bytes(left - bytes) };
             }
-            if sent > heads + bytes {
-                self.say(END);
+            if let Some(end) = end.filter(|_| sent > heads + bytes) {
+                self.say(end);
                 self.held -= sent - heads - bytes;
                 self.send = Send::Ended;
             }
@@ -204,7 +244,7 @@ impl Stream for Serial {
     }
 
     fn finish(&mut self) -> io::Result<()> {
-        if let Send::Bytes { .. } = self.send {
+        if let Send::Bytes(_) = self.send {
             return Err(io::Error::other("an end within what was promised"));
         }
         self.push()?;
@@ -213,7 +253,8 @@ impl Stream for Serial {
             return self.lower.finish();
         }
         if self.send != Send::Ended {
-            self.say(END);
+            let end = Head::end(self.counts.end());
+            self.say(end);
             self.send = Send::Ended;
         }
         self.push()
@@ -244,27 +285,34 @@ impl Successive for Serial {
         self.most = 0;
     }
 
+    fn passed_on(&mut self, all_but: usize) {
+        self.counts.passed_on(all_but);
+    }
+
     fn is_over(&self) -> bool {
         self.send == Send::Ended && self.held == 0 && self.incoming.has_ended() && !self.cut
     }
 
     fn renew(&mut self) -> io::Result<()> {
-        if !self.is_over() || self.incoming.is_free() {
+        let told = self.counts.has_told_all();
+        if !self.is_over() || !told && !self.ahead.is_empty() {
             return Err(io::Error::new(ErrorKind::InvalidData, "the next stream before the end of this one"));
         }
         self.begin();
-        self.say(NEXT);
+        if !told {
+            self.say(Head::NEXT);
+        }
         ready(self.push()).map(|_| ())
     }
 
     fn is_renewed(&mut self) -> io::Result<bool> {
-        while !self.incoming.is_free() {
-            let mut came = [0; 2];
+        while !self.incoming.is_free() && !self.counts.is_all(self.incoming.told()) {
+            let mut came = [0; SHORT];
             let most = self.incoming.missing();
-            match ready(self.lower.read(&mut came[..most]))? {
+            match ready(self.take_in(&mut came[..most]))? {
                 None => return Ok(false),
-                Some(0) => return Err(ErrorKind::UnexpectedEof.into()),
-                Some(count) => _ = take(&mut self.incoming, &mut came[..count])?,
+                Some(None) => return Err(ErrorKind::UnexpectedEof.into()),
+                Some(Some(_)) => {}
             }
         }
         self.begin();
@@ -272,21 +320,16 @@ impl Successive for Serial {
     }
 }
 
-/// Takes the heads out of what has come.
-fn take(incoming: &mut Incoming, came: &mut [u8]) -> io::Result<std::ops::Range<usize>> {
-    incoming.take(came).map_err(|why| io::Error::new(ErrorKind::InvalidData, why))
-}
-
 /// After how many bytes a stream has the rest of its connection to itself.
-fn most(plain: bool) -> usize {
+fn most(plain: bool) -> u64 {
     if plain {
         MUCH
     } else {
-        usize::MAX
+        u64::MAX
     }
 }
 
 /// A stream of so many bytes in the clear costs less where the kernel moves the rest of it than a new connection costs.
-const MUCH: usize = 64 * 1024;
+const MUCH: u64 = 64 * 1024;
 /// The most plaintext of a TLS record, in bytes.
 const RECORD: usize = 16 * 1024;

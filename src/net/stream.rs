@@ -162,6 +162,15 @@ impl Conduit {
         }
     }
 
+    /// How many bytes wait.
+    pub fn waiting(&self) -> usize {
+        match self {
+            Conduit::Empty => 0,
+            Conduit::Memory(buffer) => buffer.bytes().len(),
+            Conduit::Kernel(pipe) => pipe.waiting(),
+        }
+    }
+
     /// Takes up to about `limit` bytes out of `from`. A full conduit is `WouldBlock`, and `from` is not asked. `bulk` says that much
     /// comes at a time. What does not is copied: to read and write a little takes fewer system calls than to splice it.
     pub fn fill(

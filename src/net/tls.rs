@@ -7,8 +7,6 @@
 //! Records are read and made in one block of memory that a thread has for all its sessions. A session itself keeps bytes only while
 //! something is unfinished: a record that came in part, plaintext that found no room, records that the socket did not take.
 
-mod rest;
-
 use std::cell::RefCell;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::sync::Arc;
@@ -19,10 +17,9 @@ use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus, WriteTraffic};
 use rustls::{ClientConfig, CommonState, Error, ServerConfig};
 
-use rest::Rest;
-
 use super::budget::Budget;
 use super::cert_errors::explain;
+use super::rest::Rest;
 use super::stream::{ready, would_block, Buffer, Stream};
 use super::tcp::Tcp;
 use crate::logic::wire::Fingerprint;

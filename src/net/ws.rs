@@ -10,6 +10,8 @@
 //!   where users follow each other:  Ended --an empty message--> Free       Marked, both ended --renew, is_renewed--> Open, Between
 //! ```
 //!
+//! There the end of the egress may be a text message of 16 digits, which tells how much it has passed on: see [`Counts`].
+//!
 //! Message boundaries mean nothing: payload is passed on as it comes, whatever the size of its message, and none of it is
 //! ever held here. A frame that was begun goes on with the next bytes of the buffer that is drained.
 //!
@@ -32,6 +34,7 @@ use super::lower::Lower;
 use super::serial::Successive;
 use super::stream::{ready, Buffer, Stream};
 use super::tcp::Tcp;
+use crate::logic::serial::Counts;
 use crate::logic::wire::Fingerprint;
 use datagram::Datagram;
 use mask::Masks;
@@ -47,6 +50,7 @@ pub struct Ws {
     /// One user follows another.
     reuse: bool,
     recv: RecvState,
+    counts: Counts,
     message: Message,
     send: SendState,
     /// What was read beyond the payload that was asked for.
@@ -57,6 +61,8 @@ pub struct Ws {
     pong: Option<Vec<u8>>,
     /// Something was sent since the last [`Ws::ping`].
     spoke: bool,
+    /// The end of our direction follows what waits.
+    last: bool,
     /// Where messages matter, as each is one datagram: what has come of one.
     whole_messages: bool,
     datagram: Option<Datagram>,
@@ -106,12 +112,14 @@ impl Ws {
             ws_eof,
             reuse: false,
             recv,
+            counts: Counts::default(),
             message,
             send,
             ahead,
             out: Buffer::new(OUT),
             pong: None,
             spoke: false,
+            last: false,
             whole_messages: false,
             datagram: None,
         }
@@ -134,7 +142,7 @@ impl Ws {
                     let _ = self.finish();
                     return Ok(0);
                 }
-                RecvState::Ended | RecvState::Free | RecvState::Failed(ErrorKind::UnexpectedEof, _) => return Ok(0),
+                RecvState::Ended(_) | RecvState::Free | RecvState::Failed(ErrorKind::UnexpectedEof, _) => return Ok(0),
                 RecvState::Failed(kind, why) => return Err(io::Error::new(*kind, why.clone())),
             }
         }
@@ -166,17 +174,18 @@ impl Ws {
     /// Whether both directions have ended.
     fn is_over(&self) -> bool {
         let send = matches!(self.send, SendState::Marked | SendState::Closed | SendState::Ended);
-        send && matches!(self.recv, RecvState::Ended | RecvState::Free | RecvState::Closed)
+        send && matches!(self.recv, RecvState::Ended(_) | RecvState::Free | RecvState::Closed)
     }
 
     /// Whether both directions of a user have ended, and another may follow.
     fn is_between_users(&self) -> bool {
-        let ended = matches!(self.recv, RecvState::Ended | RecvState::Free);
+        let ended = matches!(self.recv, RecvState::Ended(_) | RecvState::Free);
         self.reuse && ended && matches!(self.send, SendState::Marked)
     }
 
     fn begin(&mut self) {
         (self.recv, self.send) = (RecvState::Between, SendState::Open);
+        (self.counts, self.last) = (Counts::default(), false);
     }
 
     /// The socket underneath.
@@ -212,8 +221,9 @@ impl Stream for Ws {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        // The relay does not fill after the peer's end, but pings are to be answered.
-        if matches!(self.recv, RecvState::Ended) && (!self.is_over() || self.is_between_users()) {
+        // The relay does not fill after the peer's end, but pings are to be answered, unless what comes may be the next user's.
+        let ended = matches!(self.recv, RecvState::Ended(_)) && !(self.reuse && self.counts.has_told_all());
+        if ended && (!self.is_over() || self.is_between_users()) {
             ready(self.head())?;
         }
         self.send_due()
@@ -222,6 +232,14 @@ impl Stream for Ws {
     fn finish(&mut self) -> io::Result<()> {
         self.end()?;
         self.send_due()
+    }
+
+    fn is_ending(&self) -> bool {
+        matches!(self.recv, RecvState::Ended(_) | RecvState::Free | RecvState::Closed)
+    }
+
+    fn ends_with(&mut self) {
+        self.last = true;
     }
 }
 
@@ -239,7 +257,7 @@ impl Ws {
                 }
                 RecvState::Between => self.head()?,
                 RecvState::Payload { .. } => return self.payload(into),
-                RecvState::Ended | RecvState::Free | RecvState::Closed => {
+                RecvState::Ended(_) | RecvState::Free | RecvState::Closed => {
                     // Our own Close may have waited for this. What does not go now, goes with the next flush or fails there.
                     let _ = self.send_due();
                     return Ok(0);
@@ -255,6 +273,10 @@ impl Successive for Ws {
         self.reuse = false;
     }
 
+    fn passed_on(&mut self, all_but: usize) {
+        self.counts.passed_on(all_but);
+    }
+
     fn is_over(&self) -> bool {
         self.is_between_users() && self.out.is_empty()
     }
@@ -263,13 +285,16 @@ impl Successive for Ws {
         if !Successive::is_over(self) || matches!(self.recv, RecvState::Free) {
             return Err(io::Error::new(ErrorKind::InvalidData, "the next user before the end of this one"));
         }
-        self.frame(OpCode::Data(Data::Text), &[])?;
+        if !self.counts.has_told_all() {
+            self.frame(OpCode::Data(Data::Text), &[])?;
+        }
         self.begin();
         ready(self.push()).map(|_| ())
     }
 
     fn is_renewed(&mut self) -> io::Result<bool> {
-        while !matches!(self.recv, RecvState::Free) {
+        let told_all = |ws: &Ws| matches!(ws.recv, RecvState::Ended(told) if ws.counts.is_all(told));
+        while !matches!(self.recv, RecvState::Free) && !told_all(self) {
             if !self.is_between_users() {
                 return Err(ErrorKind::UnexpectedEof.into());
             }

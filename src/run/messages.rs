@@ -90,8 +90,6 @@ pub enum Job {
         /// Whether it carries one user after another.
         reuse: bool,
     },
-    /// A pool connection that has had a user is in the pool again: the peer hears that it may have the next one (egress).
-    Renew(Key),
     /// Ask the server for the terms (client).
     Handshake {
         /// How to reach it.

@@ -35,7 +35,6 @@ use self::context::{token, Context, MuxEvents, Places, Side};
 use self::dial::Dialer;
 use self::exchange::Join;
 use self::muxers::Muxers;
-use self::next::Schedule;
 use self::probe::Probe;
 use self::relay::Relay;
 use self::task::{Stage, Task};
@@ -171,7 +170,6 @@ impl Worker {
             Job::Number { key, tunnel, id, dialect, ws_eof, reuse } => {
                 self.number(key, tunnel, (id, dialect), (ws_eof, reuse));
             }
-            Job::Renew(key) => self.renew(key),
             Job::Control { key, tunnel, first } => self.control(key, tunnel, first, now),
             Job::Say { key, bytes } => self.send(key, &bytes, now),
             Job::Join { key, tunnel, user, framed, retried } => self.join((key, tunnel), user, framed, retried, now),
@@ -267,15 +265,6 @@ impl Worker {
         self.tasks.settle(key, &mut self.context);
     }
 
-    /// A pool connection that has had a user is in the pool again.
-    fn renew(&mut self, key: Key) {
-        let Some(Task::Idle(idle)) = self.tasks.get_mut(key) else { return };
-        match idle.renew(&self.context) {
-            Schedule::End => self.tasks.remove(key),
-            _ => self.tasks.queue(key),
-        }
-    }
-
     /// That pool connection is the tunnel's control connection from now on; `first` goes out before all signals.
     fn control(&mut self, key: Key, tunnel: TunnelNo, first: Vec<u8>, now: Instant) {
         let Worker { tasks, context, .. } = self;
@@ -320,6 +309,10 @@ impl Worker {
                 // What has no frames cannot be taken back.
                 let retried = retried && (framed || matches!(proto, Proto::Tcp(_)));
                 let unheard = idle.id.filter(|_| retried).map(|id| Unheard::user(id, address, proto, said, now));
+                let unheard = match idle.leg.successive() {
+                    Some(_) => unheard.map(|unheard| unheard.after_another(now)),
+                    None => unheard,
+                };
                 let about = format!("{address} <-> {}", exchange::far_end(&context.shared, &mut idle.leg)).into();
                 let join = Join { tunnel, proto: Some(proto), target: None, about };
                 let relay = Relay::new(local, idle.leg, join, context, now).of_pool(idle.id, true);

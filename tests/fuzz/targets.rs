@@ -262,12 +262,15 @@ pub fn serial(data: &[u8]) {
     let Some((cut, data)) = data.split_first() else { return };
     let heard = |most: usize| {
         let (mut incoming, mut bytes) = (Incoming::default(), Vec::new());
-        for piece in data.chunks(most) {
-            let mut came = piece.to_vec();
+        let mut left = data;
+        while !left.is_empty() {
+            let mut came = left[..most.min(left.len())].to_vec();
             let Ok(taken) = incoming.take(&mut came) else { return (bytes, None) };
-            bytes.extend_from_slice(&came[taken]);
+            assert!(0 < taken.used && taken.bytes.end <= taken.used && taken.used <= came.len());
+            bytes.extend_from_slice(&came[taken.bytes]);
+            left = &left[taken.used..];
         }
-        (bytes, Some((incoming.has_ended(), incoming.is_free(), incoming.is_rest(), incoming.missing())))
+        (bytes, Some((incoming.has_ended(), incoming.is_free(), incoming.is_rest(), incoming.told())))
     };
     let (whole, pieces) = (heard(data.len().max(1)), heard(usize::from(*cut) + 1));
     assert!(whole.0.len() <= data.len() && pieces.0.starts_with(&whole.0) && whole.1 == pieces.1);

@@ -9,6 +9,7 @@ use tungstenite::protocol::frame::FrameHeader;
 use super::mask::Mask;
 use super::state::{Masking, Message, RecvState, SendState};
 use super::Ws;
+use crate::logic::encoding::from_hex;
 use crate::net::stream::{would_block, Buffer};
 
 impl Ws {
@@ -48,6 +49,11 @@ impl Ws {
             return self.refuse(code, why);
         }
         match header.opcode {
+            OpCode::Data(Data::Text) if length > 0 => {
+                let Some(payload) = bytes.get(head..head + COUNTED) else { return Ok(None) };
+                self.counted(header.mask, payload)?;
+                Ok(Some(head + COUNTED))
+            }
             OpCode::Data(_) => {
                 self.data(&header, length);
                 Ok(Some(head))
@@ -94,9 +100,10 @@ impl Ws {
                     Err(_) if moved > 0 => break,
                     Err(error) => return Err(error),
                 },
-                RecvState::Ended | RecvState::Free | RecvState::Closed | RecvState::Failed(..) => break,
+                RecvState::Ended(_) | RecvState::Free | RecvState::Closed | RecvState::Failed(..) => break,
             }
         }
+        self.counts.heard += moved as u64;
         self.keep_ahead(&room[at..read]);
         into.advance(moved);
         Ok(moved)
@@ -121,17 +128,37 @@ impl Ws {
             _ if control && !header.is_final => "a control frame in parts",
             _ if control && length > CONTROL => "a control frame that is too long",
             _ if length > i64::MAX as u64 => "a frame of an impossible length",
-            OpCode::Data(Data::Text) if !(self.ws_eof && header.is_final && length == 0) => {
+            OpCode::Data(Data::Text) if !(self.ws_eof && header.is_final && self.is_end(length)) => {
                 return Some((CloseCode::Unsupported, "a text message"));
             }
             // The one that says that the peer is free for the next user.
-            OpCode::Data(Data::Text) if self.reuse && matches!(self.recv, RecvState::Ended) => return None,
-            OpCode::Data(_) if matches!(self.recv, RecvState::Ended | RecvState::Free) => "a message after the end",
+            OpCode::Data(Data::Text) if self.reuse && length == 0 && matches!(self.recv, RecvState::Ended(_)) => {
+                return None;
+            }
+            OpCode::Data(_) if matches!(self.recv, RecvState::Ended(_) | RecvState::Free) => "a message after the end",
             OpCode::Data(Data::Continue) if !begun => "the continuation of no message",
             OpCode::Data(Data::Binary | Data::Text) if begun => "a message within another",
             _ => return None,
         };
         Some((CloseCode::Protocol, why))
+    }
+
+    /// Whether a text message of that length is an end.
+    fn is_end(&self, length: u64) -> bool {
+        length == 0 || self.reuse && length == COUNTED as u64
+    }
+
+    /// An end that tells how much of the other direction was passed on.
+    fn counted(&mut self, mask: Option<[u8; 4]>, payload: &[u8]) -> io::Result<()> {
+        let mut digits = [0; COUNTED];
+        digits.copy_from_slice(payload);
+        Mask::new(mask).apply(&mut digits);
+        let mut count = [0; 8];
+        if !from_hex(&digits, &mut count) {
+            return self.refuse(CloseCode::Unsupported, "a text message");
+        }
+        self.recv = RecvState::Ended(Some(u64::from_be_bytes(count)));
+        Ok(())
     }
 
     /// The header of a data frame that breaks no rule.
@@ -141,12 +168,12 @@ impl Ws {
             true => Message::None,
             false => Message::Begun { empty },
         };
-        if let RecvState::Ended = self.recv {
+        if let RecvState::Ended(_) = self.recv {
             self.recv = RecvState::Free;
         } else if length > 0 {
             self.recv = RecvState::Payload { left: length, mask: Mask::new(header.mask) };
         } else if header.is_final && empty && self.ws_eof {
-            self.recv = RecvState::Ended;
+            self.recv = RecvState::Ended(None);
         }
     }
 
@@ -188,7 +215,7 @@ impl Ws {
     fn look_ahead(&mut self) -> io::Result<()> {
         match self.lower.read(self.ahead.room(AHEAD)) {
             Ok(0) => match self.recv {
-                RecvState::Ended | RecvState::Free => self.recv = RecvState::Closed,
+                RecvState::Ended(_) | RecvState::Free => self.recv = RecvState::Closed,
                 _ => self.recv = cut_off(),
             },
             Ok(count) => self.ahead.advance(count),
@@ -212,6 +239,7 @@ impl Ws {
         let count = known + read.as_ref().map_or(0, |count| *count);
         mask.apply(&mut room[..count]);
         *left -= count as u64;
+        self.counts.heard += count as u64;
         into.advance(count);
 
         let failed = match read {
@@ -253,6 +281,8 @@ fn cut_off() -> RecvState {
 
 /// Why a peer is left whose frames have nothing in them.
 const NOTHING_IN_THEM: &str = "too many frames without a byte in them";
+/// Bytes of an end that tells how much was passed on: hexadecimal digits.
+const COUNTED: usize = 16;
 /// Longest payload of a control frame, in bytes (RFC 6455, 5.5).
 const CONTROL: u64 = 125;
 /// Bytes read ahead of the payload: more than the longest control frame with its header (131).

@@ -1,6 +1,6 @@
 //! What is sent: payload behind headers, and the small frames that are due.
 
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Write};
 
 use tungstenite::protocol::frame::coding::{CloseCode, Control, Data, OpCode};
 use tungstenite::protocol::frame::FrameHeader;
@@ -8,6 +8,7 @@ use tungstenite::protocol::frame::FrameHeader;
 use super::mask::Mask;
 use super::state::{Masking, RecvState, SendState};
 use super::Ws;
+use crate::logic::encoding::hex;
 use crate::net::stream::{Buffer, LARGE};
 
 impl Ws {
@@ -16,23 +17,49 @@ impl Ws {
         if let SendState::Open = self.send {
             self.send_due()?;
             let left = from.bytes().len().min(self.largest());
-            self.header(OpCode::Data(Data::Binary), left)?.apply(&mut from.bytes_mut()[..left]);
+            let mut head = [0; MAX_HEADER];
+            let mut room = &mut head[..];
+            self.header(OpCode::Data(Data::Binary), left, &mut room)?.apply(&mut from.bytes_mut()[..left]);
+            let count = MAX_HEADER - room.len();
+            self.hold(&head[..count])?;
             self.send = SendState::Sending { left };
         }
-        let SendState::Sending { left } = &mut self.send else {
+        let SendState::Sending { left } = self.send else {
             return Err(io::Error::new(ErrorKind::BrokenPipe, "the WebSocket has ended"));
         };
-        let payload = &from.bytes()[..from.bytes().len().min(*left)];
-        let sent = self.lower.put([self.out.bytes(), payload, &[]])?;
+        let end = match self.last && left == from.bytes().len() && self.says_end() {
+            true => self.end_frame()?,
+            false => Vec::new(),
+        };
+        let payload = &from.bytes()[..from.bytes().len().min(left)];
+        let sent = self.lower.put([self.out.bytes(), payload, &end])?;
         self.spoke = true;
         let heads = sent.min(self.out.bytes().len());
+        let bytes = (sent - heads).min(payload.len());
         self.out.consume(heads);
-        from.consume(sent - heads);
-        *left -= sent - heads;
-        if *left == 0 {
-            self.send = SendState::Open;
+        from.consume(bytes);
+        self.counts.said += bytes as u64;
+        self.send = match left - bytes {
+            0 => SendState::Open,
+            left => SendState::Sending { left },
+        };
+        if sent > heads + bytes {
+            self.hold(&end[sent - heads - bytes..])?;
+            self.send = SendState::Marked;
         }
         Ok(())
+    }
+
+    /// Whether our direction ends by a message.
+    fn says_end(&self) -> bool {
+        self.ws_eof && !matches!(self.recv, RecvState::Closed)
+    }
+
+    /// That message.
+    fn end_frame(&mut self) -> io::Result<Vec<u8>> {
+        let told = self.counts.end().filter(|_| self.reuse);
+        let text = told.map(|count| hex(&count.to_be_bytes())).unwrap_or_default();
+        self.small(OpCode::Data(Data::Text), text.as_bytes())
     }
 
     /// Bytes of payload that fill, with their header, as many whole records of TLS as are sent at once. One byte more would be a record
@@ -42,11 +69,12 @@ impl Ws {
         LARGE - HEADER - mask
     }
 
-    /// Ends our direction: by an empty message where that was agreed on, else by a Close.
+    /// Ends our direction: by a text message where that was agreed on, empty or with what there is to tell, else by a Close.
     pub(super) fn end(&mut self) -> io::Result<()> {
         match self.send {
-            SendState::Open if self.ws_eof && !matches!(self.recv, RecvState::Closed) => {
-                self.frame(OpCode::Data(Data::Text), &[])?;
+            SendState::Open if self.says_end() => {
+                let end = self.end_frame()?;
+                self.hold(&end)?;
                 self.send = SendState::Marked;
             }
             SendState::Open => self.close(CloseCode::Normal)?,
@@ -96,26 +124,36 @@ impl Ws {
 
     /// Holds a whole small frame back.
     pub(super) fn frame(&mut self, opcode: OpCode, payload: &[u8]) -> io::Result<()> {
-        let mut mask = self.header(opcode, payload.len())?;
-        let room = self.out.room(payload.len());
-        // Pongs wait for an empty buffer, and nothing else is said twice: there is room.
-        let Some(room) = room.get_mut(..payload.len()) else { return Err(io::Error::other("no room for a frame")) };
-        room.copy_from_slice(payload);
-        mask.apply(room);
-        self.out.advance(payload.len());
-        Ok(())
+        let frame = self.small(opcode, payload)?;
+        self.hold(&frame)
     }
 
-    /// Holds a header back; what follows it is to be masked with this.
-    fn header(&mut self, opcode: OpCode, length: usize) -> io::Result<Mask> {
+    /// A whole small frame.
+    fn small(&mut self, opcode: OpCode, payload: &[u8]) -> io::Result<Vec<u8>> {
+        let mut frame = Vec::with_capacity(MAX_HEADER + payload.len());
+        let mut mask = self.header(opcode, payload.len(), &mut frame)?;
+        let head = frame.len();
+        frame.extend_from_slice(payload);
+        mask.apply(&mut frame[head..]);
+        Ok(frame)
+    }
+
+    fn hold(&mut self, bytes: &[u8]) -> io::Result<()> {
+        // Pongs wait for an empty buffer, and nothing else is said twice: there is room.
+        match self.out.append(bytes) == bytes.len() {
+            true => Ok(()),
+            false => Err(io::Error::other("no room for a frame")),
+        }
+    }
+
+    /// Writes a header; what follows it is to be masked with this.
+    fn header(&mut self, opcode: OpCode, length: usize, into: &mut impl Write) -> io::Result<Mask> {
         let mask = match &mut self.side {
             Masking::Client(masks) => Some(masks.next()?),
             Masking::Server => None,
         };
         let header = FrameHeader { opcode, mask, ..FrameHeader::default() };
-        let count = header.len(length as u64);
-        header.format(length as u64, &mut self.out.room(count)).map_err(io::Error::other)?;
-        self.out.advance(count);
+        header.format(length as u64, into).map_err(io::Error::other)?;
         Ok(Mask::new(mask))
     }
 
@@ -132,5 +170,7 @@ impl Ws {
 
 /// Bytes of a header of less than 64 KiB (RFC 6455, 5.2), the mask apart.
 const HEADER: usize = 4;
-/// Bytes held back: a pong, an empty message and a Close (131 + 6 + 8), or a pong and the header of a frame.
+/// The longest header (RFC 6455, 5.2), in bytes.
+const MAX_HEADER: usize = 14;
+/// Bytes held back: a pong, an end and a Close (131 + 22 + 8), or a pong and the header of a frame.
 pub(super) const OUT: usize = 192;

@@ -10,8 +10,8 @@ pub(super) enum RecvState {
     Between,
     /// In the payload of a frame; never at its end.
     Payload { left: u64, mask: Mask },
-    /// The peer has sent all. Control frames still come.
-    Ended,
+    /// The peer has sent all, and has told so much of what it passed on. Control frames still come.
+    Ended(Option<u64>),
     /// The peer has sent all of its user, and is free for the next one.
     Free,
     /// The peer has sent Close: nothing comes any more.

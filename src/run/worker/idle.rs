@@ -24,17 +24,8 @@ pub struct Idle {
     pub quiet: bool,
     /// The peer has ended its direction, and the hub knows.
     pub ended: bool,
-    /// It has had a user, and no other may have it yet.
-    pub spent: Option<Spent>,
-}
-
-/// What a connection that has had a user waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Spent {
-    /// That the egress is through with the user, too, and no longer than till then (ingress).
-    Peer(Instant),
-    /// That the hub takes it into the pool (egress).
-    Hub,
+    /// It has had a user, and no other may have it before the egress is through with that one: it waits so long (ingress).
+    pub spent: Option<Instant>,
 }
 
 impl Idle {
@@ -48,26 +39,21 @@ impl Idle {
         Idle::of_server(leg, false)
     }
 
-    /// One that has had a user.
-    pub fn after_user(leg: Leg, tunnel: TunnelNo, id: Id, spent: Spent) -> Idle {
-        let quiet = matches!(spent, Spent::Peer(_));
-        Idle { leg, tunnel, id: Some(id), quiet, ended: false, spent: Some(spent) }
+    /// One that has had a user, and at the ingress waits so long for the egress.
+    pub fn after_user(leg: Leg, tunnel: TunnelNo, id: Id, spent: Option<Instant>) -> Idle {
+        Idle { leg, tunnel, id: Some(id), quiet: spent.is_some(), ended: false, spent }
     }
 
     /// Drops it when it dies, not when a user gets it.
     ///
     /// At the egress an end is not yet a death: it may be that of a user who had nothing to say.
     pub fn advance(&mut self, home: Home, context: &mut Context, now: Instant) -> Schedule {
-        let unsaid = match self.spent {
-            Some(Spent::Peer(until)) => return self.await_peer(until, home, context, now),
-            Some(Spent::Hub) => return Schedule::Wait,
-            None => self.leg.successive().map_or(Ok(None), |connection| ready(connection.flush())),
-        };
-        let muxes = &mut context.muxes;
-        if unsaid.is_err() {
-            return self.end(context);
+        if let Some(schedule) = self.spent.and_then(|until| self.await_peer(until, home, context, now)) {
+            return schedule;
         }
-        if self.leg.failed(muxes) {
+        let unsaid = self.leg.successive().map_or(Ok(None), |connection| ready(connection.flush()));
+        let muxes = &mut context.muxes;
+        if unsaid.is_err() || self.leg.failed(muxes) {
             return self.end(context);
         }
         if self.leg.is_alive(self.quiet, muxes) || self.ended {
@@ -83,35 +69,24 @@ impl Idle {
         }
     }
 
-    /// It has had a user here: it is the pool's again once the egress is through with that user, too. Where that takes too long, or fails, it ends.
-    fn await_peer(&mut self, until: Instant, home: Home, context: &Context, now: Instant) -> Schedule {
-        let Some((connection, id)) = self.leg.successive().zip(self.id) else { return Schedule::End };
+    /// It has had a user here: it is the pool's again once the egress is through with that user, too: then there is nothing to
+    /// wait for. Where that takes too long, or fails, it ends.
+    fn await_peer(&mut self, until: Instant, home: Home, context: &Context, now: Instant) -> Option<Schedule> {
+        let Some((connection, id)) = self.leg.successive().zip(self.id) else { return Some(Schedule::End) };
         match connection.is_renewed() {
             Ok(true) => {
                 self.spent = None;
                 context.hub.send(Notice::Tunnel { number: self.tunnel, event: TunnelEvent::Free { home, id } });
-                Schedule::Wait
+                None
             }
-            Ok(false) if now < until => Schedule::Wait,
-            Ok(false) | Err(_) => Schedule::End,
-        }
-    }
-
-    /// The pool has it again: the ingress hears that. What has come meanwhile was not looked at.
-    pub fn renew(&mut self, context: &Context) -> Schedule {
-        self.spent = None;
-        match self.leg.successive().is_some_and(|connection| connection.renew().is_ok()) {
-            true => Schedule::Again,
-            false => self.end(context),
+            Ok(false) if now < until => Some(Schedule::Wait),
+            Ok(false) | Err(_) => Some(Schedule::End),
         }
     }
 
     /// When it goes on even without an edge.
     pub fn deadline(&self) -> Option<Instant> {
-        match self.spent {
-            Some(Spent::Peer(until)) => Some(until),
-            Some(Spent::Hub) | None => None,
-        }
+        self.spent
     }
 
     /// It is that tunnel's: writes its id, which is what makes it a pool connection. `false`: it could not be written.

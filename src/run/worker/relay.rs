@@ -8,7 +8,7 @@ use mio::event::Event;
 use super::allowance::{account, grant, wait_for_memory};
 use super::context::{Context, Side};
 use super::exchange::Join;
-use super::idle::{Idle, Spent};
+use super::idle::Idle;
 use super::next::Schedule;
 use super::unheard::{Doubt, Keeping, Seen, Unheard, DEAD, KEPT_AT_ONCE};
 use crate::logic::metrics::Figure;
@@ -148,6 +148,9 @@ impl Relay {
     /// Both directions once; whether one of them has more to do.
     fn pump(&mut self, context: &mut Context, now: Instant) -> io::Result<bool> {
         let full = self.is_full();
+        if let (Some((_, false)), Some(connection)) = (self.pool, self.remote.successive()) {
+            connection.passed_on(self.tx.waiting());
+        }
         let Context { shared, tcp, udp, muxes, .. } = context;
         let stores = if self.is_udp() { udp } else { tcp };
         let limited = self.join.proto.is_some();
@@ -292,17 +295,15 @@ impl Relay {
         self.remote.cut();
     }
 
-    /// Its pool connection, which another user may get: the ingress waits for the egress, and that for its pool.
-    pub fn into_idle(self, home: Home, context: &Context, now: Instant) -> Option<Idle> {
+    /// Its pool connection, which another user may get: the ingress waits until the egress is through with this one.
+    pub fn into_idle(mut self, home: Home, context: &Context, now: Instant) -> Option<Idle> {
         let (tunnel, (id, ingress)) = (self.join.tunnel, self.pool?);
-        let spent = match ingress {
-            true => Spent::Peer(now + context.shared.config.limits.pool_get),
-            false => {
-                context.hub.send(Notice::Tunnel { number: tunnel, event: TunnelEvent::Free { home, id } });
-                Spent::Hub
-            }
-        };
-        Some(Idle::after_user(self.remote, tunnel, id, spent))
+        let until = ingress.then(|| now + context.shared.config.limits.pool_get);
+        if !ingress {
+            self.remote.successive()?.renew().ok()?;
+            context.hub.send(Notice::Tunnel { number: tunnel, event: TunnelEvent::Free { home, id } });
+        }
+        Some(Idle::after_user(self.remote, tunnel, id, until))
     }
 
     /// The user, whose pool connection has failed: what follows is the egress's word.

@@ -122,6 +122,12 @@ impl Unheard {
         Unheard { id, sent, user: Some(user) }
     }
 
+    /// The same over a connection that users follow each other on: the end of the one before may not have come.
+    pub fn after_another(mut self, now: Instant) -> Unheard {
+        self.sent.sent(now);
+        self
+    }
+
     /// For a user of the peer's.
     pub fn peer(id: Id) -> Unheard {
         Unheard { id, sent: Sent::default(), user: None }
@@ -536,6 +542,18 @@ mod tests {
         assert!(held.is_some() && places.take().is_none());
         drop(held);
         assert!(places.take().is_some());
+    }
+
+    #[test]
+    fn a_user_who_says_nothing_gets_another_where_the_end_of_the_one_before_does_not_come() {
+        let mut silent = user(Said::default());
+        assert_eq!((silent.deadline(), look(&mut silent, 0, 250)), (None, Seen::Nothing));
+        let mut silent = user(Said::default()).after_another(at(0));
+        assert_eq!(silent.deadline(), Some(at(250)));
+        assert_eq!((look(&mut silent, 0, 249), look(&mut silent, 0, 250)), (Seen::Nothing, Seen::Ask));
+        let mut silent = user(Said::default()).after_another(at(0));
+        assert_eq!(silent.look(|| None, &Places::new(1), at(250)), Seen::Nothing);
+        assert!(silent.may_retry() && silent.deadline().is_none(), "it has come");
     }
 
     #[test]

@@ -16,7 +16,7 @@ pub fn serial<F: Far>(rig: Rig<F>) -> Rig<Pieces<F>> {
         LocalEnd::Own(Own::Tls(tls)) => Serial::sealed(tls),
         _ => unreachable!(),
     };
-    let leg = LocalEnd::Own(Own::Serial(leg));
+    let leg = LocalEnd::Own(Own::Serial(Box::new(leg)));
     Rig {
         poll,
         leg,
@@ -40,7 +40,8 @@ pub struct Pieces<F> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Said {
     Nothing,
-    End,
+    /// And how much was passed on, where that was told.
+    End(Option<u64>),
     /// The rest of the connection is one stream's.
     Rest,
     Next,
@@ -66,17 +67,23 @@ impl<F: Far> Pieces<F> {
             }
             let [high, low, ..] = self.raw[..] else { return over };
             let count = usize::from(u16::from_be_bytes([high, low]));
+            let behind = match count {
+                0 | 0xfffe | 0xffff => 0,
+                0xfffd => 8,
+                count => count,
+            };
+            let Some(rest) = self.raw.get(2..2 + behind) else { return over };
             match count {
-                0 => self.said = Said::End,
+                0 => self.said = Said::End(None),
+                0xfffd => self.said = Said::End(Some(u64::from_be_bytes(rest.try_into().unwrap()))),
                 0xfffe => self.said = Said::Rest,
                 0xffff => {
-                    assert_eq!(self.said, Said::End, "the next stream before the end of this one");
+                    assert!(matches!(self.said, Said::End(_)), "the next stream before the end of this one");
                     self.said = Said::Next;
                 }
-                _ if self.raw.len() < 2 + count => return over,
-                _ => into.extend_from_slice(&self.raw[2..2 + count]),
+                _ => into.extend_from_slice(rest),
             }
-            self.raw.drain(..if matches!(count, 0 | 0xfffe | 0xffff) { 2 } else { 2 + count });
+            self.raw.drain(..2 + behind);
         }
     }
 }
@@ -94,7 +101,7 @@ impl<F: Far> Far for Pieces<F> {
 
     fn hear(&mut self, into: &mut Vec<u8>) -> bool {
         self.push();
-        self.take(into) || self.said == Said::End
+        self.take(into) || matches!(self.said, Said::End(_))
     }
 
     fn end(&mut self) {
@@ -115,6 +122,10 @@ trait Partner: Far {
     fn next(&mut self);
     /// Whether it has heard that we are.
     fn has_next(&mut self) -> bool;
+    /// Ends, and tells how much it has passed on.
+    fn end_telling(&mut self, count: u64);
+    /// How much our end told.
+    fn told(&self) -> Option<u64>;
 }
 
 impl<F: Far> Partner for Pieces<F> {
@@ -130,12 +141,21 @@ impl<F: Far> Partner for Pieces<F> {
         self.take(&mut Vec::new());
         self.said == Said::Next
     }
+
+    fn end_telling(&mut self, count: u64) {
+        self.put(&[&[0xff, 0xfd][..], &count.to_be_bytes()].concat());
+    }
+
+    fn told(&self) -> Option<u64> {
+        let Said::End(told) = self.said else { return None };
+        told
+    }
 }
 
 #[cfg(feature = "ws")]
 impl<F: Far + Read + Write> Partner for Socket<F> {
     fn begin(&mut self) {
-        self.ends = 0;
+        (self.ends, self.told) = (0, None);
     }
 
     fn next(&mut self) {
@@ -146,11 +166,19 @@ impl<F: Far + Read + Write> Partner for Socket<F> {
         self.heard(&mut Vec::new()).unwrap();
         self.ends == 2
     }
+
+    fn end_telling(&mut self, count: u64) {
+        self.end_with(&format!("{count:016x}"));
+    }
+
+    fn told(&self) -> Option<u64> {
+        self.told
+    }
 }
 
 fn successive<F: Far>(rig: &mut Rig<F>) -> &mut dyn Successive {
     match &mut rig.leg {
-        LocalEnd::Own(Own::Serial(serial)) => serial,
+        LocalEnd::Own(Own::Serial(serial)) => &mut **serial,
         #[cfg(feature = "ws")]
         LocalEnd::Own(Own::Ws(ws)) => {
             ws.carry_many();
@@ -205,6 +233,94 @@ fn streams_follow_each_other_whoever_ends_first() {
         one_stream_follows_another(ws(tcp(), End::Server));
         one_stream_follows_another(ws(tls_client(), End::Client));
     }
+}
+
+/// Ours is the egress, whose end tells that it has passed all on: the next stream may follow at once.
+fn an_end_that_tells_all_is_the_last_word<F: Partner>(mut rig: Rig<F>) {
+    for round in 0..4 {
+        let (all_but, count) = ([0, 0, 7, 0][round], 300);
+        rig.say(&message(round, count));
+        assert_eq!(rig.filled(count + 2), message(round, count));
+        successive(&mut rig).passed_on(all_but);
+        // The end goes with the last bytes, or alone.
+        let with_bytes = round == 1;
+        if with_bytes {
+            rig.leg.lend().ends_with();
+        }
+        rig.drain_all(&message(round + 50, 200));
+        let mut heard = Vec::new();
+        if !with_bytes {
+            heard = rig.heard(202);
+            rig.finish();
+        }
+        rig.until("our end", |rig| rig.far.hear(&mut heard).then_some(()));
+        rig.until("our finish", |rig| ready(rig.leg.lend().finish()).unwrap());
+        assert_eq!(heard, message(round + 50, 200));
+        assert_eq!(rig.far.told(), Some((count + 2 - all_but) as u64));
+        let told_all = all_but == 0;
+        rig.far.end();
+        if told_all {
+            // Which comes in one piece with the end.
+            rig.say(&message(round + 10, 100));
+        }
+        rig.their_end();
+        assert!(successive(&mut rig).is_over());
+        successive(&mut rig).renew().unwrap();
+        if told_all {
+            assert!(!rig.far.has_next(), "that was told before");
+            rig.far.begin();
+            assert_eq!(rig.filled(102), message(round + 10, 100));
+            rig.drain_all(b"x");
+            assert_eq!(rig.heard(1), b"x");
+            rig.far.end();
+            rig.their_end();
+            rig.finish();
+            rig.until("our end", |rig| rig.far.hear(&mut Vec::new()).then_some(()));
+            successive(&mut rig).renew().unwrap();
+        }
+        rig.until("to hear that we are through", |rig| rig.far.has_next().then_some(()));
+        rig.far.begin();
+    }
+}
+
+/// Ours is the ingress: it goes on at once where the other end has told that it has passed all on.
+fn who_is_told_all_waits_for_nothing<F: Partner>(mut rig: Rig<F>) {
+    for (round, behind) in [0, 5, 0].into_iter().enumerate() {
+        rig.drain_all(&message(round, 200));
+        assert_eq!(rig.heard(202), message(round, 200));
+        rig.far.end_telling(202 - behind);
+        rig.their_end();
+        rig.finish();
+        assert_eq!(successive(&mut rig).is_renewed().unwrap(), behind == 0);
+        rig.until("our end", |rig| rig.far.hear(&mut Vec::new()).then_some(()));
+        if behind > 0 {
+            rig.far.next();
+            rig.until("the next stream", |rig| successive(rig).is_renewed().unwrap().then_some(()));
+        }
+        rig.far.begin();
+    }
+}
+
+#[test]
+fn where_nothing_is_on_its_way_at_the_end_the_next_stream_follows_at_once() {
+    an_end_that_tells_all_is_the_last_word(serial(tcp()));
+    an_end_that_tells_all_is_the_last_word(serial(tls_server(POOL, &TLS13)));
+    who_is_told_all_waits_for_nothing(serial(tcp()));
+    who_is_told_all_waits_for_nothing(serial(tls_client()));
+    #[cfg(feature = "ws")]
+    {
+        an_end_that_tells_all_is_the_last_word(many(ws(tcp(), End::Server)));
+        an_end_that_tells_all_is_the_last_word(many(ws(tls_client(), End::Client)));
+        who_is_told_all_waits_for_nothing(many(ws(tcp(), End::Server)));
+        who_is_told_all_waits_for_nothing(many(ws(tls_client(), End::Client)));
+    }
+}
+
+/// A WebSocket on which streams follow each other.
+#[cfg(feature = "ws")]
+fn many<F: Far>(mut rig: Rig<F>) -> Rig<F> {
+    successive(&mut rig);
+    rig
 }
 
 #[test]

@@ -57,13 +57,15 @@ pub fn ws<F: Far + Read + Write>(rig: Rig<F>, end: End) -> Rig<Socket<F>> {
 /// A WebSocket as another program has it, with an empty message for an end.
 pub struct Socket<S> {
     pub ws: WebSocket<S>,
-    /// Empty messages that have come.
+    /// Ends that have come.
     pub ends: usize,
+    /// What the last one told.
+    pub told: Option<u64>,
 }
 
 impl<S: Read + Write> Socket<S> {
     pub fn new(carrier: S, role: Role) -> Socket<S> {
-        Socket { ws: WebSocket::from_raw_socket(carrier, role, None), ends: 0 }
+        Socket { ws: WebSocket::from_raw_socket(carrier, role, None), ends: 0, told: None }
     }
 
     /// Whether all of it went.
@@ -74,11 +76,20 @@ impl<S: Read + Write> Socket<S> {
         }
     }
 
+    /// Ends with that text.
+    pub fn end_with(&mut self, text: &str) {
+        self.ws.write(Message::text(text)).unwrap_or_else(blocked);
+        assert!(self.flush());
+    }
+
     /// What filling it leads to, as far as it is no bytes.
     pub fn heard(&mut self, into: &mut Vec<u8>) -> Result<bool, Error> {
         loop {
             match self.ws.read() {
-                Ok(Message::Text(text)) if text.is_empty() => self.ends += 1,
+                Ok(Message::Text(text)) => {
+                    assert!(text.is_empty() || text.len() == 16, "{text}");
+                    (self.ends, self.told) = (self.ends + 1, u64::from_str_radix(&text, 16).ok());
+                }
                 Ok(Message::Binary(bytes)) => {
                     assert!(self.ends == 0, "bytes after the end");
                     into.extend_from_slice(&bytes);
@@ -110,8 +121,7 @@ impl<S: Read + Write + Far> Far for Socket<S> {
     }
 
     fn end(&mut self) {
-        self.ws.write(Message::text("")).unwrap_or_else(blocked);
-        assert!(self.flush());
+        self.end_with("");
     }
 
     fn reset(&mut self) {

@@ -78,8 +78,10 @@ impl Tunnel {
                 self.drop_as_silent(id, now, out);
             }
             (Side::Ingress, None) => {}
+            // The user before has not left it here: nothing of this one's can have come.
+            (Side::Egress, _) if self.pool.forget(id).is_some() => self.died(id),
             (Side::Egress, Some(home)) => out.job(home.worker, Job::Question { key: home.key, tunnel, id }),
-            (Side::Egress, None) if self.pool.forget(id).is_some() || self.launched.is_dead(id) => self.died(id),
+            (Side::Egress, None) if self.launched.is_dead(id) => self.died(id),
             (Side::Egress, None) => self.lives(id),
         }
     }

@@ -6,23 +6,38 @@ use super::{Side, Stage, Tunnel};
 use crate::logic::terms::Feature;
 use crate::logic::wire::Id;
 use crate::run::hub::out::Out;
-use crate::run::messages::{Home, Job};
+use crate::run::messages::Home;
 
 impl Tunnel {
-    /// A user's connection is free for another one: it is idle again, if so many are wanted.
+    /// A user's connection is free for another one. The ingress keeps no more than are wanted. It may have given this one to a user already
+    /// when the egress hears of it: there it is idle again anyhow, and where that is one too many the oldest stays claimable only for a while.
     pub(super) fn freed(&mut self, home: Home, id: Id, now: Instant, out: &mut Out) {
         let leaving = self.leaving || self.replaced.is_some() || self.over.is_some();
         let wanted = match &mut self.opener {
             Some(opener) => opener.refill.takes_back(self.pool.idle()),
+            None if self.side == Side::Ingress => self.pool.idle() < self.terms.max,
             None => self.pool.has_room(),
         };
-        if leaving || !wanted || self.pool.returned(id, home, home.worker).is_err() {
+        let unwanted = leaving || !wanted;
+        if unwanted && self.side == Side::Ingress || self.pool.returned(id, home, home.worker).is_err() {
             return out.close(home);
         }
         self.launched.opened(id, now);
-        if self.side == Side::Egress {
-            out.job(home.worker, Job::Renew(home.key));
+        if unwanted {
+            self.pool.shed_late(1, now);
         }
+    }
+
+    /// A server that gives connections to users has no more than were agreed on: what users bring back comes beside what the client opens
+    /// in place of it.
+    pub(super) fn shed_beyond_max(&mut self, out: &mut Out) {
+        let surplus = match self.side {
+            Side::Ingress if self.terms.features.contains(&Feature::Reuse) => {
+                self.pool.idle().saturating_sub(self.terms.max)
+            }
+            _ => 0,
+        };
+        self.pool.shed(surplus).into_iter().for_each(|home| out.close(home));
     }
 
     /// More pool connections fail than are idle: both sides begin anew.

@@ -27,6 +27,8 @@ pub struct Link {
     pub forgotten: bool,
     /// The target speaks first: only the client can find out.
     pub listens: bool,
+    /// The end of the user before has not come through, and the ingress can see that.
+    pub unended: bool,
 }
 
 pub enum What {

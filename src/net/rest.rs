@@ -1,4 +1,4 @@
-//! Bytes of a session that are unfinished.
+//! Bytes of a connection that are unfinished, or came too early.
 
 /// Bytes that wait; where there are none, no memory.
 #[derive(Default)]
