@@ -159,10 +159,14 @@ impl<H: Copy + Eq + Hash, L> Pool<H, L> {
         Ok(())
     }
 
-    /// A connection that was taken is free for another user.
-    pub fn returned(&mut self, id: Id, home: H, worker: usize) -> Result<(), H> {
+    /// A connection that was taken is free for another user; `behind` has it wait behind others.
+    pub fn returned(&mut self, id: Id, home: H, worker: usize, behind: bool) -> Result<(), H> {
         self.vacant = self.vacant.saturating_sub(1);
-        self.opened(id, home, worker, None)
+        self.opened(id, home, worker, None)?;
+        if behind && self.stacks[worker].last() == Some(&id) {
+            self.stacks[worker].rotate_right(1);
+        }
+        Ok(())
     }
 
     /// Takes the newest idle connection at the least busy worker that has one, for a user of TCP or of UDP.
@@ -505,10 +509,14 @@ mod tests {
         pool.opened(id(1), 1, 1, None).unwrap();
         for _ in 0..3 {
             assert_eq!((taken(&mut pool, &mut loads), taken(&mut pool, &mut loads)), (Some(1), None));
-            pool.returned(id(1), 1, 1).unwrap();
+            pool.returned(id(1), 1, 1, false).unwrap();
         }
-        assert_eq!(pool.returned(id(1), 1, 1), Err(1), "twice");
+        assert_eq!(pool.returned(id(1), 1, 1, false), Err(1), "twice");
         assert_eq!(pool.next_worker(&mut loads), 1, "in turn: nothing is missing");
+        pool.opened(id(2), 2, 1, None).unwrap();
+        assert_eq!(taken(&mut pool, &mut loads), Some(2));
+        pool.returned(id(2), 2, 1, true).unwrap();
+        assert_eq!((taken(&mut pool, &mut loads), taken(&mut pool, &mut loads)), (Some(1), Some(2)), "behind others");
     }
 
     #[test]

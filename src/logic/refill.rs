@@ -15,8 +15,9 @@ pub struct Refill {
     next: Instant,
     opening: usize,
     made: usize,
-    /// When the few that are missing will be opened together.
+    /// When the few that are missing will be opened together, and how long they wait.
     batch: Option<Instant>,
+    patience: Duration,
     errors: usize,
     failing: bool,
     /// The clock has nothing to change.
@@ -41,11 +42,18 @@ impl Refill {
             opening: 0,
             made: 0,
             batch: None,
+            patience: BATCH,
             errors: 0,
             failing: false,
             resting: false,
             surplus: 0,
         }
+    }
+
+    /// The same, where users bring their connections back (`so`): a few that are missing wait for that.
+    pub fn brought_back(self, so: bool) -> Refill {
+        let patience = if so { RETURN } else { BATCH };
+        Refill { patience, ..self }
     }
 
     /// A connection was opened.
@@ -100,7 +108,7 @@ impl Refill {
             self.batch = None;
             return 0;
         }
-        let due = *self.batch.get_or_insert(now + BATCH);
+        let due = *self.batch.get_or_insert(now + self.patience);
         if now < due && !self.failing && 2 * (idle + self.opening) > self.capacity {
             return 0;
         }
@@ -153,6 +161,8 @@ impl Refill {
 
 /// A few missing connections wait for each other so long.
 const BATCH: Duration = Duration::from_millis(2);
+/// So long where most users will have brought theirs back by then.
+const RETURN: Duration = Duration::from_millis(100);
 /// How much a round of the clock changes the pause.
 const STEP: Duration = Duration::from_millis(100);
 
@@ -200,6 +210,18 @@ mod tests {
         assert_eq!(surplus(&mut refill, 21), (0, 0), "somebody came");
         assert_eq!(surplus(&mut refill, 21), (6, 0), "nobody came: the capacity is 10 again");
         assert_eq!((surplus(&mut refill, 11), surplus(&mut refill, 10)), ((1, 0), (0, 0)));
+    }
+
+    #[test]
+    fn where_users_bring_their_connections_back_a_few_that_are_missing_wait_for_that() {
+        let now = Instant::now();
+        let pause = Duration::from_secs(1);
+        let mut refill = Refill::new(10, 20, pause, pause, now).brought_back(true);
+        assert_eq!(refill.open(0, now), 10);
+        (0..10).for_each(|_| refill.opened());
+        assert_eq!((refill.open(7, now), refill.deadline()), (0, Some(now + RETURN)));
+        assert_eq!((refill.open(10, now), refill.open(7, now + BATCH)), (0, 0), "they are back, and others are taken");
+        assert_eq!((refill.open(7, now + RETURN), refill.open(7, now + BATCH + RETURN)), (0, 3));
     }
 
     #[test]

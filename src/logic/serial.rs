@@ -3,7 +3,8 @@
 //! ```text
 //!  0001 ... fffc   so many bytes of the stream follow
 //!  0000            this direction of the stream ends
-//!  fffd            the same, said by the egress: eight bytes follow, how many of the other direction it has passed on
+//!  fffd            the same, said by the egress: eight bytes follow, how many of the other direction it has passed on, and by their
+//!                  highest bit whether the connection is to wait behind others
 //!  fffe            all that follows is this stream's, until the connection ends
 //!  ffff            after both ends, said by the egress: it is through with the stream, and the next one may begin
 //!
@@ -70,6 +71,8 @@ pub struct Counts {
     pub heard: u64,
     /// How many of these have gone on to the target (egress).
     passed_on: Option<u64>,
+    /// The connection is to wait behind others for its next user (egress).
+    behind: bool,
     /// What our end told of that.
     told: Option<u64>,
 }
@@ -80,10 +83,21 @@ impl Counts {
         self.passed_on = Some(self.heard.saturating_sub(all_but as u64));
     }
 
+    /// The connection is to wait behind others for its next user, since there is a better place for users than where it lives (egress).
+    pub fn wait_behind(&mut self) {
+        self.behind = true;
+    }
+
+    /// The connection, when this user has left it (egress).
+    pub fn renewed(&self) -> Renewed {
+        Renewed { behind: self.behind }
+    }
+
     /// Our direction ends: what its end tells.
     pub fn end(&mut self) -> Option<u64> {
         self.told = self.passed_on;
-        self.told
+        let behind = if self.behind { BEHIND } else { 0 };
+        self.told.map(|count| count | behind)
     }
 
     /// Whether our end, after which the other side's came, has told that we are through (egress).
@@ -93,7 +107,21 @@ impl Counts {
 
     /// Whether an end that told so much tells that the other side is through (ingress).
     pub fn is_all(&self, told: Option<u64>) -> bool {
-        told == Some(self.said)
+        told.is_some_and(|told| told & !BEHIND == self.said)
+    }
+}
+
+/// A connection that another user may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Renewed {
+    /// It is to wait behind others.
+    pub behind: bool,
+}
+
+impl Renewed {
+    /// After an end that told so much.
+    pub fn after(told: Option<u64>) -> Renewed {
+        Renewed { behind: told.is_some_and(|told| told & BEHIND != 0) }
     }
 }
 
@@ -117,8 +145,8 @@ enum State {
     Rest,
     /// The direction has ended, and the end told so much.
     Ended(Option<u64>),
-    /// The other side is through with the stream.
-    Free,
+    /// The other side, whose end told so much, is through with the stream.
+    Free(Option<u64>),
 }
 
 /// What was taken of what has come.
@@ -138,7 +166,7 @@ impl Incoming {
             let count = match self.state {
                 State::Bytes(left) => usize::from(left).min(came.len() - at),
                 State::Rest => came.len() - at,
-                State::Head | State::Ended(_) | State::Free => {
+                State::Head | State::Ended(_) | State::Free(_) => {
                     let has_more = self.head_byte(came[at])?;
                     at += 1;
                     if has_more {
@@ -165,13 +193,13 @@ impl Incoming {
 
     /// Whether the other side's direction has ended.
     pub fn has_ended(&self) -> bool {
-        matches!(self.state, State::Ended(_) | State::Free)
+        matches!(self.state, State::Ended(_) | State::Free(_))
     }
 
     /// What the other side's end told.
     pub fn told(&self) -> Option<u64> {
         match self.state {
-            State::Ended(told) => told,
+            State::Ended(told) | State::Free(told) => told,
             _ => None,
         }
     }
@@ -183,7 +211,7 @@ impl Incoming {
 
     /// Whether the other side is through with the stream.
     pub fn is_free(&self) -> bool {
-        self.state == State::Free
+        matches!(self.state, State::Free(_))
     }
 
     /// Bytes of the next head that are still to come.
@@ -206,8 +234,8 @@ impl Incoming {
             (Head::END, State::Head) => State::Ended(None),
             _ if is_counted => State::Ended(Some(u64::from_be_bytes(std::array::from_fn(|at| self.part[SHORT + at])))),
             (Head::REST, State::Head) => State::Rest,
-            (Head::NEXT, State::Ended(_)) => State::Free,
-            (_, State::Ended(_) | State::Free) => return Err("bytes after the end of a stream"),
+            (Head::NEXT, State::Ended(told)) => State::Free(told),
+            (_, State::Ended(_) | State::Free(_)) => return Err("bytes after the end of a stream"),
             _ => match u16::from_be_bytes(head) {
                 count if usize::from(count) <= MOST => State::Bytes(count),
                 _ => return Err("the head of no bytes"),
@@ -217,6 +245,8 @@ impl Incoming {
     }
 }
 
+/// The bit by which an end tells that the connection is to wait behind others.
+const BEHIND: u64 = 1 << 63;
 /// Bytes of most heads.
 pub const SHORT: usize = 2;
 /// Bytes of an end that tells how much was passed on.
@@ -292,6 +322,11 @@ mod tests {
         assert!(!egress.has_told_all(), "a byte that came after the end");
         let ingress = Counts { said: 100, ..Counts::default() };
         assert_eq!([Some(100), Some(70), None].map(|told| ingress.is_all(told)), [true, false, false]);
+        assert!(!Renewed::after(Some(100)).behind && !Renewed::after(None).behind);
+        egress.wait_behind();
+        egress.passed_on(1);
+        let told = egress.end();
+        assert!(ingress.is_all(told) && Renewed::after(told).behind && !egress.has_told_all());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   send:  Open <-> Bytes --finish--> Ended        Open --much was said in the clear, or only one stream is to come--> Rest
-//!   both ended --> the egress says that it is through (renew), the ingress hears it (is_renewed) --> Open, for the next stream
+//!   both ended --> the egress says that it is through (renew), the ingress hears it (renewed) --> Open, for the next stream
 //! ```
 //!
 //! The end of the egress has said so already where it had passed on all that came before the end of the ingress.
@@ -18,7 +18,7 @@ use super::pipe::Splice;
 use super::rest::Rest;
 use super::stream::{ready, Buffer, Stream};
 use super::tcp::Tcp;
-use crate::logic::serial::{Counts, Head, Incoming, Taken, MOST, SHORT};
+use crate::logic::serial::{Counts, Head, Incoming, Renewed, Taken, MOST, SHORT};
 use crate::logic::wire::Fingerprint;
 
 /// A connection that carries one stream after another.
@@ -59,15 +59,17 @@ enum Send {
 pub trait Successive: Stream {
     /// The stream that begins is the last one.
     fn keep_to_one(&mut self);
+    /// The connection is to wait behind others for its next user: our end tells that, too (egress).
+    fn wait_behind(&mut self);
     /// All that has come of the stream was passed on, but for so many bytes: our end tells of that (egress).
     fn passed_on(&mut self, all_but: usize);
     /// Whether both directions have ended, and the connection has not: another stream may follow.
     fn is_over(&self) -> bool;
     /// Says that we are through with a stream that is over, unless our end has said so: the next one may begin. What cannot be sent now goes
     /// with the next flush.
-    fn renew(&mut self) -> io::Result<()>;
-    /// Whether the other side is through with a stream that is over: the next one may begin. `false` owes an edge.
-    fn is_renewed(&mut self) -> io::Result<bool>;
+    fn renew(&mut self) -> io::Result<Renewed>;
+    /// Whether the other side is through with a stream that is over: the next one may begin. `None` owes an edge.
+    fn renewed(&mut self) -> io::Result<Option<Renewed>>;
 }
 
 impl Serial {
@@ -285,6 +287,10 @@ impl Successive for Serial {
         self.most = 0;
     }
 
+    fn wait_behind(&mut self) {
+        self.counts.wait_behind();
+    }
+
     fn passed_on(&mut self, all_but: usize) {
         self.counts.passed_on(all_but);
     }
@@ -293,8 +299,8 @@ impl Successive for Serial {
         self.send == Send::Ended && self.held == 0 && self.incoming.has_ended() && !self.cut
     }
 
-    fn renew(&mut self) -> io::Result<()> {
-        let told = self.counts.has_told_all();
+    fn renew(&mut self) -> io::Result<Renewed> {
+        let (told, renewed) = (self.counts.has_told_all(), self.counts.renewed());
         if !self.is_over() || !told && !self.ahead.is_empty() {
             return Err(io::Error::new(ErrorKind::InvalidData, "the next stream before the end of this one"));
         }
@@ -302,21 +308,22 @@ impl Successive for Serial {
         if !told {
             self.say(Head::NEXT);
         }
-        ready(self.push()).map(|_| ())
+        ready(self.push()).map(|_| renewed)
     }
 
-    fn is_renewed(&mut self) -> io::Result<bool> {
+    fn renewed(&mut self) -> io::Result<Option<Renewed>> {
         while !self.incoming.is_free() && !self.counts.is_all(self.incoming.told()) {
             let mut came = [0; SHORT];
             let most = self.incoming.missing();
             match ready(self.take_in(&mut came[..most]))? {
-                None => return Ok(false),
+                None => return Ok(None),
                 Some(None) => return Err(ErrorKind::UnexpectedEof.into()),
                 Some(Some(_)) => {}
             }
         }
+        let renewed = Renewed::after(self.incoming.told());
         self.begin();
-        Ok(true)
+        Ok(Some(renewed))
     }
 }
 

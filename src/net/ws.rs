@@ -7,7 +7,7 @@
 //!   recv:  Between <-> Payload        Between --an empty message--> Ended --Close--> Closed
 //!            Between --Close--> Closed  anything --that breaks the rules--> Failed
 //!   send:    Open <-> Sending           Open --finish--> Marked --both ended--> Closed --the lower one's end--> Ended
-//!   where users follow each other:  Ended --an empty message--> Free       Marked, both ended --renew, is_renewed--> Open, Between
+//!   where users follow each other:  Ended --an empty message--> Free       Marked, both ended --renew, renewed--> Open, Between
 //! ```
 //!
 //! There the end of the egress may be a text message of 16 digits, which tells how much it has passed on: see [`Counts`].
@@ -34,7 +34,7 @@ use super::lower::Lower;
 use super::serial::Successive;
 use super::stream::{ready, Buffer, Stream};
 use super::tcp::Tcp;
-use crate::logic::serial::Counts;
+use crate::logic::serial::{Counts, Renewed};
 use crate::logic::wire::Fingerprint;
 use datagram::Datagram;
 use mask::Masks;
@@ -142,7 +142,9 @@ impl Ws {
                     let _ = self.finish();
                     return Ok(0);
                 }
-                RecvState::Ended(_) | RecvState::Free | RecvState::Failed(ErrorKind::UnexpectedEof, _) => return Ok(0),
+                RecvState::Ended(_) | RecvState::Free(_) | RecvState::Failed(ErrorKind::UnexpectedEof, _) => {
+                    return Ok(0)
+                }
                 RecvState::Failed(kind, why) => return Err(io::Error::new(*kind, why.clone())),
             }
         }
@@ -174,12 +176,12 @@ impl Ws {
     /// Whether both directions have ended.
     fn is_over(&self) -> bool {
         let send = matches!(self.send, SendState::Marked | SendState::Closed | SendState::Ended);
-        send && matches!(self.recv, RecvState::Ended(_) | RecvState::Free | RecvState::Closed)
+        send && matches!(self.recv, RecvState::Ended(_) | RecvState::Free(_) | RecvState::Closed)
     }
 
     /// Whether both directions of a user have ended, and another may follow.
     fn is_between_users(&self) -> bool {
-        let ended = matches!(self.recv, RecvState::Ended(_) | RecvState::Free);
+        let ended = matches!(self.recv, RecvState::Ended(_) | RecvState::Free(_));
         self.reuse && ended && matches!(self.send, SendState::Marked)
     }
 
@@ -235,7 +237,7 @@ impl Stream for Ws {
     }
 
     fn is_ending(&self) -> bool {
-        matches!(self.recv, RecvState::Ended(_) | RecvState::Free | RecvState::Closed)
+        matches!(self.recv, RecvState::Ended(_) | RecvState::Free(_) | RecvState::Closed)
     }
 
     fn ends_with(&mut self) {
@@ -257,7 +259,7 @@ impl Ws {
                 }
                 RecvState::Between => self.head()?,
                 RecvState::Payload { .. } => return self.payload(into),
-                RecvState::Ended(_) | RecvState::Free | RecvState::Closed => {
+                RecvState::Ended(_) | RecvState::Free(_) | RecvState::Closed => {
                     // Our own Close may have waited for this. What does not go now, goes with the next flush or fails there.
                     let _ = self.send_due();
                     return Ok(0);
@@ -273,6 +275,10 @@ impl Successive for Ws {
         self.reuse = false;
     }
 
+    fn wait_behind(&mut self) {
+        self.counts.wait_behind();
+    }
+
     fn passed_on(&mut self, all_but: usize) {
         self.counts.passed_on(all_but);
     }
@@ -281,29 +287,34 @@ impl Successive for Ws {
         self.is_between_users() && self.out.is_empty()
     }
 
-    fn renew(&mut self) -> io::Result<()> {
-        if !Successive::is_over(self) || matches!(self.recv, RecvState::Free) {
+    fn renew(&mut self) -> io::Result<Renewed> {
+        if !Successive::is_over(self) || matches!(self.recv, RecvState::Free(_)) {
             return Err(io::Error::new(ErrorKind::InvalidData, "the next user before the end of this one"));
         }
         if !self.counts.has_told_all() {
             self.frame(OpCode::Data(Data::Text), &[])?;
         }
+        let renewed = self.counts.renewed();
         self.begin();
-        ready(self.push()).map(|_| ())
+        ready(self.push()).map(|_| renewed)
     }
 
-    fn is_renewed(&mut self) -> io::Result<bool> {
+    fn renewed(&mut self) -> io::Result<Option<Renewed>> {
         let told_all = |ws: &Ws| matches!(ws.recv, RecvState::Ended(told) if ws.counts.is_all(told));
-        while !matches!(self.recv, RecvState::Free) && !told_all(self) {
+        while !matches!(self.recv, RecvState::Free(_)) && !told_all(self) {
             if !self.is_between_users() {
                 return Err(ErrorKind::UnexpectedEof.into());
             }
             if ready(self.head())?.is_none() {
-                return Ok(false);
+                return Ok(None);
             }
         }
+        let told = match self.recv {
+            RecvState::Ended(told) | RecvState::Free(told) => told,
+            _ => None,
+        };
         self.begin();
-        Ok(true)
+        Ok(Some(Renewed::after(told)))
     }
 }
 

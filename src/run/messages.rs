@@ -411,6 +411,8 @@ pub enum TunnelEvent {
         home: Home,
         /// Its id.
         id: Id,
+        /// It is to wait behind others.
+        behind: bool,
     },
     /// Bytes from the control connection.
     Said(Vec<u8>),
@@ -477,4 +479,6 @@ pub struct DialRequest {
     pub report: bool,
     /// Whether one of the targets is a name, whose addresses may change.
     pub named: bool,
+    /// There is a less busy worker than that of the pool connection.
+    pub misplaced: bool,
 }

@@ -252,8 +252,8 @@ const MAX_READ: usize = 160 << 10;
 /// Most bytes of it that are read and written, both counted.
 const MAX_COPIED: i64 = 2 * MAX_READ as i64;
 /// Most calls for ten users: for them, for the refill, for waiting.
-const MAX_SERVER: [usize; 3] = [185, 75, 70];
-const MAX_CLIENT: [usize; 3] = [240, 125, 85];
+const MAX_SERVER: [usize; 3] = [162, 30, 50];
+const MAX_CLIENT: [usize; 3] = [225, 30, 62];
 /// Most calls of a process at rest in three report intervals: some 30, or 50 where the control connection happens to be
 /// with another thread than the hub and each word between them wakes one.
 const MAX_AT_REST: usize = 64;

@@ -100,7 +100,7 @@ impl Ws {
                     Err(_) if moved > 0 => break,
                     Err(error) => return Err(error),
                 },
-                RecvState::Ended(_) | RecvState::Free | RecvState::Closed | RecvState::Failed(..) => break,
+                RecvState::Ended(_) | RecvState::Free(_) | RecvState::Closed | RecvState::Failed(..) => break,
             }
         }
         self.counts.heard += moved as u64;
@@ -135,7 +135,9 @@ impl Ws {
             OpCode::Data(Data::Text) if self.reuse && length == 0 && matches!(self.recv, RecvState::Ended(_)) => {
                 return None;
             }
-            OpCode::Data(_) if matches!(self.recv, RecvState::Ended(_) | RecvState::Free) => "a message after the end",
+            OpCode::Data(_) if matches!(self.recv, RecvState::Ended(_) | RecvState::Free(_)) => {
+                "a message after the end"
+            }
             OpCode::Data(Data::Continue) if !begun => "the continuation of no message",
             OpCode::Data(Data::Binary | Data::Text) if begun => "a message within another",
             _ => return None,
@@ -168,8 +170,8 @@ impl Ws {
             true => Message::None,
             false => Message::Begun { empty },
         };
-        if let RecvState::Ended(_) = self.recv {
-            self.recv = RecvState::Free;
+        if let RecvState::Ended(told) = self.recv {
+            self.recv = RecvState::Free(told);
         } else if length > 0 {
             self.recv = RecvState::Payload { left: length, mask: Mask::new(header.mask) };
         } else if header.is_final && empty && self.ws_eof {
@@ -215,7 +217,7 @@ impl Ws {
     fn look_ahead(&mut self) -> io::Result<()> {
         match self.lower.read(self.ahead.room(AHEAD)) {
             Ok(0) => match self.recv {
-                RecvState::Ended(_) | RecvState::Free => self.recv = RecvState::Closed,
+                RecvState::Ended(_) | RecvState::Free(_) => self.recv = RecvState::Closed,
                 _ => self.recv = cut_off(),
             },
             Ok(count) => self.ahead.advance(count),

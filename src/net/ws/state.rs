@@ -12,8 +12,8 @@ pub(super) enum RecvState {
     Payload { left: u64, mask: Mask },
     /// The peer has sent all, and has told so much of what it passed on. Control frames still come.
     Ended(Option<u64>),
-    /// The peer has sent all of its user, and is free for the next one.
-    Free,
+    /// The peer has sent all of its user, has told so much, and is free for the next one.
+    Free(Option<u64>),
     /// The peer has sent Close: nothing comes any more.
     Closed,
     /// The peer broke the rules, was cut off, or closed for a reason that is an error.

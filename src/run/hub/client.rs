@@ -27,7 +27,7 @@ use crate::logic::handshake::{Offer, Proof, ServerAnswer};
 use crate::logic::program::Program;
 use crate::logic::refill::Refill;
 use crate::logic::reminder::{Reminder, Word};
-use crate::logic::terms::{Terms, TunnelNo};
+use crate::logic::terms::{Feature, Terms, TunnelNo};
 use crate::logic::wire::Fingerprint;
 use crate::run::messages::{Answered, Job, Reply, ServerRoute, TunnelEvent};
 use crate::run::shared::Shared;
@@ -304,7 +304,8 @@ impl Client {
         let here = (config, &self.shared.budget);
         let route = self.routes.pool(number, (&terms, fp, dialect), (server, round), here, &mut self.fallback)?;
         let max = terms.max.min(config.max);
-        let refill = Refill::new(config.min, max, limits.min_pool_interval, limits.max_pool_interval, now);
+        let refill = Refill::new(config.min, max, limits.min_pool_interval, limits.max_pool_interval, now)
+            .brought_back(terms.features.contains(&Feature::Reuse));
         let opener = Opener::new(refill, route);
         let agreed = Agreed { number, terms, peer: server, secret, dialect };
         Ok(Tunnel::new(agreed, Some(opener), config, workers, now))

@@ -57,6 +57,8 @@ pub(in crate::run) struct PeerUser {
     pub address: Option<std::net::SocketAddr>,
     /// What the user speaks.
     pub proto: Proto,
+    /// There is a less busy worker than that of the pool connection.
+    pub misplaced: bool,
 }
 
 /// Why a tunnel ended.

@@ -172,7 +172,7 @@ impl TargetRouter {
     }
 
     fn event(&self, origin: Origin, candidates: Vec<(usize, SocketAddr)>) -> TargetEvent {
-        let request = |user, proto, framed| DialRequest {
+        let request = |user, proto, framed, misplaced| DialRequest {
             candidates,
             user,
             proxy: self.proxy,
@@ -180,14 +180,15 @@ impl TargetRouter {
             framed,
             report: self.report,
             named: self.named,
+            misplaced,
         };
         match origin {
-            Origin::Pool { home, tunnel, user: PeerUser { address, proto }, framed } => {
+            Origin::Pool { home, tunnel, user: PeerUser { address, proto, misplaced }, framed } => {
                 let user = address.unwrap_or(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
-                TargetEvent::Dial { home, tunnel, request: request(user, proto, framed), proto }
+                TargetEvent::Dial { home, tunnel, request: request(user, proto, framed, misplaced), proto }
             }
             Origin::User(user) => {
-                let request = request(user.address(), user.proto(), true);
+                let request = request(user.address(), user.proto(), true, false);
                 TargetEvent::Forward { user, request }
             }
         }

@@ -275,7 +275,7 @@ impl Tunnel {
             TunnelEvent::Kept(id) => self.lives(id),
             TunnelEvent::Doubted(id) => self.doubted(id),
             TunnelEvent::Ended(id) => self.pool.ended(id, now),
-            TunnelEvent::Free { home, id } => self.freed(home, id, now, out),
+            TunnelEvent::Free { home, id, behind } => self.freed((home, id), behind, now, out),
             TunnelEvent::Said(bytes) => {
                 if let Stage::Up { control, .. } = &mut self.stage {
                     control.heard(&bytes, now);

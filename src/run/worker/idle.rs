@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::context::Context;
 use super::next::Schedule;
 use crate::logic::dialect::Dialect;
+use crate::logic::serial::Renewed;
 use crate::logic::terms::TunnelNo;
 use crate::logic::wire::{Id, CONTROL};
 use crate::net::leg::{Leg, Own};
@@ -73,14 +74,14 @@ impl Idle {
     /// wait for. Where that takes too long, or fails, it ends.
     fn await_peer(&mut self, until: Instant, home: Home, context: &Context, now: Instant) -> Option<Schedule> {
         let Some((connection, id)) = self.leg.successive().zip(self.id) else { return Some(Schedule::End) };
-        match connection.is_renewed() {
-            Ok(true) => {
+        match connection.renewed() {
+            Ok(Some(Renewed { behind })) => {
                 self.spent = None;
-                context.hub.send(Notice::Tunnel { number: self.tunnel, event: TunnelEvent::Free { home, id } });
+                context.hub.send(Notice::Tunnel { number: self.tunnel, event: TunnelEvent::Free { home, id, behind } });
                 None
             }
-            Ok(false) if now < until => Some(Schedule::Wait),
-            Ok(false) | Err(_) => Some(Schedule::End),
+            Ok(None) if now < until => Some(Schedule::Wait),
+            Ok(None) | Err(_) => Some(Schedule::End),
         }
     }
 

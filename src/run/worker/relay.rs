@@ -12,6 +12,7 @@ use super::idle::Idle;
 use super::next::Schedule;
 use super::unheard::{Doubt, Keeping, Seen, Unheard, DEAD, KEPT_AT_ONCE};
 use crate::logic::metrics::Figure;
+use crate::logic::serial::Renewed;
 use crate::logic::terms::TunnelNo;
 use crate::logic::wire::Id;
 use crate::net::leg::{Leg, Line, Own};
@@ -110,6 +111,14 @@ impl Relay {
             connection.keep_to_one();
         }
         Relay { pool: id.map(|id| (id, ingress)), ..self }
+    }
+
+    /// There is a better place for users than where its pool connection lives: that one is to wait behind others after this user.
+    pub fn misplaced(mut self, misplaced: bool) -> Relay {
+        if let (true, Some(connection)) = (misplaced, self.remote.successive()) {
+            connection.wait_behind();
+        }
+        self
     }
 
     /// Its pool connection has not been heard yet, and may be dead. Where many share one, that is known of it anyhow.
@@ -300,8 +309,9 @@ impl Relay {
         let (tunnel, (id, ingress)) = (self.join.tunnel, self.pool?);
         let until = ingress.then(|| now + context.shared.config.limits.pool_get);
         if !ingress {
-            self.remote.successive()?.renew().ok()?;
-            context.hub.send(Notice::Tunnel { number: tunnel, event: TunnelEvent::Free { home, id } });
+            let Renewed { behind } = self.remote.successive()?.renew().ok()?;
+            let event = TunnelEvent::Free { home, id, behind };
+            context.hub.send(Notice::Tunnel { number: tunnel, event });
         }
         Some(Idle::after_user(self.remote, tunnel, id, until))
     }

@@ -6,6 +6,7 @@ use super::far::Far;
 #[cfg(feature = "ws")]
 use super::websocket::{ws, Socket};
 use super::*;
+use nodepass::logic::serial::Renewed;
 use nodepass::net::serial::{Serial, Successive};
 
 /// A connection of many streams, over that one.
@@ -215,9 +216,9 @@ fn one_stream_follows_another<F: Partner>(mut rig: Rig<F>) {
             rig.until("to hear that we are through", |rig| rig.far.has_next().then_some(()));
         } else {
             rig.until("our end", |rig| rig.far.hear(&mut Vec::new()).then_some(()));
-            assert!(!successive(&mut rig).is_renewed().unwrap(), "nobody has said so");
+            assert_eq!(successive(&mut rig).renewed().unwrap(), None, "nobody has said so");
             rig.far.next();
-            rig.until("the next stream", |rig| successive(rig).is_renewed().unwrap().then_some(()));
+            rig.until("the next stream", |rig| successive(rig).renewed().unwrap());
         }
         rig.far.begin();
     }
@@ -285,17 +286,18 @@ fn an_end_that_tells_all_is_the_last_word<F: Partner>(mut rig: Rig<F>) {
 
 /// Ours is the ingress: it goes on at once where the other end has told that it has passed all on.
 fn who_is_told_all_waits_for_nothing<F: Partner>(mut rig: Rig<F>) {
-    for (round, behind) in [0, 5, 0].into_iter().enumerate() {
+    for (round, short) in [0, 0, 5, 5].into_iter().enumerate() {
         rig.drain_all(&message(round, 200));
         assert_eq!(rig.heard(202), message(round, 200));
-        rig.far.end_telling(202 - behind);
+        rig.far.end_telling(202 - short | (round as u64 & 1) << 63);
         rig.their_end();
         rig.finish();
-        assert_eq!(successive(&mut rig).is_renewed().unwrap(), behind == 0);
+        let renewed = Some(Renewed { behind: round % 2 == 1 });
+        assert_eq!(successive(&mut rig).renewed().unwrap(), renewed.filter(|_| short == 0));
         rig.until("our end", |rig| rig.far.hear(&mut Vec::new()).then_some(()));
-        if behind > 0 {
+        if short > 0 {
             rig.far.next();
-            rig.until("the next stream", |rig| successive(rig).is_renewed().unwrap().then_some(()));
+            assert_eq!(Some(rig.until("the next stream", |rig| successive(rig).renewed().unwrap())), renewed);
         }
         rig.far.begin();
     }
@@ -353,7 +355,7 @@ fn what_comes_between_two_streams_and_is_no_next_one_ends_the_connection() {
         let mut rig = serial(tls_client());
         stream(&mut rig, 1, true);
         act(&mut rig.far);
-        let error = rig.until("an error", |rig| successive(rig).is_renewed().err());
+        let error = rig.until("an error", |rig| successive(rig).renewed().err());
         assert_eq!(error.kind(), kind, "{error}");
     }
     ends(|far| assert_eq!(far.say(b"too early"), 9), ErrorKind::InvalidData);
@@ -365,7 +367,7 @@ fn what_comes_between_two_streams_and_is_no_next_one_ends_the_connection() {
         let mut rig = ws(tcp(), End::Server);
         stream(&mut rig, 1, true);
         assert_eq!(rig.far.say(b"too early"), 9);
-        let error = rig.until("an error", |rig| successive(rig).is_renewed().err());
+        let error = rig.until("an error", |rig| successive(rig).renewed().err());
         assert_eq!(error.kind(), ErrorKind::InvalidData, "{error}");
     }
 }

@@ -169,8 +169,9 @@ impl World {
             What::Free(side, link) => {
                 self.release(link, side);
                 // The end of a user does not come through where the NAT has forgotten the connection.
+                let behind = side == self.ingress && self.dice.below(2u64) == 0;
                 if let Link { alive: true, forgotten: false, id: Some(id), homes, .. } = self.links[link] {
-                    self.happens(What::Event(side, TunnelEvent::Free { home: homes[side], id }));
+                    self.happens(What::Event(side, TunnelEvent::Free { home: homes[side], id, behind }));
                 }
             }
             What::Die(link) => self.die(link),
