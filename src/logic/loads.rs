@@ -43,6 +43,11 @@ impl Loads {
         self.least_busy(udp, 0..self.relays.len()).unwrap_or_default()
     }
 
+    /// Whether that worker has to be woken for so few relays that the first one has them as well.
+    pub fn is_remote(&self, worker: usize) -> bool {
+        worker > 0 && self.relays.iter().sum::<usize>() < HEAD_START
+    }
+
     /// Each worker in turn.
     pub fn next_in_turn(&mut self) -> usize {
         self.turn = (self.turn + 1) % self.relays.len();
@@ -74,6 +79,10 @@ mod tests {
         loads.end(0);
         assert_eq!(loads.quietest(false), 0);
         assert_eq!(loads.least_busy(false, std::iter::empty()), None);
+        assert!(!loads.is_remote(1) && !loads.is_remote(0), "three relays");
+        loads.end(1);
+        loads.end(0);
+        assert!(loads.is_remote(1) && !loads.is_remote(0), "one");
     }
 
     #[test]

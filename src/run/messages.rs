@@ -479,6 +479,6 @@ pub struct DialRequest {
     pub report: bool,
     /// Whether one of the targets is a name, whose addresses may change.
     pub named: bool,
-    /// There is a less busy worker than that of the pool connection.
+    /// The worker of the pool connection has to be woken for it, and the hub's own has little to do.
     pub misplaced: bool,
 }

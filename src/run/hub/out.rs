@@ -57,7 +57,7 @@ pub(in crate::run) struct PeerUser {
     pub address: Option<std::net::SocketAddr>,
     /// What the user speaks.
     pub proto: Proto,
-    /// There is a less busy worker than that of the pool connection.
+    /// The worker of the pool connection has to be woken for it, and the hub's own has little to do.
     pub misplaced: bool,
 }
 

@@ -206,7 +206,7 @@ impl Tunnel {
                 out.close(home);
                 continue;
             }
-            let user = PeerUser { misplaced: out.loads.quietest(false) != worker, ..launch };
+            let user = PeerUser { misplaced: out.loads.is_remote(worker), ..launch };
             out.loads.begin(worker);
             self.live += 1;
             self.launched.given(id, home, now);
