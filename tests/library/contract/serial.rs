@@ -289,7 +289,8 @@ fn who_is_told_all_waits_for_nothing<F: Partner>(mut rig: Rig<F>) {
     for (round, short) in [0, 0, 5, 5].into_iter().enumerate() {
         rig.drain_all(&message(round, 200));
         assert_eq!(rig.heard(202), message(round, 200));
-        rig.far.end_telling(202 - short | (round as u64 & 1) << 63);
+        let behind = (round as u64 & 1) << 63;
+        rig.far.end_telling((202 - short) | behind);
         rig.their_end();
         rig.finish();
         let renewed = Some(Renewed { behind: round % 2 == 1 });
