@@ -136,7 +136,9 @@ impl Relay {
         }
         self.report(context);
         self.prove(home, context);
+        let full = self.is_full();
         self.look(context, now);
+        let readable = full && !self.is_full();
         let broken = pumped.is_err();
         match pumped {
             Ok(_) if self.is_over() => self.over(home, context),
@@ -148,8 +150,8 @@ impl Relay {
                 self.end(Some("no answer from the other side".into()), home, context)
             }
             Ok(_) if self.is_idle(now) => self.end(Some("idle for too long".into()), home, context),
-            Ok(true) => Schedule::Again,
-            Ok(false) => Schedule::Wait,
+            Ok(again) if again || readable => Schedule::Again,
+            Ok(_) => Schedule::Wait,
             Err(error) => self.end(Some(error.to_string()), home, context),
         }
     }

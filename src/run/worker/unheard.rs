@@ -66,8 +66,10 @@ struct Retry {
     until: Instant,
     /// More than so many bytes are kept only if nothing is acknowledged then.
     most: usize,
-    /// There is no room for more, and the egress was asked: no more is read before it has answered.
+    /// There is no room for more: no more is read before something is acknowledged or, when the egress was asked, before it has answered.
     full: bool,
+    /// When to see whether something is, meanwhile.
+    recheck: Option<Instant>,
     place: Option<Arc<()>>,
 }
 
@@ -118,7 +120,7 @@ impl Unheard {
         }
         let most = said.bytes.len().max(MAX_SAID);
         let said = Some(said).filter(|said| said.tries < MAX_TRIES);
-        let user = Retry { from, proto, said, until: now + KEPT, most, full: false, place: None };
+        let user = Retry { from, proto, said, until: now + KEPT, most, full: false, recheck: None, place: None };
         Unheard { id, sent, user: Some(user) }
     }
 
@@ -191,10 +193,14 @@ impl Unheard {
         }
         let undelivered = undelivered();
         let is_udp = matches!(retry.proto, Proto::Udp(_));
-        if (has_grown || is_udp) && self.sent.is_answered(undelivered, now) || has_grown && !retry.grow(places) {
+        let is_answered = self.sent.is_answered(undelivered, now);
+        retry.full = has_grown && !retry.grow(places);
+        if (has_grown || is_udp) && is_answered || retry.full && retry.place.is_none() {
             retry.forget();
             return Seen::Nothing;
         }
+        // A connection that has had much to carry before takes all of it without a word of the other side.
+        retry.recheck = retry.full.then_some(now + RECHECK);
         match is_due && self.sent.looked(undelivered, now) {
             true => Seen::Ask,
             false => Seen::Nothing,
@@ -222,7 +228,8 @@ impl Unheard {
             Look::At(at) => Some(at),
             Look::Later | Look::Never => None,
         };
-        look.into_iter().chain(until).min()
+        let recheck = self.user.as_ref().and_then(|retry| retry.recheck.filter(|_| look.is_some()));
+        [look, until, recheck].into_iter().flatten().min()
     }
 
     /// Whether the user may get another connection.
@@ -386,6 +393,8 @@ const MAX_UNANSWERED: usize = 256 * 1024;
 pub const KEPT_AT_ONCE: usize = 16 * 1024;
 /// What a user has said is kept so long. The tunnel remembers three times as long where the user is.
 const KEPT: Duration = Duration::from_secs(10);
+/// How often it is seen whether something was acknowledged, while no more is read before that.
+const RECHECK: Duration = Duration::from_millis(10);
 /// Without an acknowledgement for so long a connection may be dead.
 const LOOK: Duration = Duration::from_millis(250);
 /// How coarse the system counts the time since it heard something.
@@ -506,6 +515,34 @@ mod tests {
     }
 
     #[test]
+    fn no_more_is_read_than_can_be_kept_before_the_first_acknowledgement() {
+        let mut unheard = user(Said::default());
+        let places = Places::new(1);
+        let mut count = 0;
+        while !unheard.is_full() {
+            assert!(count <= MAX_UNANSWERED + KEPT_AT_ONCE, "{count} bytes are kept");
+            says(&mut unheard, KEPT_AT_ONCE, 1);
+            count += KEPT_AT_ONCE;
+            // The connection waited for long: nothing was said on it that could be acknowledged.
+            assert_eq!(unheard.look(|| Some(Duration::from_secs(60)), &places, at(1)), Seen::Nothing);
+        }
+        assert!(count > MAX_UNANSWERED && unheard.may_retry());
+        assert_eq!(unheard.deadline(), Some(at(11)));
+        assert_eq!(unheard.look(|| Some(Duration::from_secs(60)), &places, at(11)), Seen::Nothing);
+        assert!(unheard.is_full() && unheard.deadline() == Some(at(21)));
+        let mut other = unheard;
+        assert_eq!(other.look(|| Some(Duration::from_secs(60)), &places, at(251)), Seen::Ask);
+        assert!(other.is_full() && other.may_retry());
+
+        let mut unheard = user(Said::default());
+        (0..20).for_each(|_| says(&mut unheard, KEPT_AT_ONCE, 1));
+        assert_eq!(unheard.look(|| Some(Duration::from_secs(60)), &Places::new(1), at(1)), Seen::Nothing);
+        assert!(unheard.is_full());
+        assert_eq!(look(&mut unheard, 30, 51), Seen::Nothing);
+        assert!(!unheard.is_full() && !unheard.may_retry(), "it lives");
+    }
+
+    #[test]
     fn once_the_egress_is_asked_all_is_kept_until_it_answers_whoever_acknowledges_it() {
         for (room, places) in [(MAX_UNANSWERED, 1), (MAX_SAID, 0)] {
             let (mut unheard, places) = (user(Said::default()), Places::new(places));
@@ -529,13 +566,11 @@ mod tests {
     }
 
     #[test]
-    fn a_user_who_has_said_too_much_has_no_place_or_had_too_many_connections_gets_no_other() {
-        for (count, places) in [(MAX_UNANSWERED + 1, 1), (MAX_SAID + 1, 0)] {
-            let mut unheard = user(Said::default());
-            says(&mut unheard, count, 0);
-            assert_eq!(unheard.look(|| Some(LOOK), &Places::new(places), at(1)), Seen::Nothing);
-            assert!(!unheard.may_retry(), "{count} bytes, {places} places");
-        }
+    fn a_user_for_whom_there_is_no_place_or_who_had_too_many_connections_gets_no_other() {
+        let mut unheard = user(Said::default());
+        says(&mut unheard, MAX_SAID + 1, 0);
+        assert_eq!(unheard.look(|| Some(LOOK), &Places::new(0), at(1)), Seen::Nothing);
+        assert!(!unheard.may_retry() && !unheard.is_full());
         assert!(!user(Said { tries: MAX_TRIES, ..Said::default() }).may_retry());
         let places = Places::new(1);
         let held = places.take();
