@@ -43,9 +43,9 @@ impl Loads {
         self.least_busy(udp, 0..self.relays.len()).unwrap_or_default()
     }
 
-    /// Whether that worker has to be woken for so few relays that the first one has them as well.
+    /// Whether that worker has to be woken for a relay that has begun there, of so few in all that the first one has them as well.
     pub fn is_remote(&self, worker: usize) -> bool {
-        worker > 0 && self.relays.iter().sum::<usize>() < HEAD_START
+        worker > 0 && self.relays.iter().sum::<usize>() <= HEAD_START
     }
 
     /// Each worker in turn.

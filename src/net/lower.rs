@@ -21,6 +21,12 @@ pub trait Lower: Stream + Send {
     fn fingerprint(&self) -> Option<Fingerprint>;
 }
 
+/// How much of each of three parts has gone where so much of all has: the first two have `first` and `second` bytes.
+pub fn gone(sent: usize, first: usize, second: usize) -> [usize; 3] {
+    let (head, rest) = (sent.min(first), sent.saturating_sub(first));
+    [head, rest.min(second), rest.saturating_sub(second)]
+}
+
 impl Lower for Tcp {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         Read::read(self, into)

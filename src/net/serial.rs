@@ -13,7 +13,7 @@
 use std::io::{self, ErrorKind};
 use std::ops::Range;
 
-use super::lower::Lower;
+use super::lower::{gone, Lower};
 use super::pipe::Splice;
 use super::rest::Rest;
 use super::stream::{ready, Buffer, Stream};
@@ -219,22 +219,21 @@ impl Stream for Serial {
                     return Err(io::Error::new(ErrorKind::BrokenPipe, "the stream has ended"));
                 }
             };
-            let ends = self.last && self.send == Send::Bytes(before);
-            let end = if ends { Some(Head::end(self.counts.end())) } else { None };
+            let is_last = self.last && self.send == Send::Bytes(before);
+            let end = is_last.then(|| Head::end(self.counts.end()));
             let last = end.as_ref().map_or(&[][..], |end| end.last(end.size()));
             let count = before.min(left);
             let sent = self.lower.put([self.head.last(self.held), &from.bytes()[..count], last])?;
-            let heads = sent.min(self.held);
-            let bytes = (sent - heads).min(count);
+            let [heads, bytes, ends] = gone(sent, self.held, count);
             self.held -= heads;
             self.counts.said += bytes as u64;
             from.consume(bytes);
             if let Send::Bytes(left) = self.send {
                 self.send = if left == bytes { Send::Open } else { Send::Bytes(left - bytes) };
             }
-            if let Some(end) = end.filter(|_| sent > heads + bytes) {
+            if let Some(end) = end.filter(|_| ends > 0) {
                 self.say(end);
-                self.held -= sent - heads - bytes;
+                self.held -= ends;
                 self.send = Send::Ended;
             }
         }

@@ -185,6 +185,14 @@ impl Ws {
         self.reuse && ended && matches!(self.send, SendState::Marked)
     }
 
+    /// What the peer's end told.
+    fn told(&self) -> Option<u64> {
+        match self.recv {
+            RecvState::Ended(told) | RecvState::Free(told) => told,
+            _ => None,
+        }
+    }
+
     fn begin(&mut self) {
         (self.recv, self.send) = (RecvState::Between, SendState::Open);
         (self.counts, self.last) = (Counts::default(), false);
@@ -300,8 +308,7 @@ impl Successive for Ws {
     }
 
     fn renewed(&mut self) -> io::Result<Option<Renewed>> {
-        let told_all = |ws: &Ws| matches!(ws.recv, RecvState::Ended(told) if ws.counts.is_all(told));
-        while !matches!(self.recv, RecvState::Free(_)) && !told_all(self) {
+        while !matches!(self.recv, RecvState::Free(_)) && !self.counts.is_all(self.told()) {
             if !self.is_between_users() {
                 return Err(ErrorKind::UnexpectedEof.into());
             }
@@ -309,12 +316,9 @@ impl Successive for Ws {
                 return Ok(None);
             }
         }
-        let told = match self.recv {
-            RecvState::Ended(told) | RecvState::Free(told) => told,
-            _ => None,
-        };
+        let renewed = Renewed::after(self.told());
         self.begin();
-        Ok(Some(Renewed::after(told)))
+        Ok(Some(renewed))
     }
 }
 

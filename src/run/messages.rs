@@ -168,6 +168,8 @@ pub enum Job {
         request: DialRequest,
         /// What the user speaks.
         proto: Proto,
+        /// The connection is to wait behind others for its next user: this worker is woken for this one, and the hub's own has little to do.
+        behind: bool,
     },
     /// A user goes straight to a target (single-end).
     Forward {
@@ -479,6 +481,4 @@ pub struct DialRequest {
     pub report: bool,
     /// Whether one of the targets is a name, whose addresses may change.
     pub named: bool,
-    /// The worker of the pool connection has to be woken for it, and the hub's own has little to do.
-    pub misplaced: bool,
 }

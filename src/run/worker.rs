@@ -177,10 +177,13 @@ impl Worker {
             Job::Keep { key, id } => self.keep(key, id),
             Job::Doubt { key, id } => self.doubt(key, id),
             Job::Question { key, tunnel, id } => self.question(key, tunnel, id, now),
-            Job::Dial { key, tunnel, request, proto } => {
+            Job::Dial { key, tunnel, request, proto, behind } => {
                 let home = tasks.home(key);
                 match tasks.take_pool(key, context) {
-                    Some(pool) => {
+                    Some(mut pool) => {
+                        if let (true, Some(connection)) = (behind, pool.0.successive()) {
+                            connection.wait_behind();
+                        }
                         tasks.put(key, Dialer::for_pool(pool, request, tunnel, proto, home, context));
                     }
                     None => context.hub.send(Notice::Done { home, tunnel, proto }),

@@ -9,6 +9,7 @@ use super::mask::Mask;
 use super::state::{Masking, RecvState, SendState};
 use super::Ws;
 use crate::logic::encoding::hex;
+use crate::net::lower::gone;
 use crate::net::stream::{Buffer, LARGE};
 
 impl Ws {
@@ -34,8 +35,7 @@ impl Ws {
         let payload = &from.bytes()[..from.bytes().len().min(left)];
         let sent = self.lower.put([self.out.bytes(), payload, &end])?;
         self.spoke = true;
-        let heads = sent.min(self.out.bytes().len());
-        let bytes = (sent - heads).min(payload.len());
+        let [heads, bytes, ends] = gone(sent, self.out.bytes().len(), payload.len());
         self.out.consume(heads);
         from.consume(bytes);
         self.counts.said += bytes as u64;
@@ -43,8 +43,8 @@ impl Ws {
             0 => SendState::Open,
             left => SendState::Sending { left },
         };
-        if sent > heads + bytes {
-            self.hold(&end[sent - heads - bytes..])?;
+        if ends > 0 {
+            self.hold(&end[ends..])?;
             self.send = SendState::Marked;
         }
         Ok(())

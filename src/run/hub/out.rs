@@ -57,8 +57,6 @@ pub(in crate::run) struct PeerUser {
     pub address: Option<std::net::SocketAddr>,
     /// What the user speaks.
     pub proto: Proto,
-    /// The worker of the pool connection has to be woken for it, and the hub's own has little to do.
-    pub misplaced: bool,
 }
 
 /// Why a tunnel ended.

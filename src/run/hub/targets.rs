@@ -172,7 +172,7 @@ impl TargetRouter {
     }
 
     fn event(&self, origin: Origin, candidates: Vec<(usize, SocketAddr)>) -> TargetEvent {
-        let request = |user, proto, framed, misplaced| DialRequest {
+        let request = |user, proto, framed| DialRequest {
             candidates,
             user,
             proxy: self.proxy,
@@ -180,15 +180,14 @@ impl TargetRouter {
             framed,
             report: self.report,
             named: self.named,
-            misplaced,
         };
         match origin {
-            Origin::Pool { home, tunnel, user: PeerUser { address, proto, misplaced }, framed } => {
+            Origin::Pool { home, tunnel, user: PeerUser { address, proto }, framed } => {
                 let user = address.unwrap_or(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
-                TargetEvent::Dial { home, tunnel, request: request(user, proto, framed, misplaced), proto }
+                TargetEvent::Dial { home, tunnel, request: request(user, proto, framed), proto }
             }
             Origin::User(user) => {
-                let request = request(user.address(), user.proto(), true, false);
+                let request = request(user.address(), user.proto(), true);
                 TargetEvent::Forward { user, request }
             }
         }

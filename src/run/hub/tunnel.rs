@@ -388,7 +388,7 @@ impl Tunnel {
         let (tunnel, dialect) = (self.number, self.dialect);
         out.job(home.worker, Job::Number { key: home.key, tunnel, id, dialect, ws_eof, reuse });
         self.admit(id, home, fp, now, out);
-        self.shed_beyond_max(out);
+        self.shed_beyond_max(now, out);
     }
 
     /// A pool connection has the id that the server gave it (client).

@@ -60,7 +60,8 @@ impl Hub {
     pub(super) fn dispatch(&mut self, event: TargetEvent) {
         match event {
             TargetEvent::Dial { home, tunnel, request, proto } => {
-                self.out.job(home.worker, Job::Dial { key: home.key, tunnel, request, proto });
+                let behind = self.out.loads.is_remote(home.worker);
+                self.out.job(home.worker, Job::Dial { key: home.key, tunnel, request, proto, behind });
             }
             TargetEvent::Forward { user, request } => {
                 let worker = self.out.loads.quietest(matches!(user.proto(), Proto::Udp(_)));

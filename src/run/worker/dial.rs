@@ -211,7 +211,7 @@ impl Dialer {
         if self.request.udp && !self.request.framed {
             self.waiting.keep_messages(context.shared.config.limits.udp_buffer);
         }
-        let (tunnel, DialRequest { candidates, user, proxy, udp, report: others, named, misplaced, .. }) =
+        let (tunnel, DialRequest { candidates, user, proxy, udp, report: others, named, .. }) =
             (self.tunnel(), self.request);
         let (number, address) = (candidates[at].0, canonical(candidates[at].1));
         let mut first = match proxy && !udp {
@@ -225,7 +225,7 @@ impl Dialer {
         Next::Become(match self.waiting {
             Waiting::Pool(pool, _, id) => {
                 let relay = Relay::new(reached.into(), pool, join, context, now).sending_local(first);
-                relay.of_pool(id, false).misplaced(misplaced).unheard(id.map(Unheard::peer))
+                relay.of_pool(id, false).unheard(id.map(Unheard::peer))
             }
             Waiting::User(user) => Relay::new(user, reached.into().into(), join, context, now).sending_remote(first),
         })

@@ -1,5 +1,7 @@
 //! Two ends relay: a user and a pool connection, a pool connection and a target, or the hub and its peer.
 
+mod doubts;
+
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -10,17 +12,16 @@ use super::context::{Context, Side};
 use super::exchange::Join;
 use super::idle::Idle;
 use super::next::Schedule;
-use super::unheard::{Doubt, Keeping, Seen, Unheard, DEAD, KEPT_AT_ONCE};
+use super::unheard::{Keeping, Unheard, KEPT_AT_ONCE};
 use crate::logic::metrics::Figure;
 use crate::logic::serial::Renewed;
 use crate::logic::terms::TunnelNo;
 use crate::logic::wire::Id;
 use crate::net::leg::{Leg, Line, Own};
-use crate::net::mux::Muxes;
 use crate::net::relay::Half;
 use crate::net::udp::Frames;
 use crate::run::messages::{Home, Notice, TunnelEvent};
-use crate::run::user::{Proto, User};
+use crate::run::user::Proto;
 
 /// A relay and what it is for.
 ///
@@ -113,14 +114,6 @@ impl Relay {
         Relay { pool: id.map(|id| (id, ingress)), ..self }
     }
 
-    /// There is a better place for users than where its pool connection lives: that one is to wait behind others after this user.
-    pub fn misplaced(mut self, misplaced: bool) -> Relay {
-        if let (true, Some(connection)) = (misplaced, self.remote.successive()) {
-            connection.wait_behind();
-        }
-        self
-    }
-
     /// Its pool connection has not been heard yet, and may be dead. Where many share one, that is known of it anyhow.
     pub fn unheard(self, unheard: Option<Unheard>) -> Relay {
         let own = self.has_own_connection();
@@ -210,11 +203,6 @@ impl Relay {
         Ok(rx.again || tx.again || full && !self.is_full())
     }
 
-    /// Whether no more is read of the user until the egress has answered.
-    fn is_full(&self) -> bool {
-        self.unheard.as_ref().is_some_and(|unheard| unheard.is_full())
-    }
-
     /// Passes on what came for the hub, and the figures.
     fn report(&mut self, context: &mut Context) {
         match &mut self.local {
@@ -243,69 +231,6 @@ impl Relay {
         }
     }
 
-    /// Looks whether what was sent over a connection that has not been heard is acknowledged. If not the egress is asked; the egress has the
-    /// ingress ask.
-    fn look(&mut self, context: &Context, now: Instant) {
-        let Some(unheard) = &mut self.unheard else { return };
-        let event = match unheard.look(|| self.remote.undelivered(), &context.places, now) {
-            Seen::Nothing => return,
-            Seen::Ask => TunnelEvent::Lost(unheard.id()),
-            Seen::Tell => TunnelEvent::Doubted(unheard.id()),
-        };
-        context.hub.send(Notice::Tunnel { number: self.join.tunnel, event });
-    }
-
-    /// The other side finds that what it sends over connection `id` is not acknowledged: it is asked, unless something has come, or waits to
-    /// be read.
-    pub fn doubted(&mut self, id: Id, context: &mut Context) {
-        let Some(unheard) = self.unheard.as_mut().filter(|unheard| unheard.id() == id) else { return };
-        if !self.remote.has_said(&mut context.muxes) && unheard.doubted() {
-            context.hub.send(Notice::Tunnel { number: self.join.tunnel, event: TunnelEvent::Lost(id) });
-        }
-    }
-
-    /// Whether its pool connection has failed before it was heard, and the user can have another: the egress is asked. At the egress the
-    /// ingress is told.
-    fn is_lost(&mut self, broken: bool, context: &mut Context) -> bool {
-        let Some(unheard) = &self.unheard else { return false };
-        let (id, retried) = (unheard.id(), unheard.may_retry());
-        let failed = broken || self.remote.failed(&mut context.muxes);
-        if !failed || self.local.is_cut() || !self.remote.is_cut() {
-            return false;
-        }
-        if unheard.is_here() && !retried {
-            return false;
-        }
-        context.hub.send(Notice::Tunnel { number: self.join.tunnel, event: TunnelEvent::Lost(id) });
-        retried
-    }
-
-    /// The pool connection over which no byte of the other side has come.
-    pub fn unheard_id(&self) -> Option<Id> {
-        self.unheard.as_ref().map(|unheard| unheard.id())
-    }
-
-    /// The user stays with this pool connection, whatever comes of it.
-    pub fn keep(&mut self) {
-        self.unheard = None;
-    }
-
-    /// Whether the user can have another pool connection.
-    pub fn may_retry(&self) -> bool {
-        self.unheard.as_ref().is_some_and(|unheard| unheard.may_retry())
-    }
-
-    /// Whether no byte has come over its pool connection, nor waits there, nor has the other side acknowledged one.
-    pub fn nothing_came(&mut self, muxes: &mut Muxes, now: Instant) -> bool {
-        let Some(unheard) = &self.unheard else { return false };
-        !unheard.is_answered(self.remote.undelivered(), now) && !self.remote.has_said(muxes)
-    }
-
-    /// Its pool connection is dead: it ends without what is still on its way.
-    pub fn cut(&mut self) {
-        self.remote.cut();
-    }
-
     /// Its pool connection, which another user may get: the ingress waits until the egress is through with this one.
     pub fn into_idle(mut self, home: Home, context: &Context, now: Instant) -> Option<Idle> {
         let (tunnel, (id, ingress)) = (self.join.tunnel, self.pool?);
@@ -316,18 +241,6 @@ impl Relay {
             context.hub.send(Notice::Tunnel { number: tunnel, event });
         }
         Some(Idle::after_user(self.remote, tunnel, id, until))
-    }
-
-    /// The user, whose pool connection has failed: what follows is the egress's word.
-    pub fn into_doubt(self, now: Instant) -> Option<Doubt> {
-        Some(Doubt::new(self.local, *self.unheard?, self.join, now))
-    }
-
-    /// The user, for another pool connection. This one is reset.
-    pub fn into_user(mut self, context: &Context) -> Option<User> {
-        self.join.ended(&context.shared, Some(DEAD));
-        self.remote.cut();
-        self.unheard?.into_user(self.local, &context.registry)
     }
 
     /// Remembers an edge.

@@ -193,7 +193,7 @@ impl Tunnel {
         let address: Option<SocketAddr> = remote.parse().ok();
         let session = SessionKey { user: address.unwrap_or_else(|| SocketAddr::from(([0; 4], 0))), asked: None };
         let proto = if udp { Proto::Udp(session) } else { Proto::Tcp(None) };
-        if self.pool.claim(id, PeerUser { address, proto, misplaced: false }, now).is_err() {
+        if self.pool.claim(id, PeerUser { address, proto }, now).is_err() {
             log::debug!("A user for connection {id}, too many or twice: ignored");
         }
     }
@@ -206,11 +206,10 @@ impl Tunnel {
                 out.close(home);
                 continue;
             }
-            let user = PeerUser { misplaced: out.loads.is_remote(worker), ..launch };
             out.loads.begin(worker);
             self.live += 1;
             self.launched.given(id, home, now);
-            out.push(Action::Dial { home, user, framed: self.framed() });
+            out.push(Action::Dial { home, user: launch, framed: self.framed() });
         }
     }
 

@@ -24,20 +24,24 @@ impl Tunnel {
         }
         self.launched.opened(id, now);
         if unwanted {
-            self.pool.shed_late(1, now);
+            self.shed(1, now, out);
+        }
+    }
+
+    /// Gives up so many idle connections, those that have waited longest: the ingress at once, the egress late, since launches may come.
+    fn shed(&mut self, count: usize, now: Instant, out: &mut Out) {
+        match self.side {
+            Side::Ingress => self.pool.shed(count).into_iter().for_each(|home| out.close(home)),
+            Side::Egress => self.pool.shed_late(count, now),
         }
     }
 
     /// A server that gives connections to users has no more than were agreed on: what users bring back comes beside what the client opens
     /// in place of it.
-    pub(super) fn shed_beyond_max(&mut self, out: &mut Out) {
-        let surplus = match self.side {
-            Side::Ingress if self.terms.features.contains(&Feature::Reuse) => {
-                self.pool.idle().saturating_sub(self.terms.max)
-            }
-            _ => 0,
-        };
-        self.pool.shed(surplus).into_iter().for_each(|home| out.close(home));
+    pub(super) fn shed_beyond_max(&mut self, now: Instant, out: &mut Out) {
+        if self.side == Side::Ingress && self.terms.features.contains(&Feature::Reuse) {
+            self.shed(self.pool.idle().saturating_sub(self.terms.max), now, out);
+        }
     }
 
     /// More pool connections fail than are idle: both sides begin anew.
@@ -68,10 +72,8 @@ impl Tunnel {
             Stage::Up { .. } => opener.open(&mut self.pool, self.secret.as_ref(), now, out),
         }
         let surplus = opener.refill.surplus();
-        match self.side {
-            _ if surplus == 0 || !self.terms.features.contains(&Feature::Reuse) => {}
-            Side::Ingress => self.pool.shed(surplus).into_iter().for_each(|home| out.close(home)),
-            Side::Egress => self.pool.shed_late(surplus, now),
+        if surplus > 0 && self.terms.features.contains(&Feature::Reuse) {
+            self.shed(surplus, now, out);
         }
     }
 }
