@@ -18,12 +18,12 @@ forbid() {
 
 forbid src/logic/ 'mio::|std::io|std::thread|std::sync::mpsc|SystemTime|Instant::now|SystemRandom|rand::|TcpStream|UdpSocket' \
     'logic is pure: no sockets, clock, threads or randomness'
-forbid src/logic/ 'crate::(net|run|config|master|check|log|heap)[^a-z_]' 'logic uses nothing above it'
-forbid src/net/ 'crate::(run|master|check|config|log|heap)[^a-z_]|thread::sleep|Instant::now' 'net uses logic only, and never waits'
+forbid src/logic/ 'crate::(net|run|config|master|check|log|heap|code_pages)[^a-z_]' 'logic uses nothing above it'
+forbid src/net/ 'crate::(run|master|check|config|log|heap|code_pages)[^a-z_]|thread::sleep|Instant::now' 'net uses logic only, and never waits'
 forbid src/run/ 'crate::(master|check)[^a-z_]|thread::sleep' 'run knows nothing of the master, and never sleeps'
 forbid src/master/ 'crate::check[^a-z_]' 'the master runs instances, and checks none'
-forbid src/config 'crate::(net|run|master|check|heap)[^a-z_]' 'config uses values of logic, and how the log shows text'
-forbid src/check/ 'crate::heap[^a-z_]' 'a check is no instance'
+forbid src/config 'crate::(net|run|master|check|heap|code_pages)[^a-z_]' 'config uses values of logic, and how the log shows text'
+forbid src/check/ 'crate::(heap|code_pages)[^a-z_]' 'a check is no instance'
 forbid 'src/log[.]' '[^$]crate::' 'the log uses nothing'
 forbid 'src/notify[.]' 'crate::' 'what a service manager is told uses nothing'
 forbid src/heap 'crate::' 'the heap uses nothing'

@@ -67,6 +67,12 @@ pub fn share() {
     }
 }
 
+/// Bytes of a page of memory.
+pub fn page_size() -> usize {
+    // SAFETY: reads a number.
+    usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096)
+}
+
 fn had(block: *mut u8, size: usize) -> *mut u8 {
     match block.is_null() {
         false => block,

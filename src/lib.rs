@@ -3,7 +3,7 @@
 //! This file is the map. A directory is a layer, and arrows only point down:
 //!
 //! ```text
-//!    main -> master -> run -> net -> logic          config, heap, log, notify: leaves, read by main, master and run; error: read by all
+//!    main -> master -> run -> net -> logic          code_pages, config, heap, log, notify: leaves, read by main, master and run; error: read by all
 //!       \-> check -----^-----^------^                check also reads the master's records
 //! ```
 //!
@@ -13,6 +13,7 @@
 #![warn(missing_docs)]
 #![forbid(unsafe_op_in_unsafe_fn)]
 
+pub mod code_pages;
 pub mod config;
 pub mod error;
 pub mod heap;

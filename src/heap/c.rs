@@ -58,7 +58,7 @@ unsafe extern "C" fn memalign(align: usize, size: usize) -> *mut c_void {
 #[unsafe(no_mangle)]
 unsafe extern "C" fn valloc(size: usize) -> *mut c_void {
     // SAFETY: a page is a power of two.
-    unsafe { aligned_alloc(super::trimming::page_size(), size) }
+    unsafe { aligned_alloc(super::page_size(), size) }
 }
 
 #[unsafe(no_mangle)]

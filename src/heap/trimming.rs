@@ -6,6 +6,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use dlmalloc::{Allocator, Dlmalloc};
 
+use super::page_size;
+
 /// A heap that can be trimmed.
 pub struct Trimming(Mutex<Dlmalloc<Pages>>);
 
@@ -146,12 +148,6 @@ unsafe fn unmap(base: *mut libc::c_void, size: usize) -> bool {
     let kind = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED;
     // SAFETY: the caller's promise is passed on; the new mapping replaces the old one.
     unsafe { libc::mmap(base, size, libc::PROT_NONE, kind, -1, 0) == base }
-}
-
-/// Bytes of a page.
-pub fn page_size() -> usize {
-    // SAFETY: reads a number.
-    usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096)
 }
 
 #[cfg(test)]

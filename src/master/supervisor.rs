@@ -25,6 +25,7 @@ use super::instance::{Instance, Step, Times};
 use super::mail::Mail;
 use super::record::{Record, Status, KEY_ID};
 use super::requests::{Answer, Refusal, Sample, What};
+use crate::code_pages;
 use crate::config::Config;
 use crate::log::Level;
 use crate::logic::bans::Bans;
@@ -65,6 +66,8 @@ pub struct Supervisor {
     save: Option<Instant>,
     /// When to save counters and make a copy.
     backup: Instant,
+    /// When to give back what only the start has needed.
+    settle: Option<Instant>,
     inbox: Receiver<Mail>,
     mailbox: Sender<Mail>,
     manager: Option<ServiceManager>,
@@ -110,6 +113,7 @@ impl Supervisor {
             births: VecDeque::new(),
             save: None,
             backup: Instant::now() + config.limits.reload,
+            settle: Some(Instant::now() + SETTLED),
             inbox,
             mailbox,
             config,
@@ -300,6 +304,10 @@ impl Supervisor {
             self.save = None;
             self.keep.save(self.records());
         }
+        if self.settle.is_some_and(|at| now >= at) {
+            self.settle = None;
+            code_pages::release();
+        }
         if now >= self.backup {
             self.backup = now + self.config.limits.reload;
             let records = self.records();
@@ -340,7 +348,7 @@ impl Supervisor {
         let slots = self.slots.values().filter_map(Slot::deadline).min();
         let lag = self.readers.lag().then(|| Instant::now() + LAG_PAUSE);
         let manager = self.manager.as_ref().and_then(ServiceManager::deadline);
-        [slots, lag, self.save, manager].into_iter().flatten().fold(self.backup, Instant::min)
+        [slots, lag, self.save, self.settle, manager].into_iter().flatten().fold(self.backup, Instant::min)
     }
 
     fn signalled(&mut self, signal: i32, now: Instant) -> Option<ExitCode> {
@@ -425,3 +433,6 @@ const SAVE_PAUSE: Duration = Duration::from_millis(50);
 
 /// How often it is seen whether readers who lag have room again.
 const LAG_PAUSE: Duration = Duration::from_millis(100);
+
+/// After the start, before what only that has needed is given back.
+const SETTLED: Duration = Duration::from_secs(2);

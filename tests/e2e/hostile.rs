@@ -166,7 +166,7 @@ fn a_user_who_never_reads_is_not_read_ahead_for() {
         let shared = builder.is_shared();
         let tunnel = builder.server("max=8").start();
         let before = tunnel.at_rest();
-        let memory: Vec<usize> = tunnel.processes().iter().map(|process| process.rss_kb()).collect();
+        let memory: Vec<usize> = tunnel.processes().iter().map(|process| process.own_memory_kb()).collect();
         let most = 4096 + if shared { 2 * WINDOW_KB } else { 0 };
         tunnel.target.handle(|mut stream| {
             let _ = stream.write_all(b"!");
@@ -185,7 +185,7 @@ fn a_user_who_never_reads_is_not_read_ahead_for() {
             }
         });
         for (process, before) in tunnel.processes().iter().zip(&memory) {
-            let now = process.rss_kb();
+            let now = process.own_memory_kb();
             assert!(now < before + most, "{process:?}: {before} KiB before, {now} now");
         }
         drop(users);
@@ -268,7 +268,7 @@ fn attacked(query: &str, attack: impl Fn(&Tunnel) + Sync) {
     let _ = raise_limits(1000);
     let tunnel = Tunnel::reverse().server(&format!("max=8&{query}")).start();
     let server = tunnel.server.as_ref().unwrap();
-    let (before, memory, mark) = (tunnel.at_rest(), server.rss_kb(), server.mark());
+    let (before, memory, mark) = (tunnel.at_rest(), server.own_memory_kb(), server.mark());
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let user = scope.spawn(|| {
@@ -285,8 +285,8 @@ fn attacked(query: &str, attack: impl Fn(&Tunnel) + Sync) {
     assert!(!server.said_after(mark, "Tunnel with"), "the same tunnel all the while");
     tunnel.rests_again(&before);
     // What a crowd leaves goes back to the system a moment after it has gone.
-    let back = eventually(GRACE, || server.rss_kb() < memory + 4096);
-    assert!(back, "{memory} KiB before, {} at rest now", server.rss_kb());
+    let back = eventually(GRACE, || server.own_memory_kb() < memory + 4096);
+    assert!(back, "{memory} KiB before, {} at rest now", server.own_memory_kb());
 }
 
 /// Whether this build has that pool transport.

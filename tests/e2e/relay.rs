@@ -187,7 +187,7 @@ fn a_sleeping_reader_stops_the_sender_and_memory_stays_small() {
         for downwards in [false, true] {
             let (user, served) = tunnel.pair();
             let (sender, reader) = if downwards { (served, user) } else { (user, served) };
-            let before: Vec<usize> = tunnel.processes().iter().map(|process| process.rss_kb()).collect();
+            let before: Vec<usize> = tunnel.processes().iter().map(|process| process.own_memory_kb()).collect();
             sender.set_write_timeout(Some(STALL)).unwrap();
             let pattern = noise(10, 1 << 16);
             let mut sent = 0;
@@ -201,7 +201,7 @@ fn a_sleeping_reader_stops_the_sender_and_memory_stays_small() {
                 assert!(sent < MAX_IN_FLIGHT, "{sent} bytes are in flight and not read");
             }
             for (process, before) in tunnel.processes().iter().zip(before) {
-                let grown = process.rss_kb().saturating_sub(before);
+                let grown = process.own_memory_kb().saturating_sub(before);
                 assert!(grown < most, "{process:?} grew by {grown} KB while it was not read");
             }
             // The reader wakes up greedy, and nothing is missing.

@@ -84,6 +84,7 @@ fn a_tunnel_at_rest_makes_almost_no_system_calls() {
             let tunnel = Tunnel::reverse().server(&format!("max=8&tls={tls}")).start();
             tunnel.at_rest();
             for process in tunnel.processes() {
+                process.settles();
                 let watch = Watch::start(&strace, process);
                 let most = three_reports(process);
                 let calls = watch.stop();
@@ -100,6 +101,7 @@ fn a_single_end_forwarder_at_rest_only_measures_its_target() {
         let Some(strace) = program("strace") else { return };
         let tunnel = Tunnel::single().start();
         tunnel.at_rest();
+        tunnel.client.settles();
         let watch = Watch::start(&strace, &tunnel.client);
         let most = three_reports(&tunnel.client);
         let calls = watch.stop();

@@ -242,9 +242,16 @@ impl Process {
         self.status("Threads:")
     }
 
-    /// Resident memory in KiB.
-    pub fn rss_kb(&self) -> usize {
-        self.status("VmRSS:")
+    /// Resident memory in KiB that is of no file: heap and stacks.
+    pub fn own_memory_kb(&self) -> usize {
+        self.status("RssAnon:")
+    }
+
+    /// Waits until code that only its start has needed is no more mapped: it is most of all that the process has had.
+    pub fn settles(&self) {
+        let mapped = || (self.status("RssFile:"), self.status("VmHWM:"));
+        let settled = eventually(GRACE, || matches!(mapped(), (now, most) if 3 * now < 2 * most));
+        assert!(settled, "{self:?}: KiB of files that are mapped, and most of all memory: {:?}", mapped());
     }
 
     fn status(&self, field: &str) -> usize {

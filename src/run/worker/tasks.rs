@@ -10,7 +10,6 @@ use super::context::{socket_of, Context};
 use super::idle::Idle;
 use super::next::Schedule;
 use super::task::{Stage, Task};
-use crate::heap;
 use crate::logic::scheduler::Scheduler;
 use crate::logic::slab::Key;
 use crate::logic::strangers::Strangers;
@@ -21,6 +20,7 @@ use crate::net::mux::Muxes;
 use crate::net::random;
 use crate::run::messages::{Home, Notice};
 use crate::run::user::User;
+use crate::{code_pages, heap};
 
 /// The tasks of one worker.
 pub struct Tasks {
@@ -30,7 +30,10 @@ pub struct Tasks {
     scheduler: Scheduler<Option<Box<Task>>>,
     /// Connections that came in and have not shown what they are.
     strangers: Strangers<Key>,
+    /// Most tasks since memory was given back last.
     busiest: usize,
+    /// Much of what the start needed is needed once: the first worker has yet to give that back.
+    fresh: bool,
     tidy: Option<Instant>,
 }
 
@@ -38,7 +41,7 @@ impl Tasks {
     /// None yet, at that worker.
     pub fn new(worker: usize, budget: &Budget, now: Instant) -> Tasks {
         let strangers = Strangers::new(budget.strangers, budget.kept);
-        Tasks { worker, scheduler: Scheduler::new(now), strangers, busiest: 0, tidy: None }
+        Tasks { worker, scheduler: Scheduler::new(now), strangers, busiest: 0, fresh: worker == 0, tidy: None }
     }
 
     /// A task, if it is still there.
@@ -266,15 +269,17 @@ impl Tasks {
         self.scheduler.deadline().into_iter().chain(self.tidy).min()
     }
 
-    /// Some time after a crowd has gone, its memory goes back to the system.
+    /// Some time after the start, and after a crowd has gone, its memory goes back to the system.
     pub fn tidy(&mut self, now: Instant) {
         self.busiest = self.busiest.max(self.scheduler.len());
-        if self.busiest < CROWD || self.scheduler.len() > self.busiest / 4 {
+        let crowd_gone = self.busiest >= CROWD && self.scheduler.len() <= self.busiest / 4;
+        if !self.fresh && !crowd_gone {
             self.tidy = None;
         } else if now >= *self.tidy.get_or_insert(now + QUIET) {
-            (self.tidy, self.busiest) = (None, self.scheduler.len());
+            (self.tidy, self.busiest, self.fresh) = (None, self.scheduler.len(), false);
             self.scheduler.shrink(CROWD);
             heap::trim();
+            code_pages::release();
         }
     }
 
@@ -291,5 +296,5 @@ impl Tasks {
 
 /// From this many tasks on it is worth giving memory back after they have gone.
 const CROWD: usize = 128;
-/// So long after it has gone, since the last of a crowd go slowly.
+/// So long after it has gone, since the last of a crowd go slowly, and after the start, which has users to greet.
 const QUIET: Duration = Duration::from_secs(2);

@@ -22,7 +22,7 @@ pub struct Datagrams {
     pub echo: f64,
     /// The same with load, target and all processes on one processor.
     pub near: f64,
-    /// Resident bytes of all processes for each of many sessions.
+    /// Bytes of memory of all processes for each of many sessions.
     pub session: f64,
     /// Processor time of all processes while each of these says one datagram a second, of one core.
     pub murmur: f64,
@@ -152,7 +152,7 @@ fn many(way: &Running, sessions: usize) -> io::Result<(f64, f64, usize)> {
         way.parts
             .iter()
             .filter_map(|part| process::memory(part.pid()).ok())
-            .map(|memory| memory.rss as f64 * 1024.0)
+            .map(|memory| memory.anonymous as f64 * 1024.0)
             .sum()
     };
     let before = memory();

@@ -236,6 +236,7 @@ impl Bench<'_> {
             if running.parts.is_empty() {
                 return Ok("nothing to weigh".into());
             }
+            sleep(START);
             end.release();
             let (all, missing) = held::run(running, &end, count, pause)?;
             found.missing += missing;
@@ -404,8 +405,9 @@ const GONE_QUICK: Duration = Duration::from_secs(5);
 /// How long a measurement waits for others to leave the machine alone.
 const QUIET: Duration = Duration::from_secs(30);
 const QUIET_QUICK: Duration = Duration::from_secs(5);
-/// Until a program without users has started for sure: a client that came before its server calls again after 3 s.
-const START: Duration = Duration::from_secs(4);
+/// Until a program without users has come to rest: a client that came before its server calls again after 3 s, and then each tells
+/// the other every 5 s that it is there.
+const START: Duration = Duration::from_secs(9);
 /// Until windows and buffers have grown, nothing is counted.
 const RAMP: Duration = Duration::from_millis(500);
 /// How long bulk data is measured.

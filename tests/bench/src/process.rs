@@ -15,6 +15,8 @@ pub struct Memory {
     pub pss: u64,
     /// Pages that no other process shares: what the machine would get back.
     pub private: u64,
+    /// Heap, stacks and what else is of no file.
+    pub anonymous: u64,
 }
 
 /// The memory of process `pid` now.
@@ -24,7 +26,8 @@ pub fn memory(pid: u32) -> io::Result<Memory> {
         let line = text.lines().find(|line| line.starts_with(name));
         line.and_then(|line| line.split_whitespace().nth(1)).and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0)
     };
-    Ok(Memory { rss: field("Rss:"), pss: field("Pss:"), private: field("Private_Clean:") + field("Private_Dirty:") })
+    let private = field("Private_Clean:") + field("Private_Dirty:");
+    Ok(Memory { rss: field("Rss:"), pss: field("Pss:"), private, anonymous: field("Anonymous:") })
 }
 
 /// A process and the children that it has now: a program may make one for each user.

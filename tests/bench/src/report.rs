@@ -127,7 +127,7 @@ fn memory(findings: &Findings) -> String {
             None => cells.extend(["-"; 4].map(str::to_owned)),
             Some((found, (_, rounds))) => {
                 let middle = |pick: fn(&Held) -> f64| median(rounds.iter().map(pick));
-                cells.push(number(bytes_per_user(findings, rounds, |memory| memory.rss), 0));
+                cells.push(number(bytes_per_user(findings, rounds), 0));
                 cells.push(number(middle(|held| held.during.rss as f64), 0));
                 cells.push(number(middle(|held| held.after.rss as f64), 0));
                 cells.push(found.missing.to_string());
@@ -166,7 +166,7 @@ fn idle_targets(findings: &Findings, list: &mut Targets) {
 
 fn held_targets(findings: &Findings, list: &mut Targets) {
     let plain = findings.of(Way::Tunnel).into_iter().flat_map(|f| &f.held);
-    let each = plain.filter_map(|(_, rounds)| bytes_per_user(findings, rounds, |m| m.rss));
+    let each = plain.filter_map(|(_, rounds)| bytes_per_user(findings, rounds));
     list.under("idle user, plain tunnel, worse process, KiB", each.reduce(f64::max).map(|bytes| bytes / 1024.0), 2.0);
     let ours = [Way::Single, Way::Tunnel, Way::TunnelTls];
     let rounds = ours.iter().filter_map(|way| findings.of(*way));
@@ -258,8 +258,8 @@ impl Targets {
     }
 }
 
-fn bytes_per_user(findings: &Findings, rounds: &[Held], pick: fn(&crate::process::Memory) -> u64) -> Option<f64> {
-    let grown = |held: &Held| pick(&held.during) as f64 - pick(&held.before) as f64;
+fn bytes_per_user(findings: &Findings, rounds: &[Held]) -> Option<f64> {
+    let grown = |held: &Held| held.during.anonymous as f64 - held.before.anonymous as f64;
     median(rounds.iter().map(grown)).map(|kib| kib * 1024.0 / findings.held_users.max(1) as f64)
 }
 

@@ -40,11 +40,11 @@ fn a_line_that_cannot_be_read_is_told_once_and_the_tunnel_stays() {
 fn a_client_that_never_reads_what_it_asks_for_costs_a_bounded_amount() {
     let stage = Stage::with(Flow::Reverse, &[("NP_SEMAPHORE_LIMIT", "4096")]);
     let mut fake = FakeClient::join(stage.tunnel);
-    let before = stage.server.rss_kb();
+    let before = stage.server.own_memory_kb();
     let pings = encoded(&vec![Signal::Ping; 10_000]);
     let mut highest = 0;
     let rounds = (0..400).take_while(|_| {
-        highest = highest.max(stage.server.rss_kb());
+        highest = highest.max(stage.server.own_memory_kb());
         fake.say_bytes(&pings)
     });
     let rounds = rounds.count();
@@ -59,7 +59,7 @@ fn a_flood_of_signals_from_a_client_is_worked_off_and_costs_nothing_lasting() {
     for stage in [Stage::reverse(), Stage::forward()] {
         let mut fake = FakeClient::join(stage.tunnel);
         let Pooled { id: used, stream } = fake.open();
-        let before = stage.server.rss_kb();
+        let before = stage.server.own_memory_kb();
         for (name, signals) in floods(used) {
             let mark = stage.server.mark();
             // In portions, each with a ping whose answer is waited for: the peer does read, only too much is said.
@@ -72,7 +72,7 @@ fn a_flood_of_signals_from_a_client_is_worked_off_and_costs_nothing_lasting() {
             }
             let said = stage.server.mark() - mark;
             assert!(said < 1000, "{name}: {said} lines in the log: {:?}", stage.server.lines().last());
-            let now = stage.server.rss_kb();
+            let now = stage.server.own_memory_kb();
             assert!(now < before + 8 * 1024, "{name}: {before} KiB before, {now} now");
         }
         assert!(!stage.server.said("ended"), "it is odd, but no reason to end the tunnel");
@@ -87,7 +87,7 @@ fn a_flood_of_signals_from_a_client_is_worked_off_and_costs_nothing_lasting() {
 fn lines_that_are_too_long_are_skipped_and_many_of_them_end_the_tunnel() {
     let stage = Stage::reverse();
     let mut fake = FakeClient::join(stage.tunnel);
-    let before = stage.server.rss_kb();
+    let before = stage.server.own_memory_kb();
     let long = [vec![b'A'; 1 << 20], b"\n".to_vec()].concat();
     for _ in 0..10 {
         assert!(fake.say_bytes(&long));
@@ -101,7 +101,7 @@ fn lines_that_are_too_long_are_skipped_and_many_of_them_end_the_tunnel() {
     fake.say_bytes(b"\n");
     fake.say(&[Signal::Ping]);
     fake.hears(|signal| *signal == Signal::Pong);
-    assert!(stage.server.rss_kb() < before + 4096);
+    assert!(stage.server.own_memory_kb() < before + 4096);
     while fake.say_bytes(b"this is not a signal\n") {}
     stage.server.says("cannot be read", GRACE);
     stage.is_served_by_an_honest_client();
@@ -146,7 +146,7 @@ fn whatever_a_server_answers_the_client_tries_again() {
     let client = Process::nodepass_with(&[&url], &[("NP_HANDSHAKE_TIMEOUT", "3s")]);
     fake.answer(b"to get going");
     client.says("failed", GRACE);
-    let before = client.rss_kb();
+    let before = client.own_memory_kb();
     let huge = "x".repeat(1 << 20);
     let answers: Vec<(&str, Vec<u8>)> = vec![
         ("garbage", noise(1, 500)),
@@ -187,7 +187,7 @@ fn whatever_a_server_answers_the_client_tries_again() {
     let mute: Vec<TcpStream> = (0..8).map(|_| fake.accept()).collect();
     client.says_after(mark, "ended", GRACE);
     drop((mute, fake));
-    let now = client.rss_kb();
+    let now = client.own_memory_kb();
     assert!(now < before + 4096, "{before} KiB before, {now} now");
     let _server = Process::nodepass(&format!("server://{KEY}@{at}/{user}?log=debug&mode=1&max=8"));
     until("a user", GRACE, || exchange(user, b"hello"));
@@ -238,7 +238,7 @@ fn a_flood_of_signals_from_a_server_is_worked_off_and_costs_nothing_lasting() {
         let pool: Vec<TcpStream> = (1..=8).map(|n| fake.number(Id([9, 9, 9, n]))).collect();
         let mut lines = Lines::default();
         client.says("is up", GRACE);
-        let before = client.rss_kb();
+        let before = client.own_memory_kb();
         for (name, signals) in floods(Id([9, 9, 9, 1])) {
             let mark = client.mark();
             let portion = encoded(&signals).repeat(PORTION / signals.len());
@@ -253,7 +253,7 @@ fn a_flood_of_signals_from_a_server_is_worked_off_and_costs_nothing_lasting() {
             }
             let said = client.mark() - mark;
             assert!(said < 1000, "{name}: {said} lines in the log: {:?}", client.lines().last());
-            let now = client.rss_kb();
+            let now = client.own_memory_kb();
             assert!(now < before + 8 * 1024, "{name}: {before} KiB before, {now} now");
         }
         assert!(target.accepted() <= 1);

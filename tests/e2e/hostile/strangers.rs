@@ -19,13 +19,13 @@ fn a_thousand_http2_connections_that_open_nothing_leave_users_served_and_end() {
     }
     attacked("type=3&tls=1", |tunnel| {
         let server = tunnel.server.as_ref().expect("a server");
-        let before = server.rss_kb();
+        let before = server.own_memory_kb();
         let mut held: Vec<Secured> = (0..count).map(|_| preface(tunnel.tunnel)).collect();
         let most = before + 128 * count;
         let ended = eventually(LONG, || {
             // They answer nothing, and are never silent.
             held.retain_mut(|stream| stream.write_all(PING).and_then(|()| stream.flush()).is_ok());
-            let now = server.rss_kb();
+            let now = server.own_memory_kb();
             assert!(now < most, "{before} KiB before, {now} with {} of them", held.len());
             held.is_empty()
         });
@@ -40,7 +40,7 @@ fn requests_that_never_end_end_their_connection() {
     }
     attacked("type=3&tls=1", |tunnel| {
         let server = tunnel.server.as_ref().expect("a server");
-        let before = server.rss_kb();
+        let before = server.own_memory_kb();
         for head in [NOTHING_OF_OURS, A_STREAM] {
             let mut stream = preface(tunnel.tunnel);
             let mut said = 0;
@@ -55,7 +55,7 @@ fn requests_that_never_end_end_their_connection() {
                 }
                 said += frame.len();
                 if number % 8192 == 1 {
-                    let now = server.rss_kb();
+                    let now = server.own_memory_kb();
                     assert!(now < before + 24 * 1024, "{before} KiB before, {now} with {number} requests");
                 }
                 assert!(said < MUCH, "{said} bytes of heads, and it is still let in");

@@ -309,7 +309,7 @@ impl<'a> Stage<'a> {
     /// Users come one after the other while `flood` lasts, and a little longer; prints what became of them.
     fn measure(&self, name: &str, flood: impl FnOnce(&AtomicBool) -> String + Send) {
         let (over, flooded) = (AtomicBool::new(false), AtomicBool::new(false));
-        let (memory, lines, time) = (self.process.rss_kb(), self.lines(), processor_time(&self.process));
+        let (memory, lines, time) = (self.process.own_memory_kb(), self.lines(), processor_time(&self.process));
         let peak = AtomicUsize::new(memory);
         let mut waits: Vec<Option<Duration>> = Vec::new();
         let mut note = String::new();
@@ -318,7 +318,7 @@ impl<'a> Stage<'a> {
             let users: Vec<_> = (0..USERS_AT_ONCE).map(|_| scope.spawn(user)).collect();
             scope.spawn(|| {
                 while !over.load(Ordering::SeqCst) {
-                    peak.fetch_max(self.process.rss_kb(), Ordering::SeqCst);
+                    peak.fetch_max(self.process.own_memory_kb(), Ordering::SeqCst);
                     std::thread::sleep(Duration::from_millis(50));
                 }
             });
