@@ -67,6 +67,28 @@ fn bytes_pass_both_ways_in_order_and_each_direction_ends_by_itself() {
 }
 
 #[test]
+fn an_acknowledgement_goes_along_with_an_answer_and_alone_where_there_is_none() {
+    let mut both = Both::joined(&settings());
+    let (near, far) = both.stream();
+    let sends = |both: &Both| (both.client.mux.tally().sends, both.server.mux.tally().sends);
+    let begin = sends(&both);
+    for _ in 0..ROUNDS {
+        let (mut question, mut answer) = (Vec::new(), Vec::new());
+        both.client.write(near, b"question").unwrap();
+        both.until_true(|both| !both.server.read(far, &mut question).unwrap() && question == b"question");
+        both.server.write(far, b"answer").unwrap();
+        both.until_true(|both| !both.client.read(near, &mut answer).unwrap() && answer == b"answer");
+    }
+    let end = sends(&both);
+    // With acknowledgements of their own twice as many. A slow machine may need some.
+    let most = ROUNDS + ROUNDS / 4;
+    assert!(end.0 - begin.0 <= most && end.1 - begin.1 <= most, "{ROUNDS} rounds: {begin:?} to {end:?}");
+
+    let before = sends(&both).0;
+    both.until_true(|both| sends(both).0 > before);
+}
+
+#[test]
 fn after_would_block_an_edge_comes_once_under_the_streams_token() {
     let mut both = Both::joined(&settings());
     let (near, far) = both.stream();
@@ -367,3 +389,6 @@ fn an_end_that_comes_alone_and_last_is_heard() {
     both.until_true(|both| both.server.read(far, &mut up).unwrap());
     assert_eq!((&down[..], &up[..]), (&b"first"[..], &b"second"[..]));
 }
+
+/// Questions and answers.
+const ROUNDS: u64 = 40;

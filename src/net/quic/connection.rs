@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use quiche::{ConnectionError, ConnectionId, RecvInfo};
 
 use self::flow::Leaving;
-use super::packet_size::PacketSize;
+use super::packet_size::{active, PacketSize};
 use super::reset::Resets;
 use super::socket::Outbox;
 use super::streams::{Settling, Streams, TURN};
@@ -39,7 +39,9 @@ pub struct Connection {
     ends: BinaryHeap<Reverse<(Settling, u64)>>,
     /// Ends of ours that were said lately, when, and what was lost when that was looked at last.
     said: VecDeque<(Instant, u64)>,
-    lost: usize,
+    losses: usize,
+    /// Streams that the other side has reset, if that was asked since a packet came: quiche looks at all streams for it.
+    resets: Option<u32>,
     /// Streams on which the other side's end is heard only once ours is safe, or may have come untold: when to look again.
     unheard: BinaryHeap<Reverse<(Instant, u64)>>,
     /// Streams whose first words wait for room.
@@ -79,6 +81,12 @@ pub struct Connection {
     disowned: bool,
     /// The sender shall rest until then.
     paced: Option<Instant>,
+    /// When it has to say something: at once, or a little later, so that an acknowledgement goes along with an answer.
+    owed: Option<Instant>,
+    /// Bytes of packets that came, and of streams that were read, since it has sent.
+    taken: usize,
+    /// Much is under way until then: what it hears is acted on at once.
+    streams_until: Instant,
 }
 
 enum Stage {
@@ -114,7 +122,8 @@ impl Connection {
             stage: Stage::Starting,
             ends: BinaryHeap::new(),
             said: VecDeque::new(),
-            lost: 0,
+            losses: 0,
+            resets: None,
             unheard: BinaryHeap::new(),
             holding: Vec::new(),
             queue: VecDeque::new(),
@@ -136,6 +145,9 @@ impl Connection {
             size: PacketSize::new(largest, settings.report, now),
             disowned: false,
             paced: None,
+            owed: Some(now),
+            taken: 0,
+            streams_until: now,
         }
     }
 
@@ -151,7 +163,31 @@ impl Connection {
 
     /// What quiche does with it.
     pub fn quic_mut(&mut self) -> &mut quiche::Connection {
+        self.speak();
         &mut self.quic
+    }
+
+    /// An id of ours that the other side uses no more.
+    pub fn retired_id(&mut self) -> Option<Id> {
+        Id::try_from(&self.quic.retired_scid_next()?[..]).ok()
+    }
+
+    /// It has something to say now.
+    fn speak(&mut self) {
+        self.owed = Some(self.now);
+    }
+
+    /// Much is under way: for some time what comes may be what it waits for.
+    fn stream(&mut self, now: Instant) {
+        self.streams_until = now + STREAMING;
+    }
+
+    /// So many bytes were taken in: the other side has to hear that, soon.
+    fn take(&mut self, bytes: usize, now: Instant) {
+        self.taken += bytes;
+        let soon = self.taken < MUCH && now >= self.streams_until;
+        let due = if soon { now + ACK_PAUSE } else { now };
+        self.owed = Some(self.owed.map_or(due, |before| before.min(due)));
     }
 
     /// Whether streams may be opened.
@@ -195,6 +231,7 @@ impl Connection {
             if self.quic.new_scid(&ConnectionId::from_ref(&id), resets.token(&id), true).is_err() {
                 break;
             }
+            self.speak();
             each(id);
         }
         Ok(())
@@ -208,13 +245,25 @@ impl Connection {
     /// A packet came.
     pub fn receive(&mut self, packet: &mut [u8], from: SocketAddr, to: SocketAddr, now: Instant) {
         // A packet that is wrong is dropped; an error of the protocol closes the connection, and `judge` sees that.
+        let (bytes, lost) = (packet.len(), self.lost());
+        self.resets = None;
         let heard = self.quic.recv(packet, RecvInfo { from, to }).is_ok();
+        self.take(bytes, now);
+        if self.lost() != lost {
+            // It goes once more.
+            self.speak();
+        }
         let over = self.quic.local_error().is_some() || self.quic.peer_error().is_some();
         if self.quic.is_closed() {
             self.disowned = !over && self.is_up();
         } else if heard {
             (self.quiet_until, self.doubt) = (now + self.report, None);
         }
+    }
+
+    /// Packets that were lost.
+    fn lost(&self) -> usize {
+        active(&self.quic).map_or(0, |path| path.lost)
     }
 
     /// The network says that the peer is gone. It may be wrong: the other side is asked at once, and again until it is heard.
@@ -228,6 +277,7 @@ impl Connection {
     pub fn measure(&mut self) {
         if self.is_up() {
             self.size.ask(&mut self.quic);
+            self.speak();
         }
     }
 
@@ -235,6 +285,7 @@ impl Connection {
     pub fn tick(&mut self, streams: &mut Streams, now: Instant) {
         if self.quic.timeout_instant().is_some_and(|at| at <= now) {
             self.quic.on_timeout();
+            self.speak();
             self.size.timed_out(&mut self.quic, now);
         }
         if self.is_up() {
@@ -280,12 +331,14 @@ impl Connection {
         self.doubt = self.doubt.map(|pause| (2 * pause).min(MAX_DOUBT).min(self.report));
         self.quiet_until = now + pause;
         let _ = self.quic.send_ack_eliciting();
+        self.speak();
     }
 
     /// Looks whether it is up, or over.
     fn judge(&mut self, streams: &mut Streams) {
         if matches!(self.stage, Stage::Starting) && self.quic.is_established() {
             self.stage = Stage::Up;
+            self.speak();
         }
         let closing = self.quic.local_error().is_some() || self.quic.peer_error().is_some();
         if self.quic.is_closed() || self.quic.is_draining() || closing {
@@ -399,15 +452,31 @@ impl Connection {
         if self.paced.is_some_and(|until| until > now) {
             return Sent::All;
         }
-        self.paced = None;
+        if self.is_up() && self.paced.take().is_none() && self.owed.is_none_or(|at| at > now) {
+            return Sent::All;
+        }
         self.round += 1;
+        let sent = self.send_all(outbox, now);
+        if sent == Sent::All {
+            (self.owed, self.taken) = (None, 0);
+        }
+        sent
+    }
+
+    /// Everything that quiche has to say now.
+    fn send_all(&mut self, outbox: &mut Outbox, now: Instant) -> Sent {
         // Without it `at` is the time of the call, which may be later than `now`.
         let pacing = self.quic.gcongestion_enabled() == Some(true);
+        let mut packets = 0;
         loop {
             let Some(room) = outbox.room(self.size.limit()) else { return Sent::Full };
             match self.quic.send(room) {
                 Ok((len, info)) => {
                     outbox.add(len, self.socket, info.from, info.to);
+                    packets += 1;
+                    if packets == MANY {
+                        self.stream(now);
+                    }
                     if pacing && info.at > now + GULP {
                         self.paced = Some(info.at - GULP);
                         return Sent::All;
@@ -433,7 +502,9 @@ impl Connection {
         let end = self.ends.peek().map(|Reverse((bytes, _))| bytes.due);
         let unheard = self.unheard.peek().map(|Reverse((at, _))| *at);
         let at_once = self.kept_waiting.then_some(self.now);
-        [self.quic.timeout_instant(), self.paced, own, end, unheard, at_once].into_iter().flatten().min()
+        // What is owed by now goes in this turn, as far as there is room.
+        let owed = self.owed.filter(|at| *at > self.now);
+        [self.quic.timeout_instant(), self.paced, owed, own, end, unheard, at_once].into_iter().flatten().min()
     }
 }
 
@@ -458,5 +529,13 @@ pub const NARROW: &str = "too narrow";
 /// The pause after the first PING to an other side that may be gone, and the longest.
 const FIRST_DOUBT: Duration = Duration::from_millis(100);
 const MAX_DOUBT: Duration = Duration::from_secs(1);
+/// An acknowledgement waits so long for an answer to go with. It is less than the time after which an end that waits for it is looked
+/// after (`flow`), and than what our timers make of it.
+const ACK_PAUSE: Duration = Duration::from_millis(2);
+/// From so many bytes on it does not wait: two large packets.
+const MUCH: usize = 2400;
+/// So many packets at once are a stream of bytes, and for how long it is taken for one.
+const MANY: usize = 4;
+const STREAMING: Duration = Duration::from_millis(100);
 /// As far ahead of its pace packets may be sent: timers are no finer than some milliseconds.
 const GULP: Duration = Duration::from_millis(1);

@@ -326,10 +326,8 @@ impl ConnectionTable {
                     self.routes.insert(id, key);
                 })?;
             }
-            while let Some(old) = connection.quic_mut().retired_scid_next() {
-                if let Ok(id) = Id::try_from(&old[..]) {
-                    self.routes.remove(&id);
-                }
+            while let Some(old) = connection.retired_id() {
+                self.routes.remove(&old);
             }
             if connection.is_gone() {
                 gone.push(key);

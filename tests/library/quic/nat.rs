@@ -54,6 +54,12 @@ impl Nat {
             self.outside.send_to(&packet[..len], self.server).unwrap();
             self.passed[0] += 1;
         }
+        self.bring();
+    }
+
+    /// Passes on what waits on its way to the client.
+    pub fn bring(&mut self) {
+        let mut packet = [0; 65536];
         while let Ok(len) = self.outside.recv(&mut packet) {
             if let Some(client) = self.client {
                 self.inside.send_to(&packet[..len], client).unwrap();

@@ -68,6 +68,7 @@ impl Connection {
                 }
                 if count > 0 {
                     entry.looks = LOOKS.len() as u8;
+                    self.take(count, self.now);
                 }
                 Ok(count)
             }
@@ -100,8 +101,9 @@ impl Connection {
     }
 
     /// Streams that the other side has reset.
-    fn resets(&self) -> u32 {
-        self.quic.stats().reset_stream_count_remote as u32
+    fn resets(&mut self) -> u32 {
+        let quic = &self.quic;
+        *self.resets.get_or_insert_with(|| quic.stats().reset_stream_count_remote as u32)
     }
 
     /// Whether the other side's end is the next to be read, and ours may still be lost: see `finish`. An edge is owed then.
@@ -185,6 +187,7 @@ impl Connection {
             Ok(count @ 1..) => {
                 from.consume(count);
                 entry.drained = Some((self.now, self.round));
+                self.speak();
                 Ok(count)
             }
             // quiche says the same of a stream that it has forgotten, since both sides are done with it.
@@ -197,6 +200,7 @@ impl Connection {
                     return Ok(count);
                 }
                 entry.writer_waits = true;
+                self.stream(self.now);
                 would_block()
             }
             _ => {
@@ -213,6 +217,7 @@ impl Connection {
             Ok(count) => {
                 entry.held.drain(..count);
                 entry.drained = Some((self.now, self.round));
+                self.speak();
             }
             Err(quiche::Error::Done) => {}
             Err(_) => {
@@ -278,8 +283,9 @@ impl Connection {
     /// Our end of a stream goes out, with its last bytes if they are still here.
     pub(super) fn say_end(&mut self, id: u64) -> quiche::Result<()> {
         self.quic.stream_send(id, b"", true)?;
+        self.speak();
         if self.said.is_empty() {
-            self.lost = active(&self.quic).map_or(0, |path| losses(&path));
+            self.losses = active(&self.quic).map_or(0, |path| losses(&path));
         }
         self.said.push_back((self.now, id));
         Ok(())
@@ -293,10 +299,11 @@ impl Connection {
         }
         let Some(path) = active(&self.quic) else { return };
         let losses = losses(&path);
-        if std::mem::replace(&mut self.lost, losses) != losses {
+        if std::mem::replace(&mut self.losses, losses) != losses {
             for (_, id) in &self.said {
                 let _ = self.quic.stream_send(*id, b"", true);
             }
+            self.speak();
         }
         let lately = MANY_LOSSES.max(8 * path.rtt);
         while self.said.front().is_some_and(|(at, _)| self.now > *at + lately) {
@@ -314,11 +321,13 @@ impl Connection {
         self.promised = self.promised.saturating_sub(entry.redeem());
         self.numbers.remove(&entry.id);
         if entry.send == QuicSend::Open {
+            self.speak();
             let _ = self.quic.stream_shutdown(entry.id, Shutdown::Write, 0);
         }
         let until = now + LINGER;
         let leaving = match (entry.recv, entry.send) {
             (QuicRecv::Open, QuicSend::Finished) => {
+                self.speak();
                 let _ = self.quic.stream_shutdown(entry.id, Shutdown::Read, 0);
                 Leaving::Stopping(until)
             }
