@@ -272,7 +272,10 @@ impl Worker {
     fn control(&mut self, key: Key, tunnel: TunnelNo, first: Vec<u8>, now: Instant) {
         let Worker { tasks, context, .. } = self;
         match tasks.take_idle(key) {
-            Some(idle) => tasks.put(key, Relay::control(idle.leg, tunnel, context, now).sending_remote(first)),
+            Some(idle) => {
+                tasks.put(key, Relay::control(idle.leg, tunnel, context, now).sending_remote(first));
+                tasks.renewed();
+            }
             None => {
                 let event = TunnelEvent::Closed("the control connection is lost".into());
                 context.hub.send(Notice::Tunnel { number: tunnel, event });

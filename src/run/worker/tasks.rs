@@ -32,7 +32,7 @@ pub struct Tasks {
     strangers: Strangers<Key>,
     /// Most tasks since memory was given back last.
     busiest: usize,
-    /// Much of what the start needed is needed once: the first worker has yet to give that back.
+    /// Much of what the start, or that of a tunnel, has needed is needed once: that is yet to be given back.
     fresh: bool,
     tidy: Option<Instant>,
 }
@@ -269,7 +269,12 @@ impl Tasks {
         self.scheduler.deadline().into_iter().chain(self.tidy).min()
     }
 
-    /// Some time after the start, and after a crowd has gone, its memory goes back to the system.
+    /// A tunnel has begun.
+    pub fn renewed(&mut self) {
+        (self.fresh, self.tidy) = (true, None);
+    }
+
+    /// Some time after the start or that of a tunnel, and after a crowd has gone, its memory goes back to the system.
     pub fn tidy(&mut self, now: Instant) {
         self.busiest = self.busiest.max(self.scheduler.len());
         let crowd_gone = self.busiest >= CROWD && self.scheduler.len() <= self.busiest / 4;
@@ -296,5 +301,5 @@ impl Tasks {
 
 /// From this many tasks on it is worth giving memory back after they have gone.
 const CROWD: usize = 128;
-/// So long after it has gone, since the last of a crowd go slowly, and after the start, which has users to greet.
+/// So long after it has gone, since the last of a crowd go slowly, and after a start, which has users to greet.
 const QUIET: Duration = Duration::from_secs(2);
