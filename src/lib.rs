@@ -30,6 +30,8 @@ pub mod logic {
     pub mod checkpoint;
     pub mod control;
     pub mod deadlines;
+    #[cfg(feature = "quic")]
+    pub mod delayed_ack;
     pub mod dialect;
     #[cfg(feature = "dns")]
     pub mod dns;

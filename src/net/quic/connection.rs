@@ -24,6 +24,7 @@ use super::reset::Resets;
 use super::socket::Outbox;
 use super::streams::{Settling, Streams, TURN};
 use super::{random_id, Id, Settings, SPARE_IDS};
+use crate::logic::delayed_ack::DelayedAck;
 use crate::logic::slab::{Key, Slab};
 use crate::logic::wire::Fingerprint;
 use crate::net::mux::{AllowedPeer, StreamNo, Trial};
@@ -81,12 +82,8 @@ pub struct Connection {
     disowned: bool,
     /// The sender shall rest until then.
     paced: Option<Instant>,
-    /// When it has to say something: at once, or a little later, so that an acknowledgement goes along with an answer.
-    owed: Option<Instant>,
-    /// Bytes of packets that came, and of streams that were read, since it has sent.
-    taken: usize,
-    /// Much is under way until then: what it hears is acted on at once.
-    streams_until: Instant,
+    /// When it has to send.
+    owed: DelayedAck,
 }
 
 enum Stage {
@@ -145,9 +142,7 @@ impl Connection {
             size: PacketSize::new(largest, settings.report, now),
             disowned: false,
             paced: None,
-            owed: Some(now),
-            taken: 0,
-            streams_until: now,
+            owed: DelayedAck::new(now),
         }
     }
 
@@ -174,20 +169,7 @@ impl Connection {
 
     /// It has something to say now.
     fn speak(&mut self) {
-        self.owed = Some(self.now);
-    }
-
-    /// Much is under way: for some time what comes may be what it waits for.
-    fn stream(&mut self, now: Instant) {
-        self.streams_until = now + STREAMING;
-    }
-
-    /// So many bytes were taken in: the other side has to hear that, soon.
-    fn take(&mut self, bytes: usize, now: Instant) {
-        self.taken += bytes;
-        let soon = self.taken < MUCH && now >= self.streams_until;
-        let due = if soon { now + ACK_PAUSE } else { now };
-        self.owed = Some(self.owed.map_or(due, |before| before.min(due)));
+        self.owed.speak(self.now);
     }
 
     /// Whether streams may be opened.
@@ -248,7 +230,7 @@ impl Connection {
         let (bytes, lost) = (packet.len(), self.lost());
         self.resets = None;
         let heard = self.quic.recv(packet, RecvInfo { from, to }).is_ok();
-        self.take(bytes, now);
+        self.owed.take(bytes, now);
         if self.lost() != lost {
             // It goes once more.
             self.speak();
@@ -259,11 +241,6 @@ impl Connection {
         } else if heard {
             (self.quiet_until, self.doubt) = (now + self.report, None);
         }
-    }
-
-    /// Packets that were lost.
-    fn lost(&self) -> usize {
-        active(&self.quic).map_or(0, |path| path.lost)
     }
 
     /// The network says that the peer is gone. It may be wrong: the other side is asked at once, and again until it is heard.
@@ -437,8 +414,8 @@ impl Connection {
 
     /// The other side's address as it is now.
     pub fn peer(&self) -> SocketAddr {
-        let active = self.quic.path_stats().find(|path| path.active).or_else(|| self.quic.path_stats().next());
-        active.map_or(SocketAddr::from(([0, 0, 0, 0], 0)), |path| path.peer_addr)
+        let path = active(&self.quic).or_else(|| self.quic.path_stats().next());
+        path.map_or(SocketAddr::from(([0, 0, 0, 0], 0)), |path| path.peer_addr)
     }
 
     /// Says goodbye.
@@ -452,19 +429,11 @@ impl Connection {
         if self.paced.is_some_and(|until| until > now) {
             return Sent::All;
         }
-        if self.is_up() && self.paced.take().is_none() && self.owed.is_none_or(|at| at > now) {
+        let rested = self.paced.take().is_some();
+        if self.is_up() && !rested && !self.owed.is_due(now) {
             return Sent::All;
         }
         self.round += 1;
-        let sent = self.send_all(outbox, now);
-        if sent == Sent::All {
-            (self.owed, self.taken) = (None, 0);
-        }
-        sent
-    }
-
-    /// Everything that quiche has to say now.
-    fn send_all(&mut self, outbox: &mut Outbox, now: Instant) -> Sent {
         // Without it `at` is the time of the call, which may be later than `now`.
         let pacing = self.quic.gcongestion_enabled() == Some(true);
         let mut packets = 0;
@@ -474,22 +443,21 @@ impl Connection {
                 Ok((len, info)) => {
                     outbox.add(len, self.socket, info.from, info.to);
                     packets += 1;
-                    if packets == MANY {
-                        self.stream(now);
-                    }
                     if pacing && info.at > now + GULP {
                         self.paced = Some(info.at - GULP);
-                        return Sent::All;
+                        break;
                     }
                 }
-                Err(quiche::Error::Done) => return Sent::All,
+                Err(quiche::Error::Done) => break,
                 Err(_) => {
                     // quiche closes the connection itself where that is due; what it cannot send now it never will.
                     let _ = self.quic.close(false, 1, b"");
-                    return Sent::All;
+                    break;
                 }
             }
         }
+        self.owed.sent(packets, now);
+        Sent::All
     }
 
     /// When one of its clocks has something to say.
@@ -502,8 +470,7 @@ impl Connection {
         let end = self.ends.peek().map(|Reverse((bytes, _))| bytes.due);
         let unheard = self.unheard.peek().map(|Reverse((at, _))| *at);
         let at_once = self.kept_waiting.then_some(self.now);
-        // What is owed by now goes in this turn, as far as there is room.
-        let owed = self.owed.filter(|at| *at > self.now);
+        let owed = self.owed.deadline(self.now);
         [self.quic.timeout_instant(), self.paced, owed, own, end, unheard, at_once].into_iter().flatten().min()
     }
 }
@@ -529,13 +496,5 @@ pub const NARROW: &str = "too narrow";
 /// The pause after the first PING to an other side that may be gone, and the longest.
 const FIRST_DOUBT: Duration = Duration::from_millis(100);
 const MAX_DOUBT: Duration = Duration::from_secs(1);
-/// An acknowledgement waits so long for an answer to go with. It is less than the time after which an end that waits for it is looked
-/// after (`flow`), and than what our timers make of it.
-const ACK_PAUSE: Duration = Duration::from_millis(2);
-/// From so many bytes on it does not wait: two large packets.
-const MUCH: usize = 2400;
-/// So many packets at once are a stream of bytes, and for how long it is taken for one.
-const MANY: usize = 4;
-const STREAMING: Duration = Duration::from_millis(100);
 /// As far ahead of its pace packets may be sent: timers are no finer than some milliseconds.
 const GULP: Duration = Duration::from_millis(1);

@@ -68,7 +68,7 @@ impl Connection {
                 }
                 if count > 0 {
                     entry.looks = LOOKS.len() as u8;
-                    self.take(count, self.now);
+                    self.owed.take(count, self.now);
                 }
                 Ok(count)
             }
@@ -98,6 +98,11 @@ impl Connection {
             self.unheard.push(Reverse((self.now + LOOKS[usize::from(entry.looks)], entry.id)));
         }
         would_block()
+    }
+
+    /// Packets that were lost.
+    pub(super) fn lost(&self) -> usize {
+        active(&self.quic).map_or(0, |path| path.lost)
     }
 
     /// Streams that the other side has reset.
@@ -200,7 +205,7 @@ impl Connection {
                     return Ok(count);
                 }
                 entry.writer_waits = true;
-                self.stream(self.now);
+                self.owed.stream(self.now);
                 would_block()
             }
             _ => {
