@@ -67,17 +67,6 @@ fn an_http2_pool_carries_tcp_and_udp() {
 }
 
 #[test]
-fn code_that_only_the_start_needed_is_unmapped_and_comes_back() {
-    if is_foreign() {
-        println!("nothing to see: an emulator has memory of its own");
-        return;
-    }
-    let tunnel = Tunnel::reverse().server("tls=1").start();
-    tunnel.processes().iter().for_each(|process| process.settles());
-    tunnel.echo(b"as at the start");
-}
-
-#[test]
 fn memory_that_a_crowd_took_goes_back_when_it_is_gone() {
     if is_foreign() {
         println!("nothing to see: an emulator has memory of its own");

@@ -180,6 +180,13 @@ fn a_last_word_before_a_close_is_not_lost() {
 }
 
 #[test]
+fn code_that_only_the_start_needed_is_unmapped_and_comes_back() {
+    let tunnel = Tunnel::reverse().server("tls=1").start();
+    tunnel.processes().iter().for_each(|process| process.settles());
+    tunnel.echo(b"as at the start");
+}
+
+#[test]
 fn a_sleeping_reader_stops_the_sender_and_memory_stays_small() {
     each_way(|builder| {
         let most = MAX_GROWTH_KB + if builder.is_shared() { STREAM_KB } else { 0 };
