@@ -1,5 +1,5 @@
-//! When a connection has to send: at once where it has something to say, and a little later where it has only heard something, so that
-//! the acknowledgement goes along with an answer.
+//! When a connection has to send: at once where it has something to say, and a little later where it has only heard something and answers
+//! have come soon so far, so that the acknowledgement goes along with one.
 
 use std::time::{Duration, Instant};
 
@@ -9,6 +9,10 @@ pub struct DelayedAck {
     due: Option<Instant>,
     /// Bytes of packets that came, and of streams that were read, since it has sent.
     taken: usize,
+    /// Since when what was taken in waits for an answer.
+    heard: Option<Instant>,
+    /// How often in a row an answer came within the pause, up to [`CONVERSATION`].
+    answers: u32,
     /// Much is under way until then: what comes may be what waits to be sent on.
     streams_until: Instant,
 }
@@ -16,12 +20,15 @@ pub struct DelayedAck {
 impl DelayedAck {
     /// Of a connection that begins now, with something to say.
     pub fn new(now: Instant) -> DelayedAck {
-        DelayedAck { due: Some(now), taken: 0, streams_until: now }
+        DelayedAck { due: Some(now), taken: 0, heard: None, answers: 0, streams_until: now }
     }
 
     /// It has something to say.
     pub fn speak(&mut self, now: Instant) {
         self.due = Some(now);
+        if self.heard.take().is_some_and(|at| now <= at + PAUSE) {
+            self.answers = (self.answers + 1).min(CONVERSATION);
+        }
     }
 
     /// Much is under way, or waits for room: for some time nothing is put off.
@@ -32,7 +39,11 @@ impl DelayedAck {
     /// So many bytes were taken in: the other side has to hear of that.
     pub fn take(&mut self, bytes: usize, now: Instant) {
         self.taken += bytes;
-        let waits = self.taken < MUCH && now >= self.streams_until;
+        if self.heard.is_some_and(|at| now > at + PAUSE) {
+            (self.heard, self.answers) = (None, 0);
+        }
+        self.heard.get_or_insert(now);
+        let waits = self.answers == CONVERSATION && self.taken < MUCH && now >= self.streams_until;
         let due = if waits { now + PAUSE } else { now };
         self.due = Some(self.due.map_or(due, |before| before.min(due)));
     }
@@ -59,6 +70,9 @@ impl DelayedAck {
 /// An acknowledgement waits so long for an answer. It is less than the time after which an end that waits for it is looked
 /// after (`net/quic/connection/flow.rs`).
 const PAUSE: Duration = Duration::from_millis(2);
+/// After so many answers in a row it waits for the next one. Others measure the round trip by what is acknowledged first, and not all of
+/// them allow for the pause.
+const CONVERSATION: u32 = 8;
 /// From so many bytes on it does not wait: two large packets (RFC 9000, 13.2.2).
 const MUCH: usize = 2400;
 /// So many packets at once are a stream of bytes.
@@ -78,9 +92,22 @@ mod tests {
         (ack, now)
     }
 
+    /// In the midst of questions and answers.
+    fn conversation() -> (DelayedAck, Instant) {
+        let (mut ack, now) = quiet();
+        for _ in 0..CONVERSATION {
+            ack.take(10, now);
+            assert!(ack.is_due(now), "an answer may not come");
+            ack.sent(1, now);
+            ack.speak(now + PAUSE);
+            ack.sent(1, now);
+        }
+        (ack, now)
+    }
+
     #[test]
     fn what_was_heard_waits_for_an_answer_and_goes_with_it() {
-        let (mut ack, now) = quiet();
+        let (mut ack, now) = conversation();
         assert_eq!((ack.is_due(now), ack.deadline(now)), (false, None));
         ack.take(100, now);
         assert_eq!((ack.is_due(now), ack.deadline(now)), (false, Some(now + PAUSE)));
@@ -94,8 +121,17 @@ mod tests {
     }
 
     #[test]
+    fn when_no_answer_came_the_next_acknowledgement_does_not_wait() {
+        let (mut ack, now) = conversation();
+        ack.take(100, now);
+        ack.sent(1, now + PAUSE);
+        ack.take(100, now + 2 * PAUSE);
+        assert!(ack.is_due(now + 2 * PAUSE));
+    }
+
+    #[test]
     fn much_is_acknowledged_at_once_and_so_is_all_where_much_is_under_way() {
-        let (mut ack, now) = quiet();
+        let (mut ack, now) = conversation();
         ack.take(MUCH / 2, now);
         assert!(!ack.is_due(now));
         ack.take(MUCH / 2, now);
@@ -104,6 +140,8 @@ mod tests {
         ack.sent(MANY, now);
         ack.take(1, now);
         assert!(ack.is_due(now), "a sender waits for it");
+        ack.sent(1, now);
+        ack.speak(now);
         ack.sent(1, now);
         ack.take(1, now + STREAMING);
         assert!(!ack.is_due(now + STREAMING));
