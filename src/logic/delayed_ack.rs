@@ -73,7 +73,7 @@ const PAUSE: Duration = Duration::from_millis(2);
 /// After so many answers in a row it waits for the next one. Others measure the round trip by what is acknowledged first, and not all of
 /// them allow for the pause.
 const CONVERSATION: u32 = 8;
-/// From so many bytes on it does not wait: two large packets (RFC 9000, 13.2.2).
+/// From so many bytes on it does not wait: two large packets (RFC 9000, 13.2.2), or one and what was read of it.
 const MUCH: usize = 2400;
 /// So many packets at once are a stream of bytes.
 const MANY: usize = 4;

@@ -41,6 +41,8 @@ pub struct Connection {
     /// Ends of ours that were said lately, when, and what was lost when that was looked at last.
     said: VecDeque<(Instant, u64)>,
     losses: usize,
+    /// Packets that were lost, as of the last turn.
+    lost: usize,
     /// Streams that the other side has reset, if that was asked since a packet came: quiche looks at all streams for it.
     resets: Option<u32>,
     /// Streams on which the other side's end is heard only once ours is safe, or may have come untold: when to look again.
@@ -120,6 +122,7 @@ impl Connection {
             ends: BinaryHeap::new(),
             said: VecDeque::new(),
             losses: 0,
+            lost: 0,
             resets: None,
             unheard: BinaryHeap::new(),
             holding: Vec::new(),
@@ -227,14 +230,9 @@ impl Connection {
     /// A packet came.
     pub fn receive(&mut self, packet: &mut [u8], from: SocketAddr, to: SocketAddr, now: Instant) {
         // A packet that is wrong is dropped; an error of the protocol closes the connection, and `judge` sees that.
-        let (bytes, lost) = (packet.len(), self.lost());
         self.resets = None;
+        self.owed.take(packet.len(), now);
         let heard = self.quic.recv(packet, RecvInfo { from, to }).is_ok();
-        self.owed.take(bytes, now);
-        if self.lost() != lost {
-            // It goes once more.
-            self.speak();
-        }
         let over = self.quic.local_error().is_some() || self.quic.peer_error().is_some();
         if self.quic.is_closed() {
             self.disowned = !over && self.is_up();
@@ -265,6 +263,7 @@ impl Connection {
             self.speak();
             self.size.timed_out(&mut self.quic, now);
         }
+        self.notice_losses();
         if self.is_up() {
             self.size.tick(&mut self.quic, now);
             if now >= self.quiet_until {

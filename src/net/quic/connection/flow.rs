@@ -100,9 +100,12 @@ impl Connection {
         would_block()
     }
 
-    /// Packets that were lost.
-    pub(super) fn lost(&self) -> usize {
-        active(&self.quic).map_or(0, |path| path.lost)
+    /// What was lost since the last turn goes once more.
+    pub(super) fn notice_losses(&mut self) {
+        let lost = active(&self.quic).map_or(0, |path| path.lost);
+        if std::mem::replace(&mut self.lost, lost) != lost {
+            self.speak();
+        }
     }
 
     /// Streams that the other side has reset.
