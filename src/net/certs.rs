@@ -175,6 +175,7 @@ fn load(origin: &Origin, audience: Audience) -> Result<Identity, Error> {
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.ticketer = ring::Ticketer::new().map_err(|error| explain(&error))?;
     config.send_tls13_tickets = 1;
+    config.enable_secret_extraction = true;
     // A client's order stands, unless it asks for AES of a machine that is slow with it.
     config.ignore_client_order = !has_aes();
     let end = valid_until(&der.chain[0], &provider());
@@ -316,6 +317,7 @@ pub fn client(trust: Trust, alpn: Alpn) -> Result<Arc<ClientConfig>, Error> {
     let mut config = builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
     config.enable_sni = trust.roots;
     config.alpn_protocols = alpn.offers();
+    config.enable_secret_extraction = true;
     config.resumption = Resumption::store(Arc::new(Sessions::default()));
     Ok(Arc::new(config))
 }

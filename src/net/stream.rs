@@ -69,7 +69,9 @@ pub fn ready<T>(result: io::Result<T>) -> io::Result<Option<T>> {
 
 /// Bytes on their way: a fixed block of memory with a filled part.
 pub struct Buffer {
+    /// As long as it can hold, and what records around that many bytes take besides.
     block: Box<[u8]>,
+    size: usize,
     filled: Range<usize>,
     /// Says to the stores that lent it, where those have a limit, that it is not back yet.
     lent: Option<Arc<()>>,
@@ -78,12 +80,12 @@ pub struct Buffer {
 impl Buffer {
     /// An empty buffer of `size` bytes.
     pub fn new(size: usize) -> Buffer {
-        Buffer { block: vec![0; size].into_boxed_slice(), filled: 0..0, lent: None }
+        Buffer { block: vec![0; size + around(size)].into_boxed_slice(), size, filled: 0..0, lent: None }
     }
 
     /// A buffer that holds just these bytes.
     pub fn holding(bytes: Vec<u8>) -> Buffer {
-        Buffer { filled: 0..bytes.len(), block: bytes.into_boxed_slice(), lent: None }
+        Buffer { filled: 0..bytes.len(), size: bytes.len(), block: bytes.into_boxed_slice(), lent: None }
     }
 
     /// The bytes that wait.
@@ -105,16 +107,24 @@ impl Buffer {
     pub fn room(&mut self, want: usize) -> &mut [u8] {
         if self.filled.is_empty() {
             self.filled = 0..0;
-        } else if self.block.len() - self.filled.end < want && self.filled.start > 0 {
+        } else if self.size - self.filled.end < want && self.filled.start > 0 {
             self.block.copy_within(self.filled.clone(), 0);
             self.filled = 0..self.filled.len();
         }
-        &mut self.block[self.filled.end..]
+        &mut self.block[self.filled.end..self.size]
+    }
+
+    /// [`Buffer::room`] with so much behind it that records which fill it may be opened there, and how much it has without that.
+    pub fn room_for_records(&mut self) -> (&mut [u8], usize) {
+        let room = self.room(1).len();
+        let begin = self.filled.end;
+        let end = (begin + room + around(room)).min(self.block.len());
+        (&mut self.block[begin..end], room)
     }
 
     /// Notes that `count` bytes were written into [`Buffer::room`].
     pub fn advance(&mut self, count: usize) {
-        self.filled.end = (self.filled.end + count).min(self.block.len());
+        self.filled.end = (self.filled.end + count).min(self.size);
     }
 
     /// Notes that the first `count` bytes have gone.
@@ -133,7 +143,7 @@ impl Buffer {
 
     /// How many bytes it can hold.
     pub fn size(&self) -> usize {
-        self.block.len()
+        self.size
     }
 
     /// Whether nothing more fits.
@@ -350,6 +360,15 @@ impl Shelf {
     }
 }
 
+/// How much longer than so many bytes the TLS records around them are.
+const fn around(size: usize) -> usize {
+    size.div_ceil(RECORD) * SEAL
+}
+
+/// The most plaintext of a TLS record, in bytes (RFC 8446, 5.1).
+pub const RECORD: usize = 16 * 1024;
+/// What is around it: type, version and length before, the inner type and the tag behind.
+pub const SEAL: usize = 5 + 1 + 16;
 /// Bytes of a large buffer: as many as a TLS session takes at once.
 pub const LARGE: usize = 64 * 1024;
 /// Most spare buffers, and most spare pipes (two descriptors each), that one worker keeps.

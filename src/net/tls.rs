@@ -1,36 +1,52 @@
 //! TLS over a TCP socket, as a [`Stream`] whose two directions end independently.
 //!
 //! ```text
-//!   socket -> part + [ SCRATCH ] -- plaintext --> into, plain       from -- records --> [ SCRATCH ] -> held -> socket
+//!   socket -> part + [ into ] -- opened in place --> into         from -- sealed --> [ SCRATCH ] -> held -> socket
+//!                    [ SCRATCH ], where there is less room --> into, plain
 //! ```
 //!
-//! Records are read and made in one block of memory that a thread has for all its sessions. A session itself keeps bytes only while
-//! something is unfinished: a record that came in part, plaintext that found no room, records that the socket did not take.
+//! A session itself keeps bytes only while something is unfinished: a record that came in part, plaintext that found no room,
+//! records that the socket did not take.
+
+mod records;
+mod session;
 
 use std::cell::RefCell;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::mem;
 use std::sync::Arc;
 
 use rustls::client::UnbufferedClientConnection;
 use rustls::pki_types::ServerName;
 use rustls::server::UnbufferedServerConnection;
-use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus, WriteTraffic};
-use rustls::{ClientConfig, CommonState, Error, ServerConfig};
+use rustls::{ClientConfig, Error, ServerConfig};
 
+use self::records::{Fault, Opened, Records, Sealed, HEAD};
+use self::session::{Session, Turn, Words};
 use super::budget::Budget;
 use super::cert_errors::explain;
 use super::rest::Rest;
-use super::stream::{ready, would_block, Buffer, Stream};
+use super::stream::{ready, would_block, Buffer, Stream, RECORD, SEAL};
 use super::tcp::Tcp;
 use crate::logic::wire::Fingerprint;
 
 /// A TLS session and the socket that carries it.
 pub struct Tls {
-    session: Session,
+    driver: Driver,
     tcp: Tcp,
     /// The beginning of a record, or of a message in several records.
     part: Vec<u8>,
     output: SessionOutput,
+    agreed: Agreed,
+}
+
+/// What makes of records what they say, and of words records.
+enum Driver {
+    /// In its handshake, or with TLS 1.2.
+    Session(Box<Session>),
+    Records(Box<Records>),
+    /// The session has failed.
+    None,
 }
 
 /// What a session has put out and its owner has not taken yet.
@@ -42,12 +58,20 @@ struct SessionOutput {
     held: Rest,
     /// The other side has said goodbye.
     ended: bool,
-    /// One side has broken the rules.
-    failed: bool,
+    /// What is wrong with what follows the plaintext.
+    failure: Option<io::Error>,
     /// Bytes that were read since the last plaintext.
     bare: usize,
     /// Bytes of plaintext that are taken for the socket at once.
     at_once: usize,
+}
+
+/// What came of the handshake.
+#[derive(Default)]
+struct Agreed {
+    peer: Option<Fingerprint>,
+    is_http1: bool,
+    is_h2: bool,
 }
 
 impl Tls {
@@ -62,12 +86,12 @@ impl Tls {
     }
 
     fn new(tcp: Tcp, session: Result<Session, Error>, budget: &Budget) -> io::Result<Tls> {
-        let session = session.map_err(io::Error::other)?;
+        let driver = Driver::Session(Box::new(session.map_err(io::Error::other)?));
         let output = SessionOutput { at_once: budget.held_back.min(MAX_AT_ONCE), ..SessionOutput::default() };
-        Ok(Tls { session, tcp, part: Vec::new(), output })
+        Ok(Tls { driver, tcp, part: Vec::new(), output, agreed: Agreed::default() })
     }
 
-    /// Goes on with the handshake; `WouldBlock` until it is over. Not to be called after that.
+    /// Goes on with the handshake; `WouldBlock` until it is over.
     ///
     /// No relay may start before: an end passed on during the handshake would overtake buffered bytes.
     pub fn handshake(&mut self) -> io::Result<()> {
@@ -75,34 +99,62 @@ impl Tls {
         self.say(Words::None)?;
         loop {
             self.push()?;
-            if !self.session.state().is_handshaking() {
-                return Ok(());
+            match &self.driver {
+                Driver::Session(session) if session.state().is_handshaking() => {}
+                Driver::Session(_) => return self.settle(),
+                Driver::Records(_) => return Ok(()),
+                Driver::None => return failed(),
             }
-            if self.pull(&mut [])?.read == 0 {
+            if self.pull(&mut [], 0)?.read == 0 {
                 return Err(io::Error::new(ErrorKind::UnexpectedEof, "it ended during the TLS handshake"));
             }
         }
     }
 
+    /// Keeps what the handshake has come to, and goes on with records where the version is TLS 1.3.
+    fn settle(&mut self) -> io::Result<()> {
+        let Driver::Session(session) = mem::replace(&mut self.driver, Driver::None) else { return failed() };
+        let state = session.state();
+        self.agreed = Agreed {
+            peer: state.peer_certificates().and_then(|chain| chain.first()).map(|leaf| Fingerprint::of(leaf)),
+            is_http1: state.alpn_protocol() == Some(b"http/1.1"),
+            is_h2: state.alpn_protocol() == Some(b"h2"),
+        };
+        if !session.is_done() {
+            self.driver = Driver::Session(session);
+            return Ok(());
+        }
+        let records = Records::after(*session).map_err(|error| io::Error::from(explain(&error)))?;
+        self.driver = Driver::Records(Box::new(records));
+        // No edge tells of what has come already.
+        with_scratch(|scratch| {
+            let filled = self.part.len();
+            scratch[..filled].copy_from_slice(&self.part);
+            let given = self.open(scratch, filled)?;
+            self.output.plain.add(&scratch[..given]);
+            Ok(())
+        })
+    }
+
     /// The fingerprint of the certificate that the other side showed.
     pub fn peer_fingerprint(&self) -> Option<Fingerprint> {
-        self.session.state().peer_certificates()?.first().map(|leaf| Fingerprint::of(leaf))
+        self.agreed.peer
     }
 
     /// Whether both sides chose HTTP/1.1 (ALPN).
     pub fn speaks_http1(&self) -> bool {
-        self.session.state().alpn_protocol() == Some(b"http/1.1")
+        self.agreed.is_http1
     }
 
     /// Whether both sides chose HTTP/2 (ALPN).
     pub fn speaks_h2(&self) -> bool {
-        self.session.state().alpn_protocol() == Some(b"h2")
+        self.agreed.is_h2
     }
 
     /// As [`Tcp::waiting`], for plaintext: 0 at an end, with or without a proper goodbye.
     pub fn waiting(&mut self) -> io::Result<usize> {
         while self.output.plain.is_empty() && !self.output.ended {
-            if self.pull_plaintext(&mut [])?.read == 0 {
+            if self.pull_plaintext(&mut [], 0)?.read == 0 {
                 break;
             }
         }
@@ -114,63 +166,157 @@ impl Tls {
         &mut self.tcp
     }
 
+    /// Takes plaintext in: up to `most` bytes, at the front of `into`, where records may take the room behind that.
+    fn take(&mut self, into: &mut [u8], most: usize) -> io::Result<usize> {
+        while self.output.plain.is_empty() && !self.output.ended {
+            match self.pull_plaintext(into, most)? {
+                Pulled { read: 0, .. } => {
+                    return Err(io::Error::new(
+                        ErrorKind::UnexpectedEof,
+                        "the TLS session was cut off without a goodbye",
+                    ));
+                }
+                Pulled { given: 0, .. } => {}
+                Pulled { given, .. } => return Ok(given),
+            }
+        }
+        let count = self.output.plain.bytes().len().min(most);
+        into[..count].copy_from_slice(&self.output.plain.bytes()[..count]);
+        self.output.plain.consume(count);
+        Ok(count)
+    }
+
     /// [`Tls::pull`] after the handshake: a session with many bytes and no plaintext among them has failed. Tickets are such
     /// bytes, and empty records with new keys between them: without a bound they would keep the thread busy.
-    fn pull_plaintext(&mut self, into: &mut [u8]) -> io::Result<Pulled> {
-        let pulled = self.pull(into)?;
+    fn pull_plaintext(&mut self, into: &mut [u8], most: usize) -> io::Result<Pulled> {
+        let pulled = self.pull(into, most)?;
         self.output.bare = match pulled.given > 0 || !self.output.plain.is_empty() {
             true => 0,
             false => self.output.bare + pulled.read,
         };
         if self.output.bare > MAX_BARE {
-            self.output.failed = true;
+            self.driver = Driver::None;
             return Err(io::Error::new(ErrorKind::InvalidData, "48 KiB of TLS records without any data"));
         }
         Ok(pulled)
     }
 
     /// Reads from the socket once and takes in what has come. What that makes us say (alerts, key updates) is sent.
-    fn pull(&mut self, into: &mut [u8]) -> io::Result<Pulled> {
-        let pulled = with_scratch(|scratch| {
-            let (kept, most) = (self.part.len(), scratch.records.len());
-            if kept == most {
-                return Err(io::Error::new(ErrorKind::InvalidData, "a TLS message of more than 64 KiB"));
+    fn pull(&mut self, into: &mut [u8], most: usize) -> io::Result<Pulled> {
+        if let Some(error) = self.output.failure.take() {
+            return Err(error);
+        }
+        let begun = match self.part[..] {
+            [_, _, _, high, low, ..] => HEAD + usize::from(u16::from_be_bytes([high, low])),
+            _ => 0,
+        };
+        let whole = RECORD + SEAL;
+        let pulled = match self.driver {
+            // As many whole records as there is room for.
+            Driver::Records(_) if into.len() >= whole.max(begun) => {
+                let want = (into.len() - into.len() % whole).max(begun);
+                self.read_behind(into, want)
+                    .and_then(|(filled, read)| Ok(Pulled { read, given: self.open(into, filled)? }))
             }
             // To the end of a record that has begun, else as many as there is room for, so that little has to wait here.
-            let fits = into.len() + into.len().div_ceil(RECORD) * (HEAD + TAIL);
-            let begun = match self.part[..] {
-                [_, _, _, high, low, ..] => HEAD + usize::from(u16::from_be_bytes([high, low])),
-                _ => 0,
-            };
-            let end = match fits.max(begun).max(MIN_READ) {
-                end if end > kept => end,
-                _ => kept + MIN_READ,
-            };
-            let read = self.tcp.read(&mut scratch.records[kept..end.min(most)])?;
-            let came = &mut scratch.records[..kept + read];
-            came[..kept].copy_from_slice(&self.part);
-            let mut turn = Turn { into, ..Turn::at(&mut self.output) };
-            let (done, result) = self.session.go_on(came, &mut turn);
-            let given = turn.given;
-            self.part = came[done..].to_vec();
-            result.map(|()| Pulled { read, given })
-        });
+            _ => with_scratch(|scratch| {
+                let want = (most + most.div_ceil(RECORD) * SEAL).max(begun).max(MIN_READ);
+                let (filled, read) = self.read_behind(scratch, want)?;
+                Ok(Pulled { read, given: self.take_in(scratch, filled, &mut into[..most])? })
+            }),
+        };
         match ready(self.push()) {
             Err(error) if pulled.is_ok() => Err(error),
             _ => pulled,
         }
     }
 
+    /// Reads once, behind what has come in part, to about `want` bytes in all: how many are in `area` then, and how many are new.
+    fn read_behind(&mut self, area: &mut [u8], want: usize) -> io::Result<(usize, usize)> {
+        let kept = self.part.len();
+        if kept >= area.len() {
+            return Err(io::Error::new(ErrorKind::InvalidData, "a TLS message of more than 64 KiB"));
+        }
+        let end = if want > kept { want } else { kept + MIN_READ };
+        let end = end.min(area.len());
+        let read = self.tcp.read(&mut area[kept..end])?;
+        area[..kept].copy_from_slice(&self.part);
+        Ok((kept + read, read))
+    }
+
+    /// Takes in the `filled` bytes in `area`: how much plaintext there is in `into` then.
+    fn take_in(&mut self, area: &mut [u8], filled: usize, into: &mut [u8]) -> io::Result<usize> {
+        let Driver::Session(session) = &mut self.driver else {
+            let given = self.open(area, filled)?;
+            return Ok(self.output.give(&area[..given], into));
+        };
+        let mut turn = Turn { into, ..Turn::at(&mut self.output) };
+        let (done, result) = session.go_on(&mut area[..filled], &mut turn);
+        let given = turn.given;
+        self.part = area[done..filled].to_vec();
+        match result {
+            Ok(()) => Ok(given),
+            Err(error) => self.fail(&error),
+        }
+    }
+
+    /// Opens the records in the first `filled` bytes of `area`: how much plaintext is there instead.
+    fn open(&mut self, area: &mut [u8], filled: usize) -> io::Result<usize> {
+        let Driver::Records(records) = &mut self.driver else { return failed() };
+        let (Opened { given, done, ended }, result) = records.open(area, filled);
+        let Err(Fault { error, alert }) = result else {
+            self.output.ended |= ended;
+            self.part = area[done..filled].to_vec();
+            return Ok(given);
+        };
+        if let Some(alert) = alert {
+            let mut record = [0; SHORT];
+            let made = records.alert(alert, &mut record).unwrap_or_default();
+            self.output.held.add(&record[..made]);
+        }
+        match self.fail(&error) {
+            // What came before it is for the reader first.
+            Err(error) if given > 0 => {
+                self.output.failure = Some(error);
+                Ok(given)
+            }
+            failed => failed,
+        }
+    }
+
+    fn fail<T>(&mut self, error: &Error) -> io::Result<T> {
+        self.driver = Driver::None;
+        Err(explain(error).into())
+    }
+
     /// Says it, as far as the socket takes it and the [`Budget`] lets it wait; how much of it is plaintext that was taken.
     fn say(&mut self, words: Words<'_>) -> io::Result<usize> {
         with_scratch(|scratch| {
-            let (records, whole) = (&mut scratch.records[..], &mut scratch.whole[..]);
-            let mut turn = Turn { words, records, whole, ..Turn::at(&mut self.output) };
-            let (done, result) = self.session.go_on(&mut self.part, &mut turn);
-            let Turn { made, taken, .. } = turn;
-            self.part.drain(..done);
-            result?;
-            let made = &scratch.records[..made];
+            let (taken, made) = match &mut self.driver {
+                Driver::Records(records) => {
+                    let sealed = match words {
+                        Words::None => Ok(Sealed::default()),
+                        Words::Plaintext(pieces) => records.seal(pieces, self.output.at_once, scratch),
+                        Words::Goodbye => records.goodbye(scratch).map(|made| Sealed { taken: 0, made }),
+                    };
+                    match sealed {
+                        Ok(Sealed { taken, made }) => (taken, made),
+                        Err(error) => return self.fail(&error),
+                    }
+                }
+                Driver::Session(session) => {
+                    let mut turn = Turn { words, records: &mut scratch[..], ..Turn::at(&mut self.output) };
+                    let (done, result) = session.go_on(&mut self.part, &mut turn);
+                    let (taken, made) = (turn.taken, turn.made);
+                    self.part.drain(..done);
+                    match result {
+                        Ok(()) => (taken, made),
+                        Err(error) => return self.fail(&error),
+                    }
+                }
+                Driver::None => return failed(),
+            };
+            let made = &scratch[..made];
             let sent = match self.output.held.is_empty() && !made.is_empty() {
                 true => ready(self.tcp.write(made))?.unwrap_or(0),
                 false => 0,
@@ -192,6 +338,16 @@ impl Tls {
     }
 }
 
+impl SessionOutput {
+    /// Puts plaintext where there is room for it, and keeps the rest: how much found room.
+    fn give(&mut self, plaintext: &[u8], room: &mut [u8]) -> usize {
+        let (now, later) = plaintext.split_at(plaintext.len().min(room.len()));
+        room[..now.len()].copy_from_slice(now);
+        self.plain.add(later);
+        now.len()
+    }
+}
+
 /// What came of reading once.
 struct Pulled {
     /// Bytes of the socket; none is its end.
@@ -200,25 +356,15 @@ struct Pulled {
     given: usize,
 }
 
+fn failed<T>() -> io::Result<T> {
+    Err(io::Error::new(ErrorKind::BrokenPipe, "the TLS session has failed"))
+}
+
 /// Plaintext in; 0 is the end, and `WouldBlock` owes an edge.
 impl Read for Tls {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        while self.output.plain.is_empty() && !self.output.ended {
-            match self.pull_plaintext(into)? {
-                Pulled { read: 0, .. } => {
-                    return Err(io::Error::new(
-                        ErrorKind::UnexpectedEof,
-                        "the TLS session was cut off without a goodbye",
-                    ));
-                }
-                Pulled { given: 0, .. } => {}
-                Pulled { given, .. } => return Ok(given),
-            }
-        }
-        let count = self.output.plain.bytes().len().min(into.len());
-        into[..count].copy_from_slice(&self.output.plain.bytes()[..count]);
-        self.output.plain.consume(count);
-        Ok(count)
+        let most = into.len();
+        self.take(into, most)
     }
 }
 
@@ -243,7 +389,8 @@ impl Write for Tls {
 
 impl Stream for Tls {
     fn fill(&mut self, into: &mut Buffer) -> io::Result<usize> {
-        let count = self.read(into.room(1))?;
+        let (room, most) = into.room_for_records();
+        let count = self.take(room, most)?;
         into.advance(count);
         Ok(count)
     }
@@ -265,200 +412,18 @@ impl Stream for Tls {
     }
 }
 
-/// Either side of a session.
-enum Session {
-    Client(UnbufferedClientConnection),
-    Server(UnbufferedServerConnection),
-}
-
-impl Session {
-    fn state(&self) -> &CommonState {
-        match self {
-            Session::Client(client) => client,
-            Session::Server(server) => server,
-        }
-    }
-
-    /// Goes on until more than `came` is needed; how much of that is done with. After an error there is no going on.
-    fn go_on(&mut self, came: &mut [u8], turn: &mut Turn<'_>) -> (usize, io::Result<()>) {
-        if turn.output.failed {
-            return (0, Err(io::Error::new(ErrorKind::BrokenPipe, "the TLS session has failed")));
-        }
-        let mut done = 0;
-        loop {
-            let (count, more) = self.step(&mut came[done..], turn);
-            done += count;
-            match more {
-                Ok(true) => {}
-                Ok(false) => return (done, Ok(())),
-                Err(error) => {
-                    turn.output.failed = true;
-                    // What is wrong is for the other side to know too.
-                    while self.state().wants_write() {
-                        done += self.step(&mut came[done..], turn).0;
-                    }
-                    return (done, Err(explain(&error).into()));
-                }
-            }
-        }
-    }
-
-    fn step(&mut self, came: &mut [u8], turn: &mut Turn<'_>) -> (usize, Result<bool, Error>) {
-        match self {
-            Session::Client(client) => turn.take(client.process_tls_records(came)),
-            Session::Server(server) => turn.take(server.process_tls_records(came)),
-        }
-    }
-}
-
-/// One going-on of a session: what it may write to, and what it is to say.
-struct Turn<'a> {
-    output: &'a mut SessionOutput,
-    /// For plaintext, and how much is there.
-    into: &'a mut [u8],
-    given: usize,
-    words: Words<'a>,
-    /// For the records of these words; how much of the words they are, and how long.
-    records: &'a mut [u8],
-    /// For several pieces that are to be one record.
-    whole: &'a mut [u8],
-    taken: usize,
-    made: usize,
-}
-
-/// What is to be said.
-#[derive(Clone, Copy)]
-enum Words<'a> {
-    /// Only what the session has to say by itself.
-    None,
-    Plaintext(&'a [IoSlice<'a>]),
-    /// No more will come.
-    Goodbye,
-}
-
-impl<'a> Turn<'a> {
-    /// One that has no room and nothing to say.
-    fn at(output: &'a mut SessionOutput) -> Turn<'a> {
-        Turn {
-            output,
-            into: &mut [],
-            given: 0,
-            words: Words::None,
-            records: &mut [],
-            whole: &mut [],
-            taken: 0,
-            made: 0,
-        }
-    }
-
-    /// Takes what the session has put out: how many bytes it is done with, and whether there is more.
-    fn take<D>(&mut self, status: UnbufferedStatus<'_, '_, D>) -> (usize, Result<bool, Error>) {
-        let UnbufferedStatus { mut discard, state } = status;
-        let handle = || {
-            match state? {
-                ConnectionState::ReadTraffic(mut traffic) => {
-                    while let Some(record) = traffic.next_record() {
-                        let record = record?;
-                        discard += record.discard;
-                        self.give(record.payload);
-                    }
-                }
-                ConnectionState::EncodeTlsData(mut data) => {
-                    // Its length is told where there is no room.
-                    if let Err(EncodeError::InsufficientSize(least)) = data.encode(&mut []) {
-                        let room = self.output.held.room(least.required_size);
-                        data.encode(room).map_err(|error| Error::General(error.to_string()))?;
-                    }
-                }
-                ConnectionState::TransmitTlsData(data) => data.done(),
-                ConnectionState::PeerClosed => self.output.ended = true,
-                ConnectionState::WriteTraffic(traffic) => {
-                    self.write(traffic)?;
-                    return Ok(false);
-                }
-                _ => return Ok(false),
-            }
-            Ok(true)
-        };
-        let more = handle();
-        (discard, more)
-    }
-
-    fn give(&mut self, plaintext: &[u8]) {
-        let room = &mut self.into[self.given..];
-        let (now, later) = plaintext.split_at(plaintext.len().min(room.len()));
-        room[..now.len()].copy_from_slice(now);
-        self.given += now.len();
-        self.output.plain.add(later);
-    }
-
-    /// Makes records of the words, as many as may wait for the socket.
-    fn write<D>(&mut self, mut traffic: WriteTraffic<'_, D>) -> Result<(), Error> {
-        match self.words {
-            Words::None => Ok(()),
-            Words::Goodbye => traffic.queue_close_notify(self.records).map(|made| self.made = made),
-            Words::Plaintext(pieces) => self.write_pieces(&mut traffic, pieces),
-        }
-        .map_err(|_| Error::EncryptError)
-    }
-
-    fn write_pieces<D>(
-        &mut self,
-        traffic: &mut WriteTraffic<'_, D>,
-        pieces: &[IoSlice<'_>],
-    ) -> Result<(), EncryptError> {
-        let most = self.output.at_once;
-        let mut write = |piece: &[u8]| -> Result<(), EncryptError> {
-            let piece = &piece[..piece.len().min(most - self.taken)];
-            if !piece.is_empty() {
-                self.made += traffic.encrypt(piece, &mut self.records[self.made..])?;
-                self.taken += piece.len();
-            }
-            Ok(())
-        };
-        // A few bytes before many have no record of their own.
-        let (mut end, mut skipped) = (0, 0);
-        if pieces.len() > 1 {
-            for piece in pieces {
-                let count = piece.len().min(self.whole.len() - end);
-                self.whole[end..end + count].copy_from_slice(&piece[..count]);
-                end += count;
-            }
-            skipped = end;
-            write(&self.whole[..end])?;
-        }
-        for piece in pieces {
-            let count = piece.len().min(skipped);
-            skipped -= count;
-            write(&piece[count..])?;
-        }
-        Ok(())
-    }
-}
-
-/// What a thread has for all its sessions.
-struct Scratch {
-    /// Records, received or made.
-    records: Vec<u8>,
-    /// The plaintext of one record.
-    whole: Vec<u8>,
-}
-
 thread_local! {
-    static SCRATCH: RefCell<Option<Scratch>> = const { RefCell::new(None) };
+    /// Records, received or made: one block for all sessions of a thread.
+    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-fn with_scratch<T>(work: impl FnOnce(&mut Scratch) -> T) -> T {
-    let new = || Scratch { records: vec![0; RECORDS], whole: vec![0; RECORD] };
-    SCRATCH.with_borrow_mut(|scratch| work(scratch.get_or_insert_with(new)))
+fn with_scratch<T>(work: impl FnOnce(&mut [u8]) -> T) -> T {
+    SCRATCH.with_borrow_mut(|scratch| {
+        scratch.resize(RECORDS, 0);
+        work(scratch)
+    })
 }
 
-/// The most plaintext of a record, in bytes (RFC 8446, 5.1).
-const RECORD: usize = 16 * 1024;
-/// Bytes of a record before its plaintext: type, version, length.
-const HEAD: usize = 5;
-/// Bytes after it: the inner type and the tag.
-const TAIL: usize = 1 + 16;
 /// The most plaintext that is sent at once; also the longest message of a handshake.
 const MAX_AT_ONCE: usize = 64 * 1024;
 /// Room for that much in records.
@@ -467,6 +432,8 @@ const RECORDS: usize = MAX_AT_ONCE + 4096;
 const MAX_BARE: usize = 3 * RECORD;
 /// Bytes that are read at least where there is room for fewer.
 const MIN_READ: usize = 4096;
+/// Room for an alert.
+const SHORT: usize = 64;
 
 #[cfg(test)]
 mod tests {

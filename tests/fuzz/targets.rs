@@ -12,6 +12,7 @@ mod front;
 mod h2;
 #[cfg(feature = "quic")]
 mod quic;
+mod tls;
 
 use data_encoding::BASE64;
 use nodepass::config::{self, Command, Config};
@@ -40,6 +41,7 @@ pub use front::front;
 pub use h2::h2;
 #[cfg(feature = "quic")]
 pub use quic::quic;
+pub use tls::tls;
 
 const KEY: &[u8] = b"testkey";
 

@@ -90,6 +90,11 @@ fn any_path_between_two_ends_of_quic_delivers_what_was_said_or_nothing() {
     rounds("quic", targets::quic, ROUNDS / 20);
 }
 
+#[test]
+fn any_records_of_a_peer_who_knows_the_keys_give_what_was_said_or_an_error() {
+    rounds("tls", targets::tls, ROUNDS / 20);
+}
+
 fn replay(name: &str, target: fn(&[u8])) {
     rounds(name, target, ROUNDS);
 }

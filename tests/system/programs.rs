@@ -8,9 +8,10 @@ pub mod ssh;
 
 use crate::dns::Names;
 use crate::support::*;
+use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 // ---- curl and nginx
 
@@ -200,6 +201,32 @@ fn openssl_verifies_the_chain_of_a_listener_with_certificate_files() {
         &[&verify[..], &["tunnel.test", "-tls1_1", "-cipher", "ALL:@SECLEVEL=0"]].concat(),
     );
     assert!(status != 0 && !out.contains("hello to you"), "1.1 must be refused: {out}");
+}
+
+#[test]
+fn openssl_changes_its_keys_and_asks_for_new_ones_of_ours() {
+    let Some(openssl) = program("openssl") else { return };
+    let tunnel = Tunnel::single().client("tls=1").start();
+    let mut client = Command::new("sh")
+        .args(["-c", "exec timeout 60 \"$0\" s_client -tls1_3 -connect \"$1\" 2>&1"])
+        .args([openssl, PathBuf::from(tunnel.user.to_string())])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (mut says, hears) = (client.stdin.take().unwrap(), client.stdout.take().unwrap());
+    let mut hears = BufReader::new(hears).lines();
+    let mut until = |line: &str| assert!(hears.any(|heard| heard.is_ok_and(|heard| heard == line)), "no {line}");
+    for round in 0..3 {
+        // It takes one line at a time for an order.
+        says.write_all(b"K\n").unwrap();
+        until("KEYUPDATE");
+        let word = format!("words {round}");
+        says.write_all(format!("{word}\n").as_bytes()).unwrap();
+        until(&word);
+    }
+    drop(says);
+    client.wait().unwrap();
 }
 
 #[test]
