@@ -207,13 +207,13 @@ fn openssl_verifies_the_chain_of_a_listener_with_certificate_files() {
 fn openssl_changes_its_keys_and_asks_for_new_ones_of_ours() {
     let Some(openssl) = program("openssl") else { return };
     let tunnel = Tunnel::single().client("tls=1").start();
-    let mut client = Command::new("sh")
+    let mut command = Command::new("sh");
+    command
         .args(["-c", "exec timeout 60 \"$0\" s_client -tls1_3 -connect \"$1\" 2>&1"])
         .args([openssl, PathBuf::from(tunnel.user.to_string())])
         .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+        .stdout(Stdio::piped());
+    let mut client = start_child(command).unwrap();
     let (mut says, hears) = (client.stdin.take().unwrap(), client.stdout.take().unwrap());
     let mut hears = BufReader::new(hears).lines();
     let mut until = |line: &str| assert!(hears.any(|heard| heard.is_ok_and(|heard| heard == line)), "no {line}");
