@@ -50,6 +50,11 @@ impl<H: Copy> Launched<H> {
         self.lately.insert(id, (home, since), now + LATELY);
     }
 
+    /// Its user has left and it lives: what became of it is known.
+    pub fn left(&mut self, id: Id) {
+        self.lately.remove(&id);
+    }
+
     /// Where the user is who has got it lately.
     pub fn home(&self, id: Id) -> Option<H> {
         self.lately.get(&id).map(|(home, _)| *home)

@@ -324,6 +324,10 @@ impl<H: Copy + Eq + Hash, L> Pool<H, L> {
         self.lingering.shrink_to(room);
         self.grants.shrink_to(room);
         self.stacks.iter_mut().for_each(|stack| stack.shrink_to(room));
+        if let Some(InUse { places, users }) = &mut self.in_use {
+            places.shrink_to(2 * places.len() + MAX_GONE);
+            users.shrink_to(2 * users.len() + MAX_GONE);
+        }
     }
 
     fn grant(&mut self, id: Id, Place { home, worker }: Place<H>, launch: L) {

@@ -270,6 +270,13 @@ impl Stores {
         std::mem::take(&mut self.refused)
     }
 
+    /// Keeps nothing spare: after a crowd, whose memory goes back to the system.
+    pub fn shrink(&mut self) {
+        self.usual.spares = Vec::new();
+        self.large.spares = Vec::new();
+        self.pipes = Vec::new();
+    }
+
     /// The size of a buffer, in bytes, where little comes at a time.
     pub fn usual_size(&self) -> usize {
         self.usual.size

@@ -39,6 +39,7 @@ use self::part::Part;
 use self::stopping::succession::Succession;
 use self::stopping::Stopping;
 use self::targets::TargetRouter;
+use self::tunnel::Tunnel;
 use crate::logic::deadlines::Deadlines;
 use crate::logic::guard::Source;
 use crate::logic::metrics::Figure;
@@ -48,6 +49,7 @@ use crate::run::channel::{Receiver, Sender};
 use crate::run::messages::{Home, Job, Notice, TunnelEvent};
 use crate::run::shared::Shared;
 use crate::run::user::User;
+use crate::{code_pages, heap};
 
 /// The hub of one instance.
 pub struct Hub {
@@ -258,9 +260,22 @@ impl Hub {
             }
             Notice::Resolved { name, answer } => self.targets.resolved(&name, answer, now),
             Notice::Signal(signal) => self.signalled(signal, now),
+            Notice::Quiet => self.tidy(now),
             Notice::Stopped => self.worker_stopped(),
             Notice::Next(event) => self.next_event(event, now),
         }
+    }
+
+    /// A crowd has gone, and a worker has given back what it took there: the same here.
+    fn tidy(&mut self, now: Instant) {
+        for number in self.part.tunnels().map(Tunnel::number).collect::<Vec<_>>() {
+            self.part.tunnel(number).into_iter().for_each(|tunnel| tunnel.tidy(now));
+        }
+        self.out.shrink();
+        self.targets.shrink();
+        self.ingress.shrink();
+        heap::trim();
+        code_pages::release();
     }
 
     fn tunnel_event(&mut self, number: TunnelNo, event: TunnelEvent, now: Instant) {

@@ -223,6 +223,8 @@ pub enum Survivors {
 
 /// What a worker tells the hub.
 pub enum Notice {
+    /// Some time has passed since the start, or since a crowd has gone from that worker, which has given back what that took.
+    Quiet,
     /// A handshake was asked for (server).
     Handshake {
         /// The connection that waits for the answer.

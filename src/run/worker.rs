@@ -112,7 +112,11 @@ impl Worker {
         self.context.taking_in = false;
         self.tasks.advance_ready(&mut self.context, now);
         self.muxers.advance(&mut self.tasks, &mut self.context, now);
-        self.tasks.tidy(now);
+        if self.tasks.tidy(now) {
+            self.context.tcp.shrink();
+            self.context.udp.shrink();
+            self.context.hub.send(Notice::Quiet);
+        }
     }
 
     /// Whether something is to be done at once.

@@ -204,6 +204,12 @@ impl Ingress {
         }
     }
 
+    /// After a crowd has gone, memory that it took is given back.
+    pub fn shrink(&mut self) {
+        self.arrived.shrink_to(SLACK);
+        self.waiting.shrink();
+    }
+
     /// Whether more waits at the listeners.
     pub fn is_busy(&self) -> bool {
         matches!(&self.listeners, Opening::Open(listeners) if listeners.is_ready())
@@ -459,3 +465,5 @@ pub(super) fn accepted(proto: Proto, entered: bool) -> Figure {
 const SNIFFING_TOKEN: usize = USERS_TOKEN + 1023;
 /// Most connections and datagrams taken from one listener in one turn.
 const MAX_AT_A_TIME: usize = 256;
+/// Places that are kept when a crowd has gone.
+const SLACK: usize = 64;

@@ -133,11 +133,19 @@ impl Out {
         self.job(home.worker, Job::Close(home.key));
     }
 
+    /// After a crowd has gone, memory that it took is given back.
+    pub fn shrink(&mut self) {
+        self.actions.shrink_to(SLACK);
+    }
+
     /// The next action, until `None`.
     pub fn next(&mut self) -> Option<Action> {
         self.actions.pop_front()
     }
 }
+
+/// Room for actions that is kept.
+const SLACK: usize = 64;
 
 /// A random id. Without chance there is no safe way to go on.
 pub(in crate::run) fn random_id() -> Id {

@@ -357,6 +357,13 @@ impl TargetRouter {
         self.sent.remove(&ticket).map(|(worker, _)| worker)
     }
 
+    /// After a crowd has gone, memory that it took is given back.
+    pub fn shrink(&mut self) {
+        self.parked.iter_mut().for_each(|parked| parked.shrink_to(SLACK));
+        self.out.shrink_to(SLACK);
+        self.sent.shrink_to(2 * self.sent.len() + SLACK);
+    }
+
     /// Time has passed: names are refreshed in the background, latencies measured, waiting ends.
     pub fn tick(&mut self, now: Instant) {
         while let Some(name) = self.names.poll() {
@@ -393,3 +400,5 @@ impl TargetRouter {
 const MAX_CANDIDATES: usize = 16;
 /// Most users that wait for a name.
 const MAX_PARKED: usize = 4096;
+/// Places that are kept when a crowd has gone.
+const SLACK: usize = 64;

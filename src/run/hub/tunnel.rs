@@ -355,12 +355,17 @@ impl Tunnel {
         }
         if now >= self.review {
             self.review = now + self.report;
-            self.pool.shrink();
-            let pool = &self.pool;
-            self.launched.keep(|id| pool.is_idle(id), now);
+            self.tidy(now);
             self.renew_if_sick(now, out);
         }
         self.advance(now, out);
+    }
+
+    /// Gives memory back that a crowd took.
+    pub fn tidy(&mut self, now: Instant) {
+        self.pool.shrink();
+        let pool = &self.pool;
+        self.launched.keep(|id| pool.is_idle(id), now);
     }
 
     /// When the clock has something to say.

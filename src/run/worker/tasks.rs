@@ -20,7 +20,6 @@ use crate::net::mux::Muxes;
 use crate::net::random;
 use crate::run::messages::{Home, Notice};
 use crate::run::user::User;
-use crate::{code_pages, heap};
 
 /// The tasks of one worker.
 pub struct Tasks {
@@ -274,18 +273,21 @@ impl Tasks {
         (self.fresh, self.tidy) = (true, None);
     }
 
-    /// Some time after the start or that of a tunnel, and after a crowd has gone, its memory goes back to the system.
-    pub fn tidy(&mut self, now: Instant) {
+    /// Some time after the start or that of a tunnel, and after a crowd has gone, its memory goes back to the system: whether it is time
+    /// for others to give back theirs, too.
+    pub fn tidy(&mut self, now: Instant) -> bool {
         self.busiest = self.busiest.max(self.scheduler.len());
-        let crowd_gone = self.busiest >= CROWD && self.scheduler.len() <= self.busiest / 4;
+        let crowd_gone = self.busiest >= CROWD && self.scheduler.len() <= self.busiest / 2;
         if !self.fresh && !crowd_gone {
             self.tidy = None;
-        } else if now >= *self.tidy.get_or_insert(now + QUIET) {
-            (self.tidy, self.busiest, self.fresh) = (None, self.scheduler.len(), false);
-            self.scheduler.shrink(CROWD);
-            heap::trim();
-            code_pages::release();
+            return false;
         }
+        if now < *self.tidy.get_or_insert(now + QUIET) {
+            return false;
+        }
+        (self.tidy, self.busiest, self.fresh) = (None, self.scheduler.len(), false);
+        self.scheduler.shrink(CROWD);
+        true
     }
 
     fn take(&mut self, key: Key) -> Option<Box<Task>> {
