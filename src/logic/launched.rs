@@ -1,7 +1,7 @@
 //! Pool connections that users have got lately, and those that died without one: what it means when the peer, or a worker, finds one dead.
 //!
 //! ```text
-//!  opened --> idle --given--> lately --time--> forgotten
+//!  opened --> idle --given--> lately --left, or time--> forgotten
 //!               \--died--> dead: a launch for it is answered at once
 //! ```
 //!
@@ -127,6 +127,8 @@ mod tests {
         assert_eq!((launched.home(id(1)), launched.home(id(2))), (Some("first"), Some("second")));
         launched.keep(|_| true, at(30_000));
         assert_eq!((launched.home(id(1)), launched.home(id(2))), (None, Some("second")));
+        launched.left(id(2));
+        assert_eq!(launched.home(id(2)), None);
     }
 
     #[test]

@@ -12,7 +12,10 @@ impl Tunnel {
     /// A user's connection is free for another one. The ingress keeps no more than are wanted. It may have given this one to a user already
     /// when the egress hears of it: there it is idle again anyhow, and where that is one too many the oldest stays claimable only for a while.
     pub(super) fn freed(&mut self, (home, id): (Home, Id), behind: bool, now: Instant, out: &mut Out) {
-        self.launched.left(id);
+        if self.side == Side::Ingress {
+            // At the egress the next user may have come with it already.
+            self.launched.left(id);
+        }
         let leaving = self.leaving || self.replaced.is_some() || self.over.is_some();
         let wanted = match &mut self.opener {
             Some(opener) => opener.refill.takes_back(self.pool.idle()),
