@@ -292,29 +292,24 @@ impl Tls {
     /// Says it, as far as the socket takes it and the [`Budget`] lets it wait; how much of it is plaintext that was taken.
     fn say(&mut self, words: Words<'_>) -> io::Result<usize> {
         with_scratch(|scratch| {
-            let (taken, made) = match &mut self.driver {
-                Driver::Records(records) => {
-                    let sealed = match words {
-                        Words::None => Ok(Sealed::default()),
-                        Words::Plaintext(pieces) => records.seal(pieces, self.output.at_once, scratch),
-                        Words::Goodbye => records.goodbye(scratch).map(|made| Sealed { taken: 0, made }),
-                    };
-                    match sealed {
-                        Ok(Sealed { taken, made }) => (taken, made),
-                        Err(error) => return self.fail(&error),
-                    }
-                }
+            let said = match &mut self.driver {
+                Driver::Records(records) => match words {
+                    Words::None => Ok(Sealed::default()),
+                    Words::Plaintext(pieces) => records.seal(pieces, self.output.at_once, scratch),
+                    Words::Goodbye => records.goodbye(scratch).map(|made| Sealed { taken: 0, made }),
+                },
                 Driver::Session(session) => {
                     let mut turn = Turn { words, records: &mut scratch[..], ..Turn::at(&mut self.output) };
                     let (done, result) = session.go_on(&mut self.part, &mut turn);
-                    let (taken, made) = (turn.taken, turn.made);
+                    let Turn { taken, made, .. } = turn;
                     self.part.drain(..done);
-                    match result {
-                        Ok(()) => (taken, made),
-                        Err(error) => return self.fail(&error),
-                    }
+                    result.map(|()| Sealed { taken, made })
                 }
                 Driver::None => return failed(),
+            };
+            let Sealed { taken, made } = match said {
+                Ok(sealed) => sealed,
+                Err(error) => return self.fail(&error),
             };
             let made = &scratch[..made];
             let sent = match self.output.held.is_empty() && !made.is_empty() {

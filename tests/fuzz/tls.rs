@@ -11,7 +11,7 @@ use nodepass::net::certs::{self, Alpn, Audience, Certs, Origin, Trust};
 use nodepass::net::stream::{Buffer, Stream};
 use nodepass::net::tcp::Tcp;
 use nodepass::net::tls::Tls;
-use ring::aead::{Aad, LessSafeKey, Nonce, UnboundKey, AES_128_GCM};
+use ring::aead::{Aad, LessSafeKey, Nonce, UnboundKey, AES_128_GCM, CHACHA20_POLY1305};
 use rustls::{ClientConfig, ClientConnection, ConnectionTrafficSecrets, ServerConfig};
 
 /// The first byte is how much the reader has room for. Steps follow: data in a record, a record with anything in it, or bytes that
@@ -92,7 +92,7 @@ struct Peer {
 impl Peer {
     fn seals(&mut self, inside: &[u8]) {
         let mut sealed = inside.to_vec();
-        let length = (sealed.len() + AES_128_GCM.tag_len()) as u16;
+        let length = (sealed.len() + self.key.algorithm().tag_len()) as u16;
         let head = [&[DATA, 3, 3][..], &length.to_be_bytes()].concat();
         let number = u128::from(self.sequence).to_be_bytes();
         let nonce: Vec<u8> = self.iv.iter().zip(&number[4..]).map(|(a, b)| a ^ b).collect();
@@ -157,8 +157,13 @@ fn shaken() -> (Ours, Peer) {
         }
     }
     let (sequence, secrets) = session.dangerous_extract_secrets().unwrap().tx;
-    let ConnectionTrafficSecrets::Aes128Gcm { key, iv } = secrets else { panic!("another cipher") };
-    let key = LessSafeKey::new(UnboundKey::new(&AES_128_GCM, key.as_ref()).unwrap());
+    // Which of the two depends on the processor.
+    let (algorithm, key, iv) = match secrets {
+        ConnectionTrafficSecrets::Aes128Gcm { key, iv } => (&AES_128_GCM, key, iv),
+        ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv } => (&CHACHA20_POLY1305, key, iv),
+        _ => panic!("another cipher"),
+    };
+    let key = LessSafeKey::new(UnboundKey::new(algorithm, key.as_ref()).unwrap());
     (ours, Peer { socket, key, iv: iv.as_ref().try_into().unwrap(), sequence, wire: Vec::new() })
 }
 

@@ -194,10 +194,7 @@ impl Records {
     /// Announces new keys, and takes them.
     fn renew(&mut self, into: &mut [u8]) -> Result<usize, Error> {
         let made = self.say(HANDSHAKE, &[KEY_UPDATE, 0, 0, 1, 0], into)?;
-        self.ours = Protection::new(match &mut self.secrets {
-            Secrets::Client(kernel) => kernel.update_tx_secret()?,
-            Secrets::Server(kernel) => kernel.update_tx_secret()?,
-        })?;
+        self.ours = self.secrets.next_of_ours()?;
         self.is_update_due = false;
         Ok(made)
     }
@@ -275,12 +272,8 @@ impl Records {
         }
         let too_many = || Fault::new(PeerMisbehaved::TooManyKeyUpdateRequests, AlertDescription::UnexpectedMessage);
         self.updates = self.updates.checked_sub(1).ok_or_else(too_many)?;
-        let keys = match &mut self.secrets {
-            Secrets::Client(kernel) => kernel.update_rx_secret(),
-            Secrets::Server(kernel) => kernel.update_rx_secret(),
-        };
-        let keys = keys.and_then(Protection::new);
-        self.theirs = keys.map_err(|error| Fault::new(error, AlertDescription::InternalError))?;
+        let next = self.secrets.next_of_theirs();
+        self.theirs = next.map_err(|error| Fault::new(error, AlertDescription::InternalError))?;
         Ok(())
     }
 }
@@ -303,6 +296,22 @@ fn length_of(bytes: &[u8]) -> Result<Option<usize>, Fault> {
 enum Secrets {
     Client(KernelConnection<ClientConnectionData>),
     Server(KernelConnection<ServerConnectionData>),
+}
+
+impl Secrets {
+    fn next_of_ours(&mut self) -> Result<Protection, Error> {
+        Protection::new(match self {
+            Secrets::Client(kernel) => kernel.update_tx_secret()?,
+            Secrets::Server(kernel) => kernel.update_tx_secret()?,
+        })
+    }
+
+    fn next_of_theirs(&mut self) -> Result<Protection, Error> {
+        Protection::new(match self {
+            Secrets::Client(kernel) => kernel.update_rx_secret()?,
+            Secrets::Server(kernel) => kernel.update_rx_secret()?,
+        })
+    }
 }
 
 /// One direction: its key, and how many records have been under it.
@@ -361,7 +370,7 @@ impl Protection {
 /// Bytes of a record before what is sealed: type, version, length.
 pub(super) const HEAD: usize = 5;
 /// Bytes of what shows that a record is whole.
-const TAG: usize = 16;
+const TAG: usize = SEAL - HEAD - 1;
 /// The longest that may be sealed (RFC 8446, 5.2).
 const LONGEST: usize = RECORD + 256;
 /// The longest message of the handshake protocol.

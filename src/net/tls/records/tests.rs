@@ -62,11 +62,7 @@ fn new_keys_are_followed_and_given_once_where_they_are_wished_for() {
     for _ in 0..3 {
         let mut wish = vec![0; 27];
         client.say(HANDSHAKE, &[KEY_UPDATE, 0, 0, 1, 1], &mut wish).unwrap();
-        let keys = match &mut client.secrets {
-            Secrets::Client(kernel) => kernel.update_tx_secret(),
-            Secrets::Server(kernel) => kernel.update_tx_secret(),
-        };
-        client.ours = Protection::new(keys.unwrap()).unwrap();
+        client.ours = client.secrets.next_of_ours().unwrap();
         opened(&mut server, wish, &mut heard).unwrap();
     }
     let answer = said(&mut server, b"new");
