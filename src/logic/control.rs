@@ -83,7 +83,7 @@ impl Codec {
         match self {
             Codec::Masked { key, dialect } => dialect.encode(signal, key, out),
             Codec::Sealed { keys, .. } => {
-                let (number, sealed) = keys.seal(signal.to_json().as_bytes());
+                let (number, sealed) = keys.seal(&signal.to_json());
                 push_line(&[&number.to_be_bytes()[..], &sealed].concat(), out);
             }
         }

@@ -240,7 +240,7 @@ impl Dialect {
     /// Appends `text` as a line under `key`, newline included.
     fn push_line(self, text: String, key: &[u8], out: &mut Vec<u8>) {
         if !self.is_raw() {
-            return push_masked(text, key, out);
+            return push_masked(text.into_bytes(), key, out);
         }
         let start = out.len();
         out.extend_from_slice(text.as_bytes());
@@ -297,7 +297,7 @@ mod tests {
 
     fn line(text: &str) -> Vec<u8> {
         let mut line = Vec::new();
-        push_masked(text.to_owned(), KEY, &mut line);
+        push_masked(text.as_bytes().to_vec(), KEY, &mut line);
         line.pop();
         line
     }

@@ -9,10 +9,14 @@ pub fn base64(bytes: &[u8]) -> String {
 
 /// The same, appended.
 pub fn push_base64(bytes: &[u8], out: &mut Vec<u8>) {
-    let start = out.len();
-    encode(bytes, BASE64, 6, out);
-    while !(out.len() - start).is_multiple_of(GROUP) {
-        out.push(b'=');
+    out.reserve(bytes.len().div_ceil(GROUP - 1) * GROUP);
+    for part in bytes.chunks(GROUP - 1) {
+        let mut held = [0; GROUP];
+        held[1..][..part.len()].copy_from_slice(part);
+        let held = u32::from_be_bytes(held);
+        let mut letters = [18, 12, 6, 0].map(|bits| BASE64[(held >> bits & 63) as usize]);
+        letters[part.len() + 1..].fill(b'=');
+        out.extend_from_slice(&letters);
     }
 }
 
@@ -72,23 +76,29 @@ fn encode(bytes: &[u8], letters: &[u8], bits: u32, out: &mut Vec<u8>) {
 
 fn decode(text: &[u8], lenient: bool) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(text.len() / GROUP * 3);
+    let mut rest = text;
+    // Nearly all text is whole groups of digits.
+    while let Some((group, after)) = rest.split_first_chunk::<GROUP>() {
+        let digits = group.map(|byte| DIGITS[usize::from(byte)]);
+        if digits.contains(&NO_DIGIT) {
+            break;
+        }
+        let held = digits.iter().fold(0, |held, &digit| held << 6 | u32::from(digit));
+        bytes.extend_from_slice(&held.to_be_bytes()[1..]);
+        rest = after;
+    }
     let (mut held, mut digits, mut padding) = (0_u32, 0, 0);
-    for &byte in text {
-        let digit = match byte {
-            b'\r' | b'\n' if lenient => continue,
-            b'=' => {
+    for &byte in rest {
+        match (byte, DIGITS[usize::from(byte)]) {
+            (b'\r' | b'\n', _) if lenient => continue,
+            (b'=', _) => {
                 padding += 1;
                 continue;
             }
+            (_, NO_DIGIT) => return None,
             _ if padding > 0 => return None,
-            b'A'..=b'Z' => byte - b'A',
-            b'a'..=b'z' => byte - b'a' + 26,
-            b'0'..=b'9' => byte - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
-            _ => return None,
-        };
-        held = held << 6 | u32::from(digit);
+            (_, digit) => held = held << 6 | u32::from(digit),
+        }
         digits += 1;
         if digits == GROUP {
             bytes.extend_from_slice(&held.to_be_bytes()[1..]);
@@ -111,9 +121,19 @@ fn text_of(text: Vec<u8>) -> String {
     String::from_utf8(text).unwrap_or_default()
 }
 
-const BASE64: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 const BASE32: &[u8] = b"abcdefghijklmnopqrstuvwxyz234567";
 const HEX: &[u8] = b"0123456789abcdef";
+/// The number of each letter of base64.
+static DIGITS: [u8; 256] = {
+    let (mut digits, mut at) = ([NO_DIGIT; 256], 0);
+    while at < BASE64.len() {
+        digits[BASE64[at] as usize] = at as u8;
+        at += 1;
+    }
+    digits
+};
+const NO_DIGIT: u8 = 0xff;
 /// Digits of base64 that belong together: they are three bytes.
 const GROUP: usize = 4;
 

@@ -6,15 +6,17 @@
 //!  PROXY line     PROXY TCP4 203.0.113.9 10.0.0.2 51234 80 CR LF
 //! ```
 
+mod fields;
+
+use std::borrow::Cow;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::str::FromStr;
 
-use ring::{digest, hmac};
-use serde_json::{Map, Value};
-
+use self::fields::{Fields, Text};
 use super::encoding;
+use ring::{digest, hmac};
 
 // ---- ids ------------------------------------------------------------------------------------------------------------
 
@@ -124,7 +126,7 @@ pub enum Signal {
 
 impl Signal {
     /// As JSON. Fields come in the order action, remote, id, fp; empty ones are left out, there are no spaces.
-    pub fn to_json(&self) -> String {
+    pub fn to_json(&self) -> Vec<u8> {
         let (action, remote, id, fp) = match self {
             Signal::Tcp { remote, id } => ("tcp", remote.as_str(), Some(id), ""),
             Signal::Udp { remote, id } => ("udp", remote.as_str(), Some(id), ""),
@@ -139,25 +141,30 @@ impl Signal {
             Signal::Doubt { id } => ("doubt", "", Some(id), ""),
             Signal::Cert { fp } => ("cert", "", None, fp.as_str()),
         };
-        let id = id.map(Id::to_string).unwrap_or_default();
-        let mut json = String::with_capacity(SHORT_LINE);
+        let id = id.map(|id| encoding::hex(&id.0)).unwrap_or_default();
+        let mut json = Vec::with_capacity(SHORT_LINE);
         for (name, value) in [("action", action), ("remote", remote), ("id", &id), ("fp", fp)] {
             if !value.is_empty() {
-                json.push(if json.is_empty() { '{' } else { ',' });
-                json.push_str(&format!("\"{name}\":{}", Value::from(value)));
+                json.extend_from_slice(if json.is_empty() { b"{\"" } else { b",\"" });
+                json.extend_from_slice(name.as_bytes());
+                json.extend_from_slice(b"\":");
+                // A text can be written, and memory takes it.
+                let _ = serde_json::to_writer(&mut json, value);
             }
         }
-        json.push('}');
+        json.push(b'}');
         json
     }
 
     /// From JSON.
     pub fn parse(json: &[u8]) -> Result<Signal, BadLine> {
-        let fields: Map<String, Value> = serde_json::from_slice(json).map_err(|_| BadLine::Json)?;
-        let remote = || text(&fields, "remote").filter(|remote| remote.len() <= MAX_REMOTE).ok_or(BadLine::Field);
-        let id = || text(&fields, "id").and_then(|id| id.parse().ok()).ok_or(BadLine::Field);
-        let fp = || text(&fields, "fp").ok_or(BadLine::Field);
-        Ok(match text(&fields, "action").ok_or(BadLine::Field)?.as_str() {
+        let Fields { action, remote: Text(remote), id: Text(id), fp: Text(fp) } =
+            serde_json::from_slice(json).map_err(|_| BadLine::Json)?;
+        let short = |remote: &Cow<'_, str>| remote.len() <= MAX_REMOTE;
+        let remote = || remote.filter(short).map(Cow::into_owned).ok_or(BadLine::Field);
+        let id = || id.and_then(|id| id.parse().ok()).ok_or(BadLine::Field);
+        let fp = || fp.map(Cow::into_owned).ok_or(BadLine::Field);
+        Ok(match action.0.as_deref().ok_or(BadLine::Field)? {
             "tcp" => Signal::Tcp { remote: remote()?, id: id()? },
             "udp" => Signal::Udp { remote: remote()?, id: id()? },
             "ping" => Signal::Ping,
@@ -186,10 +193,9 @@ pub fn decode(line: &[u8], key: &[u8]) -> Result<Signal, BadLine> {
 }
 
 /// Appends `text` as an original's line under `key`, newline included.
-pub(super) fn push_masked(text: String, key: &[u8], out: &mut Vec<u8>) {
-    let mut bytes = text.into_bytes();
-    mask(&mut bytes, key);
-    push_line(&bytes, out);
+pub(super) fn push_masked(mut text: Vec<u8>, key: &[u8], out: &mut Vec<u8>) {
+    mask(&mut text, key);
+    push_line(&text, out);
 }
 
 /// The text of a line of an original's, without its newline.
@@ -303,19 +309,10 @@ impl Lines {
     }
 }
 
-/// A field that is a text; one that is left out or null is empty.
-fn text(fields: &Map<String, Value>, name: &str) -> Option<String> {
-    match fields.get(name) {
-        None | Some(Value::Null) => Some(String::new()),
-        Some(Value::String(text)) => Some(text.clone()),
-        Some(_) => None,
-    }
-}
-
 /// XOR with the key, again and again from its first byte. An empty key changes nothing.
 pub(super) fn mask(bytes: &mut [u8], key: &[u8]) {
-    for (byte, mask) in bytes.iter_mut().zip(key.iter().cycle()) {
-        *byte ^= mask;
+    for part in bytes.chunks_mut(key.len().max(1)) {
+        part.iter_mut().zip(key).for_each(|(byte, mask)| *byte ^= mask);
     }
 }
 

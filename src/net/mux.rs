@@ -180,6 +180,11 @@ impl Muxes {
         Some(task)
     }
 
+    /// Whether there is none, and no task to be told that its connection is gone.
+    pub fn is_empty(&self) -> bool {
+        self.muxes.is_empty() && self.stirred.is_empty()
+    }
+
     /// A connection, whose task is stirred.
     fn touch(&mut self, mux: Key) -> Option<&mut MuxEntry> {
         let entry = self.muxes.get_mut(mux)?;

@@ -33,7 +33,7 @@ use self::accept::Inbound;
 use self::connect::Connector;
 use self::context::{token, Context, MuxEvents, Places, Side};
 use self::dial::Dialer;
-use self::exchange::Join;
+use self::exchange::{Ends, Join};
 use self::muxers::Muxers;
 use self::probe::Probe;
 use self::relay::Relay;
@@ -323,8 +323,8 @@ impl Worker {
                     Some(_) => unheard.map(|unheard| unheard.after_another(now)),
                     None => unheard,
                 };
-                let about = format!("{address} <-> {}", exchange::far_end(&context.shared, &mut idle.leg)).into();
-                let join = Join { tunnel, proto: Some(proto), target: None, about };
+                let ends = Box::new(Ends::User(address, exchange::far_end(&context.shared, &mut idle.leg)));
+                let join = Join { tunnel, proto: Some(proto), target: None, ends };
                 let relay = Relay::new(local, idle.leg, join, context, now).of_pool(idle.id, true);
                 tasks.put(key, relay.sending_remote(first).unheard(unheard));
             }

@@ -5,7 +5,7 @@ use std::time::Instant;
 use mio::event::Event;
 
 use super::context::{token, Context, Side};
-use super::exchange::{Join, UdpTarget};
+use super::exchange::{Ends, Join, UdpTarget};
 use super::next::Next;
 use super::relay::Relay;
 use super::unheard::Unheard;
@@ -219,9 +219,9 @@ impl Dialer {
             false => Vec::new(),
         };
         first.extend(self.first);
-        let about = format!("{user} <-> {address}").into();
+        let ends = Box::new(Ends::User(user, Some(address)));
         let target = udp.then(|| Box::new(UdpTarget::new(number, others, others || named)));
-        let join = Join { tunnel, proto: Some(self.proto), target, about };
+        let join = Join { tunnel, proto: Some(self.proto), target, ends };
         Next::Become(match self.waiting {
             Waiting::Pool(pool, _, id) => {
                 let relay = Relay::new(reached.into(), pool, join, context, now).sending_local(first);

@@ -1,6 +1,8 @@
 //! What a relay is for, and what is said of it: at `debug` by an instance alone; under a master in an original's words and at its levels, which
 //! dashboards show.
 
+use std::fmt;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::log::EACH;
@@ -18,7 +20,25 @@ pub struct Join {
     /// The UDP target, at the side that dials it.
     pub target: Option<Box<UdpTarget>>,
     /// The two ends, for the log.
-    pub about: Box<str>,
+    pub ends: Box<Ends>,
+}
+
+/// The two ends of a relay as the log names them, which mostly asks for neither.
+pub enum Ends {
+    /// The hub's letterbox and the peer.
+    Control,
+    /// A user and what is told of the other end: a target, or where a pool connection leads.
+    User(SocketAddr, Option<SocketAddr>),
+}
+
+impl fmt::Display for Ends {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Ends::Control => f.write_str("control connection"),
+            Ends::User(user, Some(far)) => write!(f, "{user} <-> {far}"),
+            Ends::User(user, None) => write!(f, "{user} <-> tunnel"),
+        }
+    }
 }
 
 /// A UDP target and how it behaves.
@@ -60,31 +80,30 @@ impl UdpTarget {
 impl Join {
     /// A relay has begun.
     pub fn started(&self, shared: &Shared) {
-        let about = &self.about;
+        let ends = &self.ends;
         match (&self.proto, shared.held) {
-            (Some(Proto::Tcp(_)), true) => log::info!(target: EACH, "Starting exchange: {about}"),
-            (Some(Proto::Udp(_)), true) => log::debug!("Starting transfer: {about}"),
-            _ => log::debug!("Exchange starts: {about}"),
+            (Some(Proto::Tcp(_)), true) => log::info!(target: EACH, "Starting exchange: {ends}"),
+            (Some(Proto::Udp(_)), true) => log::debug!("Starting transfer: {ends}"),
+            _ => log::debug!("Exchange starts: {ends}"),
         }
     }
 
     /// A relay has ended; why, unless both directions have.
     pub fn ended(&self, shared: &Shared, why: Option<&str>) {
-        let about = &self.about;
+        let ends = &self.ends;
         match (&self.proto, shared.held, why) {
             (Some(Proto::Tcp(_)), true, why) => log::info!(target: EACH, "Exchange complete: {}", why.unwrap_or("EOF")),
-            (Some(Proto::Udp(_)), true, _) => log::debug!("Transfer complete: {about}"),
-            (_, _, Some(why)) => log::debug!("Exchange ends: {about}: {why}"),
-            (_, _, None) => log::debug!("Exchange complete: {about}"),
+            (Some(Proto::Udp(_)), true, _) => log::debug!("Transfer complete: {ends}"),
+            (_, _, Some(why)) => log::debug!("Exchange ends: {ends}: {why}"),
+            (_, _, None) => log::debug!("Exchange complete: {ends}"),
         }
     }
 }
 
-/// The far end of a pool connection: under a master its address, which costs a question to the system.
-pub(super) fn far_end(shared: &Shared, leg: &mut Leg) -> String {
-    let address = match leg {
+/// Where a pool connection leads: told under a master only, as it costs a question to the system.
+pub(super) fn far_end(shared: &Shared, leg: &mut Leg) -> Option<SocketAddr> {
+    match leg {
         Leg::Own(own) if shared.held => own.socket().and_then(|socket| socket.peer().ok()),
         _ => None,
-    };
-    address.map_or_else(|| "tunnel".into(), |address| address.to_string())
+    }
 }

@@ -52,6 +52,11 @@ impl Muxers {
         !self.busy.is_empty()
     }
 
+    /// Whether there are none, nor will be any by what is known.
+    fn is_unused(&self) -> bool {
+        self.keys.is_empty() && self.current.is_none() && self.busy.is_empty()
+    }
+
     /// A port to which connections of many streams come.
     pub fn serve(&mut self, port: Box<dyn Mux>, policy: Arc<AcceptPolicy>, tasks: &mut Tasks, context: &mut Context) {
         let made = |home, context: &mut Context| Ok(MuxTask::port(port, policy.clone(), home, context)?.into());
@@ -127,6 +132,9 @@ impl Muxers {
     /// Lets those go on that have a reason to, and applies what they bring about.
     pub fn advance(&mut self, tasks: &mut Tasks, context: &mut Context, now: Instant) {
         context.muxes.release_dropped();
+        if self.is_unused() && context.muxes.is_empty() {
+            return;
+        }
         let mut stirred = std::mem::take(&mut self.busy);
         stirred.extend(std::iter::from_fn(|| context.muxes.stirred()));
         stirred.extend(std::iter::from_fn(|| self.deadlines.expired(now)));

@@ -9,7 +9,7 @@ use mio::event::Event;
 
 use super::allowance::{account, grant, wait_for_memory};
 use super::context::{Context, Side};
-use super::exchange::Join;
+use super::exchange::{Ends, Join};
 use super::idle::Idle;
 use super::next::Schedule;
 use super::unheard::{Keeping, Unheard, KEPT_AT_ONCE};
@@ -88,8 +88,7 @@ impl Relay {
     /// The control connection: what the hub says goes to the peer, what the peer says to the hub.
     pub fn control(peer: Leg, tunnel: TunnelNo, context: &Context, now: Instant) -> Relay {
         let line = Line::new(context.shared.config.limits.semaphore);
-        let about = "control connection".into();
-        let join = Join { tunnel, proto: None, target: None, about };
+        let join = Join { tunnel, proto: None, target: None, ends: Box::new(Ends::Control) };
         Relay::new(line.into(), peer, join, context, now)
     }
 
@@ -216,7 +215,7 @@ impl Relay {
                 context.shared.stats.add(Figure::UdpSent, tally.sent);
                 context.shared.stats.add(Figure::DroppedSession, tally.dropped);
                 if tally.dropped > 0 {
-                    log::debug!("{} datagrams dropped: {}", tally.dropped, self.join.about);
+                    log::debug!("{} datagrams dropped: {}", tally.dropped, self.join.ends);
                 }
             }
             Own::Tcp(_) | Own::Tls(_) | Own::Serial(_) | Own::Ws(_) => {}
@@ -339,7 +338,7 @@ impl Relay {
         if refused && !std::mem::replace(&mut target.refused, true) {
             context.hub.send(Notice::Missed(target.number));
             let level = if target.others { log::Level::Debug } else { log::Level::Warn };
-            log::log!(level, "The target refuses datagrams: {}", self.join.about);
+            log::log!(level, "The target refuses datagrams: {}", self.join.ends);
         }
         target.refused && target.others
     }
