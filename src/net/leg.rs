@@ -318,7 +318,7 @@ impl Leg {
             Leg::Own(Own::Serial(serial)) => serial.peer_fingerprint(),
             Leg::Own(Own::Ws(ws)) => ws.peer_fingerprint(),
             Leg::Own(Own::Tcp(_) | Own::Udp(_) | Own::Line(_)) => None,
-            Leg::Mux(loan) => muxes.lend(loan)?.mux.peer_fingerprint(),
+            Leg::Mux(loan) => muxes.peer_fingerprint(loan),
         }
     }
 }

@@ -144,6 +144,8 @@ struct MuxEntry {
     owner: TunnelNo,
     /// Streams of it that are in use.
     claims: usize,
+    /// The other side's certificate, once somebody has asked.
+    fingerprint: Option<Fingerprint>,
 }
 
 /// What is not used any more.
@@ -162,7 +164,7 @@ impl Default for Muxes {
 impl Muxes {
     /// Takes a connection in, which that task looks after; it ends with a goodbye when what this answers is dropped.
     pub fn insert(&mut self, mux: Box<dyn Mux>, task: Key) -> Hold {
-        let mux = self.muxes.insert(MuxEntry { mux, task, stirred: false, owner: 0, claims: 0 });
+        let mux = self.muxes.insert(MuxEntry { mux, task, stirred: false, owner: 0, claims: 0, fingerprint: None });
         let hold = Hold { mux, release: self.release.clone() };
         self.stir(&hold);
         hold
@@ -213,6 +215,13 @@ impl Muxes {
     /// How many streams a connection keeps.
     pub fn streams(&self, hold: &Hold) -> usize {
         self.muxes.get(hold.mux).map_or(0, |entry| entry.mux.streams())
+    }
+
+    /// The certificate of a stream's connection, which is digested once.
+    pub fn peer_fingerprint(&mut self, loan: &Loan) -> Option<Fingerprint> {
+        let entry = self.muxes.get_mut(loan.mux)?;
+        entry.fingerprint = entry.fingerprint.or_else(|| entry.mux.peer_fingerprint());
+        entry.fingerprint
     }
 
     /// The stream's connection carries streams of this tunnel.

@@ -57,6 +57,7 @@ pub(super) fn run(
                 _ => worker.note(event),
             }
         }
+        worker.hear(now);
         // What the worker tells the hub is mostly answered at once: a second round saves a visit to the kernel.
         for _ in 0..2 {
             if let Some(code) = hub.as_mut().and_then(|hub| hub.turn(now)) {
@@ -71,7 +72,7 @@ pub(super) fn run(
         if let Some(hub) = &mut hub {
             hub.tick(now);
         }
-        worker.open(later, now);
+        worker.say(later, now);
     }
 }
 

@@ -100,18 +100,19 @@ impl Worker {
         self.tasks.note(event, &mut self.context.muxes);
     }
 
-    /// One turn: jobs, timers, what shared connections bring, then each ready task once, then what they say on those.
+    /// Takes in what shared connections bring: before the turns.
+    pub fn hear(&mut self, now: Instant) {
+        self.muxers.hear(&mut self.tasks, &mut self.context, now);
+    }
+
+    /// One turn: jobs, timers, then each ready task once.
     pub fn turn(&mut self, now: Instant) {
         for _ in 0..MAX_JOBS {
             let Some(job) = self.inbox.next() else { break };
             self.accept(job, now);
         }
         self.tasks.wake(now);
-        self.context.taking_in = true;
-        self.muxers.advance(&mut self.tasks, &mut self.context, now);
-        self.context.taking_in = false;
         self.tasks.advance_ready(&mut self.context, now);
-        self.muxers.advance(&mut self.tasks, &mut self.context, now);
         if self.tasks.tidy(now) {
             self.context.tcp.shrink();
             self.context.udp.shrink();
@@ -129,9 +130,12 @@ impl Worker {
         std::mem::take(&mut self.later)
     }
 
-    /// Opens them.
-    pub fn open(&mut self, later: Vec<Wanted>, now: Instant) {
+    /// Opens them, and says on shared connections what all this has come to: after the turns.
+    pub fn say(&mut self, later: Vec<Wanted>, now: Instant) {
         let Worker { tasks, muxers, context, .. } = self;
+        if later.len() > ALONG {
+            muxers.say(tasks, context, now);
+        }
         for wanted in later {
             if wanted.route.transport.is_shared() {
                 muxers.request(wanted, tasks, context, now);
@@ -141,7 +145,7 @@ impl Worker {
                 tasks.advance(key, context, now);
             }
         }
-        muxers.advance(tasks, context, now);
+        muxers.say(tasks, context, now);
     }
 
     /// When a timer is due.
@@ -252,7 +256,7 @@ impl Worker {
             Task::Idle(_) | Task::Stage(_) => false,
         };
         tasks.close(context, |task| !stays(task));
-        muxers.advance(tasks, context, now);
+        muxers.say(tasks, context, now);
         context.muxes.close();
         context.hub.send(Notice::Stopped);
     }
@@ -424,6 +428,8 @@ fn local_end(user: User, framed: bool, home: Home, context: &Context) -> io::Res
     Ok((own, said))
 }
 
+/// So few pool connections are opened before users' bytes go out, along with them.
+const ALONG: usize = 2;
 /// Most jobs of one turn: the hub may make them, of datagrams, as fast as a worker takes them.
 const MAX_JOBS: usize = 4096;
 

@@ -1,7 +1,7 @@
 //! The shared connections of a worker: when they go on, what they bring about, and what is opened on them.
 //!
-//! They go on twice a turn: first to take in what came, last to send what the turn's relays made them say. Only those are looked at that
-//! something happened to, or whose clock is due.
+//! They go on twice a turn: first to take in what came, last to send what all else in the turn made them say, together. Only those are
+//! looked at that something happened to, or whose clock is due.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::os::fd::OwnedFd;
@@ -129,8 +129,25 @@ impl Muxers {
         }
     }
 
+    /// Takes in what came.
+    pub fn hear(&mut self, tasks: &mut Tasks, context: &mut Context, now: Instant) {
+        context.taking_in = true;
+        self.advance(tasks, context, now);
+        context.taking_in = false;
+    }
+
+    /// Opens what is wanted and sends what is to be said.
+    pub fn say(&mut self, tasks: &mut Tasks, context: &mut Context, now: Instant) {
+        self.open_wanted(tasks, context, now);
+        self.advance(tasks, context, now);
+        // On what has come up, or has room, only now.
+        if self.open_wanted(tasks, context, now) {
+            self.advance(tasks, context, now);
+        }
+    }
+
     /// Lets those go on that have a reason to, and applies what they bring about.
-    pub fn advance(&mut self, tasks: &mut Tasks, context: &mut Context, now: Instant) {
+    fn advance(&mut self, tasks: &mut Tasks, context: &mut Context, now: Instant) {
         context.muxes.release_dropped();
         if self.is_unused() && context.muxes.is_empty() {
             return;
@@ -150,7 +167,6 @@ impl Muxers {
             tasks.settle(key, context);
             self.note(key, mux(tasks.get(key)));
         }
-        self.open_wanted(tasks, context, now);
         apply_events(tasks, context, now);
     }
 
@@ -166,25 +182,34 @@ impl Muxers {
         }
     }
 
-    /// Opens what is wanted, as far as the peer allows.
-    fn open_wanted(&mut self, tasks: &mut Tasks, context: &mut Context, now: Instant) {
+    /// Opens what is wanted, as far as the peer allows: whether anything was.
+    fn open_wanted(&mut self, tasks: &mut Tasks, context: &mut Context, now: Instant) -> bool {
+        let mut opened = false;
         while let (Some(wanted), Some((tunnel, keys))) = (self.wanted.front().cloned(), &mut self.current) {
             let tunnel = *tunnel;
             match open_on(keys, tasks, &mut context.muxes) {
                 Some(Opening::Opened(stream)) => start_opening(stream, wanted, tasks, context, now),
-                Some(Opening::Early) => return,
+                Some(Opening::Early) => break,
                 Some(Opening::Exhausted) if keys.len() < wanted.route.connections => {
                     match self.connect(&wanted.route, tasks, context, now) {
                         true => continue,
-                        false => return,
+                        false => break,
                     }
                 }
-                Some(Opening::Exhausted) => return self.set_exhausted(tunnel, true, context),
-                None => return self.fail_wanted(context),
+                Some(Opening::Exhausted) => {
+                    self.set_exhausted(tunnel, true, context);
+                    break;
+                }
+                None => {
+                    self.fail_wanted(context);
+                    break;
+                }
             }
+            opened = true;
             self.wanted.pop_front();
             self.set_exhausted(tunnel, false, context);
         }
+        opened
     }
 
     /// Whether the peer allows no more streams: the hub is told when that changes.

@@ -199,13 +199,15 @@ impl Tasks {
         }
     }
 
-    /// Remembers an edge and queues its task.
+    /// Remembers an edge and queues its task; a shared connection goes on before and after the turns' tasks.
     pub fn note(&mut self, event: &Event, muxes: &mut Muxes) {
         let (index, side) = socket_of(event.token());
         let Some(key) = self.scheduler.at(index) else { return };
         if let Some(task) = self.get_mut(key) {
             task.note(side, event, muxes);
-            self.queue(key);
+            if !matches!(task, Task::Mux(_)) {
+                self.queue(key);
+            }
         }
     }
 

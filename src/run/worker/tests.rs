@@ -28,10 +28,10 @@ fn a_peer_that_goes_on_after_its_answer_is_read_a_bounded_amount_in_a_turn_and_c
     // More than one turn may read, and all of it there before the turn.
     client.write_all(&[b'x'; 64 * 1024]).unwrap();
     rig.wait_for_edges();
-    rig.worker.turn(rig.now);
+    rig.go_on();
     assert!(rig.worker.is_busy(), "the rest is for a later turn");
     rig.now += TIMEOUT;
-    rig.worker.turn(rig.now);
+    rig.go_on();
     assert!(rig.worker.tasks.get(key).is_none(), "there is more to read, but its time is up");
 }
 
@@ -40,9 +40,9 @@ fn more_jobs_than_a_turn_takes_wait_for_the_next() {
     let mut rig = Rig::new();
     let key = Slab::default().insert(());
     (0..MAX_JOBS + 1).for_each(|_| rig.jobs.send(Job::Close(key)));
-    rig.worker.turn(rig.now);
+    rig.go_on();
     assert!(rig.worker.inbox.has_mail());
-    rig.worker.turn(rig.now);
+    rig.go_on();
     assert!(!rig.worker.inbox.has_mail());
 }
 
@@ -106,7 +106,7 @@ impl Rig {
             known: false,
             policy: policy.into(),
         });
-        self.worker.turn(self.now);
+        self.go_on();
         loop {
             match self.notices.next() {
                 Some(Notice::Handshake { home, .. }) => return (client, home.key),
@@ -121,7 +121,14 @@ impl Rig {
         if !self.worker.is_busy() && !self.worker.inbox.has_mail() {
             self.wait_for_edges();
         }
+        self.go_on();
+    }
+
+    fn go_on(&mut self) {
+        let later = self.worker.later();
+        self.worker.hear(self.now);
         self.worker.turn(self.now);
+        self.worker.say(later, self.now);
     }
 
     fn wait_for_edges(&mut self) {
