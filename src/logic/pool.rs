@@ -23,7 +23,7 @@ use super::wire::{Fingerprint, Id};
 /// An id is in one place at most: idle, taken for the certificate check, lingering, or waited for by a launch.
 pub struct Pool<H, L> {
     idle: HashMap<Id, Idle<H>>,
-    /// Idle ids by home worker, newest last. Ids that were taken by name stay until they are met or swept.
+    /// Idle ids by home worker, newest last, or in no order. Ids that were taken by name stay until they are met or swept.
     stacks: Vec<Vec<Id>>,
     /// Taken for the certificate check; closed by the side that is last.
     proving: HashMap<Id, Place<H>>,
@@ -37,6 +37,7 @@ pub struct Pool<H, L> {
     in_use: Option<InUse<H>>,
     /// Connections that left and have not been replaced.
     vacant: usize,
+    mixed: bool,
     timeout: Duration,
     max_idle: usize,
     max_waiting: usize,
@@ -101,6 +102,7 @@ impl<H: Copy + Eq + Hash, L> Pool<H, L> {
             grants: VecDeque::new(),
             in_use: None,
             vacant: 0,
+            mixed: false,
             timeout,
             max_idle,
             max_waiting,
@@ -110,6 +112,12 @@ impl<H: Copy + Eq + Hash, L> Pool<H, L> {
     /// The same; `so` says that a peer uses connections again, so that a launch may name one that has a user here.
     pub fn used_again(self, so: bool) -> Pool<H, L> {
         Pool { in_use: so.then(InUse::default), ..self }
+    }
+
+    /// The same; `so` says that several connections carry the streams that it is of. They come in groups of one, so users get them in no
+    /// order: else many users would share the window of one.
+    pub fn mixed(self, so: bool) -> Pool<H, L> {
+        Pool { mixed: so, ..self }
     }
 
     /// A user of the connection at that home has left.
@@ -154,7 +162,13 @@ impl<H: Copy + Eq + Hash, L> Pool<H, L> {
             return Ok(());
         }
         self.idle.insert(id, Idle { place, fp });
-        self.stacks[worker].push(id);
+        let stack = &mut self.stacks[worker];
+        stack.push(id);
+        if self.mixed {
+            // Ids are random numbers.
+            let last = stack.len() - 1;
+            stack.swap(u32::from_be_bytes(id.0) as usize % (last + 1), last);
+        }
         self.sweep(worker);
         Ok(())
     }
@@ -169,7 +183,7 @@ impl<H: Copy + Eq + Hash, L> Pool<H, L> {
         Ok(())
     }
 
-    /// Takes the newest idle connection at the least busy worker that has one, for a user of TCP or of UDP.
+    /// Takes the newest idle connection, or any where they are mixed, at the least busy worker that has one, for a user of TCP or of UDP.
     pub fn take(&mut self, udp: bool, loads: &Loads) -> Option<Taken<H>> {
         for stack in &mut self.stacks {
             while stack.last().is_some_and(|id| !self.idle.contains_key(id)) {
@@ -432,7 +446,10 @@ const MAX_GONE: usize = 256;
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
+    use crate::testing::Dice;
 
     type Sut = Pool<u32, &'static str>;
 
@@ -454,6 +471,20 @@ mod tests {
         let taken = pool.take(false, loads)?;
         loads.begin(taken.worker);
         Some(taken.home)
+    }
+
+    #[test]
+    fn streams_that_came_in_groups_are_given_to_users_in_no_order() {
+        let mut dice = Dice(20_261_130);
+        let mut pool = Sut::new(1, 64, Duration::from_secs(5), 100).mixed(true);
+        for stream in 0..64 {
+            pool.opened(Id((dice.next() as u32).to_be_bytes()), stream, 0, None).unwrap();
+        }
+        let mut loads = Loads::new(1);
+        let groups: HashSet<u32> = (0..8).map(|_| taken(&mut pool, &mut loads).unwrap() / 16).collect();
+        assert!(groups.len() >= 3, "{groups:?}");
+        let rest = std::iter::from_fn(|| taken(&mut pool, &mut loads)).count();
+        assert_eq!(rest, 56);
     }
 
     #[test]

@@ -114,12 +114,13 @@ impl Tunnel {
         // A client that finds UDP blocked needs its tries, and then the other transport.
         let tries = if terms.features.contains(&Feature::Fallback) { FALLBACK_TIME } else { 1 };
         let max_idle = terms.max.saturating_mul(lag(&terms, secret.is_some()));
+        let pool = Pool::new(workers, max_idle, limits.pool_get, limits.semaphore).used_again(dialect.uses_again());
         Tunnel {
             number,
             side,
             peer,
             stage: Stage::Opening { until: now + limits.handshake * tries },
-            pool: Pool::new(workers, max_idle, limits.pool_get, limits.semaphore).used_again(dialect.uses_again()),
+            pool: pool.mixed(is_shared(&terms)),
             launched: Launched::new(max_idle),
             check: FingerprintCheck::new(checked, limits.pool_get, limits.report),
             replaced: None,
@@ -444,11 +445,16 @@ impl Tunnel {
     }
 }
 
+/// Whether pool connections are streams of shared ones.
+fn is_shared(terms: &Terms) -> bool {
+    Transport::from_code(terms.transport).is_some_and(Transport::is_shared)
+}
+
 /// How many times `max` may be idle. Our own client keeps to `max` by itself: it replaces what it took before its signal has
 /// come through here, which is no reason to turn the replacements away. On a shared connection they do not wait for a lost
 /// packet with signals in it, and where users follow each other one connection may be taken and be back several times meanwhile.
 fn lag(terms: &Terms, authenticated: bool) -> usize {
-    let shared = Transport::from_code(terms.transport).is_some_and(Transport::is_shared);
+    let shared = is_shared(terms);
     match authenticated {
         false => 1,
         true if shared || terms.features.contains(&Feature::Reuse) => LONG_LAG,

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::{Side, Stage, Tunnel};
+use super::{is_shared, Side, Stage, Tunnel};
 use crate::config::Transport;
 use crate::logic::control::{Codec, Control, Do, Why};
 use crate::logic::dialect::Dialect;
@@ -26,7 +26,7 @@ impl Tunnel {
     pub fn drain(&mut self) {
         self.leaving = true;
         let is_client = self.opener.take().is_some();
-        let shared = Transport::from_code(self.terms.transport).is_some_and(Transport::is_shared);
+        let shared = is_shared(&self.terms);
         if !(is_client && shared) {
             self.leave();
         }
